@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+
+echo "Hello, Harbor!" > /app/hello.txt

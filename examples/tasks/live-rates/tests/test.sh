@@ -1,0 +1,4 @@
+#!/bin/bash
+set -eu
+
+python3 -I /tests/check.py

@@ -1,0 +1,25 @@
+"""What works on a task: the agent protocol and the agents that come with the project."""
+
+from pytest_harbor.agent.base import Agent, AgentContext, AgentReport
+from pytest_harbor.agent.callable import AgentEnvironment, AsyncAgentEnvironment, CallableAgent
+from pytest_harbor.agent.command import CommandAgent
+from pytest_harbor.agent.host import HostCommandAgent
+from pytest_harbor.agent.load import AgentError, as_agent, load_callable
+from pytest_harbor.agent.nop import NopAgent
+from pytest_harbor.agent.oracle import OracleAgent
+
+__all__ = [
+    "Agent",
+    "AgentContext",
+    "AgentEnvironment",
+    "AgentError",
+    "AgentReport",
+    "AsyncAgentEnvironment",
+    "CallableAgent",
+    "CommandAgent",
+    "HostCommandAgent",
+    "NopAgent",
+    "OracleAgent",
+    "as_agent",
+    "load_callable",
+]

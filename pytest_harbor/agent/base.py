@@ -1,0 +1,77 @@
+"""The agent protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pytest_harbor.environment import Environment, Process
+from pytest_harbor.environment.output import LogFile
+from pytest_harbor.task import Task
+
+
+@dataclass(frozen=True)
+class AgentContext:
+    """What an agent gets for one trial.
+
+    Attributes:
+        task: the task; its instruction is `task.instruction`.
+        environment: where it works.
+        variables: environment variables of the agent.
+        user: who it is in the environment; None for the image's user.
+        workdir: where it works in the environment.
+        timeout: seconds it has.
+        log: takes its output.
+        directory: a directory of the trial on the host, for what the agent wants to leave there.
+
+    """
+
+    task: Task
+    environment: Environment
+    variables: Mapping[str, str]
+    user: str | None
+    workdir: str
+    timeout: float
+    log: LogFile
+    directory: Path
+
+
+@dataclass(frozen=True)
+class AgentReport:
+    """How an agent ended.
+
+    Attributes:
+        exit_code: its exit code; None when it has none, as after a timeout.
+        timed_out: whether its time ran out. Whoever runs the trial then kills what it left in the environment.
+        first: the first process it had in the environment: what began with it or later is the agent's.
+        note: what a reader should know beyond that, in one line.
+
+    """
+
+    exit_code: int | None = 0
+    timed_out: bool = False
+    first: Process | None = None
+    note: str = ""
+
+
+class Agent(Protocol):
+    """What works on a task."""
+
+    @property
+    def name(self) -> str:
+        """The name that results and baselines are kept under."""
+
+    def unfit(self, task: Task) -> str | None:
+        """Return why this agent cannot be run on a task, which skips it; None when it can."""
+
+    def run(self, context: AgentContext) -> AgentReport:
+        """Work on the task until done or out of time.
+
+        Raises:
+            CannotExecute: the agent could not be started at all.
+            EnvironmentLost: the environment ended meanwhile.
+            InfrastructureError: something else around the agent failed.
+
+        """

@@ -1,0 +1,48 @@
+"""An agent that is a command in the environment."""
+
+from __future__ import annotations
+
+from pytest_harbor.agent.base import AgentContext, AgentReport
+from pytest_harbor.environment import Process
+from pytest_harbor.task import Task
+
+
+class CommandAgent:
+    """Runs a command line in the environment.
+
+    Args:
+        line: the command line, for bash (sh where there is no bash).
+        name: the agent's name.
+
+    """
+
+    def __init__(self, line: str, name: str = "command") -> None:
+        self.line = line
+        self.name = name
+
+    def unfit(self, task: Task) -> str | None:
+        """A command can be tried on any task."""
+        return None
+
+    def run(self, context: AgentContext) -> AgentReport:
+        """Run the command as the agent's user in the agent's working directory."""
+        return run_line(self.line, context, dict(context.variables))
+
+
+def run_line(line: str, context: AgentContext, variables: dict[str, str]) -> AgentReport:
+    """Run a command line as the agent of a context."""
+    first: list[Process] = []
+    result = context.environment.exec(
+        line,
+        user=context.user,
+        cwd=context.workdir,
+        env=variables,
+        timeout=context.timeout,
+        output=context.log,
+        on_start=first.append,
+    )
+    return AgentReport(
+        exit_code=None if result.timed_out else result.exit_code,
+        timed_out=result.timed_out,
+        first=first[0] if first else None,
+    )

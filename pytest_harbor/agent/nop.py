@@ -1,0 +1,20 @@
+"""The agent that does nothing: what it earns, a task gives away."""
+
+from __future__ import annotations
+
+from pytest_harbor.agent.base import AgentContext, AgentReport
+from pytest_harbor.task import Task
+
+
+class NopAgent:
+    """Does nothing."""
+
+    name = "nop"
+
+    def unfit(self, task: Task) -> str | None:
+        """Any task can be left alone."""
+        return None
+
+    def run(self, context: AgentContext) -> AgentReport:
+        """Return at once."""
+        return AgentReport()

@@ -1,0 +1,5 @@
+"""The provider `docker`: one container a trial, through the Engine API."""
+
+from pytest_harbor.environment.docker.provider import DockerProvider
+
+__all__ = ["DockerProvider"]

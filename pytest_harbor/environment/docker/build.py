@@ -1,0 +1,137 @@
+"""Images from Dockerfiles: with `docker buildx` where the CLI has it, else with the Engine's older builder."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from docker import APIClient
+from docker.errors import APIError, DockerException
+
+from pytest_harbor.environment.docker.errors import engine_errors, reason, short
+from pytest_harbor.environment.output import printable, tail
+from pytest_harbor.errors import ImageError
+from pytest_harbor.image import BuildContext
+
+IMAGE_LABEL = "pytest-harbor.image"
+
+_NEEDS_BUILDKIT = re.compile(
+    r"""^\s*(?:(?:RUN|COPY|ADD)\b.*?(?:<<-?["']?\w+|\s--(?:mount|network|security|link|chmod|parents|exclude|checksum)\b)
+          |\#\s*syntax\s*=)""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+
+
+def build(client: APIClient, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
+    """Build a context within a number of seconds.
+
+    Raises:
+        ImageError: it failed or took too long; the log has the builder's words.
+        EngineUnavailable: nothing answers.
+
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        if has_buildx():
+            _with_buildx(context, ref, file, log, timeout)
+        else:
+            _with_engine(client, context, ref, file, log, timeout)
+
+
+@functools.cache
+def has_buildx() -> bool:
+    """Tell whether the docker CLI is here and can build with BuildKit."""
+    if shutil.which("docker") is None:
+        return False
+    said = subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False)
+    return said.returncode == 0
+
+
+def _with_buildx(context: BuildContext, ref: str, file: BinaryIO, log: Path, timeout: float) -> None:
+    command = [
+        "docker",
+        "buildx",
+        "build",
+        "--load",
+        "--progress",
+        "plain",
+        "--label",
+        f"{IMAGE_LABEL}=1",
+        "--tag",
+        ref,
+    ]
+    for name, value in context.arguments:
+        command += ["--build-arg", f"{name}={value}"]
+    command.append(str(context.path))
+    # A session of its own, so that the CLI and whatever it starts end together.
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        code = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        raise _too_slow(context, timeout, log) from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if code != 0:
+        raise _failed(context, _last_error(log), "", log)
+
+
+def _with_engine(client: APIClient, context: BuildContext, ref: str, file: BinaryIO, log: Path, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    with engine_errors(f"building {context.dockerfile}"):
+        try:
+            for message in client.build(
+                path=str(context.path),
+                tag=ref,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                labels={IMAGE_LABEL: "1"},
+                buildargs=dict(context.arguments),
+            ):
+                file.write(str(message.get("stream") or message.get("status", "")).encode())
+                if "error" in message:
+                    file.write(str(message["error"]).encode())
+                    file.flush()
+                    raise _failed(context, short(message["error"]), _buildkit_cure(context), log)
+                if time.monotonic() > deadline:
+                    raise _too_slow(context, timeout, log)
+        except APIError as error:
+            file.write(str(error).encode())
+            raise _failed(context, reason(error), _buildkit_cure(context), log) from error
+        except (TypeError, DockerException) as error:
+            raise _failed(context, short(error), "", log) from error
+
+
+def _buildkit_cure(context: BuildContext) -> str:
+    text = context.dockerfile.read_text(encoding="utf-8", errors="replace")
+    if _NEEDS_BUILDKIT.search(text):
+        return "this Dockerfile needs BuildKit: install the docker CLI with its buildx plugin"
+    return ""
+
+
+def _failed(context: BuildContext, why: str, cure: str, log: Path) -> ImageError:
+    return ImageError(f"building {context.dockerfile} failed: {why}", cure, log=log)
+
+
+def _too_slow(context: BuildContext, timeout: float, log: Path) -> ImageError:
+    return ImageError(
+        f"building {context.dockerfile} took longer than {timeout:g} s",
+        "raise [environment].build_timeout_sec or --harbor-timeout-multiplier",
+        log=log,
+    )
+
+
+def _last_error(log: Path) -> str:
+    lines = [line for line in tail(log, 200, 64 * 1024).splitlines() if line.startswith("ERROR")]
+    return printable(short(lines[-1].removeprefix("ERROR:"))) if lines else "see its log"

@@ -1,0 +1,284 @@
+"""One container: the environment of one trial."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from docker import APIClient
+from docker.errors import APIError, NotFound
+
+from pytest_harbor.environment import shell
+from pytest_harbor.environment.archive import Extraction, Upload, pack, unpack
+from pytest_harbor.environment.base import ExecResult, Output, Process
+from pytest_harbor.environment.docker.errors import engine_errors, reason, short
+from pytest_harbor.environment.docker.events import Events
+from pytest_harbor.environment.docker.stream import Deadline, ExecStream
+from pytest_harbor.environment.output import BoundedOutput, printable
+from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
+from pytest_harbor.image import Image
+
+# How long a command's output is drained after its end while something it started goes on printing, in seconds.
+DRAIN = 1.0
+# How long the killing of processes from inside may take before the container is restarted instead, in seconds.
+KILL_PATIENCE = 10.0
+HEADER_LIMIT = 64 * 1024
+
+
+class DockerEnvironment:
+    """A running container; see pytest_harbor.environment.Environment for what each method promises."""
+
+    provider = "docker"
+
+    def __init__(
+        self,
+        client: APIClient,
+        events: Events,
+        container: str,
+        name: str,
+        image: Image,
+        workdir: str,
+        notes: list[str],
+    ) -> None:
+        self._client = client
+        self._events = events
+        self.id = container
+        self.name = name
+        self.image = image
+        self.workdir = workdir
+        self.notes = tuple(notes)
+        self._executed = False
+        self._removed = False
+
+    def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        output: Output | None = None,
+        prologue: str = "",
+        on_start: Callable[[Process], None] | None = None,
+    ) -> ExecResult:
+        began = time.monotonic()
+        header = bytearray()
+        kept = BoundedOutput()
+        process: Process | None = None
+        ready = False
+
+        def take(data: bytes) -> None:
+            nonlocal process, ready
+            if not ready:
+                if len(header) > HEADER_LIMIT:
+                    return
+                header.extend(data)
+                lines = bytes(header).split(b"\n", 2)
+                if len(lines) < 3 or lines[1] != shell.READY:
+                    return
+                process = shell.parse_header(lines[0])
+                ready = self._executed = True
+                if process and on_start:
+                    on_start(process)
+                data = lines[2]
+            if data:
+                kept.write(data)
+                if output:
+                    output(data)
+
+        exit_code = self._run(shell.launch(command, prologue), take, user, cwd or self.workdir, env, timeout)
+        if not ready:
+            self._complain(bytes(header), exit_code)
+        if exit_code is None and process is not None:
+            self._kill("below", process.pid)
+        return ExecResult(
+            exit_code=-1 if exit_code is None else exit_code,
+            output=kept.text(),
+            timed_out=exit_code is None,
+            seconds=time.monotonic() - began,
+            process=process,
+        )
+
+    def _run(
+        self,
+        argv: list[str],
+        take: Output,
+        user: str | None,
+        cwd: str | None,
+        env: Mapping[str, str] | None,
+        timeout: float | None,
+    ) -> int | None:
+        """Run a program to its end and return its exit code, or None when its time ran out."""
+        deadline = Deadline(timeout)
+        self._events.open()
+        with engine_errors(f"running a command in {self.name}"):
+            try:
+                created = self._client.exec_create(
+                    self.id, argv, user=user or "", workdir=cwd, environment=dict(env or {})
+                )
+                exec_id = created["Id"]
+                raw = self._client.exec_start(exec_id, socket=True)
+            except APIError as error:
+                if error.status_code == 409:
+                    raise self.lost() from error
+                raise
+        stream = ExecStream(raw)
+        try:
+            if not self._pump(stream, exec_id, take, deadline):
+                return None
+        finally:
+            stream.close()
+        exit_code = self._events.wait(exec_id, self.id, 5.0)
+        self._events.forget(exec_id=exec_id)
+        if exit_code is None:
+            if not self.running():
+                raise self.lost()
+            with engine_errors(f"asking how a command in {self.name} ended"):
+                exit_code = self._client.exec_inspect(exec_id).get("ExitCode")
+        return -1 if exit_code is None else exit_code
+
+    def _pump(self, stream: ExecStream, exec_id: str, take: Output, deadline: Deadline) -> bool:
+        """Hand the output over until the command has ended; False when its time ran out first."""
+        ended_at: float | None = None
+        while True:
+            data = stream.read(deadline.left)
+            if data is None:
+                return True
+            if data:
+                take(data)
+            if ended_at is None and self._ended(exec_id):
+                ended_at = time.monotonic()
+            # What the command started may hold its output open, and even go on printing, long after its end.
+            elif ended_at is not None and (not data or time.monotonic() - ended_at > DRAIN):
+                return True
+            if ended_at is None and deadline.passed:
+                return False
+
+    def _ended(self, exec_id: str) -> bool:
+        if self._events.alive:
+            return self._events.exit_code(exec_id) is not None or self._events.container_died(self.id)
+        with engine_errors(f"asking whether a command in {self.name} has ended"):
+            return not self._client.exec_inspect(exec_id)["Running"]
+
+    def _complain(self, header: bytes, exit_code: int | None) -> None:
+        """Raise what a command that never began deserves."""
+        lines = header.decode("utf-8", "replace").splitlines()
+        said = [line.removeprefix("harbor: ") for line in lines if shell.parse_header(line.encode()) is None]
+        text = printable(short(" ".join(said))) or (
+            "it did not begin in time" if exit_code is None else f"exit code {exit_code}, no output"
+        )
+        raise CannotExecute(text)
+
+    def lost(self) -> InfrastructureError:
+        """Return what to say of a container that does not run any more."""
+        try:
+            state = self._client.inspect_container(self.id)["State"]
+            said = self._client.logs(self.id, tail=20).decode("utf-8", "replace")
+        except NotFound:
+            return EnvironmentLost(
+                f"the container {self.name} is gone", "see whether something else removes containers"
+            )
+        except Exception as error:
+            return EnvironmentLost(f"the container {self.name} cannot be asked: {short(error)}")
+        why = "it ran out of memory" if state.get("OOMKilled") else f"exit code {state.get('ExitCode')}"
+        fact = f"the container {self.name} has stopped by itself ({why})"
+        if said.strip():
+            fact += f", its last words: {printable(short(said))}"
+        if self._executed:
+            return EnvironmentLost(fact)
+        entrypoint = list(self.image.details.entrypoint)
+        return StartError(fact, f'its ENTRYPOINT {entrypoint} must run its arguments (exec "$@")' if entrypoint else "")
+
+    def upload(self, uploads: Sequence[Upload]) -> None:
+        if not uploads:
+            return
+        with pack(uploads) as archive, engine_errors(f"uploading to {self.name}"):
+            self._client.put_archive(self.id, "/", archive.read())
+
+    def download(self, source: str, destination: Path, reserved: frozenset[str] = frozenset()) -> Extraction:
+        chunks = self._archive(source)
+        with engine_errors(f"downloading {source} from {self.name}"):
+            return unpack(chunks, destination, strip=1, reserved=reserved)
+
+    def read_file(self, source: str, destination: Path) -> None:
+        chunks = self._archive(source)
+        with tempfile.TemporaryDirectory() as scratch:
+            with engine_errors(f"downloading {source} from {self.name}"):
+                unpack(chunks, Path(scratch))
+            found = [path for path in Path(scratch).iterdir() if path.is_file()]
+            if not found:
+                raise FileNotFoundError(f"{source} is no regular file in {self.name}")
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            destination.write_bytes(found[0].read_bytes())
+
+    def _archive(self, source: str) -> Any:
+        with engine_errors(f"downloading {source} from {self.name}"):
+            try:
+                return self._client.get_archive(self.id, source)[0]
+            except NotFound as error:
+                raise FileNotFoundError(f"{source} does not exist in {self.name}: {reason(error)}") from error
+
+    def running(self) -> bool:
+        with engine_errors(f"looking at {self.name}"):
+            try:
+                return bool(self._client.inspect_container(self.id)["State"]["Running"])
+            except NotFound:
+                return False
+
+    def revive(self) -> None:
+        try:
+            with engine_errors(f"starting {self.name} again"):
+                self._client.start(self.id)
+        except EnvironmentLost:
+            raise
+        except InfrastructureError as error:
+            raise EnvironmentLost(error.fact) from error
+        self._events.forget(container=self.id)
+
+    def kill_since(self, first: Process) -> str:
+        if self._kill("since", first.started):
+            return "its processes were killed"
+        # The agent may have removed the shell or filled the process table: the end of PID 1 is the end of them all.
+        with engine_errors(f"restarting {self.name}"):
+            self._client.restart(self.id, timeout=0)
+        self._events.forget(container=self.id)
+        return "its processes were killed by restarting the container"
+
+    def _kill(self, mode: str, mark: int) -> bool:
+        """Kill processes from inside and return whether they are surely dead."""
+        said = bytearray()
+        argv = ["/bin/sh", "-c", shell.KILL, "sh", mode, str(mark)]
+        try:
+            code = self._run(argv, said.extend, "0", "/", {"PATH": shell.SYSTEM_PATH}, KILL_PATIENCE)
+        except InfrastructureError:
+            return False
+        return code == 0 and b"harbor: none left" in said
+
+    def attach_hint(self) -> str:
+        return f"docker exec -it {self.name} sh"
+
+    def stop(self) -> None:
+        if self._removed:
+            return
+        remove(self._client, self.id)
+        self._removed = True
+        self._events.forget(container=self.id)
+
+
+def remove(client: APIClient, container: str) -> None:
+    """Remove a container and its volumes by force; one that is gone already, or going, is fine."""
+    with engine_errors(f"removing container {container[:12]}"):
+        try:
+            client.remove_container(container, force=True, v=True)
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+            with contextlib.suppress(NotFound):
+                client.wait(container, condition="removed", timeout=60)

@@ -1,0 +1,251 @@
+"""The Docker Engine as a provider."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import docker
+from docker import APIClient
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import DeviceRequest
+
+from pytest_harbor.environment import owner
+from pytest_harbor.environment.base import Leftovers, StartRequest
+from pytest_harbor.environment.docker.build import IMAGE_LABEL, build
+from pytest_harbor.environment.docker.container import DockerEnvironment, remove
+from pytest_harbor.environment.docker.errors import engine_errors, reason, short
+from pytest_harbor.environment.docker.events import Events
+from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
+from pytest_harbor.image import BuildContext, Image, ImageDetails
+
+OWNER_LABEL = "pytest-harbor.owner"
+MACHINE_LABEL = "pytest-harbor.machine"
+RUN_LABEL = "pytest-harbor.run"
+TASK_LABEL = "pytest-harbor.task"
+
+# What runs in place of the image's command. Not `infinity`, which small systems' sleep does not know.
+KEEP_ALIVE = ["sleep", "2147483647"]
+
+# An ENTRYPOINT of these alone starts no service, and would take the keep-alive for a script.
+SHELLS = {"sh", "bash", "dash", "ash", "zsh", "python", "python3", "node"}
+
+# More processes than any honest task has; fewer than would take the machine down with a fork bomb.
+PROCESS_LIMIT = 4096
+
+# How long an ENTRYPOINT may take to hand over to the keep-alive before the trial goes on without, in seconds.
+HANDOVER = 2.0
+API_TIMEOUT = 120
+
+
+class DockerProvider:
+    """Containers on whichever engine the docker CLI would use: DOCKER_HOST, else the current context."""
+
+    name = "docker"
+
+    @cached_property
+    def _client(self) -> APIClient:
+        return self._connect()
+
+    @cached_property
+    def _events(self) -> Events:
+        return Events(self._connect(), f"{OWNER_LABEL}={owner.owner()}")
+
+    @cached_property
+    def _info(self) -> dict[str, Any]:
+        with engine_errors("asking the engine about itself"):
+            info: dict[str, Any] = self._client.info()
+            return info
+
+    @property
+    def engine_id(self) -> str:
+        """The engine's own id."""
+        return "".join(c for c in str(self._info.get("ID", "")) if c.isalnum())[:32] or "engine"
+
+    def describe(self) -> str:
+        """Return the engine's version and size."""
+        return f"docker (Engine {self._info.get('ServerVersion')}, {self._info.get('NCPU')} CPUs)"
+
+    def _connect(self) -> APIClient:
+        with engine_errors("connecting"):
+            return docker.from_env(version="auto", timeout=API_TIMEOUT).api
+
+    def find_image(self, ref: str) -> ImageDetails | None:
+        """Look an image up on the engine."""
+        with engine_errors(f"looking for image {ref}"):
+            try:
+                found = self._client.inspect_image(ref)  # type: ignore[no-untyped-call]
+            except ImageNotFound:
+                return None
+            except APIError as error:
+                if error.status_code == 400:
+                    raise ImageError(f"{ref!r} is no image reference: {reason(error)}") from error
+                raise
+        config = found.get("Config") or {}
+        return ImageDetails(
+            id=found["Id"],
+            entrypoint=tuple(config.get("Entrypoint") or ()),
+            workdir=config.get("WorkingDir") or "",
+            user=config.get("User") or "",
+            variables=dict(entry.partition("=")[::2] for entry in config.get("Env") or ()),
+        )
+
+    def pull_image(self, ref: str, *, log: Path, timeout: float) -> None:
+        """Pull an image with the credentials of the docker CLI."""
+        deadline = time.monotonic() + timeout
+        name = ref if ":" in ref.rpartition("/")[2] or "@" in ref else f"{ref}:latest"
+        with log.open("w", encoding="utf-8") as file, engine_errors(f"pulling {ref}"):
+            try:
+                for message in self._client.pull(name, stream=True, decode=True):
+                    file.write(f"{message.get('id', '')} {message.get('status', message.get('error', ''))}\n")
+                    if "error" in message:
+                        raise self._not_pulled(ref, short(message["error"]), log)
+                    if time.monotonic() > deadline:
+                        raise self._not_pulled(ref, f"not done after {timeout:g} s", log)
+            except APIError as error:
+                file.write(str(error))
+                raise self._not_pulled(ref, reason(error), log) from error
+            except DockerException as error:
+                raise self._not_pulled(ref, short(error), log) from error
+
+    @staticmethod
+    def _not_pulled(ref: str, why: str, log: Path) -> ImageError:
+        return ImageError(
+            f"image {ref} is not here and cannot be pulled ({why})",
+            "check its name, the network and `docker login`",
+            log=log,
+        )
+
+    def build_image(self, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
+        """Build an image."""
+        # An engine that is away is told as such, not as a Dockerfile that fails.
+        self._info  # noqa: B018 - the look itself matters
+        build(self._client, context, ref, log=log, timeout=timeout)
+
+    def start(self, image: Image, request: StartRequest) -> DockerEnvironment:
+        """Create a container, put its files in place, start it."""
+        notes: list[str] = []
+        entrypoint = image.details.entrypoint
+        service = bool(entrypoint) and not _only_a_shell(entrypoint)
+        self._listen()
+        created = ""
+        try:
+            with engine_errors(f"creating a container from {image.ref}"):
+                config = self._client.create_container_config(
+                    image=image.details.id,
+                    command=KEEP_ALIVE,
+                    entrypoint=None if service or not entrypoint else [""],
+                    working_dir=request.workdir or None,
+                    environment=dict(request.variables),
+                    labels={
+                        OWNER_LABEL: owner.owner(),
+                        MACHINE_LABEL: owner.machine(),
+                        RUN_LABEL: request.run,
+                        TASK_LABEL: request.task,
+                    },
+                    host_config=self._host_config(request, notes),
+                )
+                created = request.name
+                container = self._client.create_container_from_config(config, request.name)["Id"]  # type: ignore[no-untyped-call]
+            environment = DockerEnvironment(
+                self._client,
+                self._events,
+                container,
+                request.name,
+                image,
+                request.workdir or image.details.workdir or "/",
+                notes,
+            )
+            environment.upload(request.uploads)
+            with engine_errors(f"starting {request.name}"):
+                self._client.start(container)
+            if service:
+                self._await_handover(environment)
+        except BaseException as error:
+            if created:
+                remove(self._client, created)
+            if isinstance(error, InfrastructureError) and not isinstance(error, EngineUnavailable | StartError):
+                raise StartError(error.fact, error.cure) from error
+            raise
+        return environment
+
+    def _listen(self) -> None:
+        with engine_errors("listening to the engine's events"):
+            self._events.open()
+
+    def _host_config(self, request: StartRequest, notes: list[str]) -> Any:
+        resources = request.resources
+        options: dict[str, Any] = {"init": True, "pids_limit": PROCESS_LIMIT}
+        if resources.memory_mb:
+            options["mem_limit"] = resources.memory_mb * 1024 * 1024
+        if resources.cpus:
+            # The engine refuses more CPUs than it has, and tasks are written for larger machines than a laptop.
+            there = float(self._info.get("NCPU") or resources.cpus)
+            if resources.cpus > there:
+                notes.append(f"the task wants {resources.cpus:g} CPUs and the engine has {there:g}")
+            options["nano_cpus"] = int(min(resources.cpus, there) * 1_000_000_000)
+        if resources.gpus:
+            options["device_requests"] = [DeviceRequest(count=resources.gpus, capabilities=[["gpu"]])]
+        return self._client.create_host_config(**options)
+
+    def _await_handover(self, environment: DockerEnvironment) -> None:
+        """Wait until the ENTRYPOINT has come to the keep-alive, and so has started its services, or has failed."""
+        deadline = time.monotonic() + HANDOVER
+        while time.monotonic() < deadline:
+            with engine_errors(f"looking at {environment.name}"):
+                try:
+                    rows = self._client.top(environment.id)["Processes"]
+                except (APIError, NotFound):
+                    rows = []
+            if not rows and not environment.running():
+                raise environment.lost()
+            if any(" ".join(KEEP_ALIVE) == row[-1] for row in rows):
+                return
+            time.sleep(0.02)
+
+    def remove_owned(self, which: Leftovers) -> list[str]:
+        """Remove this project's containers."""
+        with engine_errors("looking for leftovers"):
+            found = self._client.containers(all=True, filters={"label": [OWNER_LABEL]})
+        removed = []
+        for container in found:
+            marks = container.get("Labels") or {}
+            here = marks.get(MACHINE_LABEL) == owner.machine()
+            token = marks.get(OWNER_LABEL, "")
+            wanted = {
+                "all": True,
+                "mine": here and token == owner.owner(),
+                "dead": here and not owner.alive(token),
+                "ended": not here or not owner.alive(token),
+            }[which]
+            if wanted:
+                remove(self._client, container["Id"])
+                removed.append((container.get("Names") or [container["Id"]])[0].lstrip("/"))
+        return removed
+
+    def remove_images(self) -> list[str]:
+        """Remove the images that this project built and nothing uses."""
+        with engine_errors("looking for images"):
+            found = self._client.images(filters={"label": [f"{IMAGE_LABEL}=1"]})
+        removed = []
+        for image in found:
+            try:
+                self._client.remove_image(image["Id"], force=True)
+            except APIError:
+                continue
+            removed.append((image.get("RepoTags") or [image["Id"]])[0])
+        return removed
+
+    def close(self) -> None:
+        """Close the connections."""
+        if "_events" in self.__dict__:
+            self._events.close()
+        if "_client" in self.__dict__:
+            self._client.close()
+
+
+def _only_a_shell(entrypoint: tuple[str, ...]) -> bool:
+    """Tell whether an ENTRYPOINT is a bare shell or interpreter."""
+    return PurePosixPath(entrypoint[0]).name in SHELLS and all(word.startswith("-") for word in entrypoint[1:])

@@ -1,0 +1,114 @@
+"""Output of bounded size: however much a command prints, neither memory nor disk fills."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+MIB = 1 << 20
+
+
+class BoundedOutput:
+    """Keeps the beginning and the end of a stream of bytes.
+
+    Args:
+        head: how many bytes of the beginning are kept.
+        tail: how many bytes of the end are kept.
+
+    """
+
+    def __init__(self, head: int = MIB // 2, tail: int = MIB // 2) -> None:
+        self._head_limit = head
+        self._tail_limit = tail
+        self._head = bytearray()
+        self._tail: deque[bytes] = deque()
+        self._tail_size = 0
+        self.size = 0
+
+    def write(self, data: bytes) -> bytes:
+        """Take more output; return the part of it that still belongs to the beginning."""
+        self.size += len(data)
+        first = data[: max(0, self._head_limit - len(self._head))]
+        self._head += first
+        rest = data[len(first) :]
+        if rest:
+            self._tail.append(rest[-self._tail_limit :])
+            self._tail_size += len(self._tail[-1])
+            while self._tail_size - len(self._tail[0]) >= self._tail_limit:
+                self._tail_size -= len(self._tail.popleft())
+        return first
+
+    def rest(self) -> bytes:
+        """Return what follows the beginning: a note where something is left out, then the end."""
+        tail = b"".join(self._tail)[-self._tail_limit :] if self._tail else b""
+        left_out = self.size - len(self._head) - len(tail)
+        note = f"\n[... {left_out:,} bytes left out ...]\n".encode() if left_out else b""
+        return note + tail
+
+    def text(self) -> str:
+        """Return what is kept, as text."""
+        return (bytes(self._head) + self.rest()).decode("utf-8", "replace")
+
+
+class LogFile:
+    """A log on disk that can be followed while it is written, and holds beginning and end of what was too long.
+
+    Args:
+        path: the file; its directory is made.
+        echo: takes every byte as well, for a person who watches.
+
+    """
+
+    def __init__(self, path: Path, echo: object = None) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("wb", buffering=0)
+        self._bounds = BoundedOutput(head=16 * MIB, tail=MIB)
+        self._echo = echo
+
+    @property
+    def size(self) -> int:
+        """Bytes taken so far."""
+        return self._bounds.size
+
+    def __call__(self, data: bytes) -> None:
+        """Take more output."""
+        first = self._bounds.write(data)
+        if first:
+            self._file.write(first)
+        if callable(self._echo):
+            self._echo(data)
+
+    def close(self) -> None:
+        """Write the end and close the file."""
+        if not self._file.closed:
+            self._file.write(self._bounds.rest())
+            self._file.close()
+
+    def __enter__(self) -> LogFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def tail(path: Path | None, lines: int = 20, limit: int = 16_384) -> str:
+    """Return the last lines of a log, readable: without control characters and ANSI escapes; empty where there is none."""
+    if path is None:
+        return ""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - limit))
+            data = file.read(limit)
+    except OSError:
+        return ""
+    return "\n".join(printable(data.decode("utf-8", "replace")).rstrip().splitlines()[-lines:])
+
+
+def printable(text: str) -> str:
+    """Return text that cannot move a terminal's cursor, ring its bell or break an XML report."""
+    import re
+
+    text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])", "", text)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c if c in "\n\t" or (c.isprintable() and c not in "\ufffe\uffff") else "\ufffd" for c in text)

@@ -1,0 +1,59 @@
+"""The errors that are not about an agent: what they carry, and how their message reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+Phase = Literal["build", "start", "setup", "agent", "verify", "stop"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+
+class InfrastructureError(Exception):
+    """The machinery around a trial failed: engine, build, start, upload, a lost container, no such command.
+
+    A trial that ends with one says nothing about the agent: it is an error, never a reward of 0.
+
+    Attributes:
+        fact: what happened.
+        cure: what the user can do about it; empty when there is nothing better than trying again.
+        log: the file that tells more.
+        phase: the phase it happened in; whoever runs the phases fills it in.
+
+    """
+
+    def __init__(self, fact: str, cure: str = "", *, log: Path | None = None) -> None:
+        super().__init__(fact)
+        self.fact = fact
+        self.cure = cure
+        self.log = log
+        self.phase: Phase | None = None
+
+    def __str__(self) -> str:
+        return describe(self.fact, self.cure, self.log)
+
+
+class EngineUnavailable(InfrastructureError):
+    """No container engine answers, or the one that did has gone away."""
+
+
+class ImageError(InfrastructureError):
+    """An image can be neither found, pulled nor built."""
+
+
+class StartError(InfrastructureError):
+    """An environment does not start, or never becomes healthy."""
+
+
+class EnvironmentLost(InfrastructureError):
+    """An environment that was running is gone."""
+
+
+class CannotExecute(InfrastructureError):
+    """A command cannot be started at all in an environment: not found, not executable, no shell, no process."""
+
+
+def describe(fact: str, cure: str = "", log: Path | None = None) -> str:
+    """Join a fact, its cure and its log into one message."""
+    text = fact.rstrip(" .;") + (f"; {cure.rstrip(' .')}" if cure else "")
+    return f"{text}. Log: {log}" if log else text

@@ -1,0 +1,64 @@
+"""What an image is to a trial, and what a provider must be able to do with images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pytest_harbor.image.context import BuildContext
+
+BuildPolicy = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True)
+class ImageDetails:
+    """What an image says of itself: its id, and how what runs in it begins."""
+
+    id: str
+    entrypoint: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Image:
+    """The image of a task.
+
+    Attributes:
+        ref: the name to start it by.
+        source: `built` now, `cached` from an earlier build, `pulled` now, `present` under its own name.
+        notes: what a reader of the result should know, such as a docker_image that could not be had.
+        log: the log of its build or pull, when there was one in this run.
+
+    """
+
+    ref: str
+    source: Literal["built", "cached", "pulled", "present"]
+    details: ImageDetails
+    notes: tuple[str, ...] = ()
+    log: Path | None = None
+
+    @property
+    def runs_as_root(self) -> bool:
+        """Whether the image's own user is root."""
+        return self.details.user.partition(":")[0] in ("", "root", "0")
+
+
+class ImageBackend(Protocol):
+    """What the image store asks of a provider. Every method may raise EngineUnavailable."""
+
+    @property
+    def engine_id(self) -> str:
+        """A name for the place where images live, safe in a file name: builds for one engine share a lock."""
+
+    def find_image(self, ref: str) -> ImageDetails | None:
+        """Look an image up by name, without any network."""
+
+    def pull_image(self, ref: str, *, log: Path, timeout: float) -> None:
+        """Fetch an image within a number of seconds; ImageError when it cannot be had."""
+
+    def build_image(self, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
+        """Build a context within a number of seconds and name the result; ImageError when it fails."""

@@ -1,0 +1,177 @@
+"""A run from its first line to its last: hooks of a session that has Harbor tasks, in its controller and its workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_harbor.errors import EngineUnavailable, InfrastructureError
+from pytest_harbor.report.terminal import TrialTable
+from pytest_harbor.session import NO_AGENT, HarborSession
+from pytest_harbor.trial import TrialResult
+
+WORKER_DIED = "the worker process died while the trial ran (killed, out of memory, or crashed)"
+
+
+class Lifecycle:
+    """Registered where datasets are given.
+
+    Args:
+        session: the state of this process.
+
+    """
+
+    def __init__(self, session: HarborSession) -> None:
+        self._session = session
+        self._config = session.config
+        self._table = TrialTable()
+        self._collected_without_agent = False
+        if not session.args_given:
+            # In the workers too: they read the command line anew.
+            self._config.args = [str(path) for path in session.options.datasets]
+            self._config.args_source = pytest.Config.ArgsSource.ARGS
+        if session.runs_trials:
+            session.handle_sigterm()
+
+    def pytest_sessionstart(self) -> None:
+        """Find the tasks, so that what is wrong with the options is said before anything runs."""
+        session = self._session
+        _ = session.selection
+        if session.is_worker or not session.runs_trials:
+            return
+        _ = session.configured_agent
+        _ = session.run
+        with contextlib.suppress(InfrastructureError):
+            self._table.leftovers = session.provider.remove_owned("dead")
+
+    def pytest_report_header(self) -> list[str]:
+        """Say what is about to run, and on what."""
+        session = self._session
+        tasks = session.selection.tasks
+        datasets = ", ".join(f"{name} ({len(group)})" for name, group in list(session.selection.datasets().items())[:5])
+        more = len(session.selection.datasets()) - 5
+        lines = [
+            f"harbor: {_count(len(tasks), 'task')} in {datasets}" + (f" and {more} more datasets" if more > 0 else "")
+        ]
+        if not session.runs_trials:
+            return lines
+        options = session.options
+        agent = session.configured_agent.name if session.configured_agent else "none chosen"
+        told = f" ({options.agent_command})" if options.agent_command else ""
+        attempts = f", {options.attempts} attempts" if options.attempts > 1 else ""
+        lines.append(f"harbor: agent {agent}{told}{attempts}, passes from reward {options.threshold:g}")
+        try:
+            lines.append(f"harbor: environment {session.provider.describe()}")
+        except EngineUnavailable as error:
+            lines.append(f"harbor: environment docker: {error}")
+        lines.append(f"harbor: results {_relative(session.run.directory)}")
+        if self._table.leftovers:
+            lines.append(f"harbor: removed what a dead run left: {', '.join(self._table.leftovers)}")
+        return lines
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Refuse to run tasks without an agent."""
+        config = self._config
+        if config.option.collectonly or config.option.setuponly or self._session.options.agent:
+            return
+        if config.hook.pytest_harbor_agent.get_hookimpls() or not any(_uses_our_agent(item) for item in items):
+            return
+        if not self._session.is_worker:
+            raise pytest.UsageError(NO_AGENT)
+        # A worker cannot end a run; its controller does, when it hears of this.
+        config.workeroutput["harbor_usage_error"] = NO_AGENT  # type: ignore[attr-defined]
+        items.clear()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker which run it belongs to."""
+        if self._session.runs_trials:
+            node.workerinput["harbor_run"] = self._session.run.id
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear what a worker could not say."""
+        problem = getattr(node, "workeroutput", {}).get("harbor_usage_error")
+        if problem:
+            raise pytest.UsageError(problem)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> Generator[None, None, None]:
+        """Keep results for the summary, and have an infrastructure error count as an error everywhere."""
+        if hasattr(report, "harbor"):
+            self._table.add(TrialResult.from_json(report.harbor))
+        if hasattr(report, "harbor_stop"):
+            self._table.add_stop(**report.harbor_stop)
+        if getattr(report, "harbor_error", False) and report.when == "call":
+            # What tells failures from errors (JUnit XML and many plugins) goes by the phase of the report.
+            report.when = "setup"
+            try:
+                yield
+            finally:
+                report.when = "call"
+        else:
+            yield
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Pass an interrupt on: workers do not get a terminal's Ctrl-C."""
+        if not self._session.is_worker and self._session.runs_trials:
+            for pid in self._session.run.busy_processes():
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGTERM)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
+        """Leave nothing behind: no trial without a result, no container."""
+        try:
+            return (yield)
+        finally:
+            session = self._session
+            session.abandon(KeyboardInterrupt())
+            if session.runs_trials and "run" in session.__dict__:
+                if not session.is_worker:
+                    self._record_lost()
+                with contextlib.suppress(InfrastructureError):
+                    if session.provider_used:
+                        session.provider.remove_owned("mine")
+                    if not session.is_worker:
+                        session.provider.remove_owned("dead")
+
+    def _record_lost(self) -> None:
+        """Write down the trials whose worker died before it could."""
+        run = self._session.run
+        for result in run.lost():
+            result.outcome = "error"
+            result.reason = f"{result.task} [{result.phase or 'start'}] {WORKER_DIED}. Log: {result.directory}"
+            run.append(result)
+            run.note(result, "finished")
+            self._table.add(result)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the table of trials."""
+        if not self._session.is_worker and self._session.runs_trials:
+            self._table.write(terminalreporter, self._session.run)
+
+
+def _uses_our_agent(item: pytest.Item) -> bool:
+    """Tell whether a test takes its agent from the options, and not from an overriding fixture."""
+    definitions = getattr(item, "_fixtureinfo", None)
+    found = definitions.name2fixturedefs.get("harbor_agent") if definitions is not None else None
+    if not found or any(mark.name == "skip" for mark in item.iter_markers()):
+        return False
+    return bool(getattr(found[-1].func, "__module__", "") == "pytest_harbor.fixtures")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _relative(path: Any) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(os.getcwd()))  # noqa: PTH109
+    return str(path)

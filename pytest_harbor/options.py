@@ -1,0 +1,258 @@
+"""Every option, once: its flag, its ini key, what values it takes; and the configuration that they add up to.
+
+Imported in every project that has the plugin installed, so: pytest and the standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+AGENTS = ("oracle", "nop", "command", "MODULE:CALLABLE")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        name: the flag without dashes; the ini key has underscores instead.
+        help: what it does.
+        parse: turns the text of flag or ini key into a value; raises UsageError with the valid values.
+        default: the value where neither is given.
+        metavar: what stands for the value in the help.
+        kind: `one` value, `many` (the flag repeats, the ini key has a line a value), `paths` (likewise, relative to where
+            they are written) or `switch`.
+
+    """
+
+    name: str
+    help: str
+    parse: Callable[[str, str], Any]
+    default: Any
+    metavar: str = ""
+    kind: Literal["one", "many", "paths", "switch"] = "one"
+
+    @property
+    def flag(self) -> str:
+        """The flag."""
+        return f"--{self.name}"
+
+    @property
+    def key(self) -> str:
+        """The ini key, which is also the name on `config.option`."""
+        return self.name.replace("-", "_")
+
+
+def _text(value: str, flag: str) -> str:
+    return value
+
+
+def _choice(*choices: str) -> Callable[[str, str], str]:
+    def parse(value: str, flag: str) -> str:
+        if value not in choices:
+            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {' or '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _number(lowest: float, what: str) -> Callable[[str, str], float]:
+    def parse(value: str, flag: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or number < lowest or (lowest == 0 and what.startswith("above") and number == 0):
+            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use a number {what}")
+        return number
+
+    return parse
+
+
+def _whole(lowest: int) -> Callable[[str, str], int]:
+    def parse(value: str, flag: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < lowest:
+            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use a whole number from {lowest}")
+        return int(value)
+
+    return parse
+
+
+def _finite(value: str, flag: str) -> float:
+    return _number(-math.inf, "such as 1.0 or 0.5")(value, flag)
+
+
+def _agent(value: str, flag: str) -> str:
+    module, _, function = value.rpartition(":")
+    if value in AGENTS[:3] or (module and function):
+        return value
+    raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {', '.join(AGENTS[:3])} or {AGENTS[3]}")
+
+
+def _variable(value: str, flag: str) -> tuple[str, str]:
+    name, equals, text = value.partition("=")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; use NAME=VALUE, or NAME to pass the host's value")
+    if not equals:
+        if name not in os.environ:
+            raise pytest.UsageError(f"{flag}: {name} is not set on the host; set it, or use {name}=VALUE")
+        text = os.environ[name]
+    return name, text
+
+
+_POSITIVE = _number(0, "above 0")
+
+OPTIONS = (
+    Option("harbor-dataset", "Run the Harbor tasks below PATH (a task, a dataset, or a directory of datasets); repeatable", _text, (), "PATH", "paths"),
+    Option("harbor-task", "Run only the tasks whose name or id matches GLOB; repeatable", _text, (), "GLOB", "many"),
+    Option("harbor-exclude-task", "Leave out the tasks whose name or id matches GLOB; repeatable", _text, (), "GLOB", "many"),
+    Option("harbor-agent", "What works on the tasks: oracle (the task's own solution), nop (nothing), command (see --harbor-agent-command) or a Python callable as MODULE:CALLABLE", _agent, "", "AGENT"),
+    Option("harbor-agent-command", "Command line of the agent; implies --harbor-agent=command", _text, "", "CMD"),
+    Option("harbor-agent-name", "Name of the agent in results and baselines", _text, "", "NAME"),
+    Option("harbor-agent-where", "Where the agent's command runs: container (default) or host", _choice("container", "host"), "container", "WHERE"),
+    Option("harbor-agent-env", "Variable of the agent, as K=V, or K to pass the host's value; repeatable", _variable, (), "K[=V]", "many"),
+    Option("harbor-agent-workdir", "Working directory of the agent in the environment (default: the task's)", _text, "", "DIR"),
+    Option("harbor-model", "Name of the model, which the agent gets as OPENAI_MODEL", _text, "", "NAME"),
+    Option("harbor-attempts", "Run every task N times (default 1)", _whole(1), 1, "N"),
+    Option("harbor-threshold", "Lowest reward that passes (default 1.0)", _finite, 1.0, "F"),
+    Option("harbor-record-only", "Record rewards, and fail nothing because of one", _text, False, "", "switch"),
+    Option("harbor-image", "Image for tasks that bring neither Dockerfile nor docker_image (default python:3.11-slim)", _text, "python:3.11-slim", "REF"),
+    Option("harbor-build", "Whether images are built: auto (if not there and not to be pulled; default), always or never", _choice("auto", "always", "never"), "auto", "WHEN"),
+    Option("harbor-timeout-multiplier", "Factor on all deadlines (default 1.0)", _POSITIVE, 1.0, "F"),
+    Option("harbor-agent-timeout", "Seconds for the agent of tasks that set none (default 3600)", _POSITIVE, 3600.0, "SECONDS"),
+    Option("harbor-resource-multiplier", "Factor on CPUs and memory (default 1.0)", _POSITIVE, 1.0, "F"),
+    Option("harbor-results", "Directory of all runs' results (default harbor-results)", _text, "harbor-results", "DIR"),
+    Option("harbor-reward-key", "Key of reward.json that holds the reward (default reward)", _text, "", "KEY"),
+    Option("harbor-reward-precedence", "Which file counts where a verifier leaves both: txt (default) or json", _choice("txt", "json"), "txt", "FILE"),
+    Option("harbor-missing-reward", "What a verifier that leaves no usable reward means: zero (default) or error", _choice("zero", "error"), "zero", "WHAT"),
+    Option("harbor-infra-retries", "How often a trial is tried again after an infrastructure error (default 1)", _whole(0), 1, "N"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HarborConfig:
+    """The options of a run, parsed; each attribute is the option of that name.
+
+    Attributes:
+        datasets: absolute paths.
+        agent: `oracle`, `nop`, `command`, `MODULE:CALLABLE`, or empty where none was chosen.
+        agent_env: names and values.
+        results: absolute path.
+
+    """
+
+    datasets: tuple[Path, ...]
+    tasks: tuple[str, ...]
+    exclude_tasks: tuple[str, ...]
+    agent: str
+    agent_command: str
+    agent_name: str
+    agent_where: Literal["container", "host"]
+    agent_env: tuple[tuple[str, str], ...]
+    agent_workdir: str
+    model: str
+    attempts: int
+    threshold: float
+    record_only: bool
+    image: str
+    build: Literal["auto", "always", "never"]
+    timeout_multiplier: float
+    agent_timeout: float
+    resource_multiplier: float
+    results: Path
+    reward_key: str
+    reward_precedence: Literal["txt", "json"]
+    missing_reward: Literal["zero", "error"]
+    infra_retries: int
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the flags and their ini twins to pytest."""
+    group = parser.getgroup("harbor", "Harbor tasks (pytest-harbor)")
+    ini_types = {"one": "string", "many": "linelist", "paths": "paths", "switch": "bool"}
+    for option in OPTIONS:
+        how: dict[str, Any] = {"metavar": option.metavar}
+        if option.kind == "switch":
+            how = {"action": "store_true"}
+        elif option.kind in ("many", "paths"):
+            how["action"] = "append"
+        # No default here: a flag that was not given falls back to its ini twin.
+        group.addoption(option.flag, dest=option.key, default=None, help=option.help, **how)
+        parser.addini(option.key, f"{option.help} (ini twin of {option.flag})", type=ini_types[option.kind])  # type: ignore[arg-type]
+
+
+def read_options(config: pytest.Config) -> HarborConfig:
+    """Parse flags and ini keys; a flag wins over its ini twin.
+
+    Raises:
+        pytest.UsageError: a value is not valid; the message lists those that are.
+
+    """
+    values = {option.key: _value(option, config) for option in OPTIONS}
+    agent, command = _which_agent(config, values["harbor_agent"], values["harbor_agent_command"])
+    base = config.invocation_params.dir
+    return HarborConfig(
+        datasets=tuple(Path(os.path.abspath(base / path)) for path in values["harbor_dataset"]),  # noqa: PTH100 - links stay
+        tasks=values["harbor_task"],
+        exclude_tasks=values["harbor_exclude_task"],
+        agent=agent,
+        agent_command=command,
+        agent_name=values["harbor_agent_name"],
+        agent_where=values["harbor_agent_where"],
+        agent_env=values["harbor_agent_env"],
+        agent_workdir=values["harbor_agent_workdir"],
+        model=values["harbor_model"],
+        attempts=values["harbor_attempts"],
+        threshold=values["harbor_threshold"],
+        record_only=values["harbor_record_only"],
+        image=values["harbor_image"],
+        build=values["harbor_build"],
+        timeout_multiplier=values["harbor_timeout_multiplier"],
+        agent_timeout=values["harbor_agent_timeout"],
+        resource_multiplier=values["harbor_resource_multiplier"],
+        results=base / values["harbor_results"],
+        reward_key=values["harbor_reward_key"],
+        reward_precedence=values["harbor_reward_precedence"],
+        missing_reward=values["harbor_missing_reward"],
+        infra_retries=values["harbor_infra_retries"],
+    )
+
+
+def _value(option: Option, config: pytest.Config) -> Any:
+    given = config.getoption(option.key)
+    source = option.flag
+    if given is None:
+        given = config.getini(option.key)
+        source = f"ini key {option.key}"
+    if option.kind == "switch":
+        return bool(given)
+    if option.kind in ("many", "paths"):
+        return tuple(option.parse(str(item), source) for item in given or ())
+    return option.parse(str(given), source) if given not in (None, "") else option.default
+
+
+def _which_agent(config: pytest.Config, agent: str, command: str) -> tuple[str, str]:
+    """Settle which of --harbor-agent and --harbor-agent-command counts."""
+    flags = bool(config.getoption("harbor_agent")), bool(config.getoption("harbor_agent_command"))
+    if command and agent not in ("", "command"):
+        if flags == (True, False):
+            command = ""  # a flag on the command line wins over a command in the ini file
+        elif flags == (False, True):
+            agent = "command"
+        else:
+            raise pytest.UsageError(
+                f"--harbor-agent={agent} and --harbor-agent-command exclude each other; give one of them"
+            )
+    if command:
+        agent = "command"
+    elif agent == "command":
+        raise pytest.UsageError("--harbor-agent=command needs --harbor-agent-command=CMD")
+    return agent, command

@@ -1,0 +1,72 @@
+"""What is printed of a trial that did not pass: facts, the failing inner tests, the ends of the logs, and where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_harbor.environment.output import printable, tail
+from pytest_harbor.trial import TrialResult
+from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
+
+
+def headline(result: TrialResult) -> str:
+    """Return a result in one line, as in the short summary."""
+    if result.outcome == "error":
+        return printable(result.reason).partition("\n")[0]
+    said = f"reward {_number(result.reward)}, needs {_number(result.threshold)}"
+    if result.outcome == "unverified":
+        said = f"unverified: {printable(result.reason)}"
+    return f"{said} ({agent_end(result)})"
+
+
+def agent_end(result: TrialResult) -> str:
+    """Return how the agent ended, in a phrase."""
+    if result.agent_timed_out:
+        return f"agent {result.agent} {result.agent_note}"
+    if result.agent_exit is None:
+        return f"agent {result.agent}: {printable(result.agent_note)}" if result.agent_note else f"agent {result.agent}"
+    note = f", {printable(result.agent_note)}" if result.agent_note else ""
+    return f"agent {result.agent} ended with {result.agent_exit}{note}"
+
+
+def describe_failure(result: TrialResult) -> str:
+    """Return the report of a trial that failed or is unverified."""
+    directory = Path(result.directory)
+    lines = [f"{result.task} [verify] {headline(result)}"]
+    tests = result.tests
+    if tests is not None:
+        total = tests.passed + tests.failed + tests.skipped + tests.other
+        lines.append(f"tests: {tests.failed} of {total} failed")
+        for failure in tests.failures:
+            lines.append(f"  {printable(failure.name)}")
+            lines += [f"    {line}" for line in printable(failure.message).splitlines()[:8]]
+    if tests is None or not tests.failures:
+        lines += _log("end of the tests' output", directory / TEST_LOG)
+    lines += _log("end of the agent's output", directory / AGENT_LOG)
+    return _close(lines, result)
+
+
+def describe_error(result: TrialResult) -> str:
+    """Return the report of a trial that an infrastructure error ended."""
+    lines = [printable(result.reason)]
+    if "Log: " in result.reason:
+        lines += _log("end of that log", Path(result.reason.rpartition("Log: ")[2]))
+    for retry in result.retries:
+        lines.append(f"an earlier try ended likewise: {printable(retry.message)} Files: {retry.directory}")
+    return _close(lines, result)
+
+
+def _close(lines: list[str], result: TrialResult) -> str:
+    lines += [f"note: {printable(warning)}" for warning in result.warnings]
+    if Path(result.directory).is_dir():
+        lines.append(f"Logs: {result.directory}")
+    return "\n".join(lines) + "\n"
+
+
+def _log(title: str, path: Path) -> list[str]:
+    said = tail(path)
+    return [f"--- {title} ({path.name}) ---", said, "---"] if said else []
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"

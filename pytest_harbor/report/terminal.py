@@ -1,0 +1,131 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pytest_harbor.errors import PHASES
+from pytest_harbor.trial import TrialResult
+
+if TYPE_CHECKING:
+    from pytest_harbor.results import Run
+
+# Rows beyond this are left out of the terminal unless -v is given; those that did not pass come first.
+MANY_ROWS = 60
+GRADED = ("passed", "failed", "unverified")
+
+
+class TrialTable:
+    """Gathers results and prints them by task."""
+
+    def __init__(self) -> None:
+        self._results: dict[tuple[str, str, int, str], TrialResult] = {}
+        self.leftovers: list[str] = []
+
+    def add(self, result: TrialResult) -> None:
+        """Take a result."""
+        self._results[(result.task, result.agent, result.attempt, result.node_id)] = result
+
+    def add_stop(self, node_id: str, seconds: float) -> None:
+        """Take how long a removal took, which is known after the result."""
+        for key, result in self._results.items():
+            if key[3] == node_id:
+                result.phases["stop"] = seconds
+
+    def write(self, reporter: Any, run: Run) -> None:
+        """Print the table, unless nothing ran."""
+        results = list(self._results.values())
+        if not results:
+            return
+        reporter.section("harbor")
+        rows = [_row(group) for group in _groups(results)]
+        shown = rows
+        if len(rows) > MANY_ROWS and reporter.config.option.verbose < 1:
+            shown = sorted(rows, key=lambda row: row.passed)[:MANY_ROWS]
+        self._write_rows(reporter, shown)
+        if len(shown) < len(rows):
+            reporter.write_line(f"... and {len(rows) - len(shown)} more tasks; -v shows all")
+        for line in summary(results):
+            reporter.write_line(line)
+        reporter.write_line(f"results: {run.results_file}")
+
+    @staticmethod
+    def _write_rows(reporter: Any, rows: list[_Row]) -> None:
+        phases = [phase for phase in PHASES if any(phase in row.seconds for row in rows)]
+        table = [["task", "agent", "reward", "outcome", *(f"{phase} s" for phase in phases)]]
+        table += [
+            [
+                row.task,
+                row.agent,
+                row.reward,
+                row.outcome,
+                *(_seconds(row.seconds.get(phase)) for phase in phases),
+            ]
+            for row in rows
+        ]
+        widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+        for line in table:
+            cells = [
+                cell.ljust(width) if column in (0, 1, 3) else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ]
+            reporter.write_line("  ".join(cells).rstrip())
+
+
+class _Row:
+    """One task and agent, over its attempts."""
+
+    def __init__(self, results: list[TrialResult]) -> None:
+        self.task = "".join(c if c.isprintable() else "_" for c in results[0].task)
+        self.agent = results[0].agent or "-"
+        rewards = [result.reward for result in results if result.reward is not None]
+        self.reward = f"{sum(rewards) / len(rewards):.2f}" if rewards else "-"
+        counts = count_outcomes(results)
+        self.outcome = ", ".join(
+            name if len(results) == 1 else f"{number} {name}" for name, number in counts.items() if number
+        )
+        self.passed = counts["passed"] == len(results)
+        self.seconds = {
+            phase: sum(times) / len(times)
+            for phase in PHASES
+            if (times := [result.phases[phase] for result in results if phase in result.phases])
+        }
+
+
+def _row(results: list[TrialResult]) -> _Row:
+    return _Row(results)
+
+
+def _groups(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
+    groups: dict[tuple[str, str], list[TrialResult]] = {}
+    for result in results:
+        groups.setdefault((result.task, result.agent), []).append(result)
+    return [groups[key] for key in sorted(groups)]
+
+
+def count_outcomes(results: Iterable[TrialResult]) -> dict[str, int]:
+    """Return how many trials came to each outcome."""
+    counts = dict.fromkeys(("passed", "failed", "unverified", "error", "skipped"), 0)
+    for result in results:
+        counts[result.outcome] += 1
+    return counts
+
+
+def summary(results: list[TrialResult]) -> list[str]:
+    """Return the totals: what counts in the pass rate, and beside it what does not."""
+    counts = count_outcomes(results)
+    # An infrastructure error says nothing about the agent: it is neither a 0 nor part of what the rate is of.
+    graded = [result for result in results if result.outcome in GRADED]
+    said = ", ".join(f"{number} {name}" for name, number in counts.items() if number or name != "skipped")
+    lines = [f"{len(results)} trial{'' if len(results) == 1 else 's'}: {said}"]
+    if graded:
+        rewards = [result.reward for result in graded if result.reward is not None]
+        rate = counts["passed"] / len(graded)
+        mean = f"mean reward {sum(rewards) / len(rewards):.3f}, " if rewards else ""
+        lines.append(f"{mean}pass rate {rate:.1%} ({counts['passed']} of {len(graded)} graded)")
+    return lines
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

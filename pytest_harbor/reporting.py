@@ -1,0 +1,135 @@
+"""From a trial's result to pytest's report of a test: outcome, word, message and properties."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocation, ReprTraceback
+
+from pytest_harbor.collection import assignment_of
+from pytest_harbor.errors import InfrastructureError
+from pytest_harbor.report.failure import describe_error, describe_failure, headline
+from pytest_harbor.session import TRIAL, session_of
+from pytest_harbor.task import TaskError
+
+if TYPE_CHECKING:
+    from pytest_harbor.trial import Trial, TrialResult
+
+
+class TrialFailed(Exception):
+    """The reward of a trial does not pass; the message is the whole report of it."""
+
+    def __init__(self, result: TrialResult) -> None:
+        super().__init__(headline(result))
+        self.result = result
+
+
+class NoReward(TrialFailed):
+    """A trial was graded and left no usable reward, which is an error here (--harbor-missing-reward=error)."""
+
+
+def check(result: TrialResult, *, record_only: bool = False) -> None:
+    """Raise what the outcome of a trial deserves.
+
+    Raises:
+        TrialFailed: it failed, or is unverified, and rewards are not only recorded.
+        NoReward: it is unverified, and that is an error.
+
+    """
+    if result.outcome == "unverified" and result.reward is None:
+        raise NoReward(result)
+    if result.outcome in ("failed", "unverified") and not record_only:
+        raise TrialFailed(result)
+
+
+def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Add to a test's report what its trial has to say, and see to it that there is a result for every test."""
+    error = call.excinfo.value if call.excinfo is not None else None
+    trial = _finish(item, report, error)
+    if trial is None:
+        return
+    result = trial.result
+    extra: Any = report
+    if report.when == "teardown":
+        extra.harbor_stop = {"node_id": item.nodeid, "seconds": result.phases.get("stop", 0.0)}
+        session_of(item.config).open_trials.discard(trial)
+        return
+    final = report.when == "call" or not report.passed
+    if final:
+        extra.harbor = result.to_json()
+        extra.harbor_word = _word(result)
+        for name, value in _properties(result):
+            item.user_properties.append((name, value))
+        report.user_properties = list(item.user_properties)
+    if error is None or not report.failed:
+        return
+    if isinstance(error, InfrastructureError | TaskError | NoReward):
+        extra.harbor_error = True
+    text = None
+    if isinstance(error, TrialFailed):
+        text = describe_failure(error.result)
+    elif isinstance(error, InfrastructureError | TaskError):
+        text = describe_error(result)
+    if text is not None:
+        report.longrepr = _longrepr(headline(result), text, trial.task.toml_path)
+
+
+def _finish(item: pytest.Item, report: pytest.TestReport, error: BaseException | None) -> Trial | None:
+    """Return a test's trial with its result complete, made up from the report where it has not come to one."""
+    trial = item.stash.get(TRIAL, None)
+    if report.when == "teardown" or (report.passed and report.when == "setup"):
+        return trial
+    if trial is None:
+        try:
+            trial = session_of(item.config).trial(item, assignment_of(item).task)
+        except pytest.UsageError:
+            return None
+    if report.skipped:
+        trial.skip(str(report.longrepr[2]).removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else "")
+    elif error is not None and report.when == "setup":
+        trial.fail(error, "setup")
+    return trial
+
+
+def _word(result: TrialResult) -> str:
+    return "" if result.reward is None else f"reward {result.reward:.2f}"
+
+
+def status(report: Any) -> tuple[str, str, Any] | None:
+    """Return category, letter and word of a report that has a trial's result; None where pytest's own will do."""
+    if report.when == "teardown" or report.skipped:
+        return None
+    reward = f" {report.harbor_word}" if report.harbor_word else ""
+    if report.failed and (report.when == "setup" or getattr(report, "harbor_error", False)):
+        return "error", "E", "ERROR"
+    if report.passed and report.when == "call":
+        return "passed", ".", f"PASSED{reward}"
+    if report.failed:
+        word = "UNVERIFIED" if report.harbor["outcome"] == "unverified" else "FAILED"
+        return "failed", "F", f"{word}{reward}"
+    return None
+
+
+def _properties(result: TrialResult) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = [
+        ("harbor_task", result.task),
+        ("harbor_agent", result.agent),
+        ("harbor_attempt", result.attempt),
+        ("harbor_outcome", result.outcome),
+        ("harbor_directory", result.directory),
+    ]
+    if result.reward is not None:
+        found.append(("harbor_reward", result.reward))
+    found += [(f"harbor_metric_{name}", value) for name, value in result.metrics.items()]
+    found += [(f"harbor_seconds_{name}", value) for name, value in result.phases.items()]
+    return found
+
+
+def _longrepr(message: str, text: str, path: Path) -> ReprExceptionInfo:
+    """Return a report of our own words: no traceback, and still a line in the short summary, also through xdist."""
+    return ReprExceptionInfo(
+        reprtraceback=ReprTraceback(reprentries=[ReprEntryNative([text])], extraline=None, style="native"),
+        reprcrash=ReprFileLocation(str(path), 1, message),
+    )

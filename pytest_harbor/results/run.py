@@ -1,0 +1,156 @@
+"""A run's directory: results.jsonl, and a directory a trial."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+
+from pytest_harbor.environment import owner
+from pytest_harbor.trial import TrialResult
+
+State = Literal["running", "retried", "finished"]
+
+RESULTS = "results.jsonl"
+
+# Bytes of a task's name in a directory's name, of the 255 that file systems allow.
+_NAME_BYTES = 200
+
+
+def new_run_id() -> str:
+    """Return a name for a run: its start in UTC, so that names sort, and four characters against collisions."""
+    return f"{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(2)}"
+
+
+class Run:
+    """The directory of one run. All workers of a run write to the same results.jsonl.
+
+    Args:
+        root: the directory of all runs (`--harbor-results`).
+        run_id: name of this one.
+
+    """
+
+    def __init__(self, root: Path, run_id: str) -> None:
+        self.id = run_id
+        self.root = root
+        self.directory = root / run_id
+        self.results_file = self.directory / RESULTS
+
+    def create(self) -> None:
+        """Make the directory.
+
+        Raises:
+            OSError: it cannot be made.
+
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        ignore = self.root / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("# Results are not for committing; baselines are.\n*\n", encoding="utf-8")
+        self.results_file.touch()
+
+    def trial_directory(self, task_name: str, key: str) -> Path:
+        """Return the directory of a trial, named as in Harbor: the task's name and seven characters.
+
+        Args:
+            task_name: the task's directory name.
+            key: what makes the trial unique in the run.
+
+        """
+        encoded = os.fsencode(task_name)[:_NAME_BYTES]
+        name = "".join(c if c.isprintable() else "_" for c in encoded.decode("utf-8", "ignore"))
+        return self.directory / f"{name}__{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()[:7]}"
+
+    def note(self, result: TrialResult, state: State) -> None:
+        """Keep in the trial's own trial.json what it is about and how far it is.
+
+        A trial that is `running` for a process that is dead was lost; see lost().
+
+        Raises:
+            OSError: the directory cannot be written.
+
+        """
+        directory = Path(result.directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        data = {"state": state, "owner": owner.owner(), "machine": owner.machine(), **result.to_json()}
+        scratch = directory / ".trial.json.tmp"
+        scratch.write_text(json.dumps(data, indent=1), encoding="utf-8")
+        scratch.replace(directory / "trial.json")
+
+    def append(self, result: TrialResult) -> None:
+        """Write a result to results.jsonl; when this returns it is on disk.
+
+        Raises:
+            OSError: it cannot be written.
+
+        """
+        line = json.dumps(result.to_json(), ensure_ascii=True, allow_nan=False).encode() + b"\n"
+        with self._lock(), self.results_file.open("a+b", buffering=0) as file:
+            # A line that a full disk or a dying process left half written must not swallow this one.
+            if file.seek(0, os.SEEK_END) > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    line = b"\n" + line
+            file.write(line)
+
+    def results(self) -> list[TrialResult]:
+        """Return what has been written so far; what is not readable is left out."""
+        return [result for result, _ in read_results(self.results_file) if result is not None]
+
+    def lost(self) -> list[TrialResult]:
+        """Return the trials that began and whose process died before there was a result."""
+        written = {result.directory for result in self.results()}
+        return [
+            result for token, result in self._running() if not owner.alive(token) and result.directory not in written
+        ]
+
+    def busy_processes(self) -> list[int]:
+        """Return the ids of the other processes of this machine that have a trial of this run in work."""
+        return sorted(
+            {int(token.partition(".")[0]) for token, _ in self._running() if owner.alive(token)} - {os.getpid()}
+        )
+
+    def _running(self) -> Iterator[tuple[str, TrialResult]]:
+        """Yield owner and result of the trials that are in work on this machine, or were when their process died."""
+        for note in sorted(self.directory.glob("*/trial.json")):
+            try:
+                data = json.loads(note.read_text(encoding="utf-8"))
+                result = TrialResult.from_json(data)
+            except (OSError, ValueError):
+                continue
+            if data.get("state") == "running" and data.get("machine") == owner.machine():
+                yield str(data.get("owner")), result
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        with FileLock(self.directory / f".{RESULTS}.lock", poll_interval=0.01):
+            yield
+
+
+def read_results(file: Path) -> Iterator[tuple[TrialResult | None, str]]:
+    """Read a results.jsonl line by line.
+
+    Yields:
+        A result and an empty text, or None and what is wrong with the line. A corrupt line costs only that trial.
+
+    """
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                data: Any = json.loads(line)
+                if not isinstance(data, dict):
+                    raise ValueError("it is no object")
+                yield TrialResult.from_json(data), ""
+            except (ValueError, RecursionError) as error:
+                yield None, f"{file}, line {number}: {error}"

@@ -1,0 +1,297 @@
+"""What one pytest process knows of its run; it hangs on `config.stash`, and nothing of it is made before it is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from pytest_harbor.options import HarborConfig, read_options
+
+if TYPE_CHECKING:
+    from pytest_harbor.agent import Agent
+    from pytest_harbor.environment.docker import DockerProvider
+    from pytest_harbor.image import ImageStore
+    from pytest_harbor.results import Run
+    from pytest_harbor.selection import Selection
+    from pytest_harbor.task import Task
+    from pytest_harbor.trial import Trial, TrialSettings
+
+SESSION: pytest.StashKey[HarborSession] = pytest.StashKey()
+TRIAL: pytest.StashKey[Trial] = pytest.StashKey()
+
+NO_AGENT = (
+    "no agent was chosen for the Harbor tasks: give --harbor-agent=oracle|nop|MODULE:CALLABLE or "
+    "--harbor-agent-command=CMD, or override the harbor_agent fixture"
+)
+
+
+def session_of(config: pytest.Config) -> HarborSession:
+    """Return the session of a pytest process."""
+    return config.stash[SESSION]
+
+
+def configure(config: pytest.Config) -> None:
+    """Begin a session: read the options, and take part in the run where datasets are given.
+
+    Raises:
+        pytest.UsageError: an option's value is not valid.
+
+    """
+    session = HarborSession(config, read_options(config))
+    config.stash[SESSION] = session
+    config.addinivalue_line(
+        "markers",
+        "harbor(dataset=None, task='*'): run this test once for each task of a dataset (its name, or a path relative to "
+        "the test's file) whose name or id matches; without arguments, for each task of --harbor-dataset",
+    )
+    if session.options.datasets:
+        from pytest_harbor.lifecycle import Lifecycle
+
+        config.pluginmanager.register(Lifecycle(session), "harbor-lifecycle")
+
+
+def unconfigure(config: pytest.Config) -> None:
+    """End a session."""
+    session = config.stash.get(SESSION, None)
+    if session is not None:
+        session.close()
+
+
+class HarborSession:
+    """The state of the plugin in one process.
+
+    Args:
+        config: pytest's configuration.
+        options: ours.
+
+    """
+
+    def __init__(self, config: pytest.Config, options: HarborConfig) -> None:
+        self.config = config
+        # A node id that was pasted back brings its task along.
+        self.options = options if options.datasets else replace(options, datasets=_named_tasks(config))
+        self.open_trials: set[Trial] = set()
+        self._previous_handler: Any = None
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this process is a worker of pytest-xdist."""
+        return hasattr(self.config, "workerinput")
+
+    @property
+    def args_given(self) -> bool:
+        """Whether the command line says where to look for tests; else only the datasets run."""
+        return self.config.args_source is pytest.Config.ArgsSource.ARGS
+
+    @property
+    def provider_used(self) -> bool:
+        """Whether this process has spoken to the provider."""
+        return "provider" in self.__dict__
+
+    @property
+    def runs_trials(self) -> bool:
+        """Whether this invocation is to run anything, and not only to show what there is."""
+        return not self.config.option.collectonly
+
+    @cached_property
+    def selection(self) -> Selection:
+        """The tasks to run.
+
+        Raises:
+            pytest.UsageError: a path holds no task, or a pattern matches none.
+
+        """
+        from pytest_harbor.selection import Selection
+
+        return Selection(self.options.datasets, self.options.tasks, self.options.exclude_tasks)
+
+    @cached_property
+    def provider(self) -> DockerProvider:
+        """What makes the environments."""
+        from pytest_harbor.environment.docker import DockerProvider
+
+        return DockerProvider()
+
+    @cached_property
+    def run(self) -> Run:
+        """The run's directory; workers share that of their controller.
+
+        Raises:
+            pytest.UsageError: it cannot be made.
+
+        """
+        from pytest_harbor.results import Run, new_run_id
+
+        given = getattr(self.config, "workerinput", {}).get("harbor_run")
+        run = Run(self.options.results, given or new_run_id())
+        try:
+            run.create()
+        except OSError as error:
+            raise pytest.UsageError(f"--harbor-results: {run.directory} cannot be made: {error}") from error
+        return run
+
+    @cached_property
+    def images(self) -> ImageStore:
+        """The run's images."""
+        from pytest_harbor.image import ImageStore
+
+        options = self.options
+        return ImageStore(
+            self.provider,
+            self.run.directory,
+            policy=options.build,
+            fallback=options.image,
+            retries=options.infra_retries,
+            timeout_multiplier=options.timeout_multiplier,
+        )
+
+    @cached_property
+    def settings(self) -> TrialSettings:
+        """The settings of every trial."""
+        from pytest_harbor.trial import TrialSettings
+
+        options = self.options
+        return TrialSettings(
+            threshold=options.threshold,
+            timeout_multiplier=options.timeout_multiplier,
+            agent_timeout=options.agent_timeout,
+            resource_multiplier=options.resource_multiplier,
+            agent_env=dict(options.agent_env),
+            agent_workdir=options.agent_workdir,
+            model=options.model,
+            reward_key=options.reward_key,
+            reward_precedence=options.reward_precedence,
+            missing_reward=options.missing_reward,
+            infra_retries=options.infra_retries,
+        )
+
+    @cached_property
+    def configured_agent(self) -> Agent | None:
+        """The agent of the options, None where none was chosen.
+
+        Raises:
+            pytest.UsageError: MODULE:CALLABLE cannot be imported.
+
+        """
+        from pytest_harbor.agent import AgentError, CommandAgent, HostCommandAgent, as_agent
+
+        options = self.options
+        if not options.agent:
+            return None
+        if options.agent == "command":
+            kind = HostCommandAgent if options.agent_where == "host" else CommandAgent
+            return kind(options.agent_command, options.agent_name or "command")
+        try:
+            return as_agent(options.agent, options.agent_name)
+        except AgentError as error:
+            raise pytest.UsageError(f"--harbor-agent: {error}") from error
+
+    def agent_for(self, task: Task, item: pytest.Item) -> Agent:
+        """Return the agent of a task: a hook's choice, else the configured one.
+
+        Raises:
+            InfrastructureError: there is none.
+            pytest.skip.Exception: it cannot be run on this task.
+
+        """
+        from pytest_harbor.agent import NopAgent, as_agent
+        from pytest_harbor.errors import InfrastructureError
+
+        chosen = item.ihook.pytest_harbor_agent(task=task, config=self.config)
+        agent = as_agent(chosen, self.options.agent_name) if chosen is not None else self.configured_agent
+        if agent is None:
+            if self.config.option.setuponly:
+                return NopAgent()
+            raise InfrastructureError(NO_AGENT)
+        if reason := agent.unfit(task):
+            pytest.skip(reason)
+        return agent
+
+    def trial(self, item: pytest.Item, task: Task) -> Trial:
+        """Return the trial of a test, made at the first call."""
+        if TRIAL not in item.stash:
+            item.stash[TRIAL] = self._new_trial(item, task)
+        return item.stash[TRIAL]
+
+    def _new_trial(self, item: pytest.Item, task: Task) -> Trial:
+        from pytest_harbor.collection import assignment_of
+        from pytest_harbor.hooks import ItemHooks
+        from pytest_harbor.trial import Trial, TrialPlace
+
+        place = TrialPlace(
+            run=self.run.id,
+            directory=self.run.trial_directory(task.name, item.nodeid),
+            attempt=assignment_of(item).attempt,
+            node_id=item.nodeid,
+        )
+        trial = Trial(
+            task,
+            self.provider,
+            self.images,
+            place,
+            self.settings,
+            ItemHooks(item),
+            recorder=self.run,
+            echo=_echo if self.config.option.capture == "no" else None,
+        )
+        if self.configured_agent is not None:
+            trial.result.agent = self.configured_agent.name
+        self.open_trials.add(trial)
+        return trial
+
+    def collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        """Collect a directory if it is a task, or leads to one."""
+        if not self.options.datasets:
+            return None
+        from pytest_harbor.collection import collect_directory
+
+        return collect_directory(self, path, parent)
+
+    def handle_sigterm(self) -> None:
+        """Make SIGTERM an interrupt, so that environments are removed and results written; pytest itself just dies."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous_handler = signal.signal(signal.SIGTERM, _interrupt)
+
+    def close(self) -> None:
+        """Give up what is open."""
+        if self._previous_handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._previous_handler)
+        if self.provider_used:
+            self.provider.close()
+
+    def abandon(self, why: BaseException) -> None:
+        """Write down and remove what an interrupt left half done."""
+        from pytest_harbor.errors import InfrastructureError
+
+        for trial in list(self.open_trials):
+            trial.fail(why)
+            with contextlib.suppress(InfrastructureError):
+                trial.stop()
+        self.open_trials.clear()
+
+
+def _named_tasks(config: pytest.Config) -> tuple[Path, ...]:
+    """Return the directories of the task.toml files among the arguments."""
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        return ()
+    paths = [Path(arg.partition("::")[0]) for arg in config.args]
+    base = config.invocation_params.dir
+    return tuple(Path(os.path.abspath(base / path)).parent for path in paths if path.name == "task.toml")  # noqa: PTH100
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt(f"signal {number}")
+
+
+def _echo(data: bytes) -> None:
+    sys.stdout.write(data.decode("utf-8", "replace"))
+    sys.stdout.flush()

@@ -1,0 +1,98 @@
+"""The files of a task directory: their digest, and what of them is uploaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from pathspec import GitIgnoreSpec
+
+from pytest_harbor.task.document import read_text
+from pytest_harbor.task.errors import TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# What tools leave beside a task's own files; a digest with them would differ between two checkouts.
+_NOT_CONTENT = frozenset({"__pycache__", ".git", ".DS_Store"})
+
+
+def _walk(
+    top: Path, prefix: PurePosixPath, keep: Callable[[PurePosixPath, int], bool]
+) -> Iterator[tuple[PurePosixPath, Path, int]]:
+    """Yield path below top, host path and mode of what is kept; directories left out are not entered."""
+    waiting = [prefix]
+    while waiting:
+        below = waiting.pop()
+        directory = top / below
+        try:
+            with os.scandir(directory) as scan:
+                entries = [(entry.name, entry.stat(follow_symlinks=False).st_mode) for entry in scan]
+        except OSError as error:
+            raise TaskError(directory, f"cannot be read: {error.strerror or error}") from error
+        for name, mode in entries:
+            path = below / name
+            if keep(path, mode):
+                yield path, directory / name, mode
+                if stat.S_ISDIR(mode):
+                    waiting.append(path)
+
+
+def tree_digest(directory: Path) -> str:
+    """Digest the files below a directory; see Task.digest.
+
+    Directories themselves do not count: Git, through which datasets travel, does not carry empty ones.
+    """
+    digest = hashlib.sha256()
+    kept = _walk(directory, PurePosixPath(), lambda path, _mode: path.name not in _NOT_CONTENT)
+    for path, host, mode in sorted(kept, key=lambda entry: entry[0]):
+        if stat.S_ISDIR(mode):
+            continue
+        try:
+            if stat.S_ISLNK(mode):
+                kind, content = b"link", os.fsencode(host.readlink())
+            elif stat.S_ISREG(mode):
+                kind, content = (b"executable" if mode & stat.S_IXUSR else b"file"), _file_digest(host)
+            else:
+                kind, content = b"special", b""
+        except OSError as error:
+            raise TaskError(host, f"cannot be read: {error.strerror or error}") from error
+        for part in (os.fsencode(path), kind, content):
+            # With its length before it, no part can be mistaken for another's end.
+            digest.update(b"%d:" % len(part) + part)
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.digest()
+
+
+def upload_list(task: Path, folder: str) -> list[tuple[PurePosixPath, Path]]:
+    """List what is uploaded of a folder of a task; see Task.upload_files."""
+    ignored = _ignore_rules(task / ".harborignore")
+
+    def keep(path: PurePosixPath, mode: int) -> bool:
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            return False  # a socket or FIFO cannot be uploaded
+        # Only with the slash do rules such as "data/" see a directory in it.
+        return not ignored.match_file(f"{path}/" if stat.S_ISDIR(mode) else str(path))
+
+    top = PurePosixPath(folder)
+    if not (task / top).is_dir() or ignored.match_file(f"{top}/"):
+        return []
+    return sorted((path.relative_to(top), host) for path, host, _mode in _walk(task, top, keep))
+
+
+def _ignore_rules(path: Path) -> GitIgnoreSpec:
+    lines = read_text(path).splitlines() if os.path.lexists(path) else []
+    try:
+        return GitIgnoreSpec.from_lines(lines)
+    except ValueError as error:
+        raise TaskError(path, str(error)) from error

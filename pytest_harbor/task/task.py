@@ -1,0 +1,286 @@
+"""One Harbor task: a directory with a task.toml."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from pytest_harbor.task.document import json_values, read_text, read_toml
+from pytest_harbor.task.errors import DatasetError, TaskError
+from pytest_harbor.task.files import tree_digest, upload_list
+from pytest_harbor.task.problems import config_warnings, describe_errors
+from pytest_harbor.task.schema import TaskConfig
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+MULTI_STEP = "multi-step tasks are not supported yet"
+COMPOSE = "docker-compose environments are not supported yet"
+OTHER_OS = "{os} environments are not supported"
+SEPARATE_VERIFIER = "separate verifier environments are not supported yet"
+NETWORK_POLICY = "network policies are not supported yet"
+
+# Harbor's own rule: leading lines that are an HTML comment or a # comment and hold the word.
+_CANARY = re.compile(r"(?:<!--.*canary.*-->|#.*canary.*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A Harbor task directory; files are read when something of them is asked for, task.toml once.
+
+    Attributes:
+        path: the absolute task directory; links in it are kept, so that one task can be in two datasets.
+        dataset: the name of its dataset, by default the name of the parent directory.
+        changed_config: used in place of task.toml; see with_changes.
+        changed_instruction: used in place of instruction.md; see with_changes.
+
+    """
+
+    path: Path
+    dataset: str = ""
+    # A configuration holds dictionaries and has no hash of its own.
+    changed_config: TaskConfig | None = field(default=None, repr=False, hash=False)
+    changed_instruction: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        # Not Path.resolve(), which follows links, nor Path.absolute(), which keeps "..".
+        path = Path(os.path.abspath(self.path))  # noqa: PTH100
+        object.__setattr__(self, "path", path)
+        if not self.dataset:
+            # The file system's root has no name, and a task can lie right below it in a container.
+            object.__setattr__(self, "dataset", path.parent.name or "tasks")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Make the task of a directory.
+
+        Raises:
+            DatasetError: there is no task.toml in it.
+
+        """
+        task = cls(Path(path))
+        if not os.path.lexists(task.toml_path):
+            raise DatasetError(f"{task.path} is not a task: it holds no task.toml; give a task's directory")
+        return task
+
+    @property
+    def name(self) -> str:
+        """The directory's name; ``[task].name`` of task.toml is only recorded."""
+        return self.path.name
+
+    @property
+    def id(self) -> str:
+        """What results and baselines know the task by: ``<dataset>/<name>``."""
+        return f"{self.dataset}/{self.name}"
+
+    @property
+    def toml_path(self) -> Path:
+        """The path of task.toml."""
+        return self.path / "task.toml"
+
+    @property
+    def instruction_path(self) -> Path:
+        """The path of instruction.md."""
+        return self.path / "instruction.md"
+
+    @property
+    def environment_dir(self) -> Path:
+        """The build context."""
+        return self.path / "environment"
+
+    @property
+    def tests_dir(self) -> Path:
+        """What the verifier uploads."""
+        return self.path / "tests"
+
+    @property
+    def solution_dir(self) -> Path:
+        """What the oracle uploads."""
+        return self.path / "solution"
+
+    @property
+    def dockerfile(self) -> Path | None:
+        """environment/Dockerfile, or None."""
+        path = self.environment_dir / "Dockerfile"
+        return path if path.is_file() else None
+
+    @property
+    def has_solution(self) -> bool:
+        """Whether the oracle has a solution/solve.sh to run."""
+        return (self.solution_dir / "solve.sh").is_file()
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, Any], TaskConfig] | TaskError:
+        # The error is kept like a result: a broken file too is read once.
+        try:
+            document = read_toml(self.toml_path)
+            return document, TaskConfig.model_validate(document)
+        except TaskError as error:
+            return error
+        except ValidationError as error:
+            return TaskError(self.toml_path, describe_errors(error))
+
+    def _loaded(self) -> tuple[dict[str, Any], TaskConfig]:
+        read = self._read
+        if isinstance(read, TaskError):
+            # A new one each time: raising one object again and again would pile up tracebacks in it.
+            raise TaskError(read.path, read.reason)
+        return read
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The raw task.toml, unknown keys included; dates are datetime objects.
+
+        Raises:
+            TaskError: task.toml is broken.
+
+        """
+        return self._loaded()[0]
+
+    @property
+    def config(self) -> TaskConfig:
+        """The parsed task.toml.
+
+        Raises:
+            TaskError: task.toml is broken.
+
+        """
+        return self._loaded()[1] if self.changed_config is None else self.changed_config
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What task.toml holds that is ignored, or that Harbor would reject.
+
+        Raises:
+            TaskError: task.toml is broken.
+
+        """
+        return tuple(config_warnings(*self._loaded()))
+
+    @cached_property
+    def instruction(self) -> str:
+        """The text of instruction.md without leading canary lines, as Harbor shows it to agents.
+
+        Raises:
+            TaskError: instruction.md is missing, unreadable or not UTF-8.
+
+        """
+        if self.changed_instruction is not None:
+            return self.changed_instruction
+        lines = read_text(self.instruction_path).split("\n")
+        start = 0
+        while start < len(lines) and _CANARY.fullmatch(lines[start].strip()):
+            start += 1
+        while start < len(lines) and not lines[start].strip():
+            start += 1
+        return "\n".join(lines[start:])
+
+    @property
+    def _multi_step(self) -> bool:
+        return bool(self.config.steps) or (
+            (self.path / "steps").is_dir() and self.changed_instruction is None and not self.instruction_path.exists()
+        )
+
+    @property
+    def unsupported(self) -> str | None:
+        """Why this version cannot run the task, or None; the texts are stable, users filter skips by them.
+
+        Raises:
+            TaskError: task.toml is broken.
+
+        """
+        config = self.config
+        environment, agent, verifier = config.environment, config.agent, config.verifier
+        if self._multi_step:
+            return MULTI_STEP
+        # Harbor reads only this spelling; a docker-compose.yml is data of the task.
+        if (self.environment_dir / "docker-compose.yaml").exists():
+            return COMPOSE
+        if environment.os.lower() != "linux":
+            return OTHER_OS.format(os=environment.os)
+        if verifier.separate:
+            return SEPARATE_VERIFIER
+        if not environment.allow_internet or any(
+            table.network_mode not in (None, "public") or table.allowed_hosts
+            for table in (environment, agent, verifier)
+        ):
+            return NETWORK_POLICY
+        return None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the files on disk: paths, kinds, execute bits, contents and link targets.
+
+        Times, ``__pycache__``, ``.git`` and ``.DS_Store`` do not matter, nor does with_changes.
+
+        Raises:
+            TaskError: a file cannot be read.
+
+        """
+        return tree_digest(self.path)
+
+    @property
+    def difficulty(self) -> str | None:
+        """``[metadata].difficulty`` as text, or None."""
+        return _text(self.config.metadata.get("difficulty"))
+
+    @property
+    def category(self) -> str | None:
+        """``[metadata].category`` as text, or None."""
+        return _text(self.config.metadata.get("category"))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """``[metadata].tags`` as texts; a single value counts as a list of one, tables in it are left out."""
+        value = self.config.metadata.get("tags")
+        texts = [_text(item) for item in (value if isinstance(value, list) else [value])]
+        return tuple(text for text in texts if text is not None)
+
+    def check(self) -> None:
+        """Look for what would keep the task from being graded.
+
+        Raises:
+            TaskError: the first problem: task.toml, then instruction.md, then tests/test.sh.
+
+        """
+        if self._multi_step:
+            return
+        _ = self.instruction
+        test = self.tests_dir / "test.sh"
+        if not self.config.verifier.separate and not test.is_file():
+            raise TaskError(test, "is not a file" if os.path.lexists(test) else "the file is missing")
+
+    def with_changes(self, *, config: TaskConfig | None = None, instruction: str | None = None) -> Self:
+        """Make a copy with another configuration or instruction than on disk; None keeps what there is."""
+        return replace(
+            self,
+            changed_config=self.changed_config if config is None else config,
+            changed_instruction=self.changed_instruction if instruction is None else instruction,
+        )
+
+    def upload_files(self, folder: Literal["tests", "solution"]) -> list[tuple[PurePosixPath, Path]]:
+        """List what to upload of a folder: directories, files and links, each as path below it and host path.
+
+        Parents come before what they hold. A link is listed as a link and never followed. What the task's
+        .harborignore (gitignore syntax, relative to the task directory) excludes is left out, as in Harbor.
+
+        Raises:
+            TaskError: .harborignore or the folder cannot be read.
+
+        """
+        return upload_list(self.path, folder)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, (dict, list)):
+        return None
+    try:
+        return str(json_values(value))
+    except ValueError:  # an integer of more digits than Python prints
+        return None

@@ -1,0 +1,130 @@
+"""The values of task.toml: what is accepted for a number, a size, a user, an environment variable.
+
+Each check raises a PydanticCustomError of type "expected"; describe_errors in problems.py turns it into text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from pytest_harbor.task.document import shown
+
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[KMGT])i?)?B?", re.IGNORECASE)
+_BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def _wrong(expected: str, *, key: str | None = None, found: Any = None) -> PydanticCustomError:
+    """Make the error of a value that is not what is expected.
+
+    Key and found say which value of a table it is, for checks that see the whole table.
+    """
+    return PydanticCustomError(
+        "expected", "must be {expected}", {"expected": expected, "key": key, "found": shown(found)}
+    )
+
+
+def _number(value: Any, what: str = "a number") -> float:
+    # bool is an int in Python. A string is refused although pydantic could read "600": Harbor has numbers.
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong(what)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise _wrong(f"{what} of a usable size") from None
+    if not math.isfinite(number):
+        raise _wrong("a finite number")
+    return number
+
+
+def _positive(value: Any) -> float:
+    number = _number(value)
+    if number <= 0:
+        raise _wrong("a number above 0")
+    return number
+
+
+def _not_negative(value: Any) -> float:
+    number = _number(value)
+    if number < 0:
+        raise _wrong("a number of 0 or more")
+    return number
+
+
+def _whole(value: Any) -> int:
+    number = _number(value, "a whole number")
+    if not number.is_integer() or number < 0:
+        raise _wrong("a whole number of 0 or more")
+    return int(number)
+
+
+def _whole_positive(value: Any) -> int:
+    number = _whole(value)
+    if number == 0:
+        raise _wrong("a whole number above 0")
+    return number
+
+
+def _user(value: Any) -> str | int:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        raise _wrong("a user name or id")
+    return _whole(value) if isinstance(value, int) else value
+
+
+def _version(value: Any) -> str:
+    # `version = 1.0` without quotes is common.
+    return value if isinstance(value, str) else str(_number(value, "a version"))
+
+
+def _env(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise _wrong("a table")
+    texts: dict[str, str] = {}
+    for name, item in value.items():
+        if not name or "=" in name or "\0" in name:
+            raise PydanticCustomError("env_name", "{name} cannot name an environment variable", {"name": shown(name)})
+        if isinstance(item, bool):
+            texts[name] = "true" if item else "false"
+        elif isinstance(item, (int, float)) and (isinstance(item, float) or item.bit_length() <= 128):
+            texts[name] = str(item)
+        elif isinstance(item, str) and "\0" not in item:
+            texts[name] = item
+        else:
+            raise _wrong("a string without NUL, a number or a boolean", key=name, found=item)
+    return texts
+
+
+def _min_reward(value: Any) -> float | dict[str, float]:
+    what = "a number or a table of numbers"
+    if isinstance(value, dict):
+        return {name: _number(item, what) for name, item in value.items()}
+    return _number(value, what)
+
+
+def size_mb(key: str, value: Any) -> int:
+    """Read ``2G``, ``512M``, ``1.5GB``, ``2Gi`` or plain bytes as MB, rounded up; units are powers of 1024.
+
+    Raises:
+        PydanticCustomError: it is not such a text, or nothing or too much is asked for.
+
+    """
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    size = float(match["number"]) * _BYTES.get((match["unit"] or "").upper(), 1) if match else 0.0
+    if not 0 < size < math.inf:
+        raise _wrong('a size such as "2G" or "512M"', key=key, found=value)
+    return math.ceil(size / 2**20)
+
+
+Positive = Annotated[float, BeforeValidator(_positive)]
+Seconds = Positive
+Delay = Annotated[float, BeforeValidator(_not_negative)]
+Megabytes = Annotated[int, BeforeValidator(_whole_positive)]
+Count = Annotated[int, BeforeValidator(_whole)]
+User = Annotated[str | int, BeforeValidator(_user)]
+Env = Annotated[dict[str, str], BeforeValidator(_env)]
+MinReward = Annotated[float | dict[str, float], BeforeValidator(_min_reward)]
+Version = Annotated[str, BeforeValidator(_version)]

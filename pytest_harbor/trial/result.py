@@ -1,0 +1,116 @@
+"""What a trial leaves: everything a report, a gate or a reader of results.jsonl wants to know."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_harbor.trial.ctrf import InnerTest, InnerTests
+
+Outcome = Literal["passed", "failed", "unverified", "error", "skipped"]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass
+class Retry:
+    """A try of a trial that an infrastructure error ended: its phase, its message, and the directory of its files."""
+
+    phase: str
+    message: str
+    directory: str
+
+
+@dataclass
+class TrialResult:
+    """One trial; docs/results.md says the same of the JSON that this becomes.
+
+    Attributes:
+        run: id of the run.
+        task: id of the task, `<dataset>/<task directory name>`.
+        agent: name of the agent.
+        attempt: number of the attempt, from 1.
+        outcome: `passed`, `failed`, `unverified` (graded without a usable reward), `error` (infrastructure; says
+            nothing about the agent) or `skipped`.
+        reward: the verifier's number; 0.0 when unverified, unless that is an error; None when there is none.
+        threshold: the lowest reward that passes.
+        metrics: other numbers of reward.json.
+        phases: seconds by phase, for the phases that ran. `stop` follows the report, so a line of results.jsonl has none.
+        reason: why it was skipped, unverified or an error, in one message; empty otherwise.
+        agent_exit: the agent's exit code; None when it has none.
+        agent_timed_out: whether its time ran out.
+        verifier_exit: exit code of test.sh, which decides nothing.
+        tests: the single tests, where the verifier left a ctrf.json.
+        warnings: what a reader should know and what decides nothing.
+        image: name, id and source of the image.
+        provider: what ran the environment.
+        retries: earlier tries that ended with an infrastructure error.
+        directory: the trial's directory, absolute.
+        started_at: start in ISO 8601, UTC.
+        finished_at: end likewise.
+
+    """
+
+    run: str
+    task: str
+    dataset: str
+    task_path: str
+    agent: str
+    attempt: int
+    outcome: Outcome = "error"
+    reward: float | None = None
+    threshold: float = 1.0
+    metrics: dict[str, float] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+    phase: str = ""
+    model: str = ""
+    agent_exit: int | None = None
+    agent_timed_out: bool = False
+    agent_note: str = ""
+    verifier_exit: int | None = None
+    verifier_timed_out: bool = False
+    tests: InnerTests | None = None
+    warnings: list[str] = field(default_factory=list)
+    image: dict[str, str] = field(default_factory=dict)
+    provider: str = ""
+    task_digest: str = ""
+    retries: list[Retry] = field(default_factory=list)
+    directory: str = ""
+    node_id: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The trial's directory."""
+        return Path(self.directory)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values: what a line of results.jsonl holds."""
+        return {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TrialResult:
+        """Read what to_json wrote; keys that are not known are left out.
+
+        Raises:
+            ValueError: it is no result, or one of a later version.
+
+        """
+        version = data.get("schema_version")
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise ValueError(f"schema version {version!r} is not one of 1 to {SCHEMA_VERSION}")
+        names = {entry.name for entry in dataclasses.fields(cls)}
+        known = {key: value for key, value in data.items() if key in names}
+        try:
+            known["retries"] = [Retry(**retry) for retry in known.get("retries", [])]
+            if known.get("tests") is not None:
+                tests = dict(known["tests"])
+                tests["failures"] = [InnerTest(**failure) for failure in tests["failures"]]
+                known["tests"] = InnerTests(**tests)
+            return cls(**known)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"no trial result: {error}") from error

@@ -1,0 +1,484 @@
+"""The phases of a trial in their order, each with its deadline, its timing and its log."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pytest_harbor.agent import Agent, AgentContext, AgentReport
+from pytest_harbor.environment import Environment, Provider, Resources, StartRequest, Upload
+from pytest_harbor.environment.archive import UploadError
+from pytest_harbor.environment.output import LogFile
+from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, Phase
+from pytest_harbor.image import Image, ImageStore
+from pytest_harbor.task import Task, TaskError
+from pytest_harbor.task.variables import MissingVariable, resolve_variables
+from pytest_harbor.trial.artifacts import collect_artifacts, run_collect_hooks
+from pytest_harbor.trial.healthcheck import await_health
+from pytest_harbor.trial.hooks import TrialHooks
+from pytest_harbor.trial.result import Retry, TrialResult
+from pytest_harbor.trial.settings import TrialSettings
+from pytest_harbor.trial.verify import AGENT_LOG, Verification, verify
+
+TASK_DIRECTORY = "/task"
+
+
+@dataclass(frozen=True)
+class TrialPlace:
+    """Where a trial belongs: its run, its attempt, the directory for its files, and the key that makes its name unique."""
+
+    run: str
+    directory: Path
+    attempt: int = 1
+    key: str = ""
+    node_id: str = ""
+
+
+class Recorder(Protocol):
+    """Takes what a trial is and what it came to, to disk."""
+
+    def note(self, result: TrialResult, state: Literal["running", "retried", "finished"]) -> None:
+        """Keep how far the trial is."""
+
+    def append(self, result: TrialResult) -> None:
+        """Keep the result; on disk when this returns."""
+
+
+class Trial:
+    """One attempt of one agent at one task.
+
+    The phases are methods, so that a test runner can put each where it belongs (`build` and `start` are set-up, `run` is the
+    test, `stop` is tear-down). What the trial came to is in `result`; the shortcuts below it read from there.
+
+    Args:
+        task: the task.
+        provider: makes the environment.
+        images: the run's images.
+        place: where the trial belongs.
+        settings: what the user has set.
+        hooks: where others step in.
+        recorder: takes the result to disk, before anybody else hears of it.
+        echo: takes the output of agent and tests for a person who watches.
+
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        provider: Provider,
+        images: ImageStore,
+        place: TrialPlace,
+        settings: TrialSettings | None = None,
+        hooks: TrialHooks | None = None,
+        *,
+        recorder: Recorder | None = None,
+        echo: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self.task = task
+        self.settings = settings or TrialSettings()
+        self.agent: Agent | None = None
+        self.environment: Environment | None = None
+        self._provider = provider
+        self._images = images
+        self._place = place
+        self._hooks = hooks or TrialHooks()
+        self._recorder = recorder
+        self._echo = echo
+        self._image: Image | None = None
+        self._first_user: str | None = None
+        self._done = False
+        self._variables: dict[str, str] = {}
+        self._tries = 0
+        self.directory = place.directory
+        self.result = TrialResult(
+            run=place.run,
+            task=task.id,
+            dataset=task.dataset,
+            task_path=str(task.path),
+            agent="",
+            attempt=place.attempt,
+            threshold=self.settings.threshold,
+            model=self.settings.model,
+            provider=provider.name,
+            node_id=place.node_id,
+            directory=str(place.directory),
+            started_at=_now(),
+        )
+
+    # What tests of users read.
+
+    @property
+    def reward(self) -> float | None:
+        """The reward; None when there is none."""
+        return self.run().reward
+
+    @property
+    def outcome(self) -> str:
+        """`passed`, `failed`, `unverified` or `error`."""
+        return self.run().outcome
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Other numbers of reward.json."""
+        return self.run().metrics
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Seconds by phase."""
+        return self.run().phases
+
+    # The phases.
+
+    def build(self, ref: str | None = None) -> Image:
+        """Find, pull or build the image.
+
+        Args:
+            ref: an image to take instead of the task's own.
+
+        Raises:
+            InfrastructureError: it cannot be had.
+            TaskError: the task is broken.
+
+        """
+        self.task.check()
+        self._note("running")
+        with self._phase("build"):
+            ref = ref or self._hook("image", lambda: self._hooks.image(self.task))
+            image = self._images.ensure(self.task, ref)
+        self._image = image
+        self.result.image = {"ref": image.ref, "id": image.details.id, "source": image.source}
+        self._warn(*self.task.warnings, *image.notes)
+        return image
+
+    def start(self, image: Image | None = None) -> Environment:
+        """Start an environment, make it ready for the agent, and return it; a failed start is tried again.
+
+        Raises:
+            InfrastructureError: it does not start or does not become healthy.
+
+        """
+        self._image = image or self._image or self.build()
+        while True:
+            try:
+                return self._start(self._image)
+            except InfrastructureError as error:
+                if not self._may_retry(error):
+                    raise
+                self._begin_retry(error)
+
+    def _start(self, image: Image) -> Environment:
+        settings = self.task.config.environment
+        own_place = self.task.dockerfile is None and settings.docker_image is None
+        workdir = settings.workdir or ("/app" if own_place and image.details.workdir in ("", "/") else "")
+        factor = self.settings.resource_multiplier
+        with self._phase("start"):
+            self._variables = self._environment_variables()
+            request = StartRequest(
+                name=f"harbor-{_slug(self.task.name)}-{secrets.token_hex(5)}",
+                task=self.task.id,
+                run=self._place.run,
+                workdir=workdir,
+                variables=self._variables,
+                resources=Resources(
+                    cpus=settings.cpus * factor if settings.cpus else None,
+                    memory_mb=int(settings.memory_mb * factor) if settings.memory_mb else None,
+                    gpus=settings.gpus or 0,
+                ),
+                uploads=self._first_uploads(workdir),
+            )
+            environment = self._provider.start(image, request)
+            self.environment = environment
+            self._warn(*environment.notes)
+        with self._phase("setup"):
+            if settings.healthcheck:
+                await_health(environment, settings.healthcheck, self.settings.timeout_multiplier)
+            self._hook("environment_started", lambda: self._hooks.environment_started(self.task, environment))
+        return environment
+
+    def run(self, agent: Agent | None = None) -> TrialResult:
+        """Run the agent and the verifier, once; further calls return the same result.
+
+        Args:
+            agent: the agent, unless it is set already.
+
+        Raises:
+            InfrastructureError: the machinery failed, also when tried again; the result is on disk as an error.
+
+        """
+        if self._done:
+            return self.result
+        self.agent = agent or self.agent
+        assert self.agent is not None, "a trial needs an agent"
+        self.result.agent = self.agent.name
+        while True:
+            try:
+                environment = self.environment or self.start()
+                report = self._work(self.agent, environment)
+                verification = self._grade(environment, report)
+                self._conclude(environment, verification)
+            except (InfrastructureError, MissingVariable, TaskError) as error:
+                if isinstance(error, InfrastructureError) and self._may_retry(error):
+                    self._begin_retry(error)
+                    continue
+                self.fail(error)
+                if self.result.outcome != "error":
+                    return self.result
+                raise
+            except BaseException as error:
+                self.fail(error)
+                raise
+            self._finish()
+            return self.result
+
+    def stop(self) -> None:
+        """Remove the environment by force. Without one, does nothing."""
+        if self.environment is None:
+            return
+        environment, self.environment = self.environment, None
+        with self._phase("stop"):
+            environment.stop()
+        self._note("finished")
+
+    def fail(self, error: BaseException, phase: str = "") -> None:
+        """Make an error the trial's result and write it down, unless there is a result already.
+
+        Args:
+            error: what ended the trial.
+            phase: the phase it happened in, where the error does not know.
+
+        """
+        if self._done:
+            return
+        self.result.phase = getattr(error, "phase", None) or phase
+        self.result.outcome = "error"
+        self.result.reason = _describe(error)
+        if isinstance(error, InfrastructureError):
+            with self._whatever_happens():
+                decided = self._hooks.error_class(self.task, error, self.result.phase)
+                if decided is not None:
+                    self.result.outcome = decided
+                    self.result.reward = 0.0 if decided in ("failed", "unverified") else None
+        with contextlib.suppress(OSError):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lines = traceback.format_exception(type(error), error, error.__traceback__)
+            (self.directory / "exception.txt").write_text("".join(lines), encoding="utf-8", errors="replace")
+        self._finish()
+
+    def skip(self, reason: str) -> None:
+        """Make the trial's result that it was skipped, and write it down."""
+        if self._done:
+            return
+        self.result.outcome = "skipped"
+        self.result.reason = reason
+        self._finish()
+
+    # What the phases are made of.
+
+    def _first_uploads(self, workdir: str) -> list[Upload]:
+        uploads = [
+            Upload(TASK_DIRECTORY, None, 0o755),
+            Upload(f"{TASK_DIRECTORY}/instruction.md", self.task.instruction.encode("utf-8", "surrogateescape")),
+            Upload(f"{TASK_DIRECTORY}/task.toml", self.task.toml_path.read_bytes()),
+            Upload("/logs", None, 0o755),
+            *(Upload(f"/logs/{name}", None, 0o777) for name in ("agent", "verifier", "artifacts")),
+        ]
+        return [*uploads, Upload(workdir, None, 0o755)] if workdir == "/app" else uploads
+
+    def _environment_variables(self) -> dict[str, str]:
+        settings = self.task.config.environment
+        variables = resolve_variables(settings.env, "[environment].env")
+        for server in settings.mcp_servers:
+            if server.url:
+                variables[f"HARBOR_MCP_{_slug(server.name).upper().replace('-', '_')}_URL"] = server.url
+        return variables
+
+    def _agent_variables(self, agent: Agent, workdir: str) -> dict[str, str]:
+        variables = {
+            "HARBOR_TASK_NAME": self.task.name,
+            "HARBOR_TASK_DIR": TASK_DIRECTORY,
+            "HARBOR_INSTRUCTION_PATH": f"{TASK_DIRECTORY}/instruction.md",
+            "AGENT_WORKDIR": workdir,
+            "HARBOR_TRIAL_ID": self.trial_id,
+            **({"OPENAI_MODEL": self.settings.model} if self.settings.model else {}),
+            **self._variables,
+            **self.settings.agent_env,
+        }
+        self._hook("agent_env", lambda: self._hooks.agent_env(self.task, agent, variables))
+        return variables
+
+    @property
+    def trial_id(self) -> str:
+        """The trial's id: unique in its run, and the name of its directory."""
+        return self.directory.name
+
+    def _work(self, agent: Agent, environment: Environment) -> AgentReport:
+        """Let the agent work; when its time is out, nothing of it lives on."""
+        configured = self.task.config.agent
+        user = None if configured.user is None else str(configured.user)
+        self._first_user = user
+        timeout = (configured.timeout_sec or self.settings.agent_timeout) * self.settings.timeout_multiplier
+        workdir = self.settings.agent_workdir or environment.workdir
+        with LogFile(self.directory / AGENT_LOG, self._echo) as log, self._phase("agent"):
+            context = AgentContext(
+                task=self.task,
+                environment=environment,
+                variables=self._agent_variables(agent, workdir),
+                user=user,
+                workdir=workdir,
+                timeout=timeout,
+                log=log,
+                directory=self.directory,
+            )
+            try:
+                report = agent.run(context)
+            except EnvironmentLost as error:
+                # An agent that stops its own environment, by accident or to be rid of a bad trial, is graded all the same.
+                environment.revive()
+                report = AgentReport(
+                    None, note=f"{error.fact}, while the agent worked; it was started again to be graded"
+                )
+            if report.timed_out and report.first is not None:
+                how = environment.kill_since(report.first)
+                log(f"\nharbor: the agent's {timeout:g} s are over; {how}\n".encode())
+        self.result.agent_exit = report.exit_code
+        self.result.agent_timed_out = report.timed_out
+        self.result.agent_note = f"timed out after {timeout:g} s" if report.timed_out else report.note
+        return report
+
+    def _grade(self, environment: Environment, report: AgentReport) -> Verification:
+        with self._phase("verify"):
+            self._warn(*run_collect_hooks(self.task, environment))
+            self._warn(*collect_artifacts(self.task, environment, self.directory / "artifacts"))
+            return verify(
+                self.task,
+                environment,
+                self.settings,
+                self.directory,
+                agent_user=self._first_user,
+                first=report.first,
+                echo=self._echo,
+            )
+
+    def _conclude(self, environment: Environment, verification: Verification) -> None:
+        """Turn what the verifier found into a result."""
+        result = self.result
+        own = self._hook("reward", lambda: self._hooks.reward(self.task, environment, verification))
+        reward = verification.reward.value if own is None else float(own)
+        result.metrics = dict(verification.reward.metrics)
+        if own is not None and verification.reward.value is not None:
+            result.metrics.setdefault("verifier_reward", verification.reward.value)
+        result.verifier_exit = verification.exit_code
+        result.verifier_timed_out = verification.timed_out
+        result.tests = verification.tests
+        self._warn(*verification.warnings)
+        if reward is None:
+            result.outcome = "unverified"
+            result.phase = "verify"
+            result.reason = verification.reward.problem or verification.problem
+            result.reward = 0.0 if self.settings.missing_reward == "zero" else None
+        else:
+            result.reward = reward
+            result.outcome = "passed" if reward >= self.settings.threshold else "failed"
+
+    def _finish(self) -> None:
+        self._done = True
+        self.result.finished_at = _now()
+        with self._whatever_happens():
+            self.result.task_digest = self.task.digest
+        if self._recorder:
+            self._recorder.append(self.result)
+            self._note("finished")
+        with self._whatever_happens():
+            self._hooks.finished(self.task, self.result)
+
+    def _may_retry(self, error: InfrastructureError) -> bool:
+        # A command that does not exist will not exist the next time; an image has had its own tries.
+        final = isinstance(error, CannotExecute) or error.phase == "build"
+        return not final and self._tries < self.settings.infra_retries
+
+    def _begin_retry(self, error: InfrastructureError) -> None:
+        """Keep what the failed try left and begin anew beside it."""
+        self._tries += 1
+        self._note("retried")
+        self.result.retries.append(Retry(str(error.phase or ""), str(error), str(self.directory)))
+        with contextlib.suppress(OSError):
+            (self.directory / "exception.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        with contextlib.suppress(InfrastructureError):
+            self.stop()
+        self.environment = None
+        self.result.phases = {name: t for name, t in self.result.phases.items() if name == "build"}
+        self.directory = self._place.directory.with_name(f"{self._place.directory.name}.retry{self._tries}")
+        self.result.directory = str(self.directory)
+        self._note("running")
+
+    @contextlib.contextmanager
+    def _phase(self, phase: Phase) -> Iterator[None]:
+        """Time a phase, and give errors that leave it its name."""
+        began = time.monotonic()
+        self.result.phase = phase
+        try:
+            yield
+        except InfrastructureError as error:
+            error.phase = error.phase or phase
+            raise
+        except (UploadError, MissingVariable) as error:
+            missing = isinstance(error, MissingVariable)
+            wrapped = InfrastructureError(
+                str(error), "set it, or give it a default in task.toml: ${NAME:-value}" if missing else ""
+            )
+            wrapped.phase = phase
+            raise wrapped from error
+        finally:
+            spent = time.monotonic() - began
+            self.result.phases[phase] = round(self.result.phases.get(phase, 0.0) + spent, 4)
+
+    def _hook(self, name: str, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except InfrastructureError:
+            raise
+        except Exception as error:
+            raise InfrastructureError(
+                f"the hook pytest_harbor_{name} raised {type(error).__name__}: {error}", "mend the hook"
+            ) from error
+
+    @contextlib.contextmanager
+    def _whatever_happens(self) -> Iterator[None]:
+        """Turn an error into a warning of the result: it is too late for anything else."""
+        try:
+            yield
+        except Exception as error:
+            self._warn(f"{type(error).__name__}: {error}")
+
+    def _note(self, state: Literal["running", "retried", "finished"]) -> None:
+        if self._recorder:
+            self._recorder.note(self.result, state)
+
+    def _warn(self, *texts: str) -> None:
+        self.result.warnings += [text for text in texts if text not in self.result.warnings]
+
+
+def _describe(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    if isinstance(error, InfrastructureError | TaskError | MissingVariable):
+        return text
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return f"{type(error).__name__}: {text}"
+
+
+def _slug(text: str) -> str:
+    """Return a text as part of a container's name."""
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
+    return "-".join(part for part in kept.split("-") if part)[:40] or "task"
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
