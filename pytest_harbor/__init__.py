@@ -6,11 +6,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_harbor.task import Dataset, Task
+    from pytest_harbor.api import run_trial, run_trial_async
+    from pytest_harbor.errors import InfrastructureError
+    from pytest_harbor.task import Dataset, DatasetError, Task, TaskError
+    from pytest_harbor.trial import TrialHooks, TrialResult, TrialSettings
 
-__all__ = ["Dataset", "Task"]
+__all__ = [
+    "Dataset",
+    "DatasetError",
+    "InfrastructureError",
+    "Task",
+    "TaskError",
+    "TrialHooks",
+    "TrialResult",
+    "TrialSettings",
+    "run_trial",
+    "run_trial_async",
+]
 
-_HOMES = {"Dataset": "task", "Task": "task"}
+_HOMES = {
+    "Dataset": "task",
+    "DatasetError": "task",
+    "InfrastructureError": "errors",
+    "Task": "task",
+    "TaskError": "task",
+    "TrialHooks": "trial",
+    "TrialResult": "trial",
+    "TrialSettings": "trial",
+    "run_trial": "api",
+    "run_trial_async": "api",
+}
 
 
 def __getattr__(name: str) -> Any:

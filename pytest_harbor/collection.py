@@ -80,7 +80,7 @@ def collect_directory(session: HarborSession, path: Path, parent: pytest.Collect
 
 
 def _node_id(path: Path, config: pytest.Config) -> str:
-    """Return a node id that can be pasted back: absolute for what is outside rootdir, where pytest's own may be equal."""
+    """Return a node id that can be pasted back: absolute outside rootdir, where those of pytest may be equal."""
     try:
         return path.relative_to(config.rootpath).as_posix()
     except ValueError:
@@ -169,8 +169,8 @@ def mark_names(task: Task) -> list[str]:
 def _mark(name: str, config: pytest.Config) -> pytest.Mark:
     """Return a mark, registered so that --strict-markers knows it.
 
-    Made directly and kept: `pytest.mark.<name>` reads all registered lines again at every name it has not seen, which is
-    quadratic in the number of names.
+    Made directly and kept: `pytest.mark.<name>` reads all registered lines again at every name it has not seen, which
+    is quadratic in the number of names.
     """
     known = config.stash.setdefault(_MARKS, {})
     if name not in known:

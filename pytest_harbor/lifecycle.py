@@ -13,6 +13,7 @@ import pytest
 from pytest_harbor.errors import EngineUnavailable, InfrastructureError
 from pytest_harbor.report.terminal import TrialTable
 from pytest_harbor.session import NO_AGENT, HarborSession
+from pytest_harbor.task import Task
 from pytest_harbor.trial import TrialResult
 
 WORKER_DIED = "the worker process died while the trial ran (killed, out of memory, or crashed)"
@@ -52,12 +53,7 @@ class Lifecycle:
     def pytest_report_header(self) -> list[str]:
         """Say what is about to run, and on what."""
         session = self._session
-        tasks = session.selection.tasks
-        datasets = ", ".join(f"{name} ({len(group)})" for name, group in list(session.selection.datasets().items())[:5])
-        more = len(session.selection.datasets()) - 5
-        lines = [
-            f"harbor: {_count(len(tasks), 'task')} in {datasets}" + (f" and {more} more datasets" if more > 0 else "")
-        ]
+        lines = [f"harbor: {_datasets(session.selection.datasets())}"]
         if not session.runs_trials:
             return lines
         options = session.options
@@ -101,6 +97,15 @@ class Lifecycle:
         if problem:
             raise pytest.UsageError(problem)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
+        """Have a trial whose worker died count as an infrastructure error, and remove what it left."""
+        if crashitem in {result.node_id for result in self._record_lost()}:
+            report.harbor_error = True
+            report.harbor_word = ""
+        with contextlib.suppress(InfrastructureError):
+            self._session.provider.remove_owned("dead")
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> Generator[None, None, None]:
         """Keep results for the summary, and have an infrastructure error count as an error everywhere."""
@@ -142,15 +147,17 @@ class Lifecycle:
                     if not session.is_worker:
                         session.provider.remove_owned("dead")
 
-    def _record_lost(self) -> None:
-        """Write down the trials whose worker died before it could."""
+    def _record_lost(self) -> list[TrialResult]:
+        """Write down the trials whose worker died before it could, and return their results."""
         run = self._session.run
-        for result in run.lost():
+        lost = run.lost()
+        for result in lost:
             result.outcome = "error"
             result.reason = f"{result.task} [{result.phase or 'start'}] {WORKER_DIED}. Log: {result.directory}"
             run.append(result)
             run.note(result, "finished")
             self._table.add(result)
+        return lost
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table of trials."""
@@ -167,8 +174,12 @@ def _uses_our_agent(item: pytest.Item) -> bool:
     return bool(getattr(found[-1].func, "__module__", "") == "pytest_harbor.fixtures")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _datasets(groups: dict[str, list[Task]]) -> str:
+    """Return datasets and their sizes in a phrase."""
+    shown = 5
+    said = [f"{name} ({len(tasks):,} task{'' if len(tasks) == 1 else 's'})" for name, tasks in groups.items()]
+    more = f" and {len(said) - shown} more" if len(said) > shown else ""
+    return f"dataset{'' if len(said) == 1 else 's'} {', '.join(said[:shown])}{more}"
 
 
 def _relative(path: Any) -> str:

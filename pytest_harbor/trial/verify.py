@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_harbor.agent.oracle import script_uploads
 from pytest_harbor.environment import Environment, Extraction, Process, Upload
+from pytest_harbor.environment.folders import folder_uploads
 from pytest_harbor.environment.output import LogFile
 from pytest_harbor.errors import CannotExecute, EnvironmentLost
 from pytest_harbor.task import Task
@@ -105,7 +105,7 @@ def verify(
 
     def run(log: LogFile) -> tuple[int | None, bool]:
         stage = f"/.harbor-{secrets.token_hex(8)}"
-        uploads, notes = script_uploads(task, "tests", f"{stage}/tests", "test.sh")
+        uploads, notes = folder_uploads(task, "tests", f"{stage}/tests")
         environment.upload([Upload(stage, None, 0o700), *uploads])
         prepare = _prepare(stage, user, agent_user)
         if _is_root(user, environment):

@@ -66,6 +66,7 @@ class DockerEnvironment:
         prologue: str = "",
         on_start: Callable[[Process], None] | None = None,
     ) -> ExecResult:
+        """Run a command through LAUNCH."""
         began = time.monotonic()
         header = bytearray()
         kept = BoundedOutput()
@@ -195,17 +196,20 @@ class DockerEnvironment:
         return StartError(fact, f'its ENTRYPOINT {entrypoint} must run its arguments (exec "$@")' if entrypoint else "")
 
     def upload(self, uploads: Sequence[Upload]) -> None:
+        """Put files in place with one archive."""
         if not uploads:
             return
         with pack(uploads) as archive, engine_errors(f"uploading to {self.name}"):
             self._client.put_archive(self.id, "/", archive.read())
 
     def download(self, source: str, destination: Path, reserved: frozenset[str] = frozenset()) -> Extraction:
+        """Copy a directory with one archive."""
         chunks = self._archive(source)
         with engine_errors(f"downloading {source} from {self.name}"):
             return unpack(chunks, destination, strip=1, reserved=reserved)
 
     def read_file(self, source: str, destination: Path) -> None:
+        """Copy one file."""
         chunks = self._archive(source)
         with tempfile.TemporaryDirectory() as scratch:
             with engine_errors(f"downloading {source} from {self.name}"):
@@ -224,6 +228,7 @@ class DockerEnvironment:
                 raise FileNotFoundError(f"{source} does not exist in {self.name}: {reason(error)}") from error
 
     def running(self) -> bool:
+        """Ask the Engine whether the container runs."""
         with engine_errors(f"looking at {self.name}"):
             try:
                 return bool(self._client.inspect_container(self.id)["State"]["Running"])
@@ -231,6 +236,7 @@ class DockerEnvironment:
                 return False
 
     def revive(self) -> None:
+        """Start the stopped container."""
         try:
             with engine_errors(f"starting {self.name} again"):
                 self._client.start(self.id)
@@ -241,6 +247,7 @@ class DockerEnvironment:
         self._events.forget(container=self.id)
 
     def kill_since(self, first: Process) -> str:
+        """Kill from inside, or else restart the container."""
         if self._kill("since", first.started):
             return "its processes were killed"
         # The agent may have removed the shell or filled the process table: the end of PID 1 is the end of them all.
@@ -260,9 +267,11 @@ class DockerEnvironment:
         return code == 0 and b"harbor: none left" in said
 
     def attach_hint(self) -> str:
+        """Return a docker command."""
         return f"docker exec -it {self.name} sh"
 
     def stop(self) -> None:
+        """Remove the container."""
         if self._removed:
             return
         remove(self._client, self.id)

@@ -65,7 +65,7 @@ class DockerProvider:
         return "".join(c for c in str(self._info.get("ID", "")) if c.isalnum())[:32] or "engine"
 
     def describe(self) -> str:
-        """Return the engine's version and size."""
+        """Return the engine's version and its size."""
         return f"docker (Engine {self._info.get('ServerVersion')}, {self._info.get('NCPU')} CPUs)"
 
     def _connect(self) -> APIClient:
@@ -224,6 +224,11 @@ class DockerProvider:
                 remove(self._client, container["Id"])
                 removed.append((container.get("Names") or [container["Id"]])[0].lstrip("/"))
         return removed
+
+    def count_owned(self) -> int:
+        """Return how many containers of this project there are."""
+        with engine_errors("looking for containers"):
+            return len(self._client.containers(all=True, filters={"label": [OWNER_LABEL]}))
 
     def remove_images(self) -> list[str]:
         """Remove the images that this project built and nothing uses."""

@@ -1,0 +1,90 @@
+"""Trials from a script or a notebook, without pytest."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from pytest_harbor.agent import as_agent
+from pytest_harbor.environment import Provider
+from pytest_harbor.errors import InfrastructureError
+from pytest_harbor.image import BuildPolicy, ImageStore
+from pytest_harbor.results import Run, new_run_id
+from pytest_harbor.task import Task, TaskError
+from pytest_harbor.trial import Trial, TrialHooks, TrialPlace, TrialResult, TrialSettings
+
+
+def run_trial(
+    task: Task | str | os.PathLike[str],
+    agent: Any = "oracle",
+    *,
+    settings: TrialSettings | None = None,
+    results: str | os.PathLike[str] = "harbor-results",
+    image: str = "python:3.11-slim",
+    build: BuildPolicy = "auto",
+    provider: Provider | None = None,
+    hooks: TrialHooks | None = None,
+    attempt: int = 1,
+) -> TrialResult:
+    """Run one trial and return its result, which is also written below a directory of results as by pytest.
+
+    Args:
+        task: a Task, or the path of a task's directory.
+        agent: `oracle`, `nop`, `MODULE:CALLABLE`, a callable of `(task, environment)` or an Agent.
+        settings: threshold, deadlines and so on.
+        results: directory of all runs' results.
+        image: image of a task that brings neither Dockerfile nor docker_image.
+        build: `auto`, `always` or `never`.
+        provider: makes the environment; Docker when None.
+        hooks: where to step in.
+        attempt: number of the attempt, for the result.
+
+    Returns:
+        The result. A broken task, an unsupported one and an infrastructure error are results too, with `outcome`
+        `error` or `skipped` and the `reason`.
+
+    Raises:
+        AgentError: `agent` is none.
+        DatasetError: `task` is a path that holds no task.
+
+    """
+    from pytest_harbor.environment.docker import DockerProvider
+
+    chosen = as_agent(agent)
+    task = task if isinstance(task, Task) else Task.load(task)
+    settings = settings or TrialSettings()
+    run = Run(Path(results).absolute(), new_run_id())
+    run.create()
+    used = provider or DockerProvider()
+    images = ImageStore(
+        used,
+        run.directory,
+        policy=build,
+        fallback=image,
+        retries=settings.infra_retries,
+        timeout_multiplier=settings.timeout_multiplier,
+    )
+    place = TrialPlace(run.id, run.trial_directory(task.name, secrets.token_hex(8)), attempt)
+    trial = Trial(task, used, images, place, settings, hooks, recorder=run)
+    try:
+        if reason := task.unsupported or chosen.unfit(task):
+            trial.skip(reason)
+        else:
+            trial.run(chosen)
+    except (InfrastructureError, TaskError) as error:
+        trial.fail(error)
+    finally:
+        try:
+            trial.stop()
+        finally:
+            if provider is None:
+                used.close()
+    return trial.result
+
+
+async def run_trial_async(task: Task | str | os.PathLike[str], agent: Any = "oracle", **options: Any) -> TrialResult:
+    """Run one trial without blocking the event loop; arguments and result are those of run_trial."""
+    return await asyncio.to_thread(run_trial, task, agent, **options)
