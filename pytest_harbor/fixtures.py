@@ -59,8 +59,8 @@ def harbor_environment(
 def harbor_agent(request: pytest.FixtureRequest, harbor_task: Task) -> Agent:
     """What works on the task.
 
-    An override returns `"oracle"`, `"nop"`, `"MODULE:CALLABLE"`, a callable of `(task, environment)`, or an object with the
-    methods of `pytest_harbor.agent.Agent`.
+    An override returns `"oracle"`, `"nop"`, `"MODULE:CALLABLE"`, a callable of `(task, environment)`, or an object with
+    the methods of `pytest_harbor.agent.Agent`.
     """
     from pytest_harbor.session import session_of
 

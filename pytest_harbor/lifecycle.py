@@ -1,4 +1,4 @@
-"""A run from its first line to its last: hooks of a session that has Harbor tasks, in its controller and its workers."""
+"""A run from its first line to its last: the hooks of a session with Harbor tasks, in controller and workers."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ class Option:
         parse: turns the text of flag or ini key into a value; raises UsageError with the valid values.
         default: the value where neither is given.
         metavar: what stands for the value in the help.
-        kind: `one` value, `many` (the flag repeats, the ini key has a line a value), `paths` (likewise, relative to where
-            they are written) or `switch`.
+        kind: `one` value, `many` (the flag repeats, the ini key has a line a value), `paths` (likewise, relative to
+            where they are written) or `switch`.
 
     """
 
@@ -111,30 +111,106 @@ def _variable(value: str, flag: str) -> tuple[str, str]:
 _POSITIVE = _number(0, "above 0")
 
 OPTIONS = (
-    Option("harbor-dataset", "Run the Harbor tasks below PATH (a task, a dataset, or a directory of datasets); repeatable", _text, (), "PATH", "paths"),
+    Option(
+        "harbor-dataset",
+        "Run the Harbor tasks below PATH (a task, a dataset, or a directory of datasets); repeatable",
+        _text,
+        (),
+        "PATH",
+        "paths",
+    ),
     Option("harbor-task", "Run only the tasks whose name or id matches GLOB; repeatable", _text, (), "GLOB", "many"),
-    Option("harbor-exclude-task", "Leave out the tasks whose name or id matches GLOB; repeatable", _text, (), "GLOB", "many"),
-    Option("harbor-agent", "What works on the tasks: oracle (the task's own solution), nop (nothing), command (see --harbor-agent-command) or a Python callable as MODULE:CALLABLE", _agent, "", "AGENT"),
+    Option(
+        "harbor-exclude-task",
+        "Leave out the tasks whose name or id matches GLOB; repeatable",
+        _text,
+        (),
+        "GLOB",
+        "many",
+    ),
+    Option(
+        "harbor-agent",
+        "What works on the tasks: oracle (the task's own solution), nop (nothing), command (see "
+        "--harbor-agent-command) or a Python callable as MODULE:CALLABLE",
+        _agent,
+        "",
+        "AGENT",
+    ),
     Option("harbor-agent-command", "Command line of the agent; implies --harbor-agent=command", _text, "", "CMD"),
     Option("harbor-agent-name", "Name of the agent in results and baselines", _text, "", "NAME"),
-    Option("harbor-agent-where", "Where the agent's command runs: container (default) or host", _choice("container", "host"), "container", "WHERE"),
-    Option("harbor-agent-env", "Variable of the agent, as K=V, or K to pass the host's value; repeatable", _variable, (), "K[=V]", "many"),
-    Option("harbor-agent-workdir", "Working directory of the agent in the environment (default: the task's)", _text, "", "DIR"),
+    Option(
+        "harbor-agent-where",
+        "Where the agent's command runs: container (default) or host",
+        _choice("container", "host"),
+        "container",
+        "WHERE",
+    ),
+    Option(
+        "harbor-agent-env",
+        "Variable of the agent, as K=V, or K to pass the host's value; repeatable",
+        _variable,
+        (),
+        "K[=V]",
+        "many",
+    ),
+    Option(
+        "harbor-agent-workdir",
+        "Working directory of the agent in the environment (default: the task's)",
+        _text,
+        "",
+        "DIR",
+    ),
     Option("harbor-model", "Name of the model, which the agent gets as OPENAI_MODEL", _text, "", "NAME"),
     Option("harbor-attempts", "Run every task N times (default 1)", _whole(1), 1, "N"),
     Option("harbor-threshold", "Lowest reward that passes (default 1.0)", _finite, 1.0, "F"),
     Option("harbor-record-only", "Record rewards, and fail nothing because of one", _text, False, "", "switch"),
-    Option("harbor-image", "Image for tasks that bring neither Dockerfile nor docker_image (default python:3.11-slim)", _text, "python:3.11-slim", "REF"),
-    Option("harbor-build", "Whether images are built: auto (if not there and not to be pulled; default), always or never", _choice("auto", "always", "never"), "auto", "WHEN"),
+    Option(
+        "harbor-image",
+        "Image for tasks that bring neither Dockerfile nor docker_image (default python:3.11-slim)",
+        _text,
+        "python:3.11-slim",
+        "REF",
+    ),
+    Option(
+        "harbor-build",
+        "Whether images are built: auto (if not there and not to be pulled; default), always or never",
+        _choice("auto", "always", "never"),
+        "auto",
+        "WHEN",
+    ),
     Option("harbor-timeout-multiplier", "Factor on all deadlines (default 1.0)", _POSITIVE, 1.0, "F"),
-    Option("harbor-agent-timeout", "Seconds for the agent of tasks that set none (default 3600)", _POSITIVE, 3600.0, "SECONDS"),
+    Option(
+        "harbor-agent-timeout",
+        "Seconds for the agent of tasks that set none (default 3600)",
+        _POSITIVE,
+        3600.0,
+        "SECONDS",
+    ),
     Option("harbor-resource-multiplier", "Factor on CPUs and memory (default 1.0)", _POSITIVE, 1.0, "F"),
     Option("harbor-results", "Directory of all runs' results (default harbor-results)", _text, "harbor-results", "DIR"),
     Option("harbor-reward-key", "Key of reward.json that holds the reward (default reward)", _text, "", "KEY"),
-    Option("harbor-reward-precedence", "Which file counts where a verifier leaves both: txt (default) or json", _choice("txt", "json"), "txt", "FILE"),
-    Option("harbor-missing-reward", "What a verifier that leaves no usable reward means: zero (default) or error", _choice("zero", "error"), "zero", "WHAT"),
-    Option("harbor-infra-retries", "How often a trial is tried again after an infrastructure error (default 1)", _whole(0), 1, "N"),
-)  # fmt: skip
+    Option(
+        "harbor-reward-precedence",
+        "Which file counts where a verifier leaves both: txt (default) or json",
+        _choice("txt", "json"),
+        "txt",
+        "FILE",
+    ),
+    Option(
+        "harbor-missing-reward",
+        "What a verifier that leaves no usable reward means: zero (default) or error",
+        _choice("zero", "error"),
+        "zero",
+        "WHAT",
+    ),
+    Option(
+        "harbor-infra-retries",
+        "How often a trial is tried again after an infrastructure error (default 1)",
+        _whole(0),
+        1,
+        "N",
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What one pytest process knows of its run; it hangs on `config.stash`, and nothing of it is made before it is needed."""
+"""What one pytest process knows of its run; it hangs on `config.stash`, and is made as it is needed."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def configure(config: pytest.Config) -> None:
     config.stash[SESSION] = session
     config.addinivalue_line(
         "markers",
-        "harbor(dataset=None, task='*'): run this test once for each task of a dataset (its name, or a path relative to "
-        "the test's file) whose name or id matches; without arguments, for each task of --harbor-dataset",
+        "harbor(dataset=None, task='*'): run this test once for each task of a dataset (its name, or a path relative "
+        "to the test's file) whose name or id matches; without arguments, for each task of --harbor-dataset",
     )
     if session.options.datasets:
         from pytest_harbor.lifecycle import Lifecycle

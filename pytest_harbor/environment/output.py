@@ -93,7 +93,7 @@ class LogFile:
 
 
 def tail(path: Path | None, lines: int = 20, limit: int = 16_384) -> str:
-    """Return the last lines of a log, readable: without control characters and ANSI escapes; empty where there is none."""
+    """Return the last lines of a log, readable; empty where there is none."""
     if path is None:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Who owns an environment, and whether that process still lives: how leftovers of killed runs are told from work in progress."""
+"""Who owns an environment, and whether that process still lives: what tells leftovers from work in progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @cache
 def machine() -> str:
-    """Return a name for the place in which process ids mean something: this host and, in a container, that container."""
+    """Return a name for the place in which process ids mean something: this host, or this container."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - no path, a kernel object
     except OSError:

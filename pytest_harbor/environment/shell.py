@@ -1,7 +1,7 @@
 """The scripts that run inside environments: POSIX sh, built-ins only, as an agent may have removed everything else.
 
-Every command is started through LAUNCH, which says in its first lines, before the command's own first instruction and so
-beyond the reach of what it runs, which process it is and whether it can be started at all.
+Every command is started through LAUNCH, which says in its first lines, before the command's own first instruction and
+so beyond the reach of what it runs, which process it is and whether it can be started at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ READY = b"harbor: ready"
 LAUNCH = r"""
 read -r stat </proc/self/stat && printf '%s\n' "$stat" || { echo 'harbor: /proc cannot be read'; exit 126; }
 if [ -n "$1" ]; then
-  said=$( ( PATH=/usr/sbin:/usr/bin:/sbin:/bin; eval "$1" ) 2>&1 ) || { echo "harbor: preparing failed: $said"; exit 126; }
+  said=$( ( PATH=/usr/sbin:/usr/bin:/sbin:/bin; eval "$1" ) 2>&1 ) ||
+    { echo "harbor: preparing failed: $said"; exit 126; }
 fi
 if [ -n "$2" ]; then
   case "$2" in
@@ -44,7 +45,7 @@ if [ "$kind" = line ]; then
 fi
 """
 
-# Kills what is newer than a moment, or what is below a process. Stops a process first, so that it cannot fork meanwhile.
+# Kills what is newer than a moment, or what is below a process; stops it first, so that it cannot fork meanwhile.
 # $1 is "since" or "below", $2 a start tick or a process id.
 KILL = r"""
 mode=$1 mark=$2

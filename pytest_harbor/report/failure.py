@@ -1,4 +1,4 @@
-"""What is printed of a trial that did not pass: facts, the failing inner tests, the ends of the logs, and where they are."""
+"""What is printed of a trial that did not pass: facts, failing inner tests, ends of the logs, and where they are."""
 
 from __future__ import annotations
 

@@ -10,14 +10,12 @@ import secrets
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock
 
 from pytest_harbor.environment import owner
-from pytest_harbor.trial import TrialResult
-
-State = Literal["running", "retried", "finished"]
+from pytest_harbor.trial import State, TrialResult
 
 RESULTS = "results.jsonl"
 

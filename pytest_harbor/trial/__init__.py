@@ -1,15 +1,17 @@
 """One attempt of one agent at one task, from image to reward."""
 
 from pytest_harbor.trial.hooks import TrialHooks
+from pytest_harbor.trial.place import Recorder, State, TrialPlace
 from pytest_harbor.trial.result import Outcome, Retry, TrialResult
 from pytest_harbor.trial.settings import TrialSettings
-from pytest_harbor.trial.trial import Recorder, Trial, TrialPlace
+from pytest_harbor.trial.trial import Trial
 from pytest_harbor.trial.verify import Verification
 
 __all__ = [
     "Outcome",
     "Recorder",
     "Retry",
+    "State",
     "Trial",
     "TrialHooks",
     "TrialPlace",

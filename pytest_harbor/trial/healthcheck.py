@@ -15,8 +15,8 @@ FASTEST = 0.05
 def await_health(environment: Environment, check: HealthcheckConfig, multiplier: float = 1.0) -> None:
     """Run a task's healthcheck until it succeeds.
 
-    The task's interval says when a failure counts, as in Harbor. In between the command is tried more often, first every 50 ms
-    and then ever more seldom, so that a service that is up in a moment costs no whole interval.
+    The task's interval says when a failure counts, as in Harbor. In between the command is tried more often, first
+    every 50 ms and then ever more seldom, so that a service that is up in a moment costs no whole interval.
 
     Args:
         environment: where.

@@ -37,7 +37,7 @@ class TrialResult:
         reward: the verifier's number; 0.0 when unverified, unless that is an error; None when there is none.
         threshold: the lowest reward that passes.
         metrics: other numbers of reward.json.
-        phases: seconds by phase, for the phases that ran. `stop` follows the report, so a line of results.jsonl has none.
+        phases: seconds by phase that ran. `stop` follows the report: a line of results.jsonl has none.
         reason: why it was skipped, unverified or an error, in one message; empty otherwise.
         agent_exit: the agent's exit code; None when it has none.
         agent_timed_out: whether its time ran out.

@@ -7,55 +7,32 @@ import secrets
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from pytest_harbor.agent import Agent, AgentContext, AgentReport
-from pytest_harbor.environment import Environment, Provider, Resources, StartRequest, Upload
+from pytest_harbor.environment import Environment, Provider, Resources, StartRequest
 from pytest_harbor.environment.archive import UploadError
 from pytest_harbor.environment.output import LogFile
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, Phase
 from pytest_harbor.image import Image, ImageStore
 from pytest_harbor.task import Task, TaskError
-from pytest_harbor.task.variables import MissingVariable, resolve_variables
+from pytest_harbor.task.variables import MissingVariable
 from pytest_harbor.trial.artifacts import collect_artifacts, run_collect_hooks
 from pytest_harbor.trial.healthcheck import await_health
 from pytest_harbor.trial.hooks import TrialHooks
+from pytest_harbor.trial.inputs import agent_variables, environment_variables, first_uploads, slug
+from pytest_harbor.trial.place import Recorder, State, TrialPlace
 from pytest_harbor.trial.result import Retry, TrialResult
 from pytest_harbor.trial.settings import TrialSettings
 from pytest_harbor.trial.verify import AGENT_LOG, Verification, verify
-
-TASK_DIRECTORY = "/task"
-
-
-@dataclass(frozen=True)
-class TrialPlace:
-    """Where a trial belongs: its run, its attempt, the directory for its files, and the key that makes its name unique."""
-
-    run: str
-    directory: Path
-    attempt: int = 1
-    key: str = ""
-    node_id: str = ""
-
-
-class Recorder(Protocol):
-    """Takes what a trial is and what it came to, to disk."""
-
-    def note(self, result: TrialResult, state: Literal["running", "retried", "finished"]) -> None:
-        """Keep how far the trial is."""
-
-    def append(self, result: TrialResult) -> None:
-        """Keep the result; on disk when this returns."""
 
 
 class Trial:
     """One attempt of one agent at one task.
 
-    The phases are methods, so that a test runner can put each where it belongs (`build` and `start` are set-up, `run` is the
-    test, `stop` is tear-down). What the trial came to is in `result`; the shortcuts below it read from there.
+    The phases are methods, so that a test runner can put each where it belongs (`build` and `start` are set-up, `run`
+    is the test, `stop` is tear-down). What the trial came to is in `result`; the shortcuts below it read from there.
 
     Args:
         task: the task.
@@ -179,9 +156,9 @@ class Trial:
         workdir = settings.workdir or ("/app" if own_place and image.details.workdir in ("", "/") else "")
         factor = self.settings.resource_multiplier
         with self._phase("start"):
-            self._variables = self._environment_variables()
+            self._variables = environment_variables(self.task)
             request = StartRequest(
-                name=f"harbor-{_slug(self.task.name)}-{secrets.token_hex(5)}",
+                name=f"harbor-{slug(self.task.name)}-{secrets.token_hex(5)}",
                 task=self.task.id,
                 run=self._place.run,
                 workdir=workdir,
@@ -191,7 +168,7 @@ class Trial:
                     memory_mb=int(settings.memory_mb * factor) if settings.memory_mb else None,
                     gpus=settings.gpus or 0,
                 ),
-                uploads=self._first_uploads(workdir),
+                uploads=first_uploads(self.task),
             )
             environment = self._provider.start(image, request)
             self.environment = environment
@@ -281,38 +258,6 @@ class Trial:
 
     # What the phases are made of.
 
-    def _first_uploads(self, workdir: str) -> list[Upload]:
-        uploads = [
-            Upload(TASK_DIRECTORY, None, 0o755),
-            Upload(f"{TASK_DIRECTORY}/instruction.md", self.task.instruction.encode("utf-8", "surrogateescape")),
-            Upload(f"{TASK_DIRECTORY}/task.toml", self.task.toml_path.read_bytes()),
-            Upload("/logs", None, 0o755),
-            *(Upload(f"/logs/{name}", None, 0o777) for name in ("agent", "verifier", "artifacts")),
-        ]
-        return [*uploads, Upload(workdir, None, 0o755)] if workdir == "/app" else uploads
-
-    def _environment_variables(self) -> dict[str, str]:
-        settings = self.task.config.environment
-        variables = resolve_variables(settings.env, "[environment].env")
-        for server in settings.mcp_servers:
-            if server.url:
-                variables[f"HARBOR_MCP_{_slug(server.name).upper().replace('-', '_')}_URL"] = server.url
-        return variables
-
-    def _agent_variables(self, agent: Agent, workdir: str) -> dict[str, str]:
-        variables = {
-            "HARBOR_TASK_NAME": self.task.name,
-            "HARBOR_TASK_DIR": TASK_DIRECTORY,
-            "HARBOR_INSTRUCTION_PATH": f"{TASK_DIRECTORY}/instruction.md",
-            "AGENT_WORKDIR": workdir,
-            "HARBOR_TRIAL_ID": self.trial_id,
-            **({"OPENAI_MODEL": self.settings.model} if self.settings.model else {}),
-            **self._variables,
-            **self.settings.agent_env,
-        }
-        self._hook("agent_env", lambda: self._hooks.agent_env(self.task, agent, variables))
-        return variables
-
     @property
     def trial_id(self) -> str:
         """The trial's id: unique in its run, and the name of its directory."""
@@ -326,10 +271,14 @@ class Trial:
         timeout = (configured.timeout_sec or self.settings.agent_timeout) * self.settings.timeout_multiplier
         workdir = self.settings.agent_workdir or environment.workdir
         with LogFile(self.directory / AGENT_LOG, self._echo) as log, self._phase("agent"):
+            variables = agent_variables(self.task, self.settings, workdir, self.trial_id)
+            variables.update(self._variables)
+            variables.update(self.settings.agent_env)
+            self._hook("agent_env", lambda: self._hooks.agent_env(self.task, agent, variables))
             context = AgentContext(
                 task=self.task,
                 environment=environment,
-                variables=self._agent_variables(agent, workdir),
+                variables=variables,
                 user=user,
                 workdir=workdir,
                 timeout=timeout,
@@ -339,7 +288,7 @@ class Trial:
             try:
                 report = agent.run(context)
             except EnvironmentLost as error:
-                # An agent that stops its own environment, by accident or to be rid of a bad trial, is graded all the same.
+                # An agent that stops its environment, by accident or to be rid of a bad trial, is graded all the same.
                 environment.revive()
                 report = AgentReport(
                     None, note=f"{error.fact}, while the agent worked; it was started again to be graded"
@@ -457,7 +406,7 @@ class Trial:
         except Exception as error:
             self._warn(f"{type(error).__name__}: {error}")
 
-    def _note(self, state: Literal["running", "retried", "finished"]) -> None:
+    def _note(self, state: State) -> None:
         if self._recorder:
             self._recorder.note(self.result, state)
 
@@ -472,12 +421,6 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     return f"{type(error).__name__}: {text}"
-
-
-def _slug(text: str) -> str:
-    """Return a text as part of a container's name."""
-    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
-    return "-".join(part for part in kept.split("-") if part)[:40] or "task"
 
 
 def _now() -> str:

@@ -28,7 +28,7 @@ TEST_LOG = f"verifier/{TEST_NAME}"
 AGENT_LOG = "agent/agent.log"
 
 # Runs as root. What is removed is the link, never what it points at; a directory that is a mount is emptied instead.
-# A verifier of another user than the agent's owns its directory, so that what the agent left running cannot write there.
+# A verifier of another user than the agent's owns its directory: what the agent left running cannot write there.
 PREPARE = """
 fresh() {{ rm -rf "$1" 2>/dev/null; [ -L "$1" ] && return 1; [ -d "$1" ] || mkdir "$1"; }}
 [ -L /logs ] && rm -f /logs

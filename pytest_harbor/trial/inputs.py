@@ -1,0 +1,54 @@
+"""What an environment and an agent are given at the start."""
+
+from __future__ import annotations
+
+from pytest_harbor.environment import Upload
+from pytest_harbor.task import Task
+from pytest_harbor.task.variables import resolve_variables
+from pytest_harbor.trial.settings import TrialSettings
+
+TASK_DIRECTORY = "/task"
+
+
+def first_uploads(task: Task) -> list[Upload]:
+    """Return what is in place before anything runs: the task's texts as in verifiers, /logs as in Harbor."""
+    return [
+        Upload(TASK_DIRECTORY, None, 0o755),
+        Upload(f"{TASK_DIRECTORY}/instruction.md", task.instruction.encode("utf-8", "surrogateescape")),
+        Upload(f"{TASK_DIRECTORY}/task.toml", task.toml_path.read_bytes()),
+        Upload("/logs", None, 0o755),
+        *(Upload(f"/logs/{name}", None, 0o777) for name in ("agent", "verifier", "artifacts")),
+    ]
+
+
+def environment_variables(task: Task) -> dict[str, str]:
+    """Return the variables of everything in an environment.
+
+    Raises:
+        MissingVariable: [environment].env needs a variable of the host that is not set.
+
+    """
+    settings = task.config.environment
+    variables = resolve_variables(settings.env, "[environment].env")
+    for server in settings.mcp_servers:
+        if server.url:
+            variables[f"HARBOR_MCP_{slug(server.name).upper().replace('-', '_')}_URL"] = server.url
+    return variables
+
+
+def agent_variables(task: Task, settings: TrialSettings, workdir: str, trial_id: str) -> dict[str, str]:
+    """Return the variables that tell an agent about its task, as in verifiers' HarborEnv."""
+    variables = {
+        "HARBOR_TASK_NAME": task.name,
+        "HARBOR_TASK_DIR": TASK_DIRECTORY,
+        "HARBOR_INSTRUCTION_PATH": f"{TASK_DIRECTORY}/instruction.md",
+        "AGENT_WORKDIR": workdir,
+        "HARBOR_TRIAL_ID": trial_id,
+    }
+    return {**variables, "OPENAI_MODEL": settings.model} if settings.model else variables
+
+
+def slug(text: str) -> str:
+    """Return a text as part of a container's name: lower-case letters, digits and hyphens, at most 40."""
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
+    return "-".join(part for part in kept.split("-") if part)[:40] or "task"

@@ -1,0 +1,484 @@
+"""Node ids, and everything that pytest does with them."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+
+import pytest
+
+SKIPPED = '[environment]\nos = "windows"\n'
+RAISES = "raise SystemError('the host must never import this')\n"
+
+
+def test_ids_are_path_and_name_as_designed(project):
+    project.task("tb2/hello-world")
+    project.task("tb2/other")
+    assert project.ids("--harbor-dataset=tb2") == [
+        "tb2/hello-world/task.toml::hello-world",
+        "tb2/other/task.toml::other",
+    ]
+
+
+def test_attempts_are_numbered_from_the_second(project):
+    project.task("tb2/a")
+    assert project.ids("--harbor-dataset=tb2", "--harbor-attempts=3") == [
+        "tb2/a/task.toml::a",
+        "tb2/a/task.toml::a[2]",
+        "tb2/a/task.toml::a[3]",
+    ]
+
+
+def test_the_id_is_the_same_whatever_path_led_to_the_task(project):
+    task = project.task("all/tb2/a")
+    for path in ("all", "all/tb2", "all/tb2/a", "all/tb2/a/task.toml", "./all/../all", task, project.path):
+        assert project.ids(f"--harbor-dataset={path}") == ["all/tb2/a/task.toml::a"], path
+
+
+def test_each_id_pastes_back(project):
+    for name in ("a", "b", "c"):
+        project.task(f"tb2/{name}")
+    for node_id in project.ids("--harbor-dataset=tb2", "--harbor-attempts=2"):
+        assert project.ids("--harbor-attempts=2", node_id) == [node_id]
+        assert project.ids("--harbor-attempts=2", "--harbor-dataset=tb2", node_id) == [node_id]
+
+
+def test_a_file_pastes_back_without_the_name(project):
+    project.task("tb2/a")
+    project.task("tb2/b")
+    assert project.ids("tb2/a/task.toml") == ["tb2/a/task.toml::a"]
+    assert project.ids("tb2/a/task.toml", "--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
+
+
+def test_an_id_that_is_not_there_is_an_error_of_pytest(project):
+    project.task("tb2/a")
+    outcome = project.run("--collect-only", "tb2/a/task.toml::b")
+    assert outcome.ret == 4
+    outcome.has("not found", "task.toml::b")
+    outcome.tells_of_no_bug()
+
+
+def test_several_ids_paste_back_in_their_order(project):
+    for name in ("a", "b", "c"):
+        project.task(f"tb2/{name}")
+    ids = ["tb2/c/task.toml::c", "tb2/a/task.toml::a"]
+    assert project.ids(*ids) == ids
+
+
+def test_outside_rootdir_ids_are_absolute_and_paste_back(project, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    project.task(outside / "tb2" / "a")
+    project.ini()
+    (node_id,) = project.ids(f"--harbor-dataset={outside}")
+    assert node_id == f"{outside}/tb2/a/task.toml::a"
+    assert project.ids(node_id) == [node_id]
+    assert project.ids(f"--harbor-dataset={outside}", node_id) == [node_id]
+
+
+def test_equal_directory_names_outside_rootdir_stay_apart(project, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    paths = [outside / version / "tb2" for version in ("v1", "v2")]
+    for path in paths:
+        project.task(path / "a")
+    project.ini()
+    ids = project.ids(*(f"--harbor-dataset={path}" for path in paths))
+    assert ids == [f"{path}/a/task.toml::a" for path in paths]
+    for node_id in ids:
+        assert project.ids(node_id) == [node_id]
+        assert project.ids(*(f"--harbor-dataset={path}" for path in paths), node_id) == [node_id]
+
+
+def test_equal_task_names_in_two_datasets_stay_apart(project):
+    project.task("d1/a")
+    project.task("d2/a")
+    ids = ["d1/a/task.toml::a", "d2/a/task.toml::a"]
+    assert project.ids("--harbor-dataset=d1", "--harbor-dataset=d2") == ids
+    assert project.ids("--harbor-dataset=.") == ids
+
+
+def test_a_linked_dataset_and_its_target_stay_apart(project):
+    project.task("real/a")
+    project.path.joinpath("linked").symlink_to("real")
+    ids = ["linked/a/task.toml::a", "real/a/task.toml::a"]
+    assert project.ids("--harbor-dataset=linked", "--harbor-dataset=real") == ids
+    assert project.ids("--harbor-dataset=.") == ids
+    for node_id in ids:
+        assert project.ids(node_id) == [node_id]
+
+
+def test_a_linked_task_keeps_its_own_name(project):
+    project.task("real/a")
+    project.path.joinpath("picked").mkdir()
+    project.path.joinpath("picked/z").symlink_to("../real/a")
+    assert project.ids("--harbor-dataset=picked") == ["picked/z/task.toml::z"]
+
+
+def test_nested_datasets_and_a_path_given_twice(project):
+    project.task("all/x/a")
+    project.task("all/x/deep/b")
+    project.task("all/y/c")
+    ids = ["all/x/a/task.toml::a", "all/x/deep/b/task.toml::b", "all/y/c/task.toml::c"]
+    assert project.ids("--harbor-dataset=all") == ids
+    twice = project.ids("--harbor-dataset=all/x", "--harbor-dataset=all")
+    assert sorted(twice) == ids
+    assert sorted(project.ids("--harbor-dataset=all/x/a", "--harbor-dataset=all/x")) == ids[:2]
+    assert sorted(project.ids("--harbor-dataset=all/x", "--harbor-dataset=all/x/a")) == ids[:2]
+
+
+def test_names_that_pytest_would_not_enter(project):
+    names = ["build", "dist", "venv", "node_modules", "CVS", "x.egg", "_darcs", "__pycache__"]
+    for name in names:
+        project.task(f"tb2/{name}")
+    project.task("venv/inner")
+    (project.path / "venv" / "pyvenv.cfg").touch()
+    (project.path / "venv" / "bin").mkdir()
+    (project.path / "venv" / "bin" / "activate").touch()
+    assert sorted(project.ids("--harbor-dataset=tb2")) == sorted(f"tb2/{name}/task.toml::{name}" for name in names)
+    assert project.ids("--harbor-dataset=venv") == ["venv/inner/task.toml::inner"]
+    for name in names:
+        assert project.ids(f"tb2/{name}/task.toml::{name}") == [f"tb2/{name}/task.toml::{name}"]
+
+
+@pytest.mark.parametrize("name", ["with space", "ünïcödé-任务", "UPPER", "brackets[1]", "a::b", "dots.in.it", "-dash", "#1"])
+def test_names_of_all_kinds(project, name):
+    project.task(f"tb2/{name}")
+    (node_id,) = project.ids("--harbor-dataset=tb2")
+    assert node_id == f"tb2/{name}/task.toml::{name}"
+    if "::" not in name:
+        assert project.ids(node_id) == [node_id]
+
+
+def test_a_newline_in_a_name_breaks_no_line(project):
+    project.task("tb2/two\nlines")
+    (node_id,) = project.ids("--harbor-dataset=tb2")
+    assert node_id.endswith("::two_lines")
+
+
+def test_names_that_differ_in_case_only(project):
+    project.task("tb2/a")
+    project.task("tb2/A")
+    assert project.ids("--harbor-dataset=tb2") == ["tb2/A/task.toml::A", "tb2/a/task.toml::a"]
+
+
+def test_nothing_else_of_a_task_is_collected_or_imported(project):
+    files = {
+        "tests/test_outputs.py": RAISES,
+        "tests/conftest.py": RAISES,
+        "environment/conftest.py": RAISES,
+        "environment/test_app.py": RAISES,
+        "conftest.py": RAISES,
+        "test_here.py": RAISES,
+        "__init__.py": RAISES,
+        "solution/test_solution.py": RAISES,
+        "environment/deep/task.toml": "",
+        "environment/deep/instruction.md": "x",
+        "tests/doc.txt": ">>> 1 + 1\n3\n",
+    }
+    project.task("tb2/a", files=files)
+    expected = ["tb2/a/task.toml::a"]
+    assert project.ids("--harbor-dataset=tb2") == expected
+    assert project.ids("--harbor-dataset=tb2", ".") == expected
+    assert project.ids("--harbor-dataset=tb2", "--doctest-modules", "--doctest-glob=*.txt", ".") == expected
+    assert project.ids("--harbor-dataset=tb2/a") == expected
+    assert project.ids(expected[0]) == expected
+    assert project.ids("tb2/a/task.toml") == expected
+    assert project.ids("--harbor-dataset=tb2", "tb2/a") == expected
+    assert project.ids("--harbor-dataset=tb2", "--import-mode=importlib", ".") == expected
+
+
+def test_with_a_path_on_the_command_line_only_that_runs(project):
+    project.task("tb2/a")
+    project.file("unit/test_unit.py", "def test_one(): pass\n")
+    assert project.ids("--harbor-dataset=tb2", "unit") == ["unit/test_unit.py::test_one"]
+    assert project.ids("--harbor-dataset=tb2", ".") == ["tb2/a/task.toml::a", "unit/test_unit.py::test_one"]
+    assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
+
+
+def test_a_dataset_in_the_ini_file(project):
+    project.task("tb2/a")
+    project.file("unit/test_unit.py", "def test_one(): pass\n")
+    project.ini("harbor_dataset = tb2")
+    assert project.ids(".") == ["tb2/a/task.toml::a", "unit/test_unit.py::test_one"]
+    assert project.ids() == ["tb2/a/task.toml::a"]
+    assert project.ids("unit") == ["unit/test_unit.py::test_one"]
+
+
+def test_testpaths_give_way_to_datasets_that_the_flag_names(project):
+    project.task("tb2/a")
+    project.file("unit/test_unit.py", "def test_one(): pass\n")
+    project.ini("testpaths = unit")
+    assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
+
+
+def test_test_files_beside_tasks_are_collected_where_the_path_is_given(project):
+    project.task("tb2/a")
+    project.file("tb2/test_beside.py", "def test_one(): pass\n")
+    assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
+    assert project.ids("--harbor-dataset=tb2", "tb2/test_beside.py") == ["tb2/test_beside.py::test_one"]
+
+
+def test_test_files_are_still_collected_in_a_directory_that_is_given_and_leads_to_tasks(project):
+    project.task("evals/tb2/a")
+    project.file("evals/test_evals.py", "def test_one(): pass\n")
+    project.file("test_top.py", "def test_two(): pass\n")
+    project.file("unit/test_unit.py", "def test_three(): pass\n")
+    assert sorted(project.ids("--harbor-dataset=evals/tb2", ".")) == [
+        "evals/tb2/a/task.toml::a",
+        "evals/test_evals.py::test_one",
+        "test_top.py::test_two",
+        "unit/test_unit.py::test_three",
+    ]
+
+
+def test_without_a_dataset_a_task_is_no_test(project):
+    project.task("tb2/a")
+    project.file("test_unit.py", "def test_one(): pass\n")
+    assert project.ids() == ["test_unit.py::test_one"]
+    assert project.ids(".") == ["test_unit.py::test_one"]
+
+
+def test_from_another_working_directory(project, monkeypatch):
+    project.ini()
+    project.task("tb2/a")
+    project.path.joinpath("sub").mkdir()
+    monkeypatch.chdir(project.path / "sub")
+    (node_id,) = project.ids("--rootdir=..", "-c", "../pytest.ini", "--harbor-dataset=../tb2")
+    # As with pytest's own tests, ids are relative to rootdir and paste back there.
+    assert node_id == "tb2/a/task.toml::a"
+    assert project.ids("-c", "../pytest.ini", "../tb2/a/task.toml::a") == [node_id]
+    monkeypatch.chdir(project.path)
+    assert project.ids(node_id) == [node_id]
+
+
+def test_the_dataset_of_the_flag_is_relative_to_the_working_directory_and_of_the_ini_key_to_its_file(project, monkeypatch):
+    project.ini("harbor_dataset = tb2")
+    project.task("tb2/a")
+    project.task("sub/tb2/b")
+    monkeypatch.chdir(project.path / "sub")
+    assert project.ids("-c", "../pytest.ini") == ["tb2/a/task.toml::a"]
+    assert project.ids("-c", "../pytest.ini", "--harbor-dataset=tb2") == ["sub/tb2/b/task.toml::b"]
+
+
+MARKED = textwrap.dedent(
+    """
+    [metadata]
+    difficulty = "Easy"
+    category = "file operations"
+    tags = ["C++", "a-b", "日本", "", "a b"]
+    """
+)
+
+
+@pytest.mark.parametrize(
+    "expression, expected",
+    [
+        ("harbor", ["a", "b"]),
+        ("difficulty_easy", ["a"]),
+        ("category_file_operations", ["a"]),
+        ("tag_c", ["a"]),
+        ("tag_a_b", ["a"]),
+        ("tag_日本", ["a"]),
+        ("not difficulty_easy", ["b"]),
+        ("harbor and not tag_a_b", ["b"]),
+    ],
+)
+def test_marks_of_metadata_select(project, expression, expected):
+    project.task("tb2/a", MARKED)
+    project.task("tb2/b")
+    ids = project.ids("--harbor-dataset=tb2", "-m", expression, "--strict-markers")
+    assert ids == [f"tb2/{name}/task.toml::{name}" for name in expected]
+
+
+@pytest.mark.parametrize(
+    "keyword, expected",
+    [("hello", ["hello"]), ("not hello", ["b", "c"]), ("tag_a_b", ["c"]), ("hello or tag_a_b", ["c", "hello"])],
+)
+def test_keywords_select_by_name_and_mark(project, keyword, expected):
+    project.task("tb2/b")
+    project.task("tb2/hello")
+    project.task("tb2/c", MARKED)
+    ids = project.ids("--harbor-dataset=tb2", "-k", keyword)
+    assert sorted(ids) == [f"tb2/{name}/task.toml::{name}" for name in sorted(expected)]
+
+
+def test_a_keyword_selects_a_dataset_too(project):
+    project.task("first/a")
+    project.task("second/a")
+    assert project.ids("--harbor-dataset=.", "-k", "second") == ["second/a/task.toml::a"]
+
+
+def test_strict_markers_pass_and_the_marks_are_listed(project):
+    project.task("tb2/a", MARKED)
+    project.ini("addopts = --strict-markers --strict-config", "harbor_dataset = tb2")
+    assert project.ids() == ["tb2/a/task.toml::a"]
+
+
+def test_deselect(project):
+    for name in ("a", "b"):
+        project.task(f"tb2/{name}")
+    assert project.ids("--harbor-dataset=tb2", "--deselect=tb2/a/task.toml::a") == ["tb2/b/task.toml::b"]
+    assert project.ids("--harbor-dataset=tb2", "--deselect=tb2/a") == ["tb2/b/task.toml::b"]
+
+
+def test_ignore(project):
+    for name in ("a", "b"):
+        project.task(f"tb2/{name}")
+    assert project.ids("--harbor-dataset=tb2", "--ignore=tb2/a") == ["tb2/b/task.toml::b"]
+    assert project.ids("--harbor-dataset=tb2", "--ignore-glob=*/a") == ["tb2/b/task.toml::b"]
+
+
+def test_last_failed_and_failed_first(project):
+    for name in ("a", "b", "c"):
+        project.task(f"tb2/{name}", SKIPPED if name == "b" else "")
+    options = ["--harbor-dataset=tb2", "--harbor-agent=nop"]
+    assert project.run(*options).counts == {"errors": 2, "skipped": 1}
+    assert project.ids(*options, "--lf") == ["tb2/a/task.toml::a", "tb2/c/task.toml::c"]
+    assert project.ids(*options, "--ff") == ["tb2/a/task.toml::a", "tb2/c/task.toml::c", "tb2/b/task.toml::b"]
+
+
+def test_last_failed_repeats_only_the_attempt_that_failed(project):
+    project.task("tb2/a")
+    options = ["--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-attempts=2"]
+    project.run(*options, "-x")
+    assert project.ids(*options, "--lf") == ["tb2/a/task.toml::a"]
+
+
+def test_exitfirst_and_maxfail_count_errors(project):
+    for name in ("a", "b", "c"):
+        project.task(f"tb2/{name}")
+    options = ["--harbor-dataset=tb2", "--harbor-agent=nop"]
+    assert project.run(*options, "-x").counts == {"errors": 1}
+    assert project.run(*options, "--maxfail=2").counts == {"errors": 2}
+
+
+def test_stepwise(project):
+    for name in ("a", "b"):
+        project.task(f"tb2/{name}")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--sw")
+    assert outcome.counts == {"errors": 1}
+    outcome.has("stopping")
+
+
+def test_setup_plan_lists_the_chain(project):
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--setup-plan")
+    assert outcome.ret == 0
+    outcome.has("SETUP    F harbor_task", "harbor_image", "harbor_environment", "harbor_agent", "harbor_trial")
+    outcome.has("tb2/a/task.toml::a")
+    outcome.tells_of_no_bug()
+    assert not list(project.path.glob("harbor-results/*/a__*")), "nothing ran"
+
+
+def test_setup_show_and_setup_only_show_the_chain_up_to_the_engine_that_is_missing(project):
+    project.task("tb2/a")
+    for flag in ("--setup-only", "--setup-show"):
+        outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", flag)
+        assert outcome.ret == 1
+        outcome.has("SETUP    F harbor_task", "does not answer")
+        outcome.tells_of_no_bug()
+
+
+def test_collect_only_shows_the_tree(project):
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--collect-only")
+    outcome.has("tb2", "task.toml", "a>", "1 test collected")
+
+
+def test_collect_only_leaves_no_results(project):
+    project.task("tb2/a")
+    project.ids("--harbor-dataset=tb2")
+    assert not (project.path / "harbor-results").exists()
+
+
+def test_workers_collect_what_the_controller_does(project):
+    for name in ("b", "a"):
+        project.task(f"tb2/{name}", SKIPPED + MARKED)
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-n", "2", "-v", "--strict-markers", subprocess=True)
+    assert outcome.counts == {"skipped": 2}
+    outcome.has("SKIPPED tb2/a/task.toml::a", "SKIPPED tb2/b/task.toml::b", "2 workers [2 items]")
+    outcome.tells_of_no_bug()
+
+
+def test_workers_collect_an_ini_dataset_outside_rootdir(project, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    project.task(outside / "tb2" / "a", SKIPPED)
+    project.file("test_unit.py", "def test_one(): pass\n")
+    project.ini(f"harbor_dataset = {outside}", "harbor_agent = nop")
+    outcome = project.run("-n", "2", "-v", subprocess=True)
+    assert outcome.counts == {"skipped": 1}
+    outcome.has(f"SKIPPED {outside}/tb2/a/task.toml::a")
+    outcome = project.run("-n", "2", "-v", ".", "--harbor-dataset=" + str(outside), subprocess=True)
+    assert outcome.counts == {"passed": 1}
+
+
+def test_workers_run_ids_that_were_pasted(project):
+    project.task("tb2/a", SKIPPED)
+    project.task("tb2/b", SKIPPED)
+    outcome = project.run("tb2/b/task.toml::b", "--harbor-agent=nop", "-n", "2", "-v", subprocess=True)
+    assert outcome.counts == {"skipped": 1}
+    outcome.has("SKIPPED tb2/b/task.toml::b")
+
+
+def test_workers_get_the_selection_of_marks_keywords_and_last_failed(project):
+    project.task("tb2/a", MARKED)
+    project.task("tb2/b", SKIPPED)
+    options = ["--harbor-dataset=tb2", "--harbor-agent=nop", "-n", "2"]
+    assert project.run(*options, "-m", "not tag_a_b", subprocess=True).counts == {"skipped": 1}
+    assert project.run(*options, subprocess=True).counts == {"skipped": 1, "errors": 1}
+    outcome = project.run(*options, "--lf", "-v", subprocess=True)
+    assert outcome.counts == {"errors": 1}
+    outcome.has("ERROR tb2/a/task.toml::a")
+
+
+def test_conftest_files_above_a_dataset_count_for_its_tasks(project):
+    project.task("evals/tb2/a")
+    project.file(
+        "evals/tb2/conftest.py",
+        """
+        import pytest
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.add_marker(pytest.mark.skip(reason="from a conftest below the dataset"))
+        """.replace("\n        ", "\n"),
+    )
+    outcome = project.run("--harbor-dataset=evals", "--harbor-agent=nop", "-rs")
+    assert outcome.counts == {"skipped": 1}
+    outcome.has("from a conftest below the dataset")
+
+
+def test_conftest_files_above_a_dataset_outside_rootdir_count(project, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    project.task(outside / "tb2" / "a")
+    outside.joinpath("tb2", "conftest.py").write_text(
+        "import pytest\n\n@pytest.fixture\ndef harbor_agent():\n    pytest.skip('overridden')\n"
+    )
+    project.ini()
+    outcome = project.run(f"--harbor-dataset={outside}/tb2", "-rs")
+    assert outcome.counts == {"skipped": 1}
+    outcome.has("overridden")
+
+
+def test_without_the_cache_plugin(project):
+    project.task("tb2/a")
+    assert project.ids("--harbor-dataset=tb2", "-p", "no:cacheprovider") == ["tb2/a/task.toml::a"]
+
+
+def test_ids_are_stable_in_the_environment_variable_of_pytest(project):
+    project.task("tb2/a")
+    project.file(
+        "conftest.py",
+        "import os, pytest\n@pytest.fixture\ndef harbor_agent():\n    pytest.skip(os.environ['PYTEST_CURRENT_TEST'])\n",
+    )
+    outcome = project.run("--harbor-dataset=tb2", "-rs")
+    outcome.has("tb2/a/task.toml::a (setup)")
+
+
+def test_a_dataset_that_may_not_be_read(project):
+    if os.getuid() == 0:
+        pytest.skip("root may read everything")
+    project.task("tb2/a")
+    (project.path / "tb2").chmod(0)
+    outcome = project.run("--harbor-dataset=tb2", "--collect-only")
+    (project.path / "tb2").chmod(0o755)
+    assert outcome.ret == 4
