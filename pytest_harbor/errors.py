@@ -22,6 +22,9 @@ class InfrastructureError(Exception):
 
     """
 
+    retry = True
+    """Whether the same may well succeed the next time."""
+
     def __init__(self, fact: str, cure: str = "", *, log: Path | None = None) -> None:
         super().__init__(fact)
         self.fact = fact
@@ -38,7 +41,9 @@ class EngineUnavailable(InfrastructureError):
 
 
 class ImageError(InfrastructureError):
-    """An image can be neither found, pulled nor built."""
+    """An image can be neither found, pulled nor built, also when tried again."""
+
+    retry = False
 
 
 class StartError(InfrastructureError):
@@ -51,6 +56,14 @@ class EnvironmentLost(InfrastructureError):
 
 class CannotExecute(InfrastructureError):
     """A command cannot be started at all in an environment: not found, not executable, no shell, no process."""
+
+    retry = False
+
+
+class UnmetRequirement(InfrastructureError):
+    """The host lacks what a task or an option asks for."""
+
+    retry = False
 
 
 def describe(fact: str, cure: str = "", log: Path | None = None) -> str:

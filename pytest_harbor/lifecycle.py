@@ -153,7 +153,7 @@ class Lifecycle:
         lost = run.lost()
         for result in lost:
             result.outcome = "error"
-            result.reason = f"{result.task} [{result.phase or 'start'}] {WORKER_DIED}. Log: {result.directory}"
+            result.reason = WORKER_DIED
             run.append(result)
             run.note(result, "finished")
             self._table.add(result)

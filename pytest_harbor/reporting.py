@@ -53,7 +53,8 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
     result = trial.result
     extra: Any = report
     if report.when == "teardown":
-        extra.harbor_stop = {"node_id": item.nodeid, "seconds": result.phases.get("stop", 0.0)}
+        if "stop" in result.phases:
+            extra.harbor_stop = {"node_id": item.nodeid, "seconds": result.phases["stop"]}
         session_of(item.config).open_trials.discard(trial)
         return
     final = report.when == "call" or not report.passed
@@ -89,7 +90,7 @@ def _finish(item: pytest.Item, report: pytest.TestReport, error: BaseException |
     if report.skipped:
         trial.skip(str(report.longrepr[2]).removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else "")
     elif error is not None and report.when == "setup":
-        trial.fail(error, "setup")
+        trial.fail(error, "" if isinstance(error, TaskError) else "setup")
     return trial
 
 

@@ -12,7 +12,7 @@ from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
 def headline(result: TrialResult) -> str:
     """Return a result in one line, as in the short summary."""
     if result.outcome == "error":
-        return printable(result.reason).partition("\n")[0]
+        return printable(f"{_where(result)} {result.reason}").partition("\n")[0]
     said = f"reward {_number(result.reward)}, needs {_number(result.threshold)}"
     if result.outcome == "unverified":
         said = f"unverified: {printable(result.reason)}"
@@ -32,7 +32,7 @@ def agent_end(result: TrialResult) -> str:
 def describe_failure(result: TrialResult) -> str:
     """Return the report of a trial that failed or is unverified."""
     directory = Path(result.directory)
-    lines = [f"{result.task} [verify] {headline(result)}"]
+    lines = [f"{_where(result)} {headline(result)}"]
     tests = result.tests
     if tests is not None:
         total = tests.passed + tests.failed + tests.skipped + tests.other
@@ -48,11 +48,11 @@ def describe_failure(result: TrialResult) -> str:
 
 def describe_error(result: TrialResult) -> str:
     """Return the report of a trial that an infrastructure error ended."""
-    lines = [printable(result.reason)]
+    lines = [printable(f"{_where(result)} {result.reason}")]
     if "Log: " in result.reason:
         lines += _log("end of that log", Path(result.reason.rpartition("Log: ")[2]))
     for retry in result.retries:
-        lines.append(f"an earlier try ended likewise: {printable(retry.message)} Files: {retry.directory}")
+        lines.append(f"an earlier try failed in [{retry.phase}] too; its files: {retry.directory}")
     return _close(lines, result)
 
 
@@ -61,6 +61,10 @@ def _close(lines: list[str], result: TrialResult) -> str:
     if Path(result.directory).is_dir():
         lines.append(f"Logs: {result.directory}")
     return "\n".join(lines) + "\n"
+
+
+def _where(result: TrialResult) -> str:
+    return f"{result.task} [{result.phase}]" if result.phase else f"{result.task}:"
 
 
 def _log(title: str, path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pytest_harbor.agent import Agent, AgentContext, AgentReport
 from pytest_harbor.environment import Environment, Provider, Resources, StartRequest
 from pytest_harbor.environment.archive import UploadError
 from pytest_harbor.environment.output import LogFile
-from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, Phase
+from pytest_harbor.errors import EnvironmentLost, InfrastructureError, Phase, UnmetRequirement
 from pytest_harbor.image import Image, ImageStore
 from pytest_harbor.task import Task, TaskError
 from pytest_harbor.task.variables import MissingVariable
@@ -348,9 +348,7 @@ class Trial:
             self._hooks.finished(self.task, self.result)
 
     def _may_retry(self, error: InfrastructureError) -> bool:
-        # A command that does not exist will not exist the next time; an image has had its own tries.
-        final = isinstance(error, CannotExecute) or error.phase == "build"
-        return not final and self._tries < self.settings.infra_retries
+        return error.retry and self._tries < self.settings.infra_retries
 
     def _begin_retry(self, error: InfrastructureError) -> None:
         """Keep what the failed try left and begin anew beside it."""
@@ -379,7 +377,7 @@ class Trial:
             raise
         except (UploadError, MissingVariable) as error:
             missing = isinstance(error, MissingVariable)
-            wrapped = InfrastructureError(
+            wrapped = UnmetRequirement(
                 str(error), "set it, or give it a default in task.toml: ${NAME:-value}" if missing else ""
             )
             wrapped.phase = phase

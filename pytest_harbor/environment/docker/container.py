@@ -25,8 +25,9 @@ from pytest_harbor.image import Image
 # How long a command's output is drained after its end while something it started goes on printing, in seconds.
 DRAIN = 1.0
 # How long the killing of processes from inside may take before the container is restarted instead, in seconds.
-KILL_PATIENCE = 10.0
+KILL_PATIENCE = 3.0
 HEADER_LIMIT = 64 * 1024
+SMALL = 1 << 20
 
 
 class DockerEnvironment:
@@ -134,14 +135,26 @@ class DockerEnvironment:
                 return None
         finally:
             stream.close()
-        exit_code = self._events.wait(exec_id, self.id, 5.0)
+        exit_code = self._exit_code(exec_id)
         self._events.forget(exec_id=exec_id)
-        if exit_code is None:
-            if not self.running():
+        return exit_code
+
+    def _exit_code(self, exec_id: str) -> int:
+        """Return how a command whose output has ended ended itself."""
+        for _ in range(100):
+            exit_code = self._events.wait(exec_id, self.id, 0.05)
+            if exit_code is not None:
+                return exit_code
+            # A command that could not be started has no event, one whose container has died may have none.
+            if self._events.container_died(self.id) and not self.running():
                 raise self.lost()
             with engine_errors(f"asking how a command in {self.name} ended"):
-                exit_code = self._client.exec_inspect(exec_id).get("ExitCode")
-        return -1 if exit_code is None else exit_code
+                state = self._client.exec_inspect(exec_id)
+            if not state["Running"]:
+                if not self.running():
+                    raise self.lost()
+                return -1 if state.get("ExitCode") is None else int(state["ExitCode"])
+        return -1
 
     def _pump(self, stream: ExecStream, exec_id: str, take: Output, deadline: Deadline) -> bool:
         """Hand the output over until the command has ended; False when its time ran out first."""
@@ -200,7 +213,10 @@ class DockerEnvironment:
         if not uploads:
             return
         with pack(uploads) as archive, engine_errors(f"uploading to {self.name}"):
-            self._client.put_archive(self.id, "/", archive.read())
+            # Small archives are in memory; a large one is on disk and must not come into memory as a whole.
+            small = archive.seek(0, 2) <= SMALL
+            archive.seek(0)
+            self._client.put_archive(self.id, "/", archive.read() if small else archive)
 
     def download(self, source: str, destination: Path, reserved: frozenset[str] = frozenset()) -> Extraction:
         """Copy a directory with one archive."""

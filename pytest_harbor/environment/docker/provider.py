@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -9,6 +11,8 @@ from typing import Any
 
 import docker
 from docker import APIClient
+from docker.constants import DEFAULT_UNIX_SOCKET
+from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest
 
@@ -16,7 +20,7 @@ from pytest_harbor.environment import owner
 from pytest_harbor.environment.base import Leftovers, StartRequest
 from pytest_harbor.environment.docker.build import IMAGE_LABEL, build
 from pytest_harbor.environment.docker.container import DockerEnvironment, remove
-from pytest_harbor.environment.docker.errors import engine_errors, reason, short
+from pytest_harbor.environment.docker.errors import CURE, engine_errors, reason, short
 from pytest_harbor.environment.docker.events import Events
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
 from pytest_harbor.image import BuildContext, Image, ImageDetails
@@ -70,7 +74,12 @@ class DockerProvider:
 
     def _connect(self) -> APIClient:
         with engine_errors("connecting"):
-            return docker.from_env(version="auto", timeout=API_TIMEOUT).api
+            # What docker.from_env() does, with a look at the address in between.
+            address = docker.utils.kwargs_from_env() or {}
+            if "base_url" not in address:
+                address = {**ContextAPI.kwargs_from_context(environment=os.environ), **address}
+            _probe(str(address.get("base_url") or DEFAULT_UNIX_SOCKET))
+            return APIClient(version="auto", timeout=API_TIMEOUT, **address)
 
     def find_image(self, ref: str) -> ImageDetails | None:
         """Look an image up on the engine."""
@@ -249,6 +258,18 @@ class DockerProvider:
             self._events.close()
         if "_client" in self.__dict__:
             self._client.close()
+
+
+def _probe(url: str) -> None:
+    """Find out whether anything listens at a socket: the SDK's own message names no address, and leaks its socket."""
+    path = str(docker.utils.parse_host(url)).partition("unix://")[2]
+    if not path:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(f"/{path.lstrip('/')}")
+        except OSError as error:
+            raise EngineUnavailable(f"no Docker Engine answers at {url} ({error.strerror})", CURE) from error
 
 
 def _only_a_shell(entrypoint: tuple[str, ...]) -> bool:
