@@ -5,11 +5,13 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pluggy
 import pytest
+from _pytest.nodes import FSCollector
 
 from pytest_harbor.options import HarborConfig
 from pytest_harbor.session import session_of
@@ -53,15 +55,36 @@ class DatasetDirectory(pytest.Directory):
         """Yield the directories of tasks, and files that were named on the command line."""
         selection = session_of(self.config).selection
         for path in sorted(selection.children.get(self.path, ())):
-            node = collect_directory(session_of(self.config), path, self)
+            node = None if self._ignored(path) else collect_directory(session_of(self.config), path, self)
             if node is not None:
                 yield node
         for path in sorted(self.path.iterdir()):
             if path.suffix == ".py" and self.session.isinitpath(path):
                 yield from self.ihook.pytest_collect_file(file_path=path, parent=self)
 
+    def _ignored(self, path: Path) -> bool:
+        """Ask --ignore, collect_ignore and the like; but no task is left out because it is called `build` or `venv`."""
+        norecurse = any(fnmatch(path.name, pattern) for pattern in self.config.getini("norecursedirs"))
+        if norecurse or (path / "pyvenv.cfg").is_file() or self.session.isinitpath(path, with_parents=True):
+            return False
+        return bool(self.ihook.pytest_ignore_collect(collection_path=path, config=self.config))
 
-class TaskDirectory(pytest.Directory):
+
+class _InTask:
+    """A node in a task directory. Its hooks are those above it: a conftest.py in there is not for the host."""
+
+    path: Path
+    session: pytest.Session
+
+    @property
+    def ihook(self) -> pluggy.HookRelay:
+        """The hooks that apply."""
+        directory = self.path if self.path.is_dir() else self.path.parent
+        return self.session.gethookproxy(directory.parent)
+
+
+# Not a pytest.Directory, whose conftest.py pytest loads before it collects it.
+class TaskDirectory(_InTask, FSCollector):
     """A task's directory, of which nothing but task.toml is collected: its tests belong into its environment."""
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
@@ -87,7 +110,7 @@ def _node_id(path: Path, config: pytest.Config) -> str:
         return path.as_posix()
 
 
-class TaskFile(pytest.Module):
+class TaskFile(_InTask, pytest.Module):
     """A task.toml. A Module, so that its items are functions with fixtures; but nothing is imported."""
 
     task: Task
@@ -116,7 +139,7 @@ class TaskFile(pytest.Module):
             yield item
 
 
-class HarborItem(pytest.Function):
+class HarborItem(_InTask, pytest.Function):
     """One attempt at one task."""
 
     assignment: Assignment

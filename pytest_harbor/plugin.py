@@ -28,6 +28,12 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Keep pytest from importing what lies in a task directory that was given as an argument."""
+    options.spare_task_directories(early_config)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Read our options, and take part if there is a reason to."""
     from pytest_harbor.session import configure

@@ -43,7 +43,8 @@ class Selection:
         seen: set[Path] = set()
         for path in self.tasks:
             child = path
-            while child not in seen and child not in roots and not roots.isdisjoint(child.parents):
+            # Up to the outermost root: one dataset may lie below another.
+            while child not in seen and not roots.isdisjoint(child.parents):
                 seen.add(child)
                 self.children.setdefault(child.parent, []).append(child)
                 child = child.parent

@@ -25,6 +25,10 @@ class BoundedOutput:
         self._tail_size = 0
         self.size = 0
 
+    def add(self, data: bytes) -> None:
+        """Take more output."""
+        self.write(data)
+
     def write(self, data: bytes) -> bytes:
         """Take more output; return the part of it that still belongs to the beginning."""
         self.size += len(data)

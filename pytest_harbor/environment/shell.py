@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
-from pytest_harbor.environment.base import Process
+from pytest_harbor.environment.base import Output, Process
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READY = b"harbor: ready"
 
-# $1 is the prologue, $2 the word that must be a command, "line" or "words" as $3, then the command.
+# $1 is the prologue, $2 the word that must be a command, $3 marks the end, "line" or "words" as $4, then the command.
+# The end is told in the output itself: the Engine tells it only when nothing holds the output open, or 2 s later.
+# Two streams would reach us in no certain order, and the header must come first.
 LAUNCH = r"""
+exec 2>&1
 read -r stat </proc/self/stat && printf '%s\n' "$stat" || { echo 'harbor: /proc cannot be read'; exit 126; }
 if [ -n "$1" ]; then
   said=$( ( PATH=/usr/sbin:/usr/bin:/sbin:/bin; eval "$1" ) 2>&1 ) ||
@@ -38,17 +42,26 @@ if [ -n "$2" ]; then
         esac ;;
   esac
 fi
-kind=$3 line=$4
+end=$3 kind=$4
+shift 4
 echo 'harbor: ready'
-if [ "$kind" = line ]; then
-  if command -v bash >/dev/null 2>&1; then exec bash -c "$line"; else exec /bin/sh -c "$line"; fi
-fi
+if [ "$kind" = words ]; then "$@"
+elif command -v bash >/dev/null 2>&1; then bash -c "$1"
+else /bin/sh -c "$1"; fi
+code=$?
+printf '\nharbor: end %s %s\n' "$end" "$code"
+exit "$code"
 """
 
 # Kills what is newer than a moment, or what is below a process; stops it first, so that it cannot fork meanwhile.
-# $1 is "since" or "below", $2 a start tick or a process id.
+# Speaks like LAUNCH, in one process, as there may be no room for another. $1 is "since" or "below", $2 a start tick or
+# a process id, $3 marks the end.
 KILL = r"""
-mode=$1 mark=$2
+exec 2>&1
+mode=$1 mark=$2 end=$3
+read -r stat </proc/self/stat && printf '%s\n' "$stat"
+echo 'harbor: ready'
+finish() { printf '%s\n\nharbor: end %s %s\n' "$1" "$end" "$2"; exit "$2"; }
 victims() {
   # Two passes over /proc: one that notes parents, one that walks each process up to whatever decides about it.
   parents=' ' found=''
@@ -84,23 +97,112 @@ victims() {
 round=0
 while [ $round -lt 50 ]; do
   victims
-  [ -z "$found" ] && { echo 'harbor: none left'; exit 0; }
+  [ -z "$found" ] && finish 'none left' 0
   for pid in $found; do kill -STOP "$pid"; done 2>/dev/null
   victims
   for pid in $found; do kill -KILL "$pid"; done 2>/dev/null
   round=$((round + 1))
 done
-echo "harbor: still there:$found"
-exit 1
+finish "still there:$found" 1
 """
 
 
-def launch(command: str | Sequence[str], prologue: str = "") -> list[str]:
-    """Return the argument vector that starts a command through LAUNCH."""
+def launch(command: str | Sequence[str], end: str, prologue: str = "") -> list[str]:
+    """Return the argument vector that starts a command through LAUNCH.
+
+    Args:
+        command: a command line, or words.
+        end: what marks the end in the output; not to be guessed.
+        prologue: a script that runs before.
+
+    """
     if isinstance(command, str):
-        return ["/bin/sh", "-c", LAUNCH, "sh", prologue, first_word(command), "line", command]
+        return ["/bin/sh", "-c", LAUNCH, "sh", prologue, first_word(command), end, "line", command]
     words = list(command)
-    return ["/bin/sh", "-c", LAUNCH + 'shift 3; exec "$@"\n', "sh", prologue, words[0], "words", *words]
+    return ["/bin/sh", "-c", LAUNCH, "sh", prologue, words[0], end, "words", *words]
+
+
+def launch_kill(mode: Literal["since", "below"], mark: int, end: str) -> list[str]:
+    """Return the argument vector that kills what began at a tick or later, or what is below a process."""
+    return ["/bin/sh", "-c", KILL, "sh", mode, str(mark), end]
+
+
+class Talk:
+    """Takes apart what a command that was started through LAUNCH sends: header, output, end.
+
+    Args:
+        end: the mark that was given to launch().
+        output: takes the command's own output.
+        on_start: called with the process when the header is complete.
+
+    Attributes:
+        process: the process, once it has begun.
+        exit_code: the exit code, once the end has been told.
+        refusal: what was said instead of a header.
+
+    """
+
+    HEADER_LIMIT = 64 * 1024
+
+    def __init__(self, end: str, output: Output, on_start: Callable[[Process], None] | None = None) -> None:
+        self._mark = f"\nharbor: end {end} ".encode()
+        self._output = output
+        self._on_start = on_start
+        self._pending = bytearray()
+        self.process: Process | None = None
+        self.ready = False
+        self.exit_code: int | None = None
+
+    def take(self, data: bytes) -> None:
+        """Take the next bytes; what follows the end is dropped."""
+        if self.exit_code is not None:
+            return
+        self._pending += data
+        if not self.ready and not self._read_header():
+            del self._pending[self.HEADER_LIMIT :]
+            return
+        at = self._pending.find(self._mark)
+        if at >= 0:
+            code, newline, _ = bytes(self._pending[at + len(self._mark) :]).partition(b"\n")
+            if newline:
+                self.exit_code = int(code) if code.isdigit() else -1
+            self._release(at)
+        else:
+            self._release(len(self._pending) - self._held())
+
+    def close(self) -> None:
+        """Hand over what was held back, as there is no more to come."""
+        if self.ready and self.exit_code is None:
+            self._release(len(self._pending))
+
+    @property
+    def refusal(self) -> str:
+        """What was said by a command that never began."""
+        lines = bytes(self._pending).decode("utf-8", "replace").splitlines()
+        return " ".join(line.removeprefix("harbor: ") for line in lines if parse_header(line.encode()) is None)
+
+    def _read_header(self) -> bool:
+        lines = bytes(self._pending).split(b"\n", 2)
+        if len(lines) < 3 or lines[1] != READY:
+            return False
+        self.process = parse_header(lines[0])
+        self.ready = True
+        self._pending[:] = lines[2]
+        if self.process and self._on_start:
+            self._on_start(self.process)
+        return True
+
+    def _held(self) -> int:
+        """Return how many of the last bytes may be the beginning of the mark."""
+        for length in range(min(len(self._mark), len(self._pending)), 0, -1):
+            if self._pending.endswith(self._mark[:length]):
+                return length
+        return 0
+
+    def _release(self, size: int) -> None:
+        if size:
+            self._output(bytes(self._pending[:size]))
+            del self._pending[:size]
 
 
 def first_word(line: str) -> str:

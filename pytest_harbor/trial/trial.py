@@ -17,7 +17,7 @@ from pytest_harbor.environment.output import LogFile
 from pytest_harbor.errors import EnvironmentLost, InfrastructureError, Phase, UnmetRequirement
 from pytest_harbor.image import Image, ImageStore
 from pytest_harbor.task import Task, TaskError
-from pytest_harbor.task.variables import MissingVariable
+from pytest_harbor.task.variables import MissingVariable, resolve_variables
 from pytest_harbor.trial.artifacts import collect_artifacts, run_collect_hooks
 from pytest_harbor.trial.healthcheck import await_health
 from pytest_harbor.trial.hooks import TrialHooks
@@ -157,6 +157,8 @@ class Trial:
         factor = self.settings.resource_multiplier
         with self._phase("start"):
             self._variables = environment_variables(self.task)
+            # Also the verifier's, before an agent works in vain.
+            resolve_variables(self.task.config.verifier.env, "[verifier].env")
             request = StartRequest(
                 name=f"harbor-{slug(self.task.name)}-{secrets.token_hex(5)}",
                 task=self.task.id,
@@ -382,6 +384,10 @@ class Trial:
             )
             wrapped.phase = phase
             raise wrapped from error
+        except OSError as error:
+            raised = InfrastructureError(f"the host: {error}", "see whether its disk is full and the results writable")
+            raised.phase = phase
+            raise raised from error
         finally:
             spent = time.monotonic() - began
             self.result.phases[phase] = round(self.result.phases.get(phase, 0.0) + spent, 4)

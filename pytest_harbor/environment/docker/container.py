@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from docker import APIClient
 from docker.errors import APIError, NotFound
@@ -22,11 +24,8 @@ from pytest_harbor.environment.output import BoundedOutput, printable
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
 
-# How long a command's output is drained after its end while something it started goes on printing, in seconds.
-DRAIN = 1.0
 # How long the killing of processes from inside may take before the container is restarted instead, in seconds.
 KILL_PATIENCE = 3.0
-HEADER_LIMIT = 64 * 1024
 SMALL = 1 << 20
 
 
@@ -69,47 +68,38 @@ class DockerEnvironment:
     ) -> ExecResult:
         """Run a command through LAUNCH."""
         began = time.monotonic()
-        header = bytearray()
         kept = BoundedOutput()
-        process: Process | None = None
-        ready = False
 
-        def take(data: bytes) -> None:
-            nonlocal process, ready
-            if not ready:
-                if len(header) > HEADER_LIMIT:
-                    return
-                header.extend(data)
-                lines = bytes(header).split(b"\n", 2)
-                if len(lines) < 3 or lines[1] != shell.READY:
-                    return
-                process = shell.parse_header(lines[0])
-                ready = self._executed = True
-                if process and on_start:
-                    on_start(process)
-                data = lines[2]
-            if data:
-                kept.write(data)
-                if output:
-                    output(data)
+        def keep(data: bytes) -> None:
+            kept.add(data)
+            if output:
+                output(data)
 
-        exit_code = self._run(shell.launch(command, prologue), take, user, cwd or self.workdir, env, timeout)
-        if not ready:
-            self._complain(bytes(header), exit_code)
-        if exit_code is None and process is not None:
-            self._kill("below", process.pid)
+        def begun(process: Process) -> None:
+            self._executed = True
+            if on_start:
+                on_start(process)
+
+        end = secrets.token_hex(8)
+        talk = shell.Talk(end, keep, begun)
+        exit_code = self._run(shell.launch(command, end, prologue), talk, user, cwd or self.workdir, env, timeout)
+        if not talk.ready:
+            said = printable(short(talk.refusal)) or f"exit code {exit_code}, no output"
+            raise CannotExecute("it did not begin in time" if exit_code is None else said)
+        if exit_code is None and talk.process is not None:
+            self._kill("below", talk.process.pid)
         return ExecResult(
             exit_code=-1 if exit_code is None else exit_code,
             output=kept.text(),
             timed_out=exit_code is None,
             seconds=time.monotonic() - began,
-            process=process,
+            process=talk.process,
         )
 
     def _run(
         self,
         argv: list[str],
-        take: Output,
+        talk: shell.Talk,
         user: str | None,
         cwd: str | None,
         env: Mapping[str, str] | None,
@@ -131,13 +121,40 @@ class DockerEnvironment:
                 raise
         stream = ExecStream(raw)
         try:
-            if not self._pump(stream, exec_id, take, deadline):
-                return None
+            in_time = self._pump(stream, exec_id, talk, deadline)
         finally:
             stream.close()
-        exit_code = self._exit_code(exec_id)
+            talk.close()
+        if not in_time:
+            return None
+        exit_code = self._exit_code(exec_id) if talk.exit_code is None else talk.exit_code
         self._events.forget(exec_id=exec_id)
         return exit_code
+
+    def _pump(self, stream: ExecStream, exec_id: str, talk: shell.Talk, deadline: Deadline) -> bool:
+        """Hand the output over until the command has ended; False when its time ran out first."""
+        ended = False
+        while True:
+            data = stream.read(deadline.left)
+            if data is None:
+                return True
+            if data:
+                talk.take(data)
+                if talk.exit_code is not None:
+                    return True
+            # Without an end in its output the command, or all of its container, was killed.
+            elif ended:
+                return True
+            elif self._ended(exec_id):
+                ended = True
+            if deadline.passed:
+                return False
+
+    def _ended(self, exec_id: str) -> bool:
+        if self._events.alive:
+            return self._events.exit_code(exec_id) is not None or self._events.container_died(self.id)
+        with engine_errors(f"asking whether a command in {self.name} has ended"):
+            return not self._client.exec_inspect(exec_id)["Running"]
 
     def _exit_code(self, exec_id: str) -> int:
         """Return how a command whose output has ended ended itself."""
@@ -155,38 +172,6 @@ class DockerEnvironment:
                     raise self.lost()
                 return -1 if state.get("ExitCode") is None else int(state["ExitCode"])
         return -1
-
-    def _pump(self, stream: ExecStream, exec_id: str, take: Output, deadline: Deadline) -> bool:
-        """Hand the output over until the command has ended; False when its time ran out first."""
-        ended_at: float | None = None
-        while True:
-            data = stream.read(deadline.left)
-            if data is None:
-                return True
-            if data:
-                take(data)
-            if ended_at is None and self._ended(exec_id):
-                ended_at = time.monotonic()
-            # What the command started may hold its output open, and even go on printing, long after its end.
-            elif ended_at is not None and (not data or time.monotonic() - ended_at > DRAIN):
-                return True
-            if ended_at is None and deadline.passed:
-                return False
-
-    def _ended(self, exec_id: str) -> bool:
-        if self._events.alive:
-            return self._events.exit_code(exec_id) is not None or self._events.container_died(self.id)
-        with engine_errors(f"asking whether a command in {self.name} has ended"):
-            return not self._client.exec_inspect(exec_id)["Running"]
-
-    def _complain(self, header: bytes, exit_code: int | None) -> None:
-        """Raise what a command that never began deserves."""
-        lines = header.decode("utf-8", "replace").splitlines()
-        said = [line.removeprefix("harbor: ") for line in lines if shell.parse_header(line.encode()) is None]
-        text = printable(short(" ".join(said))) or (
-            "it did not begin in time" if exit_code is None else f"exit code {exit_code}, no output"
-        )
-        raise CannotExecute(text)
 
     def lost(self) -> InfrastructureError:
         """Return what to say of a container that does not run any more."""
@@ -220,28 +205,35 @@ class DockerEnvironment:
 
     def download(self, source: str, destination: Path, reserved: frozenset[str] = frozenset()) -> Extraction:
         """Copy a directory with one archive."""
-        chunks = self._archive(source)
-        with engine_errors(f"downloading {source} from {self.name}"):
-            return unpack(chunks, destination, strip=1, reserved=reserved)
+        return unpack(self._archive(source), destination, strip=1, reserved=reserved)
 
     def read_file(self, source: str, destination: Path) -> None:
         """Copy one file."""
-        chunks = self._archive(source)
         with tempfile.TemporaryDirectory() as scratch:
-            with engine_errors(f"downloading {source} from {self.name}"):
-                unpack(chunks, Path(scratch))
+            unpack(self._archive(source), Path(scratch))
             found = [path for path in Path(scratch).iterdir() if path.is_file()]
             if not found:
                 raise FileNotFoundError(f"{source} is no regular file in {self.name}")
             destination.parent.mkdir(parents=True, exist_ok=True)
-            destination.write_bytes(found[0].read_bytes())
+            shutil.move(found[0], destination)
 
-    def _archive(self, source: str) -> Any:
-        with engine_errors(f"downloading {source} from {self.name}"):
+    def _archive(self, source: str) -> Iterator[bytes]:
+        """Return the Engine's archive of a path, piece by piece; what goes wrong on the way is the Engine's fault."""
+        doing = f"downloading {source} from {self.name}"
+        missing = None
+        with engine_errors(doing):
             try:
-                return self._client.get_archive(self.id, source)[0]
+                chunks = self._client.get_archive(self.id, source)[0]
             except NotFound as error:
-                raise FileNotFoundError(f"{source} does not exist in {self.name}: {reason(error)}") from error
+                missing = reason(error)
+        if missing is not None:
+            raise FileNotFoundError(f"{source} does not exist in {self.name}: {missing}")
+
+        def pieces() -> Iterator[bytes]:
+            with engine_errors(doing):
+                yield from chunks
+
+        return pieces()
 
     def running(self) -> bool:
         """Ask the Engine whether the container runs."""
@@ -272,15 +264,17 @@ class DockerEnvironment:
         self._events.forget(container=self.id)
         return "its processes were killed by restarting the container"
 
-    def _kill(self, mode: str, mark: int) -> bool:
+    def _kill(self, mode: Literal["since", "below"], mark: int) -> bool:
         """Kill processes from inside and return whether they are surely dead."""
-        said = bytearray()
-        argv = ["/bin/sh", "-c", shell.KILL, "sh", mode, str(mark)]
+        said = BoundedOutput()
+        end = secrets.token_hex(8)
+        talk = shell.Talk(end, said.add)
         try:
-            code = self._run(argv, said.extend, "0", "/", {"PATH": shell.SYSTEM_PATH}, KILL_PATIENCE)
+            argv = shell.launch_kill(mode, mark, end)
+            code = self._run(argv, talk, "0", "/", {"PATH": shell.SYSTEM_PATH}, KILL_PATIENCE)
         except InfrastructureError:
             return False
-        return code == 0 and b"harbor: none left" in said
+        return code == 0 and "none left" in said.text()
 
     def attach_hint(self) -> str:
         """Return a docker command."""
