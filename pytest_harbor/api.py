@@ -57,7 +57,7 @@ def run_trial(
     task = task if isinstance(task, Task) else Task.load(task)
     settings = settings or TrialSettings()
     run = Run(Path(results).absolute(), new_run_id())
-    run.create()
+    run.create_root()
     used = provider or DockerProvider()
     images = ImageStore(
         used,

@@ -55,6 +55,12 @@ def _text(value: str, flag: str) -> str:
     return value
 
 
+def _path(value: str, flag: str) -> str:
+    if not value.strip():
+        raise pytest.UsageError(f"{flag}: an empty path is not valid; give that of a task, a dataset, or a directory")
+    return os.path.expanduser(value)  # noqa: PTH111 - a shell leaves the tilde of --flag=~/x alone
+
+
 def _choice(*choices: str) -> Callable[[str, str], str]:
     def parse(value: str, flag: str) -> str:
         if value not in choices:
@@ -114,7 +120,7 @@ OPTIONS = (
     Option(
         "harbor-dataset",
         "Run the Harbor tasks below PATH (a task, a dataset, or a directory of datasets); repeatable",
-        _text,
+        _path,
         (),
         "PATH",
         "paths",
@@ -187,7 +193,7 @@ OPTIONS = (
         "SECONDS",
     ),
     Option("harbor-resource-multiplier", "Factor on CPUs and memory (default 1.0)", _POSITIVE, 1.0, "F"),
-    Option("harbor-results", "Directory of all runs' results (default harbor-results)", _text, "harbor-results", "DIR"),
+    Option("harbor-results", "Directory of all runs' results (default harbor-results)", _path, "harbor-results", "DIR"),
     Option("harbor-reward-key", "Key of reward.json that holds the reward (default reward)", _text, "", "KEY"),
     Option(
         "harbor-reward-precedence",
@@ -294,7 +300,7 @@ def read_options(config: pytest.Config) -> HarborConfig:
         timeout_multiplier=values["harbor_timeout_multiplier"],
         agent_timeout=values["harbor_agent_timeout"],
         resource_multiplier=values["harbor_resource_multiplier"],
-        results=base / values["harbor_results"],
+        results=_results(config, values["harbor_results"]),
         reward_key=values["harbor_reward_key"],
         reward_precedence=values["harbor_reward_precedence"],
         missing_reward=values["harbor_missing_reward"],
@@ -302,17 +308,44 @@ def read_options(config: pytest.Config) -> HarborConfig:
     )
 
 
+def _results(config: pytest.Config, value: str) -> Path:
+    """Return where results go: relative to the ini file where that says it, else to where pytest was called."""
+    from_ini = config.getoption("harbor_results") is None and config.getini("harbor_results") and config.inipath
+    return (config.inipath.parent if from_ini and config.inipath else config.invocation_params.dir) / value
+
+
 def _value(option: Option, config: pytest.Config) -> Any:
     given = config.getoption(option.key)
     source = option.flag
     if given is None:
-        given = config.getini(option.key)
         source = f"ini key {option.key}"
+        try:
+            given = config.getini(option.key)
+        except ValueError as error:
+            raise pytest.UsageError(f"{source}: {error}; use true or false") from error
     if option.kind == "switch":
         return bool(given)
     if option.kind in ("many", "paths"):
         return tuple(option.parse(str(item), source) for item in given or ())
     return option.parse(str(given), source) if given not in (None, "") else option.default
+
+
+def spare_task_directories(early_config: pytest.Config) -> None:
+    """Replace task directories among pytest's arguments by what is above them, while it looks for conftest.py files.
+
+    It would import those of a task and of its tests/, which belong into the task's environment.
+    """
+    namespace = early_config.known_args_namespace
+    base = early_config.invocation_params.dir
+    given = getattr(namespace, "file_or_dir", None) or getattr(namespace, "harbor_dataset", None)
+    if not given:
+        return
+    places = []
+    for argument in given:
+        path = base / str(argument).partition("::")[0]
+        directory = path.parent if path.name == "task.toml" else path
+        places.append(str(directory.parent) if (directory / "task.toml").is_file() else str(argument))
+    namespace.file_or_dir = places
 
 
 def _which_agent(config: pytest.Config, agent: str, command: str) -> tuple[str, str]:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pytest_harbor.task import DatasetError, Task, discover, select_tasks
+
+
+@contextmanager
+def _usage_error(flag: str) -> Iterator[None]:
+    try:
+        yield
+    except DatasetError as error:
+        raise pytest.UsageError(f"{flag}: {error}") from error
 
 
 class Selection:
@@ -29,11 +38,13 @@ class Selection:
     """
 
     def __init__(self, paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> None:
-        try:
+        with _usage_error("--harbor-dataset"):
             found = discover(paths)
-            chosen = select_tasks(found, include, exclude)
-        except DatasetError as error:
-            raise pytest.UsageError(f"--harbor-dataset: {error}") from error
+        with _usage_error("--harbor-task"):
+            chosen = select_tasks(found, include, ())
+        with _usage_error("--harbor-exclude-task"):
+            left = {task.path for task in select_tasks(found, (), exclude)}
+        chosen = [task for task in chosen if task.path in left]
         if not chosen:
             raise pytest.UsageError("--harbor-task and --harbor-exclude-task together leave no task to run")
         self.found = {task.path: task for task in found}

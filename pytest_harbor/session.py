@@ -134,9 +134,9 @@ class HarborSession:
         given = getattr(self.config, "workerinput", {}).get("harbor_run")
         run = Run(self.options.results, given or new_run_id())
         try:
-            run.create()
+            run.create_root()
         except OSError as error:
-            raise pytest.UsageError(f"--harbor-results: {run.directory} cannot be made: {error}") from error
+            raise pytest.UsageError(f"--harbor-results: {run.root} cannot be made: {error}") from error
         return run
 
     @cached_property

@@ -43,18 +43,17 @@ class Run:
         self.directory = root / run_id
         self.results_file = self.directory / RESULTS
 
-    def create(self) -> None:
-        """Make the directory.
+    def create_root(self) -> None:
+        """Make the directory of all runs. That of this run comes with its first trial.
 
         Raises:
             OSError: it cannot be made.
 
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         ignore = self.root / ".gitignore"
         if not ignore.exists():
             ignore.write_text("# Results are not for committing; baselines are.\n*\n", encoding="utf-8")
-        self.results_file.touch()
 
     def trial_directory(self, task_name: str, key: str) -> Path:
         """Return the directory of a trial, named as in Harbor: the task's name and seven characters.
@@ -92,6 +91,7 @@ class Run:
 
         """
         line = json.dumps(result.to_json(), ensure_ascii=True, allow_nan=False).encode() + b"\n"
+        self.directory.mkdir(parents=True, exist_ok=True)
         with self._lock(), self.results_file.open("a+b", buffering=0) as file:
             # A line that a full disk or a dying process left half written must not swallow this one.
             if file.seek(0, os.SEEK_END) > 0:
@@ -102,6 +102,8 @@ class Run:
 
     def results(self) -> list[TrialResult]:
         """Return what has been written so far; what is not readable is left out."""
+        if not self.results_file.exists():
+            return []
         return [result for result, _ in read_results(self.results_file) if result is not None]
 
     def lost(self) -> list[TrialResult]:
