@@ -56,6 +56,9 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
         if "stop" in result.phases:
             extra.harbor_stop = {"node_id": item.nodeid, "seconds": result.phases["stop"]}
         session_of(item.config).open_trials.discard(trial)
+        if isinstance(error, InfrastructureError):
+            where = f"{result.task} [{error.phase or 'stop'}] {error}"
+            report.longrepr = _longrepr(where, f"{where}\n", trial.task.toml_path)
         return
     final = report.when == "call" or not report.passed
     if final:

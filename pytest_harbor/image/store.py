@@ -53,6 +53,7 @@ class ImageStore:
         self._retries = retries
         self._timeout_multiplier = timeout_multiplier
         self._known: dict[str, Image] = {}
+        self._contexts: dict[Path, BuildContext] = {}
 
     def ensure(self, task: Task, ref: str | None = None) -> Image:
         """Return the image of a task, pulled or built if need be.
@@ -69,7 +70,7 @@ class ImageStore:
         """
         settings = task.config.environment
         timeout = settings.build_timeout_sec * self._timeout_multiplier
-        context = BuildContext(task.path / "environment") if task.dockerfile else None
+        context = self._context(task)
         if ref is not None:
             return self._named(ref, timeout)
         named = settings.docker_image
@@ -87,6 +88,12 @@ class ImageStore:
         image = self._named(self._fallback, timeout)
         note = f"the task brings neither Dockerfile nor docker_image: {self._fallback} is used"
         return replace(image, notes=(note, *image.notes))
+
+    def _context(self, task: Task) -> BuildContext | None:
+        """Return the build context of a task, whose digest is reckoned once a run."""
+        if task.dockerfile is None:
+            return None
+        return self._contexts.setdefault(task.environment_dir, BuildContext(task.environment_dir))
 
     def _named(self, ref: str, timeout: float) -> Image:
         """Return an image by its own name, pulled when it is missing."""

@@ -58,6 +58,8 @@ class Run:
     def trial_directory(self, task_name: str, key: str) -> Path:
         """Return the directory of a trial, named as in Harbor: the task's name and seven characters.
 
+        The name is also the trial's id, so it differs from run to run.
+
         Args:
             task_name: the task's directory name.
             key: what makes the trial unique in the run.
@@ -65,7 +67,7 @@ class Run:
         """
         encoded = os.fsencode(task_name)[:_NAME_BYTES]
         name = "".join(c if c.isprintable() else "_" for c in encoded.decode("utf-8", "ignore"))
-        return self.directory / f"{name}__{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()[:7]}"
+        return self.directory / f"{name}__{_digest(f'{self.id} {key}')}"
 
     def note(self, result: TrialResult, state: State) -> None:
         """Keep in the trial's own trial.json what it is about and how far it is.
@@ -134,6 +136,10 @@ class Run:
     def _lock(self) -> Iterator[None]:
         with FileLock(self.directory / f".{RESULTS}.lock", poll_interval=0.01):
             yield
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:7]
 
 
 def read_results(file: Path) -> Iterator[tuple[TrialResult | None, str]]:

@@ -38,6 +38,7 @@ class TrialResult:
         threshold: the lowest reward that passes.
         metrics: other numbers of reward.json.
         phases: seconds by phase that ran. `stop` follows the report: a line of results.jsonl has none.
+        phase: the phase that an outcome other than `passed` comes from; empty where it comes from none.
         reason: why it was skipped, unverified or an error, in one message; empty otherwise.
         agent_exit: the agent's exit code; None when it has none.
         agent_timed_out: whether its time ran out.

@@ -73,6 +73,7 @@ class Trial:
         self._done = False
         self._variables: dict[str, str] = {}
         self._tries = 0
+        self._current = ""
         self.directory = place.directory
         self.result = TrialResult(
             run=place.run,
@@ -236,6 +237,8 @@ class Trial:
         if self._done:
             return
         self.result.phase = getattr(error, "phase", None) or phase
+        if not self.result.phase and not isinstance(error, TaskError):
+            self.result.phase = self._current
         self.result.outcome = "error"
         self.result.reason = _describe(error)
         if isinstance(error, InfrastructureError):
@@ -337,6 +340,7 @@ class Trial:
         else:
             result.reward = reward
             result.outcome = "passed" if reward >= self.settings.threshold else "failed"
+            result.phase = "" if result.outcome == "passed" else "verify"
 
     def _finish(self) -> None:
         self._done = True
@@ -371,7 +375,7 @@ class Trial:
     def _phase(self, phase: Phase) -> Iterator[None]:
         """Time a phase, and give errors that leave it its name."""
         began = time.monotonic()
-        self.result.phase = phase
+        self._current = phase
         try:
             yield
         except InfrastructureError as error:
