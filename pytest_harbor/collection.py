@@ -105,9 +105,9 @@ def collect_directory(session: HarborSession, path: Path, parent: pytest.Collect
 def _node_id(path: Path, config: pytest.Config) -> str:
     """Return a node id that can be pasted back: absolute outside rootdir, where those of pytest may be equal."""
     try:
-        return path.relative_to(config.rootpath).as_posix()
+        return _printable(path.relative_to(config.rootpath).as_posix())
     except ValueError:
-        return path.as_posix()
+        return _printable(path.as_posix())
 
 
 class TaskFile(_InTask, pytest.Module):

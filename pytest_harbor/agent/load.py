@@ -13,10 +13,13 @@ from pytest_harbor.agent.base import Agent
 from pytest_harbor.agent.callable import CallableAgent
 from pytest_harbor.agent.nop import NopAgent
 from pytest_harbor.agent.oracle import OracleAgent
+from pytest_harbor.errors import InfrastructureError
 
 
-class AgentError(Exception):
+class AgentError(InfrastructureError):
     """There is no such agent; the message says what there is."""
+
+    retry = False
 
 
 def as_agent(value: Any, name: str = "") -> Agent:
@@ -32,9 +35,9 @@ def as_agent(value: Any, name: str = "") -> Agent:
     """
     if isinstance(value, str):
         if value == "oracle":
-            return OracleAgent()
+            return OracleAgent(name or "oracle")
         if value == "nop":
-            return NopAgent()
+            return NopAgent(name or "nop")
         return CallableAgent(load_callable(value), name)
     if callable(getattr(value, "run", None)) and hasattr(value, "name") and hasattr(value, "unfit"):
         return cast("Agent", value)
@@ -57,7 +60,7 @@ def load_callable(spec: str) -> Callable[..., Any]:
         module = _import(module_name)
     except AgentError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AgentError(f"importing {module_name} for {spec!r} failed: {type(error).__name__}: {error}") from error
     found: Any = module
     for part in attribute.split("."):

@@ -7,9 +7,15 @@ from pytest_harbor.task import Task
 
 
 class NopAgent:
-    """Does nothing."""
+    """Does nothing.
 
-    name = "nop"
+    Args:
+        name: the agent's name.
+
+    """
+
+    def __init__(self, name: str = "nop") -> None:
+        self.name = name
 
     def unfit(self, task: Task) -> str | None:
         """Any task can be left alone."""

@@ -14,7 +14,8 @@ SOLUTION = "/solution"
 class OracleAgent:
     """Uploads solution/ and runs its solve.sh, as Harbor's oracle does. Its exit code is shown and never decides."""
 
-    name = "oracle"
+    def __init__(self, name: str = "oracle") -> None:
+        self.name = name
 
     def unfit(self, task: Task) -> str | None:
         """A task without a solution cannot be solved by it."""

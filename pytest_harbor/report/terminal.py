@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_harbor.environment.output import printable
 from pytest_harbor.errors import PHASES
+from pytest_harbor.results import RESULTS, Run
 from pytest_harbor.trial import TrialResult
-
-if TYPE_CHECKING:
-    from pytest_harbor.results import Run
 
 # Rows beyond this are left out of the terminal unless -v is given; those that did not pass come first.
 MANY_ROWS = 60
+MANY_NOTES = 10
 GRADED = ("passed", "failed", "unverified")
 
 
@@ -22,6 +23,7 @@ class TrialTable:
     def __init__(self) -> None:
         self._results: dict[tuple[str, str, int, str], TrialResult] = {}
         self.leftovers: list[str] = []
+        self._began = time.monotonic()
 
     def add(self, result: TrialResult) -> None:
         """Take a result."""
@@ -46,18 +48,21 @@ class TrialTable:
         self._write_rows(reporter, shown)
         if len(shown) < len(rows):
             reporter.write_line(f"... and {len(rows) - len(shown)} more tasks; -v shows all")
-        for line in summary(results):
+        for line in notes(results):
+            reporter.write_line(line)
+        for line in summary(results, time.monotonic() - self._began):
             reporter.write_line(line)
         reporter.write_line(f"results: {run.results_file}")
 
     @staticmethod
     def _write_rows(reporter: Any, rows: list[_Row]) -> None:
         phases = [phase for phase in PHASES if any(phase in row.seconds for row in rows)]
-        table = [["task", "agent", "reward", "outcome", *(f"{phase} s" for phase in phases)]]
+        table = [["task", "agent", "attempts", "reward", "outcome", *(f"{phase} s" for phase in phases)]]
         table += [
             [
                 row.task,
                 row.agent,
+                row.attempts,
                 row.reward,
                 row.outcome,
                 *(_seconds(row.seconds.get(phase)) for phase in phases),
@@ -67,7 +72,7 @@ class TrialTable:
         widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
         for line in table:
             cells = [
-                cell.ljust(width) if column in (0, 1, 3) else cell.rjust(width)
+                cell.ljust(width) if column in (0, 1, 4) else cell.rjust(width)
                 for column, (cell, width) in enumerate(zip(line, widths, strict=True))
             ]
             reporter.write_line("  ".join(cells).rstrip())
@@ -77,8 +82,9 @@ class _Row:
     """One task and agent, over its attempts."""
 
     def __init__(self, results: list[TrialResult]) -> None:
-        self.task = "".join(c if c.isprintable() else "_" for c in results[0].task)
+        self.task = printable(results[0].task).replace("\n", " ")
         self.agent = results[0].agent or "-"
+        self.attempts = str(len(results))
         rewards = [result.reward for result in results if result.reward is not None]
         self.reward = f"{sum(rewards) / len(rewards):.2f}" if rewards else "-"
         counts = count_outcomes(results)
@@ -112,13 +118,37 @@ def count_outcomes(results: Iterable[TrialResult]) -> dict[str, int]:
     return counts
 
 
-def summary(results: list[TrialResult]) -> list[str]:
-    """Return the totals: what counts in the pass rate, and beside it what does not."""
+def notes(results: list[TrialResult]) -> list[str]:
+    """Return what the trials warn about, each text once, with the tasks that it is about."""
+    about: dict[str, list[str]] = {}
+    for result in results:
+        for warning in result.warnings:
+            tasks = about.setdefault(printable(warning), [])
+            if result.task not in tasks:
+                tasks.append(printable(result.task))
+    lines = []
+    for text, tasks in list(about.items())[:MANY_NOTES]:
+        shown = 3
+        more = f" and {len(tasks) - shown} more" if len(tasks) > shown else ""
+        lines.append(f"note: {', '.join(tasks[:shown])}{more}: {text}")
+    if len(about) > MANY_NOTES:
+        lines.append(f"... and {len(about) - MANY_NOTES} more notes in {RESULTS}")
+    return lines
+
+
+def summary(results: list[TrialResult], seconds: float) -> list[str]:
+    """Return the totals: what counts in the pass rate, and beside it what does not.
+
+    Args:
+        results: the trials.
+        seconds: how long they took together, by the clock on the wall.
+
+    """
     counts = count_outcomes(results)
     # An infrastructure error says nothing about the agent: it is neither a 0 nor part of what the rate is of.
     graded = [result for result in results if result.outcome in GRADED]
     said = ", ".join(f"{number} {name}" for name, number in counts.items() if number or name != "skipped")
-    lines = [f"{len(results)} trial{'' if len(results) == 1 else 's'}: {said}"]
+    lines = [f"{len(results)} trial{'' if len(results) == 1 else 's'} in {seconds:.1f} s: {said}"]
     if graded:
         rewards = [result.reward for result in graded if result.reward is not None]
         rate = counts["passed"] / len(graded)

@@ -126,13 +126,14 @@ class Trial:
 
         """
         self.task.check()
+        self._warn(*self.task.warnings)
         self._note("running")
         with self._phase("build"):
             ref = ref or self._hook("image", lambda: self._hooks.image(self.task))
             image = self._images.ensure(self.task, ref)
         self._image = image
         self.result.image = {"ref": image.ref, "id": image.details.id, "source": image.source}
-        self._warn(*self.task.warnings, *image.notes)
+        self._warn(*image.notes)
         return image
 
     def start(self, image: Image | None = None) -> Environment:
@@ -259,6 +260,8 @@ class Trial:
             return
         self.result.outcome = "skipped"
         self.result.reason = reason
+        with self._whatever_happens():
+            self._warn(*self.task.warnings)
         self._finish()
 
     # What the phases are made of.
