@@ -173,7 +173,7 @@ class ImageStore:
         directory = self._directory / name
         directory.mkdir(parents=True, exist_ok=True)
         locks = _lock_directory()
-        with FileLock(locks / f"{self._backend.engine_id}-{name}.lock", poll_interval=0.05):
+        with FileLock(locks / f"{self._backend.engine_id}-{name}.lock").acquire(poll_interval=0.05):
             yield _Outcome(directory)
 
 

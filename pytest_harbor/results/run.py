@@ -134,7 +134,7 @@ class Run:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        with FileLock(self.directory / f".{RESULTS}.lock", poll_interval=0.01):
+        with FileLock(self.directory / f".{RESULTS}.lock").acquire(poll_interval=0.01):
             yield
 
 

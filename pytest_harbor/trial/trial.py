@@ -127,8 +127,8 @@ class Trial:
         """
         self.task.check()
         self._warn(*self.task.warnings)
-        self._note("running")
         with self._phase("build"):
+            self._note("running")
             ref = ref or self._hook("image", lambda: self._hooks.image(self.task))
             image = self._images.ensure(self.task, ref)
         self._image = image
@@ -216,6 +216,8 @@ class Trial:
                 self.fail(error)
                 raise
             self._finish()
+            if self.result.outcome == "error":
+                raise InfrastructureError(self.result.reason)
             return self.result
 
     def stop(self) -> None:
@@ -225,7 +227,8 @@ class Trial:
         environment, self.environment = self.environment, None
         with self._phase("stop"):
             environment.stop()
-        self._note("finished")
+        with self._whatever_happens():
+            self._note("finished")
 
     def fail(self, error: BaseException, phase: str = "") -> None:
         """Make an error the trial's result and write it down, unless there is a result already.
@@ -351,8 +354,13 @@ class Trial:
         with self._whatever_happens():
             self.result.task_digest = self.task.digest
         if self._recorder:
-            self._recorder.append(self.result)
-            self._note("finished")
+            try:
+                self._recorder.append(self.result)
+                self._note("finished")
+            except OSError as error:
+                # A result that is on no disk must not look like one.
+                self.result.outcome = "error"
+                self.result.reason = f"the result cannot be written: {error}; see whether the disk is full"
         with self._whatever_happens():
             self._hooks.finished(self.task, self.result)
 
@@ -362,17 +370,19 @@ class Trial:
     def _begin_retry(self, error: InfrastructureError) -> None:
         """Keep what the failed try left and begin anew beside it."""
         self._tries += 1
-        self._note("retried")
         self.result.retries.append(Retry(str(error.phase or ""), str(error), str(self.directory)))
         with contextlib.suppress(OSError):
             (self.directory / "exception.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        # What cannot be removed now is removed at the end of the session.
         with contextlib.suppress(InfrastructureError):
             self.stop()
-        self.environment = None
+        with self._whatever_happens():
+            self._note("retried")
         self.result.phases = {name: t for name, t in self.result.phases.items() if name == "build"}
         self.directory = self._place.directory.with_name(f"{self._place.directory.name}.retry{self._tries}")
         self.result.directory = str(self.directory)
-        self._note("running")
+        with self._whatever_happens():
+            self._note("running")
 
     @contextlib.contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:
