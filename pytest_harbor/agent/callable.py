@@ -197,6 +197,9 @@ class CallableAgent:
             return AgentReport(None, timed_out=True, first=first)
         if ending.error is None:
             return AgentReport(0, first=first)
+        if isinstance(ending.error, SystemExit):
+            # The main() of a command-line program ends like this.
+            return AgentReport(_exit_code(ending.error), first=first)
         if isinstance(ending.error, InfrastructureError) or not isinstance(ending.error, Exception):
             raise ending.error
         _log_traceback(context.log, ending.error)
@@ -239,6 +242,13 @@ class _Ending:
     def __init__(self) -> None:
         self.event = threading.Event()
         self.error: BaseException | None = None
+
+
+def _exit_code(error: SystemExit) -> int:
+    """Return what Python itself would make of a SystemExit."""
+    if error.code is None:
+        return 0
+    return error.code if isinstance(error.code, int) else 1
 
 
 def _log_traceback(log: LogFile, error: Exception) -> None:

@@ -48,7 +48,14 @@ class HostCommandAgent:
         (workdir / "instruction.md").write_text(context.task.instruction, encoding="utf-8")
         variables = {**os.environ, **context.variables, "HARBOR_CONTAINER": context.environment.name}
         word = first_word(self.line)
-        if word and shutil.which(word, path=variables.get("PATH")) is None and not _is_builtin(word):
+        if "/" in word:
+            # As the shell will see it: from the agent's own working directory.
+            if not os.access(workdir / word, os.X_OK) or (workdir / word).is_dir():
+                raise CannotExecute(
+                    f"{word}: no such program, or not executable",
+                    "give an absolute path, as the agent has a working directory of its own",
+                )
+        elif word and shutil.which(word, path=variables.get("PATH")) is None and not _is_builtin(word):
             raise CannotExecute(f"{word}: command not found on the host, or not executable")
         process = subprocess.Popen(
             ["/bin/sh", "-c", self.line],
@@ -64,6 +71,8 @@ class HostCommandAgent:
         finally:
             kill_tree(process.pid, context.variables.get("HARBOR_TRIAL_ID", ""))
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
         return AgentReport(None if timed_out else process.returncode, timed_out, first)
 
     @staticmethod

@@ -12,11 +12,11 @@ from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
 def headline(result: TrialResult) -> str:
     """Return a result in one line, as in the short summary."""
     if result.outcome == "error":
-        return printable(f"{_where(result)} {result.reason}").partition("\n")[0]
+        return _line(f"{_where(result)} {result.reason}")
     said = f"reward {_number(result.reward)}, needs {_number(result.threshold)}"
     if result.outcome == "unverified":
-        said = f"unverified: {printable(result.reason)}"
-    return f"{said} ({agent_end(result)})"
+        said = f"unverified: {result.reason}"
+    return _line(f"{said} ({agent_end(result)})")
 
 
 def agent_end(result: TrialResult) -> str:
@@ -24,8 +24,8 @@ def agent_end(result: TrialResult) -> str:
     if result.agent_timed_out:
         return f"agent {result.agent} {result.agent_note}"
     if result.agent_exit is None:
-        return f"agent {result.agent}: {printable(result.agent_note)}" if result.agent_note else f"agent {result.agent}"
-    note = f", {printable(result.agent_note)}" if result.agent_note else ""
+        return f"agent {result.agent}: {result.agent_note}" if result.agent_note else f"agent {result.agent}"
+    note = f", {result.agent_note}" if result.agent_note else ""
     return f"agent {result.agent} ended with {result.agent_exit}{note}"
 
 
@@ -73,4 +73,10 @@ def _log(title: str, path: Path) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:g}"
+    # Exact: a reward just below the threshold must not read like it.
+    return "none" if value is None else f"{value!r}".removesuffix(".0")
+
+
+def _line(text: str) -> str:
+    """Return a text of several lines, or of hostile characters, as one line."""
+    return " ".join(printable(text).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -22,18 +23,19 @@ class TrialTable:
 
     def __init__(self) -> None:
         self._results: dict[tuple[str, str, int, str], TrialResult] = {}
+        self._by_node: dict[str, TrialResult] = {}
         self.leftovers: list[str] = []
         self._began = time.monotonic()
 
     def add(self, result: TrialResult) -> None:
         """Take a result."""
         self._results[(result.task, result.agent, result.attempt, result.node_id)] = result
+        self._by_node[result.node_id] = result
 
     def add_stop(self, node_id: str, seconds: float) -> None:
         """Take how long a removal took, which is known after the result."""
-        for key, result in self._results.items():
-            if key[3] == node_id:
-                result.phases["stop"] = seconds
+        if node_id in self._by_node:
+            self._by_node[node_id].phases["stop"] = seconds
 
     def write(self, reporter: Any, run: Run) -> None:
         """Print the table, unless nothing ran."""
@@ -151,7 +153,8 @@ def summary(results: list[TrialResult], seconds: float) -> list[str]:
     lines = [f"{len(results)} trial{'' if len(results) == 1 else 's'} in {seconds:.1f} s: {said}"]
     if graded:
         rewards = [result.reward for result in graded if result.reward is not None]
-        rate = counts["passed"] / len(graded)
+        # Never rounded up to all, nor down to none.
+        rate = math.floor(1000 * counts["passed"] / len(graded)) / 1000
         mean = f"mean reward {sum(rewards) / len(rewards):.3f}, " if rewards else ""
         lines.append(f"{mean}pass rate {rate:.1%} ({counts['passed']} of {len(graded)} graded)")
     return lines
