@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import threading
@@ -144,15 +143,16 @@ class AsyncAgentEnvironment:
 
     async def exec(self, command: str | Sequence[str], **options: Any) -> ExecResult:
         """See AgentEnvironment.exec."""
-        return await asyncio.to_thread(self._environment.exec, command, **options)
+        result: ExecResult = await _asyncio().to_thread(self._environment.exec, command, **options)
+        return result
 
     async def upload(self, source: str | Path, target: str) -> None:
         """See AgentEnvironment.upload."""
-        await asyncio.to_thread(self._environment.upload, source, target)
+        await _asyncio().to_thread(self._environment.upload, source, target)
 
     async def download(self, source: str, target: str | Path) -> None:
         """See AgentEnvironment.download."""
-        await asyncio.to_thread(self._environment.download, source, target)
+        await _asyncio().to_thread(self._environment.download, source, target)
 
 
 class CallableAgent:
@@ -226,14 +226,21 @@ class CallableAgent:
 
         async def bounded() -> Any:
             work = function(context.task, AsyncAgentEnvironment(environment))
-            return await asyncio.wait_for(work, context.timeout)
+            return await _asyncio().wait_for(work, context.timeout)
 
         try:
-            return asyncio.run(bounded())
-        except asyncio.TimeoutError as error:
+            return _asyncio().run(bounded())
+        except _asyncio().TimeoutError as error:
             if time.monotonic() >= environment._deadline:
                 raise AgentTimeout("the agent's time is over") from error
             raise
+
+
+def _asyncio() -> Any:
+    """Return asyncio, which is not imported for agents that are not async: every worker of a run would pay for it."""
+    import asyncio
+
+    return asyncio
 
 
 class _Ending:

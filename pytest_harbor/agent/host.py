@@ -17,6 +17,8 @@ from pytest_harbor.errors import CannotExecute
 from pytest_harbor.task import Task
 
 TICK = 0.05
+# Seconds after which processes that do not die are left alone.
+KILL_PATIENCE = 5.0
 
 
 class HostCommandAgent:
@@ -52,7 +54,7 @@ class HostCommandAgent:
             # As the shell will see it: from the agent's own working directory.
             if not os.access(workdir / word, os.X_OK) or (workdir / word).is_dir():
                 raise CannotExecute(
-                    f"{word}: no such program, or not executable",
+                    f"{word}: program not found on the host, or not executable",
                     "give an absolute path, as the agent has a working directory of its own",
                 )
         elif word and shutil.which(word, path=variables.get("PATH")) is None and not _is_builtin(word):
@@ -116,7 +118,20 @@ def kill_tree(pid: int, trial: str) -> None:
         return
     # A daemon leaves its session but not its environment. Where there is no /proc (macOS), the session is all.
     mark = f"HARBOR_TRIAL_ID={trial}".encode()
+    deadline = time.monotonic() + KILL_PATIENCE
+    while (found := _marked(mark)) and time.monotonic() < deadline:
+        for child in found:
+            with contextlib.suppress(OSError):
+                os.kill(child, signal.SIGKILL)
+        # Again, until they are gone: one may have forked meanwhile, and dying takes a moment.
+        time.sleep(0.01)
+
+
+def _marked(mark: bytes) -> list[int]:
+    """Return the processes whose environment has an entry; a dead one has none."""
+    found = []
     for entry in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError, ValueError):
             if mark in entry.read_bytes().split(b"\0"):
-                os.kill(int(entry.parent.name), signal.SIGKILL)
+                found.append(int(entry.parent.name))
+    return found

@@ -77,6 +77,9 @@ class LogFile:
 
     def __call__(self, data: bytes) -> None:
         """Take more output."""
+        # An agent that is out of time may go on talking; nobody listens.
+        if self._file.closed:
+            return
         first = self._bounds.write(data)
         if first:
             self._file.write(first)

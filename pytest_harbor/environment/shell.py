@@ -32,7 +32,10 @@ if [ -n "$2" ]; then
          [ -d "$2" ] && { echo "harbor: $2: is a directory"; exit 126; }
          [ -x "$2" ] || { echo "harbor: $2: not executable"; exit 126; }
          found=$2 ;;
-    *) found=$(command -v -- "$2" 2>/dev/null) || { echo "harbor: $2: command not found in PATH=$PATH"; exit 127; } ;;
+    *) found=$(command -v -- "$2" 2>/dev/null) ||
+         # The line is for bash, which has built-ins of its own.
+         { [ "$4" = line ] && bash -c 'type -t -- "$1"' bash "$2" >/dev/null 2>&1; } ||
+         { echo "harbor: $2: command not found in PATH=$PATH"; exit 127; } ;;
   esac
   case "$found" in
     /*) IFS= read -r first <"$found" 2>/dev/null
@@ -214,8 +217,10 @@ def first_word(line: str) -> str:
     lexer.whitespace_split = True
     lexer.commenters = ""
     try:
-        word = next(iter(lexer), "")
+        word, following = next(iter(lexer), ""), next(iter(lexer), "")
     except ValueError:
+        return ""
+    if following.startswith("("):  # it defines a function
         return ""
     # An assignment, an expansion or an operator: whatever the shell makes of it is its business.
     if re.search(r"[$`=*?\[\]{}~!#();<>|&\n]", word) or word not in line:

@@ -85,7 +85,7 @@ class _Row:
 
     def __init__(self, results: list[TrialResult]) -> None:
         self.task = printable(results[0].task).replace("\n", " ")
-        self.agent = results[0].agent or "-"
+        self.agent = printable(results[0].agent).replace("\n", " ") or "-"
         self.attempts = str(len(results))
         rewards = [result.reward for result in results if result.reward is not None]
         self.reward = f"{sum(rewards) / len(rewards):.2f}" if rewards else "-"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from pytest_harbor.task.document import key_path, shown
-from pytest_harbor.task.schema import Table
+from pytest_harbor.task.errors import TaskError
+from pytest_harbor.task.schema import Table, TaskConfig
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails, ValidationError
+    from pathlib import Path
 
-    from pytest_harbor.task.schema import TaskConfig
+    from pydantic_core import ErrorDetails
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 _SHOWN_ERRORS = 5
@@ -22,6 +25,19 @@ _EXPECTED = {
     "string_type": "a string",
     "bool_type": "true or false",
 }
+
+
+def parse_config(document: dict[str, Any], path: Path) -> TaskConfig:
+    """Make the configuration of a task.toml that has been read.
+
+    Raises:
+        TaskError: values of it are wrong; the message names them all.
+
+    """
+    try:
+        return TaskConfig.model_validate(document)
+    except ValidationError as error:
+        raise TaskError(path, describe_errors(error)) from error
 
 
 def describe_errors(error: ValidationError) -> str:

@@ -29,7 +29,7 @@ NetworkMode = Literal["public", "no-network", "allowlist"]
 class Table(BaseModel):
     """A table of task.toml: what is unknown is ignored here and warned about by config_warnings."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     old_names: ClassVar[dict[str, str]] = {}
     """Old spellings that still count, and the field each of them sets."""

@@ -9,16 +9,14 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
-
 from pytest_harbor.task.document import json_values, read_text, read_toml
 from pytest_harbor.task.errors import DatasetError, TaskError
 from pytest_harbor.task.files import tree_digest, upload_list
-from pytest_harbor.task.problems import config_warnings, describe_errors
-from pytest_harbor.task.schema import TaskConfig
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from pytest_harbor.task.schema import TaskConfig
 
 MULTI_STEP = "multi-step tasks are not supported yet"
 COMPOSE = "docker-compose environments are not supported yet"
@@ -117,14 +115,14 @@ class Task:
 
     @cached_property
     def _read(self) -> tuple[dict[str, Any], TaskConfig] | TaskError:
+        from pytest_harbor.task.problems import parse_config
+
         # The error is kept like a result: a broken file too is read once.
         try:
             document = read_toml(self.toml_path)
-            return document, TaskConfig.model_validate(document)
+            return document, parse_config(document, self.toml_path)
         except TaskError as error:
             return error
-        except ValidationError as error:
-            return TaskError(self.toml_path, describe_errors(error))
 
     def _loaded(self) -> tuple[dict[str, Any], TaskConfig]:
         read = self._read
@@ -161,6 +159,8 @@ class Task:
             TaskError: task.toml is broken.
 
         """
+        from pytest_harbor.task.problems import config_warnings
+
         return tuple(config_warnings(*self._loaded()))
 
     @cached_property

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import posixpath
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_harbor.environment import Environment
 from pytest_harbor.errors import CannotExecute
-from pytest_harbor.task import ArtifactConfig, Task
+from pytest_harbor.task import Task
+
+if TYPE_CHECKING:
+    from pytest_harbor.task.schema import ArtifactConfig
 
 
 def run_collect_hooks(task: Task, environment: Environment) -> list[str]:

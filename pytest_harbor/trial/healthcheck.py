@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from pytest_harbor.environment import Environment
 from pytest_harbor.environment.output import printable
 from pytest_harbor.errors import StartError
-from pytest_harbor.task import HealthcheckConfig
+
+if TYPE_CHECKING:
+    from pytest_harbor.task.schema import HealthcheckConfig
 
 FASTEST = 0.05
 

@@ -102,7 +102,7 @@ class TrialResult:
 
         """
         version = data.get("schema_version")
-        if not isinstance(version, int) or version > SCHEMA_VERSION:
+        if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
             raise ValueError(f"schema version {version!r} is not one of 1 to {SCHEMA_VERSION}")
         names = {entry.name for entry in dataclasses.fields(cls)}
         known = {key: value for key, value in data.items() if key in names}
