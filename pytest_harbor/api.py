@@ -12,7 +12,8 @@ from pytest_harbor.agent import as_agent
 from pytest_harbor.environment import Provider
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.image import BuildPolicy, ImageStore
-from pytest_harbor.results import Run, new_run_id
+from pytest_harbor.results import Run
+from pytest_harbor.run_id import new_run_id
 from pytest_harbor.task import Task, TaskError
 from pytest_harbor.trial import Trial, TrialHooks, TrialPlace, TrialResult, TrialSettings
 

@@ -60,6 +60,12 @@ class CannotExecute(InfrastructureError):
     retry = False
 
 
+class HookError(InfrastructureError):
+    """A hook raised, or returned what it must not."""
+
+    retry = False
+
+
 class UnmetRequirement(InfrastructureError):
     """The host lacks what a task or an option asks for."""
 

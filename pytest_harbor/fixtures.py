@@ -27,9 +27,15 @@ def _trial(request: pytest.FixtureRequest, task: Task) -> Trial:
 @pytest.fixture
 def harbor_task(request: pytest.FixtureRequest) -> Task:
     """The task of this test, checked: a `pytest_harbor.Task`."""
-    from pytest_harbor.collection import assignment_of
+    from pytest_harbor.assignment import NO_TASK, assignment_of
+    from pytest_harbor.errors import HookError
 
-    task = assignment_of(request.node).task
+    assignment = assignment_of(request.node)
+    if assignment is None:
+        pytest.fail(f"{request.node.nodeid} {NO_TASK}", pytrace=False)
+    if assignment.problem:
+        raise HookError(assignment.problem)
+    task = assignment.task
     task.check()
     if task.unsupported:
         pytest.skip(task.unsupported)
@@ -68,15 +74,25 @@ def harbor_agent(request: pytest.FixtureRequest, harbor_task: Task) -> Agent:
 
 
 @pytest.fixture
-def harbor_trial(
-    request: pytest.FixtureRequest, harbor_task: Task, harbor_agent: Any, harbor_environment: Environment
-) -> Trial:
-    """The trial. It runs when the test begins: what a test reads from it is its result."""
+def harbor_checked_agent(harbor_task: Task, harbor_agent: Any) -> Agent:
+    """The agent that harbor_agent gave, checked before an image is built for nothing; not meant to be overridden."""
     from pytest_harbor.agent import as_agent
 
-    trial = _trial(request, harbor_task)
-    trial.agent = as_agent(harbor_agent)
-    trial.environment = harbor_environment
-    if reason := trial.agent.unfit(harbor_task):
+    agent = as_agent(harbor_agent)
+    if reason := agent.unfit(harbor_task):
         pytest.skip(reason)
+    return agent
+
+
+@pytest.fixture
+def harbor_trial(
+    request: pytest.FixtureRequest,
+    harbor_task: Task,
+    harbor_checked_agent: Agent,
+    harbor_environment: Environment,
+) -> Trial:
+    """The trial. It runs when the test begins: what a test reads from it is its result."""
+    trial = _trial(request, harbor_task)
+    trial.agent = harbor_checked_agent
+    trial.environment = harbor_environment
     return trial

@@ -20,7 +20,7 @@ WORKER_DIED = "the worker process died while the trial ran (killed, out of memor
 
 
 class Lifecycle:
-    """Registered where datasets are given.
+    """Registered where datasets are given, or where the first test with a task turns up.
 
     Args:
         session: the state of this process.
@@ -31,17 +31,23 @@ class Lifecycle:
         self._session = session
         self._config = session.config
         self._table = TrialTable()
-        self._collected_without_agent = False
-        if not session.args_given:
-            # In the workers too: they read the command line anew.
-            self._config.args = [str(path) for path in session.options.datasets]
-            self._config.args_source = pytest.Config.ArgsSource.ARGS
         if session.runs_trials:
             session.handle_sigterm()
+
+    def choose_arguments(self) -> None:
+        """Have only the datasets run where the command line names no path.
+
+        In the workers of pytest-xdist too: they read the command line anew.
+        """
+        if self._config.args_source is not pytest.Config.ArgsSource.ARGS:
+            self._config.args = [str(path) for path in self._session.options.datasets]
+            self._config.args_source = pytest.Config.ArgsSource.ARGS
 
     def pytest_sessionstart(self) -> None:
         """Find the tasks, so that what is wrong with the options is said before anything runs."""
         session = self._session
+        if not session.options.datasets:
+            return
         _ = session.selection
         if session.is_worker or not session.runs_trials:
             return
@@ -85,19 +91,6 @@ class Lifecycle:
         items.clear()
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker which run it belongs to."""
-        if self._session.runs_trials:
-            node.workerinput["harbor_run"] = self._session.run.id
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Hear what a worker could not say."""
-        problem = getattr(node, "workeroutput", {}).get("harbor_usage_error")
-        if problem:
-            raise pytest.UsageError(problem)
-
-    @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
         """Have a trial whose worker died count as an infrastructure error, and remove what it left."""
         if crashitem in {result.node_id for result in self._record_lost()}:
@@ -106,22 +99,12 @@ class Lifecycle:
         with contextlib.suppress(InfrastructureError):
             self._session.provider.remove_owned("dead")
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_logreport(self, report: Any) -> Generator[None, None, None]:
-        """Keep results for the summary, and have an infrastructure error count as an error everywhere."""
+    def take(self, report: Any) -> None:
+        """Keep what a report says of a trial."""
         if hasattr(report, "harbor"):
             self._table.add(TrialResult.from_json(report.harbor))
         if hasattr(report, "harbor_stop"):
             self._table.add_stop(**report.harbor_stop)
-        if getattr(report, "harbor_error", False) and report.when == "call":
-            # What tells failures from errors (JUnit XML and many plugins) goes by the phase of the report.
-            report.when = "setup"
-            try:
-                yield
-            finally:
-                report.when = "call"
-        else:
-            yield
 
     def pytest_keyboard_interrupt(self) -> None:
         """Pass an interrupt on: workers do not get a terminal's Ctrl-C."""
@@ -161,8 +144,13 @@ class Lifecycle:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table of trials."""
-        if not self._session.is_worker and self._session.runs_trials:
-            self._table.write(terminalreporter, self._session.run)
+        session = self._session
+        if session.is_worker or "run" not in session.__dict__:
+            return
+        # A worker that was interrupted has written its results, and could not report them.
+        for result in session.run.results():
+            self._table.add_missing(result)
+        self._table.write(terminalreporter, session.run)
 
 
 def _uses_our_agent(item: pytest.Item) -> bool:

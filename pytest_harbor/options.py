@@ -321,7 +321,7 @@ def _value(option: Option, config: pytest.Config) -> Any:
         source = f"ini key {option.key}"
         try:
             given = config.getini(option.key)
-        except ValueError as error:
+        except (ValueError, pytest.UsageError) as error:
             raise pytest.UsageError(f"{source}: {error}; use true or false") from error
     if option.kind == "switch":
         return bool(given)

@@ -11,9 +11,23 @@ import pytest
 from pytest_harbor import options
 
 # Fixtures are named here because pytest looks for them in the plugin's module.
-from pytest_harbor.fixtures import harbor_agent, harbor_environment, harbor_image, harbor_task, harbor_trial
+from pytest_harbor.fixtures import (
+    harbor_agent,
+    harbor_checked_agent,
+    harbor_environment,
+    harbor_image,
+    harbor_task,
+    harbor_trial,
+)
 
-__all__ = ["harbor_agent", "harbor_environment", "harbor_image", "harbor_task", "harbor_trial"]
+__all__ = [
+    "harbor_agent",
+    "harbor_checked_agent",
+    "harbor_environment",
+    "harbor_image",
+    "harbor_task",
+    "harbor_trial",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,7 +72,7 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a user's test once for each task it asks for."""
     if "harbor_task" in metafunc.fixturenames:
-        from pytest_harbor.collection import parametrize
+        from pytest_harbor.parametrize import parametrize
 
         parametrize(metafunc)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocation, ReprTraceback
 
-from pytest_harbor.collection import assignment_of
+from pytest_harbor.assignment import assignment_of
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.report.failure import describe_error, describe_failure, headline
 from pytest_harbor.session import TRIAL, session_of
@@ -86,10 +86,10 @@ def _finish(item: pytest.Item, report: pytest.TestReport, error: BaseException |
     if report.when == "teardown" or (report.passed and report.when == "setup"):
         return trial
     if trial is None:
-        try:
-            trial = session_of(item.config).trial(item, assignment_of(item).task)
-        except pytest.UsageError:
+        assignment = assignment_of(item)
+        if assignment is None:
             return None
+        trial = session_of(item.config).trial(item, assignment.task)
     if report.skipped:
         trial.skip(str(report.longrepr[2]).removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else "")
     elif error is not None and report.when == "setup":

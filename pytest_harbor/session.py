@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Generator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_harbor.agent import Agent
     from pytest_harbor.environment.docker import DockerProvider
     from pytest_harbor.image import ImageStore
+    from pytest_harbor.lifecycle import Lifecycle
     from pytest_harbor.results import Run
     from pytest_harbor.selection import Selection
     from pytest_harbor.task import Task
@@ -53,10 +55,9 @@ def configure(config: pytest.Config) -> None:
         "harbor(dataset=None, task='*'): run this test once for each task of a dataset (its name, or a path relative "
         "to the test's file) whose name or id matches; without arguments, for each task of --harbor-dataset",
     )
+    config.pluginmanager.register(Listener(session), "harbor-listener")
     if session.options.datasets:
-        from pytest_harbor.lifecycle import Lifecycle
-
-        config.pluginmanager.register(Lifecycle(session), "harbor-lifecycle")
+        session.lifecycle.choose_arguments()
 
 
 def unconfigure(config: pytest.Config) -> None:
@@ -64,6 +65,45 @@ def unconfigure(config: pytest.Config) -> None:
     session = config.stash.get(SESSION, None)
     if session is not None:
         session.close()
+
+
+class Listener:
+    """Hears of trials, also those of tests that turn up late: hooks that need the session and cost nothing without one.
+
+    Args:
+        session: the session.
+
+    """
+
+    def __init__(self, session: HarborSession) -> None:
+        self._session = session
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker of pytest-xdist which run it belongs to."""
+        node.workerinput["harbor_run"] = self._session.run_id
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear what a worker could not say."""
+        problem = getattr(node, "workeroutput", {}).get("harbor_usage_error")
+        if problem:
+            raise pytest.UsageError(problem)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> Generator[None, None, None]:
+        """Keep results for the summary, and have an infrastructure error count as an error everywhere."""
+        if hasattr(report, "harbor") or hasattr(report, "harbor_stop"):
+            self._session.lifecycle.take(report)
+        if report.when != "call" or not getattr(report, "harbor_error", False):
+            yield
+            return
+        # What tells failures from errors (JUnit XML and many plugins) goes by the phase of the report.
+        report.when = "setup"
+        try:
+            yield
+        finally:
+            report.when = "call"
 
 
 class HarborSession:
@@ -88,11 +128,6 @@ class HarborSession:
         return hasattr(self.config, "workerinput")
 
     @property
-    def args_given(self) -> bool:
-        """Whether the command line says where to look for tests; else only the datasets run."""
-        return self.config.args_source is pytest.Config.ArgsSource.ARGS
-
-    @property
     def provider_used(self) -> bool:
         """Whether this process has spoken to the provider."""
         return "provider" in self.__dict__
@@ -101,6 +136,23 @@ class HarborSession:
     def runs_trials(self) -> bool:
         """Whether this invocation is to run anything, and not only to show what there is."""
         return not self.config.option.collectonly
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        """What accompanies the run; from the first look at this on, the plugin takes part in it."""
+        from pytest_harbor.lifecycle import Lifecycle
+
+        lifecycle = Lifecycle(self)
+        self.config.pluginmanager.register(lifecycle, "harbor-lifecycle")
+        return lifecycle
+
+    @cached_property
+    def run_id(self) -> str:
+        """The name of the run; workers share that of their controller."""
+        from pytest_harbor.run_id import new_run_id
+
+        given: str | None = getattr(self.config, "workerinput", {}).get("harbor_run")
+        return given or new_run_id()
 
     @cached_property
     def selection(self) -> Selection:
@@ -112,6 +164,8 @@ class HarborSession:
         """
         from pytest_harbor.selection import Selection
 
+        if not self.options.datasets:
+            raise pytest.UsageError("there are no Harbor tasks: give --harbor-dataset=PATH")
         return Selection(self.options.datasets, self.options.tasks, self.options.exclude_tasks)
 
     @cached_property
@@ -129,10 +183,9 @@ class HarborSession:
             pytest.UsageError: it cannot be made.
 
         """
-        from pytest_harbor.results import Run, new_run_id
+        from pytest_harbor.results import Run
 
-        given = getattr(self.config, "workerinput", {}).get("harbor_run")
-        run = Run(self.options.results, given or new_run_id())
+        run = Run(self.options.results, self.run_id)
         try:
             run.create_root()
         except OSError as error:
@@ -223,14 +276,15 @@ class HarborSession:
         return item.stash[TRIAL]
 
     def _new_trial(self, item: pytest.Item, task: Task) -> Trial:
-        from pytest_harbor.collection import assignment_of
+        from pytest_harbor.assignment import assignment_of
         from pytest_harbor.hooks import ItemHooks
         from pytest_harbor.trial import Trial, TrialPlace
 
+        assignment = assignment_of(item)
         place = TrialPlace(
             run=self.run.id,
             directory=self.run.trial_directory(task.name, item.nodeid),
-            attempt=assignment_of(item).attempt,
+            attempt=assignment.attempt if assignment else 1,
             node_id=item.nodeid,
         )
         trial = Trial(
@@ -241,7 +295,7 @@ class HarborSession:
             self.settings,
             ItemHooks(item),
             recorder=self.run,
-            echo=_echo if self.config.option.capture == "no" else None,
+            echo=_echo if getattr(self.config.option, "capture", "") == "no" else None,
         )
         if self.configured_agent is not None:
             trial.result.agent = self.configured_agent.name

@@ -32,6 +32,11 @@ class TrialTable:
         self._results[(result.task, result.agent, result.attempt, result.node_id)] = result
         self._by_node[result.node_id] = result
 
+    def add_missing(self, result: TrialResult) -> None:
+        """Take a result unless its trial is there already."""
+        if result.node_id not in self._by_node:
+            self.add(result)
+
     def add_stop(self, node_id: str, seconds: float) -> None:
         """Take how long a removal took, which is known after the result."""
         if node_id in self._by_node:

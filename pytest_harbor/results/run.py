@@ -6,9 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,6 @@ RESULTS = "results.jsonl"
 
 # Bytes of a task's name in a directory's name, of the 255 that file systems allow.
 _NAME_BYTES = 200
-
-
-def new_run_id() -> str:
-    """Return a name for a run: its start in UTC, so that names sort, and four characters against collisions."""
-    return f"{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(2)}"
 
 
 class Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import time
 import traceback
@@ -14,7 +15,7 @@ from pytest_harbor.agent import Agent, AgentContext, AgentReport
 from pytest_harbor.environment import Environment, Provider, Resources, StartRequest
 from pytest_harbor.environment.archive import UploadError
 from pytest_harbor.environment.output import LogFile
-from pytest_harbor.errors import EnvironmentLost, InfrastructureError, Phase, UnmetRequirement
+from pytest_harbor.errors import EnvironmentLost, HookError, InfrastructureError, Phase, UnmetRequirement
 from pytest_harbor.image import Image, ImageStore
 from pytest_harbor.task import Task, TaskError
 from pytest_harbor.task.variables import MissingVariable, resolve_variables
@@ -23,9 +24,12 @@ from pytest_harbor.trial.healthcheck import await_health
 from pytest_harbor.trial.hooks import TrialHooks
 from pytest_harbor.trial.inputs import agent_variables, environment_variables, first_uploads, slug
 from pytest_harbor.trial.place import Recorder, State, TrialPlace
-from pytest_harbor.trial.result import Retry, TrialResult
+from pytest_harbor.trial.result import Outcome, Retry, TrialResult
 from pytest_harbor.trial.settings import TrialSettings
 from pytest_harbor.trial.verify import AGENT_LOG, Verification, verify
+
+CLASSES: tuple[Outcome, ...] = ("error", "failed", "unverified")
+"""What the hook pytest_harbor_error_class may say."""
 
 
 class Trial:
@@ -246,11 +250,12 @@ class Trial:
         self.result.outcome = "error"
         self.result.reason = _describe(error)
         if isinstance(error, InfrastructureError):
-            with self._whatever_happens():
+            with self._whatever_happens("the hook pytest_harbor_error_class: "):
                 decided = self._hooks.error_class(self.task, error, self.result.phase)
-                if decided is not None:
-                    self.result.outcome = decided
-                    self.result.reward = 0.0 if decided in ("failed", "unverified") else None
+                if decided not in (None, *CLASSES):
+                    raise ValueError(f"it returned {decided!r}; valid are {', '.join(CLASSES)}")
+                self.result.outcome = decided or "error"
+                self.result.reward = None if self.result.outcome == "error" else 0.0
         with contextlib.suppress(OSError):
             self.directory.mkdir(parents=True, exist_ok=True)
             lines = traceback.format_exception(type(error), error, error.__traceback__)
@@ -330,6 +335,8 @@ class Trial:
         """Turn what the verifier found into a result."""
         result = self.result
         own = self._hook("reward", lambda: self._hooks.reward(self.task, environment, verification))
+        if own is not None and (not isinstance(own, int | float) or not math.isfinite(own)):
+            raise HookError(f"the hook pytest_harbor_reward returned {own!r}, which is not a finite number")
         reward = verification.reward.value if own is None else float(own)
         result.metrics = dict(verification.reward.metrics)
         if own is not None and verification.reward.value is not None:
@@ -361,7 +368,7 @@ class Trial:
                 # A result that is on no disk must not look like one.
                 self.result.outcome = "error"
                 self.result.reason = f"the result cannot be written: {error}; see whether the disk is full"
-        with self._whatever_happens():
+        with self._whatever_happens("the hook pytest_harbor_trial_finished: "):
             self._hooks.finished(self.task, self.result)
 
     def _may_retry(self, error: InfrastructureError) -> bool:
@@ -415,17 +422,17 @@ class Trial:
         except InfrastructureError:
             raise
         except Exception as error:
-            raise InfrastructureError(
+            raise HookError(
                 f"the hook pytest_harbor_{name} raised {type(error).__name__}: {error}", "mend the hook"
             ) from error
 
     @contextlib.contextmanager
-    def _whatever_happens(self) -> Iterator[None]:
+    def _whatever_happens(self, where: str = "") -> Iterator[None]:
         """Turn an error into a warning of the result: it is too late for anything else."""
         try:
             yield
         except Exception as error:
-            self._warn(f"{type(error).__name__}: {error}")
+            self._warn(f"{where}{type(error).__name__}: {error}")
 
     def _note(self, state: State) -> None:
         if self._recorder:

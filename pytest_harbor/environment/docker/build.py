@@ -121,12 +121,12 @@ def _buildkit_cure(context: BuildContext) -> str:
 
 
 def _failed(context: BuildContext, why: str, cure: str, log: Path) -> ImageError:
-    return ImageError(f"building {context.dockerfile} failed: {why}", cure, log=log)
+    return ImageError(f"its Dockerfile does not build: {why}", cure, log=log)
 
 
 def _too_slow(context: BuildContext, timeout: float, log: Path) -> ImageError:
     return ImageError(
-        f"building {context.dockerfile} took longer than {timeout:g} s",
+        f"building its Dockerfile took longer than {timeout:g} s",
         "raise [environment].build_timeout_sec or --harbor-timeout-multiplier",
         log=log,
     )

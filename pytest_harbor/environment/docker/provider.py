@@ -73,12 +73,17 @@ class DockerProvider:
         return f"docker (Engine {self._info.get('ServerVersion')}, {self._info.get('NCPU')} CPUs)"
 
     def _connect(self) -> APIClient:
-        with engine_errors("connecting"):
-            # What docker.from_env() does, with a look at the address in between.
+        # What docker.from_env() does, with a look at context and address in between.
+        with engine_errors("reading DOCKER_HOST and the docker context"):
             address = docker.utils.kwargs_from_env() or {}
             if "base_url" not in address:
+                context = os.environ.get("DOCKER_CONTEXT")
+                if context and ContextAPI.get_context(context) is None:
+                    raise EngineUnavailable(f"there is no docker context {context!r} (DOCKER_CONTEXT)", CURE)
                 address = {**ContextAPI.kwargs_from_context(environment=os.environ), **address}
-            _probe(str(address.get("base_url") or DEFAULT_UNIX_SOCKET))
+        url = str(address.get("base_url") or DEFAULT_UNIX_SOCKET)
+        _probe(url)
+        with engine_errors(f"connecting to {url}"):
             return APIClient(version="auto", timeout=API_TIMEOUT, **address)
 
     def find_image(self, ref: str) -> ImageDetails | None:

@@ -1,0 +1,115 @@
+"""Which task and attempt a test is about, and the marks that come with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pytest_harbor.options import HarborConfig
+from pytest_harbor.task import Task, TaskError
+
+_MARKS: pytest.StashKey[dict[str, pytest.Mark]] = pytest.StashKey()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a test is about.
+
+    Attributes:
+        task: the task.
+        attempt: number of the attempt, from 1.
+        problem: what a hook did wrong with the task; the test then says it and does not run.
+
+    """
+
+    task: Task
+    attempt: int = 1
+    problem: str = ""
+
+
+NO_TASK = (
+    "uses harbor_task and there are no tasks: give --harbor-dataset, or mark it with "
+    '@pytest.mark.harbor(dataset="PATH")'
+)
+
+
+def assignment_of(item: pytest.Item) -> Assignment | None:
+    """Return what a test is about, None where it is about no task."""
+    callspec = getattr(item, "callspec", None)
+    found = callspec.params.get("harbor_task") if callspec else getattr(item, "assignment", None)
+    return found if isinstance(found, Assignment) else None
+
+
+def assignments(
+    tasks: Iterable[Task], node: pytest.Collector | pytest.Item, options: HarborConfig
+) -> Iterator[tuple[Assignment, list[pytest.Mark]]]:
+    """Yield tasks times attempts with their marks, after the hooks have had their say."""
+    for task in tasks:
+        chosen, problem = _ask_hook(task, node)
+        if chosen is None:
+            continue
+        marks = [_mark("harbor", node.config)]
+        try:
+            marks += [_mark(name, node.config) for name in mark_names(chosen)]
+            if chosen.unsupported:
+                marks.append(pytest.mark.skip(reason=chosen.unsupported).mark)
+        except TaskError:
+            # The item says what is wrong when it runs; a broken task must not keep the others from being collected.
+            pass
+        for attempt in range(1, options.attempts + 1):
+            yield Assignment(chosen, attempt, problem), marks
+
+
+def _ask_hook(task: Task, node: pytest.Collector | pytest.Item) -> tuple[Task | None, str]:
+    """Return the task that pytest_harbor_task makes of a task, None to leave it out, and what the hook did wrong."""
+    try:
+        answer: Any = node.ihook.pytest_harbor_task(task=task, config=node.config)
+    except TaskError:
+        return task, ""
+    except Exception as error:
+        return task, f"the hook pytest_harbor_task raised {type(error).__name__}: {error}; mend the hook"
+    if answer is None or answer is True:
+        return task, ""
+    if answer is False:
+        return None, ""
+    if isinstance(answer, Task):
+        return answer, ""
+    return task, f"the hook pytest_harbor_task returned {answer!r}; it must return a Task, False or None"
+
+
+def mark_names(task: Task) -> list[str]:
+    """Return the names of the marks that [metadata] gives a task: difficulty_<x>, category_<x>, tag_<x>."""
+    pairs = [
+        ("difficulty", task.difficulty),
+        ("category", task.category),
+        *(("tag", tag) for tag in task.tags),
+    ]
+    names = [f"{kind}_{_identifier(text)}" for kind, text in pairs if text and _identifier(text)]
+    return list(dict.fromkeys(names))
+
+
+def _mark(name: str, config: pytest.Config) -> pytest.Mark:
+    """Return a mark, registered so that --strict-markers knows it.
+
+    Made directly and kept: `pytest.mark.<name>` reads all registered lines again at every name it has not seen, which
+    is quadratic in the number of names.
+    """
+    known = config.stash.setdefault(_MARKS, {})
+    if name not in known:
+        known[name] = pytest.Mark(name, (), {}, _ispytest=True)
+        if name != "harbor":
+            config.addinivalue_line("markers", f"{name}: from [metadata] of a Harbor task")
+    return known[name]
+
+
+def _identifier(text: str) -> str:
+    """Return a text as a name that `-m` can use."""
+    return "_".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+
+
+def printable_name(text: str) -> str:
+    """Return a name that is one line and moves no terminal's cursor."""
+    return "".join(c if c.isprintable() else "_" for c in text)
