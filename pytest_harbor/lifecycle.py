@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -43,9 +44,11 @@ class Lifecycle:
             self._config.args = [str(path) for path in self._session.options.datasets]
             self._config.args_source = pytest.Config.ArgsSource.ARGS
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Find the tasks, so that what is wrong with the options is said before anything runs."""
         session = self._session
+        self._table.began = time.monotonic()
         if not session.options.datasets:
             return
         _ = session.selection

@@ -73,7 +73,8 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
         extra.harbor_error = True
     text = None
     if isinstance(error, TrialFailed):
-        text = describe_failure(error.result)
+        # With -s the logs have been on the screen already.
+        text = describe_failure(error.result, logs=getattr(item.config.option, "capture", "") != "no")
     elif isinstance(error, InfrastructureError | TaskError):
         text = describe_error(result)
     if text is not None:

@@ -3,6 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no error.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def write_task_files(

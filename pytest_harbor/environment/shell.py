@@ -66,31 +66,33 @@ read -r stat </proc/self/stat && printf '%s\n' "$stat"
 echo 'harbor: ready'
 finish() { printf '%s\n\nharbor: end %s %s\n' "$1" "$end" "$2"; exit "$2"; }
 victims() {
-  # Two passes over /proc: one that notes parents, one that walks each process up to whatever decides about it.
-  parents=' ' found=''
+  # One pass over /proc notes parent, session and start of each process, in variables of its own to keep this linear;
+  # another walks each process up to the ancestor that decides about it.
+  pids='' found=''
   for dir in /proc/[0-9]*; do
+    pid=${dir#/proc/}
+    eval "up_$pid="
     read -r stat <"$dir/stat" || continue
-    pid=${dir#/proc/}; rest=${stat##*) }
-    set -f; set -- $rest; set +f
+    set -f; set -- ${stat##*) }; set +f
     case $1 in Z|X) continue ;; esac
-    shift 19; tick=$1
-    set -f; set -- $rest; set +f
-    parents="$parents$pid=$2=$4=$tick "
+    up=$2 session=$4
+    shift 19
+    eval "up_$pid=$up session_$pid=$session tick_$pid=$1"
+    pids="$pids $pid"
   done 2>/dev/null
-  for entry in $parents; do
-    pid=${entry%%=*}; at=$pid
-    [ "$pid" = 1 ] && continue; [ "$pid" = $$ ] && continue
+  for pid in $pids; do
+    [ "$pid" = 1 ] && continue
+    [ "$pid" = $$ ] && continue
     if [ "$mode" = since ]; then hit=1; else hit=0; fi
-    hops=0
+    at=$pid hops=0
     while [ "$at" != 1 ] && [ "$at" != 0 ] && [ $hops -lt 64 ]; do
       [ "$at" = $$ ] && { hit=0; break; }
-      case "$parents" in *" $at="*) ;; *) break ;; esac
-      row=${parents##*" $at="}; row=${row%%" "*}
-      up=${row%%=*}; row=${row#*=}; session=${row%%=*}; tick=${row#*=}
+      eval "up=\${up_$at:-} session=\${session_$at:-} tick=\${tick_$at:-}"
+      [ -n "$up" ] || break
       if [ "$mode" = since ]; then
         [ "$tick" -lt "$mark" ] && { hit=0; break; }
-      else
-        if [ "$at" = "$mark" ] || [ "$session" = "$mark" ]; then hit=1; break; fi
+      elif [ "$at" = "$mark" ] || [ "$session" = "$mark" ]; then
+        hit=1; break
       fi
       at=$up; hops=$((hops + 1))
     done

@@ -29,8 +29,8 @@ def agent_end(result: TrialResult) -> str:
     return f"agent {result.agent} ended with {result.agent_exit}{note}"
 
 
-def describe_failure(result: TrialResult) -> str:
-    """Return the report of a trial that failed or is unverified."""
+def describe_failure(result: TrialResult, *, logs: bool = True) -> str:
+    """Return the report of a trial that failed or is unverified, with the ends of its logs if wanted."""
     directory = Path(result.directory)
     lines = [f"{_where(result)} {headline(result)}"]
     tests = result.tests
@@ -40,9 +40,10 @@ def describe_failure(result: TrialResult) -> str:
         for failure in tests.failures:
             lines.append(f"  {printable(failure.name)}")
             lines += [f"    {line}" for line in printable(failure.message).splitlines()[:8]]
-    if tests is None or not tests.failures:
+    if logs and (tests is None or not tests.failures):
         lines += _log("end of the tests' output", directory / TEST_LOG)
-    lines += _log("end of the agent's output", directory / AGENT_LOG)
+    if logs:
+        lines += _log("end of the agent's output", directory / AGENT_LOG)
     return _close(lines, result)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -25,7 +24,7 @@ class TrialTable:
         self._results: dict[tuple[str, str, int, str], TrialResult] = {}
         self._by_node: dict[str, TrialResult] = {}
         self.leftovers: list[str] = []
-        self._began = time.monotonic()
+        self.began = time.monotonic()
 
     def add(self, result: TrialResult) -> None:
         """Take a result."""
@@ -57,7 +56,7 @@ class TrialTable:
             reporter.write_line(f"... and {len(rows) - len(shown)} more tasks; -v shows all")
         for line in notes(results):
             reporter.write_line(line)
-        for line in summary(results, time.monotonic() - self._began):
+        for line in summary(results, time.monotonic() - self.began):
             reporter.write_line(line)
         reporter.write_line(f"results: {run.results_file}")
 
@@ -158,11 +157,19 @@ def summary(results: list[TrialResult], seconds: float) -> list[str]:
     lines = [f"{len(results)} trial{'' if len(results) == 1 else 's'} in {seconds:.1f} s: {said}"]
     if graded:
         rewards = [result.reward for result in graded if result.reward is not None]
-        # Never rounded up to all, nor down to none.
-        rate = math.floor(1000 * counts["passed"] / len(graded)) / 1000
         mean = f"mean reward {sum(rewards) / len(rewards):.3f}, " if rewards else ""
-        lines.append(f"{mean}pass rate {rate:.1%} ({counts['passed']} of {len(graded)} graded)")
+        lines.append(
+            f"{mean}pass rate {_rate(counts['passed'], len(graded))} ({counts['passed']} of {len(graded)} graded)"
+        )
     return lines
+
+
+def _rate(part: int, whole: int) -> str:
+    """Return a share in percent, never rounded up to all nor down to none."""
+    share = round(100 * part / whole, 1)
+    if part < whole:
+        share = min(share, 99.9)
+    return f"{max(share, 0.1) if part else 0.0:.1f}%"
 
 
 def _seconds(value: float | None) -> str:

@@ -30,7 +30,15 @@ AGENT_LOG = "agent/agent.log"
 # Runs as root. What is removed is the link, never what it points at; a directory that is a mount is emptied instead.
 # A verifier of another user than the agent's owns its directory: what the agent left running cannot write there.
 PREPARE = """
-fresh() {{ rm -rf "$1" 2>/dev/null; [ -L "$1" ] && return 1; [ -d "$1" ] || mkdir "$1"; }}
+fresh() {{
+  # Taken away from everybody first: what still runs must not put anything back while it is emptied.
+  [ -L "$1" ] || {{ chown 0 "$1" && chmod 700 "$1"; }} 2>/dev/null
+  rm -rf "$1" 2>/dev/null
+  [ -L "$1" ] && return 1
+  [ -d "$1" ] || {{ mkdir "$1"; return; }}
+  for left in "$1"/* "$1"/.[!.]* "$1"/..?*; do [ -e "$left" ] || [ -L "$left" ] && return 1; done
+  return 0
+}}
 [ -L /logs ] && rm -f /logs
 [ -d /logs ] || {{ rm -rf /logs; mkdir /logs; }} || exit 1
 for dir in agent artifacts; do

@@ -174,9 +174,7 @@ class TestUnpack:
         if exists:
             (tmp_path / "v").mkdir()
             (tmp_path / "v" / "log.txt").write_bytes(b"ours")
-        data = archive(
-            member(f"logs/{name}", b"theirs"), member("logs/v/log.txt.2", b"1"), member("logs/w", b"2")
-        )
+        data = archive(member(f"logs/{name}", b"theirs"), member("logs/v/log.txt.2", b"1"), member("logs/w", b"2"))
         done = unpack([data], tmp_path, strip=1, reserved=frozenset({"v/log.txt"}))
         ours = {"v/log.txt": b"ours"} if exists else {}
         assert tree(tmp_path) == {"v": None, "v/log.txt.2": b"1", "w": b"2", **ours}
@@ -421,9 +419,7 @@ class TestBroken:
         done = unpack([data], tmp_path)
         assert done.skipped == ["archive: corrupt at byte 0: no tar header; later files may be missing"]
 
-    @pytest.mark.parametrize(
-        "field", [b"\xff" * 12, b"\x80" + b"\xff" * 11, b"-0000000001\0", b"99999999999\0"]
-    )
+    @pytest.mark.parametrize("field", [b"\xff" * 12, b"\x80" + b"\xff" * 11, b"-0000000001\0", b"99999999999\0"])
     def test_sizes_that_are_no_sizes(self, tmp_path, field):
         block = header("a", b"0", 0)
         data = reseal(block[:124] + field + block[136:]) + END
@@ -560,9 +556,7 @@ def check_confined(chunks: list[bytes]) -> None:
 
 
 NAMES = st.one_of(
-    st.sampled_from(
-        ["a", "l", "l/x", "l/x/a", "../sentinel", "/x/a", "a/../../x/a", "a/b", "", ".", "/", "l/../x"]
-    ),
+    st.sampled_from(["a", "l", "l/x", "l/x/a", "../sentinel", "/x/a", "a/../../x/a", "a/b", "", ".", "/", "l/../x"]),
     st.text(max_size=12),
     st.lists(st.sampled_from(["..", "a", "l", ".", "", "x", "é", "\n", "\udcff"]), max_size=6).map("/".join),
 )

@@ -38,9 +38,19 @@ def test_the_id_is_the_same_whatever_path_led_to_the_task(project):
 def test_each_id_pastes_back(project):
     for name in ("a", "b", "c"):
         project.task(f"tb2/{name}")
-    for node_id in project.ids("--harbor-dataset=tb2", "--harbor-attempts=2"):
-        assert project.ids("--harbor-attempts=2", node_id) == [node_id]
-        assert project.ids("--harbor-attempts=2", "--harbor-dataset=tb2", node_id) == [node_id]
+    ids = project.ids("--harbor-dataset=tb2")
+    assert len(ids) == 3
+    for node_id in ids:
+        assert project.ids(node_id) == [node_id]
+        assert project.ids("--harbor-dataset=tb2", node_id) == [node_id]
+
+
+def test_ids_of_attempts_paste_back(project):
+    project.task("tb2/a")
+    project.task("tb2/b")
+    assert project.ids("--harbor-attempts=3", "tb2/a/task.toml::a[2]") == ["tb2/a/task.toml::a[2]"]
+    # pytest's own rule for a name without brackets: all of its variants.
+    assert len(project.ids("--harbor-attempts=3", "tb2/a/task.toml::a")) == 3
 
 
 def test_a_file_pastes_back_without_the_name(project):
@@ -71,8 +81,11 @@ def test_outside_rootdir_ids_are_absolute_and_paste_back(project, tmp_path_facto
     project.ini()
     (node_id,) = project.ids(f"--harbor-dataset={outside}")
     assert node_id == f"{outside}/tb2/a/task.toml::a"
-    assert project.ids(node_id) == [node_id]
-    assert project.ids(f"--harbor-dataset={outside}", node_id) == [node_id]
+    assert project.ids("--rootdir=.", node_id) == [node_id]
+    assert project.ids("--rootdir=.", f"--harbor-dataset={outside}", node_id) == [node_id]
+    # Without --rootdir, pytest takes the common ancestor of its arguments for it, and ids are relative to that.
+    (found,) = project.ids(node_id)
+    assert node_id.endswith(f"/{found}")
 
 
 def test_equal_directory_names_outside_rootdir_stay_apart(project, tmp_path_factory):
@@ -84,8 +97,9 @@ def test_equal_directory_names_outside_rootdir_stay_apart(project, tmp_path_fact
     ids = project.ids(*(f"--harbor-dataset={path}" for path in paths))
     assert ids == [f"{path}/a/task.toml::a" for path in paths]
     for node_id in ids:
-        assert project.ids(node_id) == [node_id]
-        assert project.ids(*(f"--harbor-dataset={path}" for path in paths), node_id) == [node_id]
+        assert project.ids("--rootdir=.", node_id) == [node_id]
+        assert project.ids("--rootdir=.", *(f"--harbor-dataset={path}" for path in paths), node_id) == [node_id]
+    assert project.ids("--rootdir=.", *ids) == ids
 
 
 def test_equal_task_names_in_two_datasets_stay_apart(project):
@@ -139,12 +153,14 @@ def test_names_that_pytest_would_not_enter(project):
         assert project.ids(f"tb2/{name}/task.toml::{name}") == [f"tb2/{name}/task.toml::{name}"]
 
 
-@pytest.mark.parametrize("name", ["with space", "ünïcödé-任务", "UPPER", "brackets[1]", "a::b", "dots.in.it", "-dash", "#1"])
+@pytest.mark.parametrize(
+    "name", ["with space", "ünïcödé-任务", "UPPER", "brackets[1]", "a::b", "dots.in.it", "-dash", "#1"]
+)
 def test_names_of_all_kinds(project, name):
     project.task(f"tb2/{name}")
     (node_id,) = project.ids("--harbor-dataset=tb2")
     assert node_id == f"tb2/{name}/task.toml::{name}"
-    if "::" not in name:
+    if "::" not in name and "[" not in name:  # pytest takes neither in the path of an argument
         assert project.ids(node_id) == [node_id]
 
 
@@ -166,7 +182,6 @@ def test_nothing_else_of_a_task_is_collected_or_imported(project):
         "tests/conftest.py": RAISES,
         "environment/conftest.py": RAISES,
         "environment/test_app.py": RAISES,
-        "conftest.py": RAISES,
         "test_here.py": RAISES,
         "__init__.py": RAISES,
         "solution/test_solution.py": RAISES,
@@ -184,6 +199,27 @@ def test_nothing_else_of_a_task_is_collected_or_imported(project):
     assert project.ids("tb2/a/task.toml") == expected
     assert project.ids("--harbor-dataset=tb2", "tb2/a") == expected
     assert project.ids("--harbor-dataset=tb2", "--import-mode=importlib", ".") == expected
+
+
+def test_a_conftest_of_a_task_is_not_imported(project):
+    project.task("tb2/a", files={"conftest.py": RAISES})
+    project.task("tb2/b", files={"conftest.py": RAISES, "__init__.py": RAISES})
+    assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a", "tb2/b/task.toml::b"]
+    assert project.ids("--harbor-dataset=tb2", ".") == ["tb2/a/task.toml::a", "tb2/b/task.toml::b"]
+
+
+@pytest.mark.parametrize("conftest", ["conftest.py", "tests/conftest.py"])
+@pytest.mark.parametrize("path", ["tb2/a", "tb2/a/task.toml", "tb2/a/task.toml::a"])
+def test_a_conftest_of_a_task_that_is_named_is_not_imported(project, conftest, path):
+    project.task("tb2/a", files={conftest: RAISES})
+    assert project.ids("--harbor-dataset=tb2", path) == ["tb2/a/task.toml::a"]
+
+
+@pytest.mark.parametrize("conftest", ["conftest.py", "tests/conftest.py"])
+def test_a_conftest_of_a_task_that_is_the_working_directory_is_not_imported(project, conftest, monkeypatch):
+    project.ini()
+    monkeypatch.chdir(project.task("tb2/a", files={conftest: RAISES}))
+    assert project.ids("--harbor-dataset=.") == ["tb2/a/task.toml::a"]
 
 
 def test_with_a_path_on_the_command_line_only_that_runs(project):
@@ -250,7 +286,9 @@ def test_from_another_working_directory(project, monkeypatch):
     assert project.ids(node_id) == [node_id]
 
 
-def test_the_dataset_of_the_flag_is_relative_to_the_working_directory_and_of_the_ini_key_to_its_file(project, monkeypatch):
+def test_the_dataset_of_the_flag_is_relative_to_the_working_directory_and_of_the_ini_key_to_its_file(
+    project, monkeypatch
+):
     project.ini("harbor_dataset = tb2")
     project.task("tb2/a")
     project.task("sub/tb2/b")
@@ -299,6 +337,13 @@ def test_keywords_select_by_name_and_mark(project, keyword, expected):
     project.task("tb2/c", MARKED)
     ids = project.ids("--harbor-dataset=tb2", "-k", keyword)
     assert sorted(ids) == [f"tb2/{name}/task.toml::{name}" for name in sorted(expected)]
+
+
+def test_brackets_in_a_name_are_no_glob_where_the_name_is_given_as_it_stands(project):
+    project.task("tb2/brackets[1]")
+    project.task("tb2/brackets1")
+    ids = project.ids("--harbor-dataset=tb2", "--harbor-task=brackets[1]")
+    assert ids == ["tb2/brackets[1]/task.toml::brackets[1]"]
 
 
 def test_a_keyword_selects_a_dataset_too(project):
@@ -356,7 +401,7 @@ def test_stepwise(project):
         project.task(f"tb2/{name}")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--sw")
     assert outcome.counts == {"errors": 1}
-    outcome.has("stopping")
+    outcome.has("continuing from this test next run")
 
 
 def test_setup_plan_lists_the_chain(project):
@@ -393,7 +438,9 @@ def test_collect_only_leaves_no_results(project):
 def test_workers_collect_what_the_controller_does(project):
     for name in ("b", "a"):
         project.task(f"tb2/{name}", SKIPPED + MARKED)
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-n", "2", "-v", "--strict-markers", subprocess=True)
+    outcome = project.run(
+        "--harbor-dataset=tb2", "--harbor-agent=nop", "-n", "2", "-v", "--strict-markers", subprocess=True
+    )
     assert outcome.counts == {"skipped": 2}
     outcome.has("SKIPPED tb2/a/task.toml::a", "SKIPPED tb2/b/task.toml::b", "2 workers [2 items]")
     outcome.tells_of_no_bug()

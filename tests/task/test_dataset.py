@@ -172,9 +172,7 @@ def test_records(write_task, tmp_path):
     assert json.loads(json.dumps([first, second], allow_nan=False)) == [first, second]
 
 
-@pytest.mark.parametrize(
-    "toml", ["= =", "[metadata]\na" + ".a" * 3000 + " = 1", "[metadata]\na = 0x" + "f" * 5000]
-)
+@pytest.mark.parametrize("toml", ["= =", "[metadata]\na" + ".a" * 3000 + " = 1", "[metadata]\na = 0x" + "f" * 5000])
 def test_records_name_a_task_that_cannot_be_a_row(write_task, tmp_path, toml):
     write_task("d/a", "")
     broken = write_task("d/broken", toml)

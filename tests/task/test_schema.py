@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_harbor.task import Task, TaskConfig, TaskError
+from pytest_harbor.task import Task, TaskError
+from pytest_harbor.task.schema import TaskConfig
 
 
 @pytest.fixture
@@ -273,9 +274,7 @@ def test_huge_integers_are_errors_like_others(reason, place, value):
 
 
 def test_deeply_dotted_keys_are_errors_like_others(reason):
-    assert "[agent] timeout_sec: must be a number, got a table" in reason(
-        "[agent]\ntimeout_sec" + ".a" * 3000 + " = 1"
-    )
+    assert "[agent] timeout_sec: must be a number, got a table" in reason("[agent]\ntimeout_sec" + ".a" * 3000 + " = 1")
 
 
 def test_byte_order_mark_and_crlf_are_accepted(load):

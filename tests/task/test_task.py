@@ -139,9 +139,7 @@ def test_unsupported_by_files(write_task):
 
 def test_with_changes(write_task):
     task = Task.load(write_task(toml="[agent]\ntimeout_sec = 5"))
-    longer = task.config.model_copy(
-        update={"agent": task.config.agent.model_copy(update={"timeout_sec": 9.0})}
-    )
+    longer = task.config.model_copy(update={"agent": task.config.agent.model_copy(update={"timeout_sec": 9.0})})
     changed = task.with_changes(config=longer).with_changes(instruction="Other.")
     assert (changed.config.agent.timeout_sec, changed.instruction) == (9.0, "Other.")
     assert (task.config.agent.timeout_sec, task.instruction) == (5.0, "Say hello.\n")

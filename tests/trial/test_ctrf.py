@@ -91,9 +91,7 @@ def test_too_large(report):
 def test_the_summary_where_no_test_is_listed(report):
     summary = {"passed": 3, "failed": 1.0, "skipped": 2, "pending": 1, "other": "?"}
     assert read_ctrf(report({"results": {"summary": summary}})) == InnerTests(3, 1, 3, 0, [])
-    assert read_ctrf(report(listing(failed(), summary=summary))) == InnerTests(
-        0, 1, 0, 0, [InnerTest("t", "")]
-    )
+    assert read_ctrf(report(listing(failed(), summary=summary))) == InnerTests(0, 1, 0, 0, [InnerTest("t", "")])
 
 
 def test_from_json_is_the_inverse_of_asdict():
@@ -105,9 +103,7 @@ def test_from_json_is_the_inverse_of_asdict():
 
 
 def test_lenient_entries(report):
-    path = report(
-        listing({}, 7, {"status": ["x"]}, {"status": "PASSED"}, failed(None), failed(5, message=[1]))
-    )
+    path = report(listing({}, 7, {"status": ["x"]}, {"status": "PASSED"}, failed(None), failed(5, message=[1])))
     assert read_ctrf(path) == InnerTests(0, 2, 0, 3, [InnerTest("(unnamed)", "")] * 2)
 
 
@@ -162,17 +158,13 @@ def test_a_message_of_megabytes_of_escapes(report):
     assert [test.message for test in inner.failures] == ["", ""]
 
 
-VALUES = (
-    st.none() | st.booleans() | st.floats() | st.text(max_size=10) | st.lists(st.text(max_size=3), max_size=2)
-)
+VALUES = st.none() | st.booleans() | st.floats() | st.text(max_size=10) | st.lists(st.text(max_size=3), max_size=2)
 STATUSES = st.sampled_from(["passed", "failed", "skipped", "pending"]) | VALUES
 
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(
-        st.fixed_dictionaries({}, optional={"name": VALUES, "status": STATUSES, "message": VALUES}) | VALUES
-    ),
+    st.lists(st.fixed_dictionaries({}, optional={"name": VALUES, "status": STATUSES, "message": VALUES}) | VALUES),
     VALUES | st.fixed_dictionaries({}, optional={"passed": VALUES, "failed": VALUES}),
 )
 def test_any_report(tmp_path_factory, entries, summary):

@@ -168,10 +168,7 @@ class TestJson:
         assert reward.value is None
         assert reward.problem == f'"reward" in reward.json is {kind}; have test.sh write a finite number'
         write(verifier, json_=text)
-        assert (
-            read_reward(verifier).problem
-            == f'reward.json holds {kind}; have test.sh write {{"reward": NUMBER}}'
-        )
+        assert read_reward(verifier).problem == f'reward.json holds {kind}; have test.sh write {{"reward": NUMBER}}'
 
     @pytest.mark.parametrize(
         "content, problem",
@@ -243,8 +240,7 @@ class TestBoth:
         other = {"txt": "json", "json": "txt"}[precedence]
         assert (reward.value, reward.metrics, reward.source) == (value, {"m": 3.0}, f"reward.{precedence}")
         assert reward.warnings == (
-            f"reward.{precedence} has {value:g} and reward.{other} has {1 - value:g}: "
-            f"reward.{precedence} is used",
+            f"reward.{precedence} has {value:g} and reward.{other} has {1 - value:g}: reward.{precedence} is used",
         )
 
     @pytest.mark.parametrize("txt, json_", [("1", "1.0"), ("0.333333333", '{"reward": 0.3333333333333333}')])
@@ -353,18 +349,14 @@ class TestSkipped:
         )
 
     def test_a_link_is_present_though_not_followed(self, tmp_path):
-        data = tar(
-            ("verifier/reward.json", b"1", tarfile.REGTYPE), ("verifier/reward.txt", b"", tarfile.LNKTYPE)
-        )
+        data = tar(("verifier/reward.json", b"1", tarfile.REGTYPE), ("verifier/reward.txt", b"", tarfile.LNKTYPE))
         assert self.read(tmp_path, data).value is None
         reward = self.read(tmp_path, data, precedence="json")
         assert reward.value == 1
         assert reward.warnings[0].startswith("reward.txt is a hard link to /solution/answer, which")
 
     def test_a_link_after_a_file_of_the_same_name(self, tmp_path):
-        data = tar(
-            ("verifier/reward.txt", b"1", tarfile.REGTYPE), ("verifier/reward.txt", b"", tarfile.SYMTYPE)
-        )
+        data = tar(("verifier/reward.txt", b"1", tarfile.REGTYPE), ("verifier/reward.txt", b"", tarfile.SYMTYPE))
         assert self.read(tmp_path, data).value is None
 
     def test_a_cut_number_is_no_number(self, tmp_path):
@@ -399,9 +391,7 @@ class TestSkipped:
         assert reason in self.read(tmp_path, data, Limits(files=1)).problem
 
     def test_an_incomplete_download_of_the_other_file_only(self, tmp_path):
-        data = tar(
-            ("verifier/reward.json", b"1", tarfile.REGTYPE), ("verifier/reward.txt", b"0", tarfile.REGTYPE)
-        )
+        data = tar(("verifier/reward.json", b"1", tarfile.REGTYPE), ("verifier/reward.txt", b"0", tarfile.REGTYPE))
         reward = self.read(tmp_path, data[:1024])
         assert reward.value == 1
         assert reward.warnings[0].startswith("reward.txt may be missing: the download is incomplete (")
@@ -431,9 +421,7 @@ class TestProperties:
         json_=st.none()
         | st.binary(max_size=30)
         | JSON_VALUES.map(lambda x: json.dumps(x).encode())
-        | st.dictionaries(st.sampled_from(["reward", "a", "b"]), JSON_VALUES).map(
-            lambda x: json.dumps(x).encode()
-        ),
+        | st.dictionaries(st.sampled_from(["reward", "a", "b"]), JSON_VALUES).map(lambda x: json.dumps(x).encode()),
         precedence=st.sampled_from(["txt", "json"]),
         key=st.sampled_from([None, "a"]),
     )

@@ -1,0 +1,307 @@
+"""An agent that is a Python callable."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from importlib import import_module
+
+import pytest
+
+from pytest_harbor.agent import AgentEnvironment, AsyncAgentEnvironment, CallableAgent
+from pytest_harbor.agent.callable import AgentTimeout
+from pytest_harbor.environment import ExecResult
+from pytest_harbor.errors import CannotExecute, EnvironmentLost
+
+# The package's attribute of that name is no module.
+callable_module = import_module("pytest_harbor.agent.callable")
+
+
+def test_a_function_gets_task_and_environment(context):
+    seen = []
+    here = context()
+    report = CallableAgent(lambda task, environment: seen.append((task, environment))).run(here)
+    assert report.exit_code == 0
+    assert not report.timed_out
+    ((task, environment),) = seen
+    assert task is here.task
+    assert isinstance(environment, AgentEnvironment)
+    assert environment.name == "harbor-fake"
+    assert environment.workdir == "/work"
+    assert environment.variables == here.variables
+
+
+def test_its_first_process_is_from_before_it_began(context, environment):
+    report = CallableAgent(lambda task, env: env.exec("work")).run(context())
+    assert environment.calls[0] == (["true"], {"user": "0", "cwd": "/"})
+    assert report.first.pid == 101
+    assert environment.calls[1][0] == "work"
+
+
+def test_commands_run_as_the_agent_with_its_variables_and_what_it_has_left(context, environment, logged):
+    environment.answers["work"] = ExecResult(3, "hello\n")
+    results = []
+    here = context(timeout=50.0)
+
+    def agent(task, env):
+        results.append(env.exec("work"))
+        env.exec("other", timeout=1.5, cwd="/tmp", env={"A": "1"}, user="root")
+        env.exec("long", timeout=1e9)
+
+    CallableAgent(agent).run(here)
+    assert (results[0].exit_code, results[0].output) == (3, "hello\n")
+    (_, first), (_, second), (_, third) = environment.calls[1:]
+    assert (first["user"], first["cwd"], first["env"]) == ("agent", "/work", here.variables)
+    assert 0 < first["timeout"] <= 50
+    assert (second["user"], second["cwd"], second["timeout"]) == ("root", "/tmp", 1.5)
+    assert second["env"] == {**here.variables, "A": "1"}
+    assert third["timeout"] <= 50
+    assert logged(here) == "hello\n"
+
+
+def test_an_async_function(context, environment):
+    environment.answers["one"] = ExecResult(0, "1")
+    environment.answers["two"] = ExecResult(0, "2")
+    outputs = []
+
+    async def agent(task, env):
+        assert isinstance(env, AsyncAgentEnvironment)
+        outputs.extend(result.output for result in await asyncio.gather(env.exec("one"), env.exec("two")))
+
+    assert CallableAgent(agent).run(context()).exit_code == 0
+    assert outputs == ["1", "2"]
+
+
+def test_an_object_with_an_async_call(context):
+    class Bot:
+        async def __call__(self, task, env):
+            await env.exec("x")
+            return "done"
+
+    agent = CallableAgent(Bot())
+    assert agent.name == "Bot"
+    assert agent.run(context()).exit_code == 0
+
+
+def test_what_it_returns_is_logged(context, logged):
+    here = context()
+    CallableAgent(lambda task, env: "all done").run(here)
+    assert "all done" in logged(here)
+
+
+def test_log_takes_text_and_bytes(context, logged):
+    here = context()
+
+    def agent(task, env):
+        env.log("text ü\n")
+        env.log(b"bytes\n")
+
+    CallableAgent(agent).run(here)
+    assert logged(here) == "text ü\nbytes\n"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_exception_is_the_agents_own_failure(context, logged, kind):
+    def fail(task, env):
+        raise ValueError("no idea")
+
+    async def fail_later(task, env):
+        raise ValueError("no idea")
+
+    here = context()
+    report = CallableAgent(fail if kind == "sync" else fail_later).run(here)
+    assert report.exit_code == 1
+    assert report.note == "raised ValueError: no idea"
+    assert "Traceback" in logged(here)
+    assert "no idea" in logged(here)
+
+
+@pytest.mark.parametrize("code, expected", [(3, 3), (None, 0), (0, 0), ("give up", 1)])
+def test_leaving_the_interpreter_ends_the_agent_and_not_the_run(context, code, expected):
+    def leave(task, env):
+        raise SystemExit(code)
+
+    report = CallableAgent(leave).run(context())
+    assert (report.exit_code, report.timed_out) == (expected, False)
+
+
+def test_an_agents_own_timeout_error_is_no_timeout_of_the_trial(context):
+    async def agent(task, env):
+        raise asyncio.TimeoutError
+
+    report = CallableAgent(agent).run(context())
+    assert (report.exit_code, report.timed_out) == (1, False)
+
+    def sync(task, env):
+        raise TimeoutError("my own")
+
+    report = CallableAgent(sync).run(context())
+    assert (report.exit_code, report.timed_out) == (1, False)
+
+
+def test_when_its_time_is_out_its_environment_takes_no_more_calls(context, environment):
+    go, ended, errors = threading.Event(), threading.Event(), []
+
+    def agent(task, env):
+        go.wait()
+        for call in (
+            lambda: env.exec("late"),
+            lambda: env.upload(__file__, "/x"),
+            lambda: env.download("/x", "/tmp/never"),
+        ):
+            try:
+                call()
+            except AgentTimeout as error:
+                errors.append(error)
+        ended.set()
+
+    report = CallableAgent(agent).run(context(timeout=0.05))
+    assert (report.exit_code, report.timed_out) == (None, True)
+    assert report.first is not None
+    go.set()
+    assert ended.wait(10)
+    assert len(errors) == 3
+    assert [command for command, _ in environment.calls] == [["true"]]
+    assert not environment.uploaded
+    assert not environment.downloaded
+
+
+def test_an_async_agent_is_cancelled_when_its_time_is_out(context):
+    cancelled = threading.Event()
+
+    async def agent(task, env):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    report = CallableAgent(agent).run(context(timeout=0.05))
+    assert (report.exit_code, report.timed_out) == (None, True)
+    assert cancelled.wait(10)
+
+
+def test_an_agent_that_gives_its_timeout_on_is_timed_out(context):
+    release = threading.Event()
+
+    def agent(task, env):
+        release.wait()
+        env.exec("late")
+
+    report = CallableAgent(agent).run(context(timeout=0.05))
+    release.set()
+    assert report.timed_out
+
+
+def test_a_command_that_cannot_be_started_is_no_fault_of_the_run_when_the_agent_copes(context, environment):
+    environment.answers["nosuch"] = CannotExecute("nosuch: command not found")
+    said = []
+
+    def agent(task, env):
+        try:
+            env.exec("nosuch")
+        except CannotExecute as error:
+            said.append(str(error))
+
+    assert CallableAgent(agent).run(context()).exit_code == 0
+    assert said == ["nosuch: command not found"]
+
+
+def test_a_lost_environment_is_told_even_where_the_agent_hides_it(context, environment):
+    environment.answers["x"] = EnvironmentLost("it is gone")
+
+    def hide(task, env):
+        try:
+            env.exec("x")
+        except Exception:
+            return
+
+    with pytest.raises(EnvironmentLost, match="it is gone"):
+        CallableAgent(hide).run(context())
+
+
+def test_a_sync_callable_that_returns_an_awaitable_is_told_to_be_async(context):
+    async def inner():
+        pass
+
+    coroutines = []
+
+    def agent(task, env):
+        coroutines.append(inner())
+        return coroutines[0]
+
+    report = CallableAgent(agent).run(context())
+    coroutines[0].close()
+    assert report.exit_code == 1
+    assert "async def" in report.note
+
+
+def test_a_partial_of_an_async_function_is_async(context):
+    async def work(task, env, model):
+        await env.exec(model)
+
+    assert CallableAgent(functools.partial(work, model="m")).run(context()).exit_code == 0
+
+
+def test_uploads_of_files_and_directories(context, environment, tmp_path):
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "a.txt").write_text("a")
+    (source / "deep" / "b.txt").write_text("b")
+
+    def agent(task, env):
+        env.upload(source / "a.txt", "/opt/a.txt")
+        env.upload(str(source), "/opt/all")
+
+    assert CallableAgent(agent).run(context()).exit_code == 0
+    assert [upload.target for upload in environment.uploaded] == [
+        "/opt/a.txt",
+        "/opt/all",
+        "/opt/all/a.txt",
+        "/opt/all/deep",
+        "/opt/all/deep/b.txt",
+    ]
+
+
+def test_an_upload_of_nothing_is_told(context):
+    report = CallableAgent(lambda task, env: env.upload("/nonexistent/file", "/x")).run(context())
+    assert report.exit_code == 1
+    assert "/nonexistent/file does not exist" in report.note
+
+
+def test_downloads_of_files_and_directories(context, environment, tmp_path):
+    environment.answers[("test", "-d", "/file")] = ExecResult(1, "")
+
+    def agent(task, env):
+        env.download("/directory", tmp_path / "d")
+        env.download("/file", str(tmp_path / "f"))
+
+    assert CallableAgent(agent).run(context()).exit_code == 0
+    assert environment.downloaded == [("/directory", tmp_path / "d"), ("/file", tmp_path / "f")]
+
+
+def test_an_interrupt_while_it_works_takes_its_environment_away(context, monkeypatch):
+    """Ctrl-C reaches the thread that waits; the agent's own must not go on working."""
+    release, ended, errors = threading.Event(), threading.Event(), []
+
+    def agent(task, env):
+        release.wait()
+        try:
+            env.exec("late")
+        except AgentTimeout as error:
+            errors.append(error)
+        ended.set()
+
+    class Interrupted(threading.Event):
+        def wait(self, timeout=None):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        callable_module._Ending, "__init__", lambda self: vars(self).update(event=Interrupted(), error=None)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        CallableAgent(agent).run(context())
+    release.set()
+    assert ended.wait(10)
+    assert errors

@@ -1,0 +1,46 @@
+"""Tests on a real Docker Engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from harbor_runs import Harbor
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.engine)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """A client of the engine; without one, tests are skipped, or fail where one is required."""
+    client = None
+    try:
+        client = docker.from_env()
+        client.ping()
+    except Exception as error:
+        if client is not None:
+            client.close()
+        if os.environ.get("HARBOR_REQUIRE_ENGINE") == "1":
+            pytest.fail(f"HARBOR_REQUIRE_ENGINE=1 and no Docker Engine answers: {error}")
+        pytest.skip(f"no Docker Engine answers: {error}")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def harbor(pytester: pytest.Pytester, engine: docker.DockerClient) -> Iterator[Harbor]:
+    """Tasks and runs of one test; no run may leave a container."""
+    made = Harbor(pytester, engine)
+    yield made
+    made.kill_processes()
+    left = made.containers()
+    for name in left:
+        engine.api.remove_container(name, force=True, v=True)
+    assert left == [], "containers were left behind"

@@ -1,0 +1,183 @@
+"""Tiny datasets in a directory of one test, run by pytest as a user would run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+IMAGE = "debian:bookworm-slim"
+RUN_LABEL = "pytest-harbor.run"
+
+# The agent of most tests: a task's instruction is the script that its agent runs.
+INSTRUCTED = ("--harbor-agent-command=bash /task/instruction.md",)
+ONE = "echo 1 > /logs/verifier/reward.txt\n"
+# Text for a script: the command lines of all processes, one a line.
+PROCESSES = "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $f; echo; done 2>/dev/null"
+
+
+@dataclass
+class Finished:
+    """A run that has ended."""
+
+    code: int
+    text: str
+    directory: Path
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __getitem__(self, task: str) -> dict[str, Any]:
+        return self.results[task]
+
+    def outcomes(self) -> dict[str, str]:
+        return {name: result["outcome"] for name, result in self.results.items()}
+
+    def rewards(self) -> dict[str, float | None]:
+        return {name: result["reward"] for name, result in self.results.items()}
+
+    def file(self, task: str, path: str) -> str:
+        """What a file of a trial's directory holds."""
+        return Path(self.results[task]["directory"], path).read_text(encoding="utf-8")
+
+    def trial(self, task: str) -> Path:
+        return Path(self.results[task]["directory"])
+
+
+class Harbor:
+    """Writes tasks below a directory of its own and runs pytest on them."""
+
+    def __init__(self, pytester: pytest.Pytester, client: docker.DockerClient) -> None:
+        self.pytester = pytester
+        self.client = client
+        self.path = pytester.path
+        self.dataset = pytester.path / "ds"
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def task(
+        self,
+        name: str,
+        work: str = "true\n",
+        test: str = ONE,
+        *,
+        image: str | None = IMAGE,
+        solve: str | None = None,
+        files: Mapping[str, str | bytes] | None = None,
+        **tables: Any,
+    ) -> Path:
+        """Write a task: the script of its agent, that of its tests, further files, and tables of task.toml."""
+        folder = self.dataset / name
+        environment = dict(tables.pop("environment", {}))
+        if image is not None:
+            environment["docker_image"] = image
+        content: dict[str, str | bytes] = {"instruction.md": work, "tests/test.sh": test, **(files or {})}
+        if solve is not None:
+            content["solution/solve.sh"] = solve
+        lines = [f"artifacts = {_toml(tables.pop('artifacts'))}"] if "artifacts" in tables else []
+        for table, values in {"environment": environment, **tables}.items():
+            lines.append(f"[{table}]")
+            lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
+        content["task.toml"] = "\n".join(lines) + "\n"
+        for path, data in content.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data if isinstance(data, bytes) else data.encode())
+        return folder
+
+    def run(self, *args: str, agent: Sequence[str] = INSTRUCTED, dataset: Path | None = None) -> Finished:
+        """Run pytest on the dataset and return what it left."""
+        before = self.runs()
+        done = self.pytester.runpytest_subprocess(
+            f"--harbor-dataset={dataset or self.dataset}", *agent, *args, timeout=200
+        )
+        return self.finished(before, int(done.ret), "\n".join([*done.outlines, *done.errlines]))
+
+    def finished(self, before: set[Path], code: int, text: str) -> Finished:
+        new = sorted(self.runs() - before)
+        if not new:
+            return Finished(code, text, self.path)
+        return Finished(code, text, new[-1], {Path(line["task_path"]).name: line for line in read_results(new[-1])})
+
+    def runs(self) -> set[Path]:
+        return {path for path in (self.path / "harbor-results").glob("*") if path.is_dir()}
+
+    def spawn(self, *args: str, agent: Sequence[str] = INSTRUCTED) -> subprocess.Popen[str]:
+        """Start pytest on the dataset and return at once."""
+        with (self.path / "output.txt").open("a") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", f"--harbor-dataset={self.dataset}", *agent, *args],
+                cwd=self.path,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    @property
+    def output(self) -> str:
+        """What spawned processes have printed."""
+        return (self.path / "output.txt").read_text(encoding="utf-8")
+
+    def logs(self, text: str) -> list[Path]:
+        """The directories of trials whose agent has printed a text by now."""
+        found = (self.path / "harbor-results").glob("*/*/agent/agent.log")
+        return [log.parents[1] for log in found if text in log.read_text(encoding="utf-8")]
+
+    def containers(self) -> list[str]:
+        """Names of the containers of this test's runs."""
+        return [
+            container.name
+            for run in self.runs()
+            for container in self.client.containers.list(
+                all=True, ignore_removed=True, filters={"label": f"{RUN_LABEL}={run.name}"}
+            )
+        ]
+
+    def kill_processes(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def read_results(run: Path) -> list[dict[str, Any]]:
+    file = run / "results.jsonl"
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+    """Wait until a condition holds and return what it returned."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if found := condition():
+            return found
+        if time.monotonic() > deadline:
+            pytest.fail(f"after {seconds:g} s still not: {what}")
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value)

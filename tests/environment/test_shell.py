@@ -1,0 +1,430 @@
+"""The scripts that run inside environments, run here for real under /bin/sh."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_harbor.environment import Process, owner
+from pytest_harbor.environment.shell import READY, Talk, first_word, launch, launch_kill, parse_header
+
+END = "d41d8cd9"
+
+
+class Said:
+    """What a command that was started through a script said, taken apart as the provider does."""
+
+    def __init__(self, process: subprocess.CompletedProcess) -> None:
+        self.output = b""
+        self.begun: list[Process] = []
+        self.talk = Talk(END, self._add, self.begun.append)
+        self.talk.take(process.stdout)
+        self.talk.close()
+        self.raw = process.stdout
+        self.returncode = process.returncode
+
+    def _add(self, data: bytes) -> None:
+        self.output += data
+
+
+def run(command, prologue: str = "", **options) -> Said:
+    return run_argv(launch(command, END, prologue), **options)
+
+
+def run_argv(argv: list[str], **options) -> Said:
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    process = subprocess.run(argv, check=False, **options)
+    assert process.stderr == b"", "everything goes to one stream"
+    return Said(process)
+
+
+@pytest.mark.parametrize(
+    "command, output, code",
+    [
+        ("echo out; echo err >&2; exit 3", b"out\nerr\n", 3),
+        ("printf 'no newline'", b"no newline", 0),
+        ("true", b"", 0),
+        ("printf '\\n\\n'", b"\n\n", 0),
+        ("kill -9 $$", None, 137),
+        ("exit 127", b"", 127),
+        ("exit 126", b"", 126),
+        ("true; no-such-command-at-all || exit 9", None, 9),
+        ("echo \"$0 $1\"; echo 'q'\"'\"'q' $((1 + 1))", None, 0),
+        ("echo a\necho b", b"a\nb\n", 0),
+        (["printf", "%s|", "a b", "", "$HOME", "*", "'"], b"a b||$HOME|*|'|", 0),
+        (["/bin/sh", "-c", "exit 4"], b"", 4),
+        (["printf", "%s", "-n"], b"-n", 0),
+    ],
+)
+def test_output_and_exit_code(command, output, code):
+    said = run(command)
+    assert said.talk.exit_code == code
+    assert said.returncode == code
+    if output is not None:
+        assert said.output == output
+    assert said.begun == [said.talk.process]
+
+
+def test_the_header_names_a_process_that_is_this_one():
+    said = run("echo x")
+    first, second, _ = said.raw.split(b"\n", 2)
+    assert second == READY
+    assert parse_header(first) == said.talk.process
+    assert said.talk.process.pid > 1
+    assert said.talk.process.started > 0
+
+
+def test_the_process_is_an_ancestor_of_the_command():
+    argv = launch(["/bin/sh", "-c", "read -r _ _ _ parent _ </proc/self/stat; echo $PPID $parent"], END)
+    said = run_argv(argv)
+    assert str(said.talk.process.pid).encode() in said.output.split()
+
+
+@pytest.mark.parametrize(
+    "command, refusal, code",
+    [
+        ("no-such-command-at-all --flag", "no-such-command-at-all: command not found in PATH=", 127),
+        (["no-such-command-at-all"], "command not found in PATH=", 127),
+        ("/no/such/file x", "/no/such/file: no such file", 127),
+        ("{tmp}", "is a directory", 126),
+        ("{tmp}/plain", "plain: not executable", 126),
+        ("{tmp}/orphan.sh arg", "orphan.sh: its interpreter /no/such/interpreter is missing", 126),
+        (["{tmp}/orphan-env.sh"], "its interpreter /no/such/env is missing", 126),
+        ("{tmp}/crlf.sh", "its interpreter", 126),
+        ("{tmp}/dangling", "dangling: no such file", 127),
+    ],
+)
+def test_what_cannot_be_started_is_refused_before_anything_runs(tmp_path, command, refusal, code):
+    if "plain" in command and os.access(__file__, os.X_OK):
+        pytest.skip("a file system where everything is executable")
+    (tmp_path / "plain").write_text("echo ran\n")
+    for name, first in {
+        "orphan.sh": "#!/no/such/interpreter -x",
+        "orphan-env.sh": "#! /no/such/env python",
+        "crlf.sh": "#!/bin/sh\r",
+    }.items():
+        (tmp_path / name).write_bytes(f"{first}\necho ran\n".encode())
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    words = [command] if isinstance(command, str) else command
+    words = [word.replace("{tmp}", str(tmp_path)) for word in words]
+    said = run(words[0] if isinstance(command, str) else words)
+    assert not said.talk.ready
+    assert said.begun == []
+    assert refusal in said.talk.refusal
+    assert (said.returncode, said.talk.exit_code) == (code, None)
+    assert b"ran" not in said.raw
+
+
+def test_a_script_with_interpreter_arguments_and_a_binary_are_started(tmp_path):
+    script = tmp_path / "ok.sh"
+    script.write_text("#! /bin/sh -e\necho ran\n")
+    script.chmod(0o755)
+    assert run(str(script)).output == b"ran\n"
+    assert run([sys.executable, "-c", "print('ran')"]).output == b"ran\n"
+
+
+def test_a_script_without_an_interpreter_is_run_by_the_shell(tmp_path):
+    script = tmp_path / "bare"
+    script.write_text("echo ran\n")
+    script.chmod(0o755)
+    assert run(str(script)).output == b"ran\n"
+
+
+def test_a_relative_path_is_looked_up_where_the_command_runs(tmp_path):
+    (tmp_path / "x.sh").write_text("#!/bin/sh\necho ran\n")
+    (tmp_path / "x.sh").chmod(0o755)
+    assert run("./x.sh", cwd=tmp_path).output == b"ran\n"
+    assert "no such file" in run("./x.sh", cwd="/").talk.refusal
+
+
+def test_127_of_a_script_is_its_own():
+    assert run("sh -c 'exit 127'").talk.exit_code == 127
+    said = run("true && no-such-command-at-all")
+    assert (said.talk.ready, said.talk.exit_code) == (True, 127)
+
+
+def test_the_prologue_runs_first_with_system_directories_only(tmp_path):
+    trap = tmp_path / "mkdir"
+    trap.write_text("#!/bin/sh\necho trapped\n")
+    trap.chmod(0o755)
+    target = tmp_path / "made"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = run(f"ls -d {target}; mkdir", f"mkdir {target}", env=environment)
+    assert said.output == f"{target}\ntrapped\n".encode()
+    assert target.is_dir()
+
+
+@pytest.mark.parametrize(
+    "prologue", ["echo why >&2; exit 1", "echo why; false", "echo why; exit 7", "echo why; no-such-command-at-all"]
+)
+def test_a_prologue_that_fails_is_told_and_nothing_runs(prologue):
+    said = run("echo ran", prologue)
+    assert not said.talk.ready
+    assert "preparing failed: why" in said.talk.refusal
+    assert said.returncode == 126
+    assert b"ran" not in said.raw
+
+
+def test_a_prologue_changes_nothing_for_the_command(tmp_path):
+    said = run('echo "$X-$PWD"', "X=1; cd /", cwd=tmp_path)
+    assert said.output == f"-{tmp_path}\n".encode()
+
+
+def test_the_end_is_told_though_a_child_holds_the_output_open():
+    """The provider reads up to the mark; here the reader must see it before the pipe closes."""
+    with subprocess.Popen(
+        launch("cat /dev/zero >/dev/null & echo $!; exit 5", END), stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        output = []
+        talk = Talk(END, output.append)
+        while talk.exit_code is None:
+            data = os.read(process.stdout.fileno(), 4096)
+            assert data, "it ended without a word"
+            talk.take(data)
+        assert talk.exit_code == 5
+        os.kill(int(b"".join(output)), 9)
+
+
+def test_a_command_cannot_forge_an_end_it_does_not_know():
+    said = run("printf '\\nharbor: end 0000 0\\n'; echo more; exit 3")
+    assert said.talk.exit_code == 3
+    assert said.output == b"\nharbor: end 0000 0\nmore\n"
+
+
+HEADER = b"12 (sh) S 1 12 12 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777 0\nharbor: ready\n"
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(1, 30), min_size=1))
+def test_however_the_bytes_arrive(output, sizes):
+    whole = HEADER + output + f"\nharbor: end {END} 42\n".encode()
+    got, begun = [], []
+    talk = Talk(END, got.append, begun.append)
+    position = 0
+    while position < len(whole):
+        size = sizes[len(got) % len(sizes)]
+        talk.take(whole[position : position + size])
+        position += size
+    talk.take(b"dropped")
+    talk.close()
+    assert b"".join(got) == output
+    assert talk.exit_code == 42
+    assert begun == [Process(12, 777)]
+
+
+def test_output_is_handed_over_at_once_and_only_a_mark_is_held_back():
+    got = []
+    talk = Talk(END, got.append)
+    talk.take(HEADER + b"one\n")
+    assert b"".join(got) == b"one"
+    talk.take(b"two\nharbor:")
+    assert b"".join(got) == b"one\ntwo"
+    talk.take(b" no\n")
+    talk.close()
+    assert b"".join(got) == b"one\ntwo\nharbor: no\n"
+    assert talk.exit_code is None
+
+
+def test_a_flood_without_a_header_is_bounded():
+    talk = Talk(END, lambda data: None)
+    for _ in range(100):
+        talk.take(b"x" * 100_000)
+    assert len(talk._pending) <= Talk.HEADER_LIMIT
+    assert not talk.ready
+
+
+@pytest.mark.parametrize(
+    "line, process",
+    [
+        (b"12 (sh) S 1 12 12 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777 0", Process(12, 777)),
+        (b"12 (a) b (c) S 1 12 12 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777 0", Process(12, 777)),
+        (b"", None),
+        (b"harbor: /proc cannot be read", None),
+        (b"12 (sh) S 1", None),
+        (b"x (sh) S 1 12 12 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777 0", None),
+    ],
+)
+def test_headers(line, process):
+    assert parse_header(line) == process
+
+
+@pytest.mark.parametrize(
+    "line, word",
+    [
+        ("python /agent/run.py", "python"),
+        ("  spaced   out", "spaced"),
+        ("/abs/path --flag", "/abs/path"),
+        ("./rel", "./rel"),
+        ("'quoted' x", "quoted"),
+        ("'quoted name' x", "quoted name"),
+        ("one && two", "one"),
+        ("one; two", "one"),
+        ("one|two", "one"),
+        ("one>file", "one"),
+        ("one\ntwo", "one"),
+        ("#comment", ""),
+        ("", ""),
+        ("   ", ""),
+        ("X=1 run", ""),
+        ("$CMD x", ""),
+        ("$(which x)", ""),
+        ("`x`", ""),
+        ("~/bin/x", ""),
+        ("*.sh", ""),
+        ("(subshell)", ""),
+        ("{ group; }", ""),
+        ("! not", ""),
+        (">file", ""),
+        ("'unclosed", ""),
+        ("a\\ b", ""),
+        ("pre'fix'ed", ""),
+        ("\u65e5\u672c x", "\u65e5\u672c"),
+    ],
+)
+def test_the_first_word_of_a_line(line, word):
+    assert first_word(line) == word
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cd /tmp && exit 6",
+        ". /dev/null; exit 6",
+        "if true; then exit 6; fi",
+        "while true; do exit 6; done",
+        "case x in x) exit 6;; esac",
+        "f() { exit 6; }; f",
+        "exec sh -c 'exit 6'",
+        "[ 1 = 1 ] && exit 6",
+        "X=1 sh -c 'exit 6'",
+        "! true || exit 6",
+        "set -e; exit 6",
+        ": && exit 6",
+        "export A=1; exit 6",
+    ],
+)
+def test_keywords_and_builtins_are_no_missing_commands(line):
+    assert run(line).talk.exit_code == 6
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
+def test_a_line_is_for_bash_where_there_is_one():
+    assert run("[[ a == a ]] && a=(1 2) && echo ${a[1]}").output == b"2\n"
+    assert run("source /dev/null && echo fine").output == b"fine\n"
+    assert run("pushd / >/dev/null && pwd").output == b"/\n"
+
+
+def test_a_line_is_for_sh_where_there_is_no_bash(tmp_path):
+    for name in ("sh", "echo", "cat"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    assert run("echo $BASH_VERSION.; exit 2", env={"PATH": str(tmp_path)}).output == b".\n"
+
+
+def test_an_empty_path_finds_nothing_and_says_so():
+    assert "command not found in PATH=/nowhere" in run("cat", env={"PATH": "/nowhere"}).talk.refusal
+
+
+TREE = """
+import os, signal, sys
+def child():
+    pid = os.fork()
+    if pid: return pid
+    os.write(1, b"%d\\n" % os.getpid())
+    while True: signal.pause()
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)
+os.write(1, b"%d\\n" % os.getpid())
+child()
+if not os.fork():
+    child()
+    os.setsid()
+    child()
+    while True: signal.pause()
+child()
+while True: signal.pause()
+"""
+
+
+def test_kill_below_kills_a_whole_tree_and_nothing_else():
+    # Only "below" is run here: "since" would reach for this machine's own processes.
+    with (
+        subprocess.Popen([sys.executable, "-c", TREE], stdout=subprocess.PIPE, start_new_session=True) as root,
+        subprocess.Popen(
+            [sys.executable, "-c", "print('up', flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as other,
+    ):
+        other.stdout.readline()
+        pids = [int(root.stdout.readline()) for _ in range(5)]
+        tokens = [owner.owner(pid) for pid in pids]
+        assert all(owner.alive(token) for token in tokens)
+        said = run_argv(launch_kill("below", root.pid, END))
+        assert said.talk.exit_code == 0, said.raw
+        assert not any(owner.alive(token) for token in tokens)
+        assert other.poll() is None
+        other.stdin.close()
+
+
+def test_kill_below_a_process_that_is_gone_is_done_at_once():
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    said = run_argv(launch_kill("below", gone.pid, END))
+    assert said.talk.exit_code == 0
+    assert b"none left" in said.output
+
+
+NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+def in_a_namespace() -> bool:
+    """Whether process ids of our own can be had, so that nothing of this machine is within reach."""
+    if not shutil.which("unshare"):
+        return False
+    said = subprocess.run([*NAMESPACE, "sh", "-c", "echo $$"], capture_output=True, check=False)
+    return said.stdout == b"1\n"
+
+
+@pytest.mark.skipif(not in_a_namespace(), reason="needs a process namespace of its own (root or user namespaces)")
+def test_kill_since_kills_what_is_newer_and_spares_what_was_there():
+    # In here process 1 is the shell, an older service lives, and the killer must spare both and itself.
+    script = r"""
+      sleep 1000 & service=$!
+      until read -r stat </proc/$service/stat; do :; done
+      # The clock has ticks of 10 ms: what is to count as newer begins in a later one.
+      while :; do
+        sh -c 'read -r stat </proc/self/stat; set -- ${stat##*) }; shift 19; echo $1' >/tick
+        read -r now </tick
+        set -- ${stat##*) }; shift 19
+        [ "$now" -gt "$1" ] && break
+      done
+      sleep 2000 & newer=$!
+      setsid sleep 3000 &
+      /bin/sh -c "$KILLER" sh since "$now" END
+      echo "code $?"
+      [ -e /proc/$service/stat ] && echo service lives
+      for dir in /proc/[0-9]*; do [ $dir = /proc/1 ] || tr '\0' ' ' <$dir/cmdline; echo; done
+      kill -9 $service
+    """.replace("/tick", "$TICK")
+    killer = launch_kill("since", 0, "END")[2]
+    file = f"/tmp/harbor-tick-{os.getpid()}"
+    try:
+        said = subprocess.run(
+            [*NAMESPACE, "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TICK": file, "KILLER": killer},
+            timeout=60,
+            check=False,
+        )
+    finally:
+        Path(file).unlink(missing_ok=True)
+    assert "code 0" in said.stdout, said
+    assert "service lives" in said.stdout
+    assert "sleep 1000" in said.stdout
+    assert "sleep 2000" not in said.stdout
+    assert "sleep 3000" not in said.stdout

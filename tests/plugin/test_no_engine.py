@@ -1,0 +1,206 @@
+"""No engine answers: the run says so, with the cure, and whatever needs none goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+FACT = "no Docker Engine answers at unix:///nonexistent.sock"
+CURE = "start Docker, or point DOCKER_HOST or `docker context use` at an engine that runs"
+
+
+def test_each_task_is_an_error_with_fact_and_cure(project):
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-v")
+    assert outcome.ret == 1
+    assert outcome.counts == {"errors": 1}
+    outcome.has("tb2/a/task.toml::a ERROR", f"tb2/a [build] {FACT}", CURE)
+    outcome.tells_of_no_bug()
+
+
+def test_the_header_says_so(project):
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
+    header = outcome.out.partition("collected")[0]
+    for text in (
+        "harbor: ",
+        "tb2",
+        "1 task",
+        "agent nop",
+        f"environment docker: {FACT}",
+        CURE,
+        "results harbor-results/20",
+    ):
+        assert text in header
+
+
+def test_it_is_never_a_failure_or_part_of_the_pass_rate(project):
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
+    outcome.has(": 0 passed, 0 failed, 0 unverified, 1 error")
+    outcome.lacks("pass rate", "mean reward", "FAILED")
+
+
+def test_record_only_and_a_threshold_of_zero_do_not_hide_it(project):
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-record-only", "--harbor-threshold=0")
+    assert outcome.ret == 1
+    assert outcome.counts == {"errors": 1}
+
+
+def test_results_have_an_error_line_for_every_trial(project):
+    project.task("tb2/a")
+    project.task("tb2/b")
+    project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-attempts=2")
+    results = project.results()
+    assert [(r["task"], r["attempt"]) for r in results] == [("tb2/a", 1), ("tb2/a", 2), ("tb2/b", 1), ("tb2/b", 2)]
+    for result in results:
+        assert result["schema_version"] == 1
+        assert (result["outcome"], result["reward"], result["phase"], result["agent"]) == (
+            "error",
+            None,
+            "build",
+            "nop",
+        )
+        assert FACT in result["reason"]
+        assert result["retries"] == []
+        assert result["finished_at"] >= result["started_at"]
+    assert len({result["directory"] for result in results}) == 4
+
+
+def test_other_tests_of_the_run_pass(project):
+    project.task("tb2/a")
+    project.file("test_unit.py", "def test_one(): pass\ndef test_two(): assert 0\n")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", ".")
+    assert outcome.counts == {"errors": 1, "passed": 1, "failed": 1}
+
+
+def test_other_tests_of_the_run_pass_in_workers(project):
+    project.task("tb2/a")
+    project.task("tb2/b")
+    project.file("test_unit.py", "def test_one(): pass\n")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", ".", "-n", "2", subprocess=True)
+    assert outcome.counts == {"errors": 2, "passed": 1}
+    outcome.has(": 0 passed, 0 failed, 0 unverified, 2 error", FACT)
+    outcome.tells_of_no_bug()
+    assert [result["task"] for result in sorted(project.results(), key=lambda r: r["task"])] == ["tb2/a", "tb2/b"]
+
+
+def test_collecting_needs_none_and_asks_for_none(project, monkeypatch):
+    from pytest_harbor.environment.docker import DockerProvider
+
+    def refuse(*_):
+        raise AssertionError("the engine was asked")
+
+    monkeypatch.setattr(DockerProvider, "_connect", refuse)
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--collect-only")
+    assert outcome.ret == 0
+    outcome.has("tb2 (1 task)")
+    outcome.lacks("environment", "Engine")
+
+
+def test_under_warnings_as_errors_there_is_nothing_but_the_error(project):
+    project.task("tb2/a")
+    project.ini("filterwarnings = error")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", subprocess=True)
+    assert outcome.counts == {"errors": 1}
+    outcome.tells_of_no_bug()
+
+
+def test_a_docker_host_that_makes_no_sense(project, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "carrier-pigeon://loft")
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
+    assert outcome.counts == {"errors": 1}
+    outcome.has("carrier-pigeon", CURE)
+    outcome.tells_of_no_bug()
+
+
+def test_a_port_that_nothing_listens_at(project, monkeypatch):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+        project.task("tb2/a")
+        outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
+    assert outcome.counts == {"errors": 1}
+    outcome.has(f"127.0.0.1:{port}", CURE)
+    outcome.tells_of_no_bug()
+
+
+def test_a_file_that_is_no_socket(project, monkeypatch):
+    project.file("not-a-socket", "")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{project.path}/not-a-socket")
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
+    assert outcome.counts == {"errors": 1}
+    outcome.has("not-a-socket", CURE)
+    outcome.tells_of_no_bug()
+
+
+def test_a_docker_context_that_does_not_exist(project, monkeypatch):
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
+    assert outcome.counts == {"errors": 1}
+    outcome.has("no-such-context", "docker context use")
+    outcome.tells_of_no_bug()
+
+
+def test_a_certificate_directory_that_does_not_exist(project, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", "/nonexistent")
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
+    assert outcome.counts == {"errors": 1}
+    outcome.has(CURE)
+    outcome.tells_of_no_bug()
+
+
+@pytest.mark.parametrize("where", ["/proc/nowhere", "file"])
+def test_a_results_directory_that_cannot_be_made(project, where):
+    project.file("file", "")
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--harbor-results={where}")
+    assert outcome.ret == 4
+    outcome.has("--harbor-results: ", "cannot be made")
+    outcome.tells_of_no_bug()
+
+
+def test_the_results_directory_is_ignored_by_git_and_named_in_summary(project):
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-results=out")
+    (file,) = project.path.glob("out/*/results.jsonl")
+    outcome.has(f"results: {file}", f"harbor: results out/{file.parent.name}")
+    assert "\n*\n" in (project.path / "out" / ".gitignore").read_text()
+
+
+def test_errors_leave_the_traceback_in_the_trials_directory_only(project):
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--tb=long", "-vv", "--showlocals")
+    outcome.tells_of_no_bug()
+    (result,) = project.results()
+    (file,) = project.path.glob("harbor-results/*/a__*/exception.txt")
+    assert str(file.parent) == result["directory"]
+    assert "Traceback" in file.read_text()
+    outcome.has(f"Logs: {file.parent}")
+
+
+@pytest.mark.parametrize("style", ["short", "line", "native", "no", "auto"])
+def test_all_traceback_styles(project, style):
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--tb={style}")
+    assert outcome.counts == {"errors": 1}
+    outcome.tells_of_no_bug()
+
+
+def test_pdb_is_not_entered_for_an_engine_that_is_away_in_a_way_that_breaks_the_run(project):
+    project.task("tb2/a")
+    project.file("conftest.py", "import pdb\npdb.Pdb.interaction = lambda *a, **k: print('PDB ENTERED')\n")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--pdb", subprocess=True)
+    assert outcome.counts == {"errors": 1}
+    outcome.lacks("INTERNALERROR")

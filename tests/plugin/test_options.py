@@ -1,0 +1,337 @@
+"""Every option: flag, ini twin, what wins, what is refused and how."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_harbor import options
+from pytest_harbor.options import OPTIONS, HarborConfig, Option
+
+# For each option: a value, another, what they parse to, and values that are refused with what the message must list.
+FLOATS = ("0.25", "0.5", 0.25, 0.5)
+NOT_POSITIVE = {bad: ["a number above 0"] for bad in ("0", "-1", "nan", "inf", "-inf", "many", "1e999")}
+CASES: dict[str, tuple] = {
+    "harbor-dataset": ("one", "two", None, None, {}),
+    "harbor-task": ("a*", "b*", ("a*",), ("b*",), {}),
+    "harbor-exclude-task": ("a*", "b*", ("a*",), ("b*",), {}),
+    "harbor-agent": (
+        "oracle",
+        "nop",
+        "oracle",
+        "nop",
+        {bad: ["oracle", "nop", "command", "MODULE:CALLABLE"] for bad in ("oracel", "ORACLE", "mod:", ":f")},
+    ),
+    "harbor-agent-command": ("run one", "run two", "run one", "run two", {}),
+    "harbor-agent-name": ("one", "two", "one", "two", {}),
+    "harbor-agent-where": (
+        "host",
+        "container",
+        "host",
+        "container",
+        {bad: ["container", "host"] for bad in ("Host", "cloud")},
+    ),
+    "harbor-agent-env": (
+        "K=v=w",
+        "K=",
+        (("K", "v=w"),),
+        (("K", ""),),
+        {bad: ["NAME=VALUE"] for bad in ("1K=v", "=v", "A-B=1", "")},
+    ),
+    "harbor-agent-workdir": ("/one", "/two", "/one", "/two", {}),
+    "harbor-model": ("one", "two", "one", "two", {}),
+    "harbor-attempts": ("3", "1", 3, 1, {bad: ["a whole number from 1"] for bad in ("0", "-1", "1.5", "x", "\u0661")}),
+    "harbor-threshold": (*FLOATS, {bad: ["a number such as 1.0"] for bad in ("high", "nan", "inf")}),
+    "harbor-image": ("one", "two:3", "one", "two:3", {}),
+    "harbor-build": (
+        "never",
+        "always",
+        "never",
+        "always",
+        {bad: ["auto", "always", "never"] for bad in ("no", "AUTO")},
+    ),
+    "harbor-timeout-multiplier": (*FLOATS, NOT_POSITIVE),
+    "harbor-agent-timeout": (*FLOATS, NOT_POSITIVE),
+    "harbor-resource-multiplier": (*FLOATS, NOT_POSITIVE),
+    "harbor-results": ("one", "two", None, None, {}),
+    "harbor-reward-key": ("one", "two", "one", "two", {}),
+    "harbor-reward-precedence": ("json", "txt", "json", "txt", {"both": ["txt", "json"]}),
+    "harbor-missing-reward": ("error", "zero", "error", "zero", {"none": ["zero", "error"]}),
+    "harbor-infra-retries": ("3", "0", 3, 0, {bad: ["a whole number from 0"] for bad in ("-1", "1.5", "x")}),
+}
+ATTRIBUTES = {"harbor_dataset": "datasets", "harbor_task": "tasks", "harbor_exclude_task": "exclude_tasks"}
+SWITCHES = [option for option in OPTIONS if option.kind == "switch"]
+VALUED = [option for option in OPTIONS if option.kind != "switch"]
+REFUSING = [(option, bad) for option in VALUED for bad in CASES[option.name][4]]
+
+
+def by_name(option):
+    return option.name if isinstance(option, Option) else repr(option)
+
+
+def value_of(config: HarborConfig, option: Option):
+    return getattr(config, ATTRIBUTES.get(option.key, option.key.removeprefix("harbor_")))
+
+
+def parsed(project, *args: str) -> HarborConfig:
+    # -c, so that the ini file counts wherever --harbor-... values that look like paths lead.
+    config = project.pytester.parseconfig(*args, "-p", "no:cacheprovider")
+    return options.read_options(config)
+
+
+def expected(option: Option, project, number: int):
+    if option.kind == "paths":
+        return (project.path / CASES[option.name][number],)
+    if option.name == "harbor-results":
+        return project.path / CASES[option.name][number]
+    return CASES[option.name][number + 2]
+
+
+def test_the_table_above_is_complete():
+    assert set(CASES) == {option.name for option in VALUED}
+
+
+@pytest.mark.parametrize("option", VALUED, ids=by_name)
+def test_the_flag_counts(project, option):
+    assert value_of(parsed(project, f"{option.flag}={CASES[option.name][0]}"), option) == expected(option, project, 0)
+
+
+@pytest.mark.parametrize("option", VALUED, ids=by_name)
+def test_the_ini_key_counts(project, option):
+    project.ini(f"{option.key} = {CASES[option.name][0]}")
+    assert value_of(parsed(project), option) == expected(option, project, 0)
+
+
+@pytest.mark.parametrize("option", VALUED, ids=by_name)
+def test_the_flag_wins_over_the_ini_key(project, option):
+    project.ini(f"{option.key} = {CASES[option.name][0]}")
+    assert value_of(parsed(project, f"{option.flag}={CASES[option.name][1]}"), option) == expected(option, project, 1)
+
+
+@pytest.mark.parametrize("option", [option for option in VALUED if option.kind != "one"], ids=by_name)
+def test_a_flag_that_repeats_adds_up_and_the_ini_key_takes_lines(project, option):
+    first, second = CASES[option.name][:2]
+    both = expected(option, project, 0) + expected(option, project, 1)
+    assert value_of(parsed(project, f"{option.flag}={first}", f"{option.flag}={second}"), option) == both
+    if option.kind == "many":
+        project.ini(f"{option.key} =", f"    {first}", f"    {second}")
+    else:
+        project.ini(f"{option.key} = {first} {second}")
+    assert value_of(parsed(project), option) == both
+
+
+@pytest.mark.parametrize("option", SWITCHES, ids=by_name)
+def test_switches(project, option):
+    assert value_of(parsed(project), option) is False
+    assert value_of(parsed(project, option.flag), option) is True
+    project.ini(f"{option.key} = true")
+    assert value_of(parsed(project), option) is True
+    project.ini(f"{option.key} = false")
+    assert value_of(parsed(project), option) is False
+    assert value_of(parsed(project, option.flag), option) is True
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=by_name)
+def test_defaults_are_those_that_the_help_names(project, option):
+    value = value_of(parsed(project), option)
+    if option.name == "harbor-results":
+        assert value == project.path / "harbor-results"
+        return
+    assert value == option.default
+    named = re.search(r"default ([\w:.-]+)|(\w+) \(default\)|\(if [^)]*; default\)", option.help)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        assert named, option.help
+        assert float(named[1]) == value
+
+
+@pytest.mark.parametrize("option, bad", REFUSING, ids=by_name)
+def test_a_bad_value_of_the_flag_is_refused_with_the_good_ones(project, option, bad):
+    outcome = project.run("--collect-only", f"{option.flag}={bad}")
+    assert outcome.ret == 4
+    outcome.has(f"ERROR: {option.flag}: ", *CASES[option.name][4][bad])
+    outcome.has(repr(bad))
+    outcome.tells_of_no_bug()
+
+
+@pytest.mark.parametrize(
+    "option, bad",
+    [(option, bad) for option, bad in REFUSING if bad.strip() and option.name != "harbor-agent-env"],
+    ids=by_name,
+)
+def test_a_bad_value_of_the_ini_key_is_refused_with_the_good_ones(project, option, bad):
+    project.ini(f"{option.key} = {bad}")
+    outcome = project.run("--collect-only")
+    assert outcome.ret == 4
+    outcome.has(f"ERROR: ini key {option.key}: {bad!r} ", *CASES[option.name][4][bad])
+    outcome.tells_of_no_bug()
+
+
+def test_a_bad_value_is_refused_though_no_dataset_is_given(project):
+    project.file("test_unit.py", "def test_one(): pass\n")
+    assert project.run("--harbor-build=sometimes").ret == 4
+
+
+def test_a_bad_value_of_a_switch_in_the_ini_file_is_refused(project):
+    project.ini("harbor_record_only = perhaps")
+    outcome = project.run("--collect-only")
+    assert outcome.ret == 4
+    outcome.has("harbor_record_only", "perhaps", "true or false")
+    outcome.tells_of_no_bug()
+
+
+def test_an_unknown_ini_key_is_refused_by_strict_config(project):
+    project.ini("harbor_datasett = x")
+    assert project.run("--strict-config", "--collect-only").ret == 4
+
+
+def test_a_name_alone_passes_the_value_of_the_host(project, monkeypatch):
+    monkeypatch.setenv("FROM_HOST", "a=b c")
+    assert parsed(project, "--harbor-agent-env=FROM_HOST").agent_env == (("FROM_HOST", "a=b c"),)
+
+
+def test_a_name_alone_that_is_not_set_on_the_host_is_refused(project, monkeypatch):
+    monkeypatch.delenv("FROM_HOST", raising=False)
+    outcome = project.run("--harbor-agent-env=FROM_HOST", "--collect-only")
+    assert outcome.ret == 4
+    outcome.has("--harbor-agent-env: FROM_HOST is not set on the host", "FROM_HOST=VALUE")
+
+
+def test_paths_are_relative_to_where_they_are_written(project, monkeypatch):
+    project.ini("harbor_dataset = tb2", "harbor_results = out")
+    (project.path / "sub").mkdir()
+    monkeypatch.chdir(project.path / "sub")
+    config = parsed(project, "-c", "../pytest.ini")
+    assert config.datasets == (project.path / "tb2",)
+    assert config.results == project.path / "out"
+    config = parsed(project, "-c", "../pytest.ini", "--harbor-dataset=tb2", "--harbor-results=out")
+    assert config.datasets == (project.path / "sub" / "tb2",)
+    assert config.results == project.path / "sub" / "out"
+
+
+def test_a_home_directory_in_the_ini_file_or_unexpanded_by_the_shell(project, monkeypatch):
+    monkeypatch.setenv("HOME", str(project.path))
+    project.task("tb2/a")
+    # A shell does not expand the tilde of --harbor-dataset=~/tb2.
+    assert project.ids("--harbor-dataset=~/tb2") == ["tb2/a/task.toml::a"]
+
+
+def test_help_names_every_flag_and_ini_key(project):
+    outcome = project.run("--help")
+    assert outcome.ret == 0
+    outcome.has("Harbor tasks (pytest-harbor)")
+    for option in OPTIONS:
+        outcome.has(option.flag + ("=" + option.metavar if option.metavar else ""))
+        outcome.has(f"{option.key} (")
+    outcome.lacks("NotSet")
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=by_name)
+def test_help_texts_follow_one_rule(option):
+    assert option.name.startswith("harbor-")
+    assert option.key == option.name.replace("-", "_")
+    assert option.help[0].isupper()
+    assert not option.help.endswith(".")
+    assert "%" not in option.help, "argparse would read it"
+    assert bool(option.metavar) == (option.kind != "switch")
+    if isinstance(option.default, str) and option.default and option.kind == "one":
+        assert option.default in option.help
+
+
+def test_every_flag_of_the_plugin_carries_the_prefix(project):
+    config = project.pytester.parseconfig()
+    ours = [action for group in config._parser._groups if group.name == "harbor" for action in group.options]
+    flags = [flag for action in ours for flag in action.names()]
+    assert len(flags) == len(OPTIONS)
+    assert all(flag.startswith("--harbor-") for flag in flags)
+    plain = argparse.ArgumentParser()
+    for action in ours:
+        plain.add_argument(*action.names())
+
+
+def test_every_ini_key_of_the_plugin_carries_the_prefix(project):
+    with_plugin = set(project.pytester.parseconfig()._parser._inidict)
+    without = set(project.pytester.parseconfig("-p", "no:harbor")._parser._inidict)
+    assert with_plugin - without == {option.key for option in OPTIONS}
+    assert all(key.startswith("harbor_") for key in with_plugin - without)
+
+
+def test_every_fixture_of_the_plugin_carries_the_prefix(project):
+    outcome = project.run("--fixtures", "-q")
+    section = re.search(r"-+ fixtures defined from pytest_harbor\.\w+ -+\n(.*?)(\n-{5,}|\n={5,}|\Z)", outcome.out, re.S)
+    assert section, outcome.out
+    names = re.findall(r"^(\w+) .*-- ", section[1], re.M)
+    assert set(names) == {"harbor_task", "harbor_image", "harbor_environment", "harbor_agent", "harbor_trial"}
+    assert "no docstring available" not in section[1]
+
+
+def test_the_mark_is_registered_with_its_arguments(project):
+    outcome = project.run("--markers")
+    (line,) = [line for line in outcome.out.splitlines() if "harbor" in line]
+    assert line.startswith("@pytest.mark.harbor(dataset=None, task='*'): ")
+
+
+def test_every_hook_carries_the_prefix_and_an_example():
+    from pytest_harbor import hookspecs
+
+    hooks = [name for name, value in vars(hookspecs).items() if callable(value) and name.startswith("pytest")]
+    assert len(hooks) == 8
+    for name in hooks:
+        assert name.startswith("pytest_harbor_")
+        assert f"def {name}(" in getattr(hookspecs, name).__doc__
+
+
+def test_an_unknown_hook_of_ours_is_refused(project):
+    project.file("conftest.py", "def pytest_harbor_tsak(task): pass\n")
+    outcome = project.run("--collect-only")
+    assert outcome.ret != 0
+    outcome.has("unknown hook 'pytest_harbor_tsak'")
+
+
+def test_the_configuration_is_one_frozen_object(project):
+    config = parsed(project)
+    with pytest.raises(AttributeError):
+        config.model = "x"
+    assert len(OPTIONS) == len(HarborConfig.__dataclass_fields__)
+
+
+def test_options_do_not_leak_between_runs_of_one_process(project):
+    project.task("tb2/a")
+    assert project.ids("--harbor-dataset=tb2", "--harbor-attempts=2")
+    assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
+
+
+def test_nothing_is_passed_through_the_environment(project, monkeypatch):
+    import os
+
+    project.task("tb2/a")
+    before = dict(os.environ)
+    project.ids("--harbor-dataset=tb2", "--harbor-model=m", "--harbor-agent-env=SECRET=1")
+    changed = {k for k in {*before, *os.environ} if before.get(k) != os.environ.get(k)} - {"PYTEST_CURRENT_TEST"}
+    assert not changed
+
+
+def test_addopts_of_the_ini_file(project):
+    project.task("tb2/a")
+    project.ini("addopts = --harbor-dataset=tb2 --harbor-attempts=2")
+    assert len(project.ids()) == 2
+
+
+def test_pyproject_toml_as_ini_file(project):
+    project.task("tb2/a")
+    project.task("tb2/b")
+    Path("pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\nharbor_dataset = ["tb2"]\nharbor_task = ["a"]\nharbor_attempts = "2"\nharbor_record_only = true\n'  # noqa: E501
+    )
+    assert project.ids() == ["tb2/a/task.toml::a", "tb2/a/task.toml::a[2]"]
+
+
+def test_native_toml_values(project):
+    """pytest 9 reads [tool.pytest] with TOML's own types."""
+    if int(pytest.__version__.partition(".")[0]) < 9:
+        pytest.skip("new in pytest 9")
+    project.task("tb2/a")
+    Path("pyproject.toml").write_text('[tool.pytest]\nharbor_dataset = ["tb2"]\nharbor_attempts = "2"\n')
+    assert project.ids() == ["tb2/a/task.toml::a", "tb2/a/task.toml::a[2]"]

@@ -1,0 +1,204 @@
+"""Tests of users: once for each task that their `harbor` mark asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+BODY = "import pytest\n\n\n{mark}\ndef test_it(harbor_task):\n    print('TASK', harbor_task.id)\n"
+
+
+def with_mark(project, mark: str, where: str = "test_mine.py"):
+    return project.file(where, BODY.format(mark=mark))
+
+
+@pytest.fixture
+def tasks(project):
+    for where in ("tb2/a", "tb2/ab", "other/a"):
+        project.task(f"data/{where}")
+
+
+ALL = "--harbor-dataset=data"
+
+
+@pytest.mark.parametrize(
+    "mark, ids",
+    [
+        ("@pytest.mark.harbor", ["other/a", "tb2/a", "tb2/ab"]),
+        ("@pytest.mark.harbor()", ["other/a", "tb2/a", "tb2/ab"]),
+        ("", ["other/a", "tb2/a", "tb2/ab"]),
+        ("@pytest.mark.harbor(dataset='tb2')", ["a", "ab"]),
+        ("@pytest.mark.harbor('tb2')", ["a", "ab"]),
+        ("@pytest.mark.harbor('tb2', 'a')", ["a"]),
+        ("@pytest.mark.harbor('tb2', task='a*')", ["a", "ab"]),
+        ("@pytest.mark.harbor(task='a')", ["other/a", "tb2/a"]),
+        ("@pytest.mark.harbor(task='tb2/*')", ["a", "ab"]),
+        ("@pytest.mark.harbor(task='?b')", ["ab"]),
+        ("@pytest.mark.harbor(dataset='data/tb2')", ["a", "ab"]),
+        ("@pytest.mark.harbor(dataset='./data/tb2/ab')", ["ab"]),
+    ],
+)
+def test_which_tasks(project, tasks, mark, ids):
+    with_mark(project, mark)
+    assert project.ids(ALL, "test_mine.py") == [f"test_mine.py::test_it[{name}]" for name in ids]
+
+
+def test_ids_paste_back(project, tasks):
+    with_mark(project, "@pytest.mark.harbor")
+    for node_id in project.ids(ALL, "test_mine.py"):
+        assert project.ids(ALL, node_id) == [node_id]
+
+
+def test_a_dataset_by_path_needs_no_option(project, tasks):
+    with_mark(project, "@pytest.mark.harbor(dataset='../data/tb2')", "tests/test_mine.py")
+    assert project.ids("tests") == ["tests/test_mine.py::test_it[a]", "tests/test_mine.py::test_it[ab]"]
+    outcome = project.run("tests", "-s")
+    assert outcome.counts == {"passed": 2}
+    outcome.has("TASK tb2/a", "TASK tb2/ab")
+
+
+def test_an_absolute_path(project, tasks):
+    with_mark(project, f"@pytest.mark.harbor(dataset={str(project.path / 'data' / 'tb2')!r})")
+    assert len(project.ids("test_mine.py")) == 2
+
+
+def test_attempts(project, tasks):
+    with_mark(project, "@pytest.mark.harbor(dataset='tb2', task='a')")
+    ids = project.ids(ALL, "test_mine.py", "--harbor-attempts=3")
+    assert len(ids) == len(set(ids)) == 3
+    assert ids[0] == "test_mine.py::test_it[a]"
+    assert ids[1] == "test_mine.py::test_it[a-2]"
+
+
+def test_options_select_too(project, tasks):
+    with_mark(project, "@pytest.mark.harbor")
+    assert project.ids(ALL, "test_mine.py", "--harbor-task=ab") == ["test_mine.py::test_it[ab]"]
+
+
+def test_the_marks_of_the_task_are_the_tests_too(project):
+    project.task("tb2/a", '[metadata]\ndifficulty = "easy"\n')
+    project.task("tb2/b")
+    with_mark(project, "@pytest.mark.harbor")
+    for expression, names in {"difficulty_easy": ["a"], "harbor": ["a", "b"], "not difficulty_easy": ["b"]}.items():
+        ids = project.ids("--harbor-dataset=tb2", "test_mine.py", "-m", expression, "--strict-markers")
+        assert ids == [f"test_mine.py::test_it[{name}]" for name in names]
+
+
+def test_other_parameters_multiply(project, tasks):
+    with_mark(project, "@pytest.mark.harbor('tb2')\n@pytest.mark.parametrize('n', [1, 2])")
+    text = (project.path / "test_mine.py").read_text().replace("(harbor_task)", "(harbor_task, n)")
+    (project.path / "test_mine.py").write_text(text)
+    assert len(project.ids(ALL, "test_mine.py")) == 4
+
+
+def test_a_test_that_reaches_the_task_through_a_fixture_of_its_own(project, tasks):
+    project.file(
+        "test_mine.py",
+        "import pytest\n\n@pytest.fixture\ndef mine(harbor_task):\n    return harbor_task.name\n\n"
+        "@pytest.mark.harbor('tb2')\ndef test_it(mine):\n    assert mine in ('a', 'ab')\n",
+    )
+    assert project.run(ALL, "test_mine.py").counts == {"passed": 2}
+
+
+def test_classes_and_module_marks(project, tasks):
+    project.file(
+        "test_mine.py",
+        "import pytest\npytestmark = pytest.mark.harbor('tb2')\n\nclass TestIt:\n    def test_one(self, harbor_task): pass\n",  # noqa: E501
+    )
+    assert len(project.ids(ALL, "test_mine.py")) == 2
+
+
+@pytest.mark.parametrize(
+    "mark, messages",
+    [
+        ("harbor(dataset='nowhere')", ["test_mine.py::test_it", "nowhere", "does not exist"]),
+        ("harbor(datset='tb2')", ["dataset and task", "datset"]),
+        ("harbor('tb2', 'a', 'b')", ["dataset and task"]),
+        ("harbor(dataset=3)", ["dataset", "3"]),
+        ("harbor(task=['a', 'b'])", ["task", "['a', 'b']"]),
+        ("harbor('tb2', dataset='tb2')", ["dataset", "twice"]),
+        ("harbor(dataset='tb2', task='nosuch')", ["test_mine.py::test_it", "nosuch"]),
+    ],
+)
+def test_wrong_arguments_of_the_mark_are_told(project, tasks, mark, messages):
+    with_mark(project, f"@pytest.mark.{mark}")
+    outcome = project.run(ALL, "test_mine.py")
+    assert outcome.ret in (2, 4), str(outcome)
+    outcome.has(*messages)
+    outcome.tells_of_no_bug()
+
+
+def test_a_mark_without_any_dataset_is_told(project):
+    with_mark(project, "@pytest.mark.harbor")
+    outcome = project.run("test_mine.py")
+    assert outcome.ret in (2, 4), str(outcome)
+    outcome.has("--harbor-dataset")
+    outcome.tells_of_no_bug()
+
+
+def test_the_fixture_without_mark_and_dataset_is_told(project):
+    with_mark(project, "")
+    outcome = project.run("test_mine.py")
+    assert outcome.counts == {"errors": 1}
+    outcome.has("test_mine.py::test_it uses the fixture harbor_task and there are no tasks: give --harbor-dataset")
+    outcome.tells_of_no_bug()
+
+
+def test_another_file_of_the_run_goes_on(project, tasks):
+    with_mark(project, "@pytest.mark.harbor(dataset='nowhere')")
+    project.file("test_other.py", "def test_other(): pass\n")
+    outcome = project.run(".", "--continue-on-collection-errors")
+    assert outcome.counts == {"passed": 1, "errors": 1}
+
+
+def test_broken_and_unsupported_tasks(project):
+    project.task("tb2/broken", "= =")
+    project.task("tb2/good")
+    project.task("tb2/odd", '[environment]\nos = "windows"\n')
+    with_mark(project, "@pytest.mark.harbor('tb2')")
+    outcome = project.run("test_mine.py", "-rs")
+    assert outcome.counts == {"errors": 1, "passed": 1, "skipped": 1}
+    outcome.has("task.toml: line 1, column 1", "windows environments are not supported")
+    outcome.tells_of_no_bug()
+
+
+def test_a_trial_needs_an_agent(project, tasks):
+    project.file(
+        "test_mine.py",
+        "import pytest\n\n@pytest.mark.harbor('data/tb2')\ndef test_it(harbor_trial):\n    assert harbor_trial.reward == 1\n",  # noqa: E501
+    )
+    outcome = project.run("test_mine.py")
+    assert outcome.ret != 0
+    outcome.has("no agent was chosen")
+    outcome.tells_of_no_bug()
+
+
+def test_a_trial_without_an_engine_is_an_error_with_a_result(project, tasks):
+    project.file(
+        "test_mine.py",
+        "import pytest\n\n@pytest.mark.harbor('data/tb2', 'a')\ndef test_it(harbor_trial):\n    assert harbor_trial.reward == 1\n",  # noqa: E501
+    )
+    outcome = project.run("test_mine.py", "--harbor-agent=nop")
+    assert outcome.counts == {"errors": 1}
+    outcome.has("tb2/a [build] no Docker Engine answers", "0 passed, 0 failed, 0 unverified, 1 error")
+    outcome.tells_of_no_bug()
+    (result,) = project.results()
+    assert (result["task"], result["outcome"]) == ("tb2/a", "error")
+
+
+def test_a_test_without_a_trial_leaves_no_result(project, tasks):
+    """It looks at a task and runs nothing: a result would count in summaries and gates."""
+    with_mark(project, "@pytest.mark.harbor('tb2')")
+    project.run(ALL, "test_mine.py", "--harbor-agent=nop")
+    assert not list(project.path.glob("harbor-results/*/results.jsonl")) or project.results() == []
+
+
+def test_the_mark_on_a_test_that_uses_no_task_does_no_harm(project):
+    project.file("test_mine.py", "import pytest\n\n@pytest.mark.harbor\ndef test_it(): pass\n")
+    assert project.run("test_mine.py", "--strict-markers").counts == {"passed": 1}
+
+
+def test_in_workers(project, tasks):
+    with_mark(project, "@pytest.mark.harbor('../data/tb2')", "tests/test_mine.py")
+    outcome = project.run("tests", "-n", "2", "-v", subprocess=True)
+    assert outcome.counts == {"passed": 2}
+    outcome.has("tests/test_mine.py::test_it[ab]")

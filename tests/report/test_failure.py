@@ -1,0 +1,146 @@
+"""What is printed of a trial that did not pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_harbor.report.failure import agent_end, describe_error, describe_failure, headline
+from pytest_harbor.trial import TrialResult
+from pytest_harbor.trial.ctrf import InnerTest, InnerTests
+from pytest_harbor.trial.result import Retry
+from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
+
+
+@pytest.fixture
+def result(tmp_path):
+    def make(**fields) -> TrialResult:
+        given = {"run": "r", "task": "tb2/a", "dataset": "tb2", "task_path": "/a", "agent": "nop", "attempt": 1}
+        given |= {"outcome": "failed", "reward": 0.5, "phase": "verify", "directory": str(tmp_path), "agent_exit": 0}
+        return TrialResult(**{**given, **fields})
+
+    return make
+
+
+@pytest.fixture
+def log(tmp_path):
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "fields, expected",
+    [
+        ({}, "agent nop ended with 0"),
+        ({"agent_exit": 3}, "agent nop ended with 3"),
+        ({"agent_exit": 1, "agent_note": "raised ValueError: x"}, "agent nop ended with 1, raised ValueError: x"),
+        ({"agent_exit": None}, "agent nop"),
+        ({"agent_exit": None, "agent_note": "it went away"}, "agent nop: it went away"),
+        (
+            {"agent_exit": None, "agent_timed_out": True, "agent_note": "timed out after 5 s"},
+            "agent nop timed out after 5 s",
+        ),
+    ],
+)
+def test_how_the_agent_ended(result, fields, expected):
+    assert agent_end(result(**fields)) == expected
+
+
+def test_the_headline_has_reward_threshold_and_the_agents_end(result):
+    assert headline(result()) == "reward 0.5, needs 1 (agent nop ended with 0)"
+    assert headline(result(reward=0.0, threshold=0.75)) == "reward 0, needs 0.75 (agent nop ended with 0)"
+
+
+def test_the_headline_tells_a_near_miss_from_the_threshold(result):
+    text = headline(result(reward=0.99999999))
+    assert "reward 1, needs 1" not in text
+
+
+def test_the_headline_of_what_could_not_be_graded(result):
+    text = headline(result(outcome="unverified", reward=0.0, reason="no reward file"))
+    assert text.startswith("unverified: no reward file")
+
+
+def test_the_headline_is_one_line(result):
+    for outcome in ("error", "unverified", "failed"):
+        text = headline(result(outcome=outcome, reason="one\ntwo", agent_note="three\nfour\r\x1b[2J"))
+        assert "\n" not in text
+        assert "\x1b" not in text
+
+
+def test_a_failure_shows_the_failing_inner_tests(result, log):
+    log(TEST_LOG, "never shown, as the tests speak for themselves\n")
+    tests = InnerTests(3, 2, 1, 1, [InnerTest("test_a", "assert 1 == 2\nsecond line"), InnerTest("test_b", "")])
+    text = describe_failure(result(tests=tests))
+    assert text.startswith("tb2/a [verify] reward 0.5, needs 1")
+    assert "2 of 7 failed" in text
+    assert "  test_a\n    assert 1 == 2\n    second line\n  test_b\n" in text
+    assert "never shown" not in text
+
+
+def test_long_messages_of_inner_tests_are_cut(result):
+    message = "\n".join(f"line {n}" for n in range(100))
+    text = describe_failure(result(tests=InnerTests(0, 1, 0, 0, [InnerTest("t", message)])))
+    assert "line 0" in text
+    assert "line 99" not in text
+
+
+def test_a_failure_without_inner_tests_shows_the_end_of_the_tests_output(result, log, tmp_path):
+    log(TEST_LOG, "".join(f"row {n}.\n" for n in range(1000)))
+    log(AGENT_LOG, "the agent said this\n")
+    text = describe_failure(result())
+    assert "row 999." in text
+    assert "row 500." not in text
+    assert "the agent said this" in text
+    assert f"Logs: {tmp_path}" in text
+
+
+def test_a_failure_with_counts_but_no_failing_test_shows_the_output(result, log):
+    log(TEST_LOG, "crashed at the end\n")
+    assert "crashed at the end" in describe_failure(result(tests=InnerTests(3, 0, 0, 0, [])))
+
+
+def test_a_failure_without_logs_has_no_empty_sections(result):
+    text = describe_failure(result())
+    assert "---" not in text
+
+
+def test_nothing_that_is_printed_can_move_the_cursor_or_break_xml(result, log):
+    nasty = "a\x1b[2Jb\x07c\x00d\udcffe\x9bf\u2028g\rh\n"
+    log(TEST_LOG, nasty)
+    log(AGENT_LOG, nasty)
+    fields = {"reason": nasty, "agent_note": nasty, "warnings": [nasty], "retries": [Retry("start", nasty, "/x")]}
+    tests = InnerTests(0, 1, 0, 0, [InnerTest(nasty, nasty)])
+    for text in (
+        describe_failure(result(**fields)),
+        describe_failure(result(**fields, tests=tests)),
+        describe_failure(result(**fields, outcome="unverified")),
+        describe_error(result(**fields, outcome="error")),
+    ):
+        assert all(c.isprintable() or c in "\n\t" for c in text), text
+
+
+def test_warnings_are_noted(result):
+    assert "note: the task wants 64 CPUs" in describe_failure(result(warnings=["the task wants 64 CPUs"]))
+
+
+def test_an_error_shows_its_reason_the_end_of_its_log_and_earlier_tries(result, log, tmp_path):
+    log("build.txt", "step 1\nstep 2 failed\n")
+    retries = [Retry("start", "it did not start", "/earlier")]
+    text = describe_error(result(outcome="error", reason=f"it broke. Log: {tmp_path}/build.txt", retries=retries))
+    assert "it broke" in text
+    assert "step 2 failed" in text
+    assert "[start]" in text
+    assert "/earlier" in text
+
+
+def test_an_error_whose_log_is_gone_is_shown_all_the_same(result):
+    text = describe_error(result(outcome="error", reason="it broke. Log: /nonexistent/log"))
+    assert "it broke. Log: /nonexistent/log" in text
+
+
+def test_a_directory_that_was_never_made_is_not_named(result):
+    assert "Logs:" not in describe_error(result(outcome="error", reason="x", directory="/nonexistent"))

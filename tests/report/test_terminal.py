@@ -1,0 +1,166 @@
+"""The table at the end of a run, and the numbers below it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_harbor.report.terminal import MANY_ROWS, TrialTable, count_outcomes, summary
+from pytest_harbor.results import Run
+from pytest_harbor.trial import TrialResult
+
+
+class Terminal:
+    """Takes what pytest's terminal reporter takes."""
+
+    def __init__(self, verbose: int = 0) -> None:
+        self.config = SimpleNamespace(option=SimpleNamespace(verbose=verbose))
+        self.sections: list[str] = []
+        self.lines: list[str] = []
+
+    def section(self, title: str, *_, **__) -> None:
+        self.sections.append(title)
+
+    def write_line(self, line: str, **_) -> None:
+        self.lines.append(line)
+
+
+def result(task="tb2/a", outcome="passed", reward=1.0, attempt=1, **fields) -> TrialResult:
+    given = {"run": "r", "dataset": "tb2", "task_path": "", "agent": "nop", "node_id": f"{task}[{attempt}]"}
+    return TrialResult(task=task, outcome=outcome, reward=reward, attempt=attempt, **{**given, **fields})
+
+
+def printed(results, tmp_path, verbose=0, stops=()) -> Terminal:
+    table = TrialTable()
+    for each in results:
+        table.add(each)
+    for node_id, seconds in stops:
+        table.add_stop(node_id, seconds)
+    terminal = Terminal(verbose)
+    table.write(terminal, Run(tmp_path, "run1"))
+    return terminal
+
+
+ALL = [
+    result("tb2/a", "passed", 1.0),
+    result("tb2/b", "failed", 0.5),
+    result("tb2/c", "unverified", 0.0),
+    result("tb2/d", "error", None),
+    result("tb2/e", "skipped", None),
+]
+
+
+def test_nothing_ran_nothing_printed(tmp_path):
+    assert printed([], tmp_path).lines == []
+
+
+def test_all_outcomes_are_counted():
+    assert count_outcomes(ALL) == {"passed": 1, "failed": 1, "unverified": 1, "error": 1, "skipped": 1}
+    assert summary(ALL, 2.04)[0] == "5 trials in 2.0 s: 1 passed, 1 failed, 1 unverified, 1 error, 1 skipped"
+
+
+def test_errors_and_skips_are_never_part_of_rate_and_mean():
+    assert summary(ALL, 2.04)[1] == "mean reward 0.500, pass rate 33.3% (1 of 3 graded)"
+    many = [result(f"tb2/{n}", "error", None) for n in range(100)]
+    assert summary([*ALL, *many], 2.04)[1] == "mean reward 0.500, pass rate 33.3% (1 of 3 graded)"
+
+
+def test_a_reward_that_an_error_carries_does_not_count_either():
+    assert "mean reward 1.000, pass rate 100.0% (1 of 1 graded)" in summary(
+        [result(), result("tb2/b", "error", 0.0)], 2.04
+    )
+
+
+def test_only_errors_have_no_rate():
+    (line,) = summary([result(outcome="error", reward=None)], 2.04)
+    assert line == "1 trial in 2.0 s: 0 passed, 0 failed, 0 unverified, 1 error"
+
+
+def test_unverified_without_a_reward_counts_in_the_rate_and_not_in_the_mean():
+    lines = summary([result(), result("tb2/b", "unverified", None)], 2.04)
+    assert lines[1] == "mean reward 1.000, pass rate 50.0% (1 of 2 graded)"
+
+
+def test_a_rate_is_not_rounded_to_all_or_nothing():
+    many = [result(f"tb2/{n}") for n in range(2999)]
+    assert "100.0%" not in summary([*many, result("tb2/x", "failed", 0.0)], 2.04)[1]
+
+
+def test_a_row_a_task_with_the_mean_over_its_attempts(tmp_path):
+    results = [
+        result("tb2/b", "passed", 1.0, 1, phases={"build": 1.0, "agent": 2.0}),
+        result("tb2/b", "failed", 0.0, 2, phases={"agent": 4.0, "verify": 1.0}),
+        result("tb2/a", "error", None),
+    ]
+    lines = printed(results, tmp_path).lines
+    assert lines[0].split() == [
+        "task",
+        "agent",
+        "attempts",
+        "reward",
+        "outcome",
+        "build",
+        "s",
+        "agent",
+        "s",
+        "verify",
+        "s",
+    ]
+    assert lines[1].split() == ["tb2/a", "nop", "1", "-", "error", "-", "-", "-"]
+    assert lines[2].split() == ["tb2/b", "nop", "2", "0.50", "1", "passed,", "1", "failed", "1.00", "3.00", "1.00"]
+
+
+def test_the_number_of_attempts_stands_in_the_row(tmp_path):
+    lines = printed([result(attempt=n) for n in (1, 2, 3)], tmp_path).lines
+    assert lines[1].split() == ["tb2/a", "nop", "3", "1.00", "3", "passed"]
+
+
+def test_attempts_and_agents_and_datasets_stay_apart(tmp_path):
+    results = [
+        result("x/a", agent="one"),
+        result("x/a", agent="two"),
+        result("y/a", agent="one"),
+    ]
+    assert len(printed(results, tmp_path).lines) == 1 + 3 + 2 + 1
+
+
+def test_a_trial_that_is_told_twice_counts_once(tmp_path):
+    lines = printed([result(outcome="error", reward=None), result()], tmp_path).lines
+    assert lines[-3].partition(": ")[2] == "1 passed, 0 failed, 0 unverified, 0 error"
+
+
+def test_the_seconds_of_the_removal_come_later(tmp_path):
+    lines = printed([result()], tmp_path, stops=[("tb2/a[1]", 0.25), ("unknown", 9.0)]).lines
+    assert lines[0].split()[-2:] == ["stop", "s"]
+    assert lines[1].split()[-1] == "0.25"
+
+
+def test_notes_are_told_once_with_the_tasks_they_are_about(tmp_path):
+    results = [result(f"tb2/{n}", warnings=["old\x1b[2J key"]) for n in range(5)]
+    results += [result("tb2/0", attempt=2, warnings=["old\x1b[2J key", "other"])]
+    lines = [line for line in printed(results, tmp_path).lines if line.startswith("note: ")]
+    assert lines == ["note: tb2/0, tb2/1, tb2/2 and 2 more: old key", "note: tb2/0: other"]
+
+
+def test_where_the_results_are(tmp_path):
+    assert printed([result()], tmp_path).lines[-1] == f"results: {tmp_path}/run1/results.jsonl"
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_many_rows_are_cut_unless_asked_for_and_what_failed_comes_first(tmp_path, verbose):
+    results = [result(f"tb2/{n:04}") for n in range(500)] + [result("tb2/zz", "failed", 0.0)]
+    lines = printed(results, tmp_path, verbose).lines
+    if verbose:
+        assert len(lines) == 501 + 1 + 3
+    else:
+        assert len(lines) == MANY_ROWS + 1 + 1 + 3
+        assert lines[1].startswith("tb2/zz")
+        assert lines[MANY_ROWS + 1] == f"... and {501 - MANY_ROWS} more tasks; -v shows all"
+    assert lines[-3].partition(": ")[2].startswith("500 passed, 1 failed")
+
+
+def test_hostile_names_do_not_break_the_table(tmp_path):
+    lines = printed([result("tb2/a\nb\x1b[2J", agent="x\ny\x1b[2J")], tmp_path).lines
+    assert len(lines) == 5
+    assert all(line.isprintable() for line in lines)
