@@ -1,1 +1,3 @@
+"""Tests of the plugin drive pytest itself."""
+
 pytest_plugins = ["pytester"]

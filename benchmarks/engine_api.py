@@ -1,9 +1,10 @@
 """The work of a trial done straight through the Engine API: what overhead.py measures the plugin against.
 
-    python benchmarks/engine_api.py DATASET RESULTS -n 4 --agent-command "sh -c 'echo hello > /app.txt'"
+    python benchmarks/engine_api.py DATASET RESULTS -n 4 --image debian:bookworm-slim --agent-command "COMMAND"
 
-It is what a good engineer would write for these tasks and no others: as few calls as give the same files in the container
-and the same results on disk. No deadlines, no retries, no image builds, no hostile agents, no cleaning up after a kill.
+It is what a good engineer would write for these tasks and no others: as few calls as leave the same files in the
+container and the same results on disk. No deadlines, no retries, no image builds, no hostile agents, no cleaning up
+after a kill.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ import io
 import json
 import tarfile
 import threading
-import time
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from pathlib import Path
 
 import docker
 
-# One call for all of it: clear what the agent may have left, put the tests in place, run them with their output in a file.
+# One call for all of it: clear what the agent may have left, put the tests in place, run them.
 GRADE = "rm -rf /tests /logs/verifier && mkdir -m 777 /logs/verifier && mv /.tests /tests && exec /tests/test.sh"
 
 _connections = threading.local()
@@ -33,25 +33,27 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("results", type=Path)
     parser.add_argument("-n", type=int, default=1, help="trials at a time")
+    parser.add_argument("--image", required=True)
     parser.add_argument("--agent-command", required=True)
     options = parser.parse_args()
     tasks = sorted(path.parent for path in options.dataset.glob("*/task.toml"))
     options.results.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(options.n) as pool, (options.results / "results.jsonl").open("w") as lines:
-        for result in pool.map(lambda task: run_trial(task, options.agent_command, options.results), tasks):
+        for result in pool.map(
+            lambda task: run_trial(task, options.image, options.agent_command, options.results), tasks
+        ):
             print(json.dumps(result), file=lines, flush=True)
             if result["reward"] != 1:
                 raise SystemExit(f"{result['task']}: reward {result['reward']}")
 
 
-def run_trial(task: Path, command: str, results: Path) -> dict[str, object]:
+def run_trial(task: Path, image: str, command: str, results: Path) -> dict[str, object]:
     """Start a container, let the agent work, grade what it left, remove the container."""
     client = _client()
-    began = time.monotonic()
+    began = datetime.now(timezone.utc)
     directory = results / task.name
-    config = tomllib.loads((task / "task.toml").read_text())
     container = client.create_container(
-        config["environment"]["docker_image"],
+        image,
         ["sleep", "infinity"],
         labels={"pytest-harbor-benchmark": "1"},
         host_config=client.create_host_config(init=True, pids_limit=4096),
@@ -70,7 +72,7 @@ def run_trial(task: Path, command: str, results: Path) -> dict[str, object]:
         "reward": float((directory / "verifier" / "reward.txt").read_text()),
         "agent_exit": agent_exit,
         "verifier_exit": verifier_exit,
-        "seconds": round(time.monotonic() - began, 4),
+        "started_at": began.isoformat(),
     }
 
 

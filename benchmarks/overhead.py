@@ -1,12 +1,14 @@
-"""What the plugin costs: trivial tasks run by it, straight through the Engine API, and by `harbor run` where it is installed.
+"""What the plugin costs: trivial tasks run by it, straight through the Engine API, and by `harbor run` if installed.
 
-    python benchmarks/overhead.py            prints a table; benchmarks/README.md says how to read it
-    python benchmarks/overhead.py --assert   also ends with 1 where a limit is exceeded
+python benchmarks/overhead.py            prints a table; benchmarks/README.md says how to read it
+python benchmarks/overhead.py --assert   also ends with 1 where a limit is exceeded
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import shutil
 import statistics
@@ -15,13 +17,18 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 
 IMAGE = "debian:bookworm-slim"
+API_SCRIPT = Path(__file__).with_name("engine_api.py")
 AGENT = "echo hello > /app.txt"
 PER_TRIAL_LIMIT = 1.15
 WHOLE_RUN_LIMIT = 1.6
 WORKERS = (1, 2, 4)
+# Without it nothing that pytest has rewritten is kept, and each of its processes compiles every plugin anew.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+NAMES = {"engine": "Engine API", "plugin": "pytest-harbor", "harbor": "harbor run"}
 
 TASK_TOML = f"""\
 version = "1.0"
@@ -43,77 +50,99 @@ TEST_SH = """\
 grep -qx hello /app.txt && echo 1 > /logs/verifier/reward.txt || echo 0 > /logs/verifier/reward.txt
 """
 
-Variant = tuple[str, int, int]
-"""Who runs, how many trials at a time, how many tasks."""
+Variant = tuple[str, int]
+"""Who runs, and how many trials at a time."""
 
 
 def main() -> None:
     """Measure, print, and judge if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("-N", "--tasks", type=int, default=8, help="tasks of a run (default 8)")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each variant; medians are shown (default 3)")
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each variant; medians are shown (default 5)")
     parser.add_argument("--no-harbor", action="store_true", help="leave `harbor run` out even where it is installed")
     parser.add_argument("--assert", dest="judge", action="store_true", help="end with 1 where a limit is exceeded")
     options = parser.parse_args()
-    few, many = options.tasks, options.tasks * 3
-    # First those of which the difference is taken, so that they are close to each other in time.
-    variants: list[Variant] = [(who, 1, count) for count in (few, many) for who in ("engine", "plugin")]
-    variants += [(who, workers, few) for workers in WORKERS[1:] for who in ("engine", "plugin")]
-    seconds: dict[Variant, list[float]] = defaultdict(list)
+    variants: list[Variant] = [(who, workers) for workers in WORKERS for who in ("engine", "plugin")]
     with tempfile.TemporaryDirectory(prefix="harbor-benchmark-") as folder:
-        bench = Bench(Path(folder), {few, many})
-        for who in ("engine", "plugin"):  # warm: the image is there, bytecode is compiled
-            bench.run((who, 1, few))
+        bench = Bench(Path(folder), options.tasks)
+        for variant in variants[:2]:
+            bench.run(variant)  # the image is pulled, bytecode is compiled
+        bench.forget()
         for number in range(options.repeat):
+            # To and fro, so that a machine that gets busier favours nobody.
             for variant in variants if number % 2 == 0 else reversed(variants):
-                seconds[variant].append(bench.run(variant))
+                bench.run(variant)
         if shutil.which("harbor") and not options.no_harbor:
-            for workers in (1, 4):
-                seconds["harbor", workers, few].append(bench.run(("harbor", workers, few)))
-    report(seconds, few, many)
-    if options.judge and (failures := judge(seconds, few, many)):
+            for workers in WORKERS:
+                bench.run(("harbor", workers))
+    report(bench)
+    if options.judge and (failures := judge(bench)):
         raise SystemExit("\n".join(failures))
 
 
 class Bench:
-    """Runs variants in a directory.
+    """Runs variants in a directory, and keeps what they took.
 
     Args:
         folder: an empty directory.
-        sizes: how many tasks the datasets have.
+        tasks: how many tasks there are.
+
+    Attributes:
+        seconds: of each run of a variant, from the start of its process to its end.
+        periods: of each run with one trial at a time, the median seconds from one trial's beginning to the next's.
 
     """
 
-    def __init__(self, folder: Path, sizes: set[int]) -> None:
+    def __init__(self, folder: Path, tasks: int) -> None:
         self._folder = folder
         self._runs = 0
-        for size in sizes:
-            for number in range(size):
-                write_task(folder / f"tasks-{size}" / f"trivial-{number:03}")
+        self.tasks = tasks
+        self.forget()
+        for number in range(tasks):
+            write_task(folder / "tasks" / f"trivial-{number:03}")
 
-    def run(self, variant: Variant) -> float:
-        """Run one variant and return its seconds, from the start of its process to its end."""
-        who, workers, count = variant
+    def forget(self) -> None:
+        """Begin anew."""
+        self.seconds: dict[Variant, list[float]] = defaultdict(list)
+        self.periods: dict[str, list[float]] = defaultdict(list)
+
+    def run(self, variant: Variant) -> None:
+        """Run one variant."""
+        who, workers = variant
         self._runs += 1
-        dataset = str(self._folder / f"tasks-{count}")
-        results = str(self._folder / f"results-{self._runs}")
-        commands = {
-            "engine": [sys.executable, str(Path(__file__).with_name("engine_api.py")), dataset, results]
-            + [f"-n{workers}", f"--agent-command={AGENT}"],
-            "plugin": [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"-n{workers}"]
-            + [f"--harbor-dataset={dataset}", f"--harbor-agent-command={AGENT}", f"--harbor-results={results}"],
-            "harbor": ["harbor", "run", "-p", dataset, "-a", "oracle", "-n", str(workers), "-o", results, "-q", "-y"],
-        }
+        dataset = self._folder / "tasks"
+        results = self._folder / f"results-{self._runs}"
+        command = {
+            "engine": [sys.executable, API_SCRIPT, dataset, results, "--image", IMAGE, "--agent-command", AGENT],
+            "plugin": [
+                *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+                *("--harbor-dataset", dataset, "--harbor-results", results, "--harbor-agent-command", AGENT),
+            ],
+            "harbor": [
+                *("harbor", "run", "--agent", "oracle", "--quiet", "--yes"),
+                *("--path", dataset, "--jobs-dir", results),
+            ],
+        }[who] + ["-n", str(workers)]
         began = time.monotonic()
         # Not where a pytest.ini or a conftest.py of somebody else could play a part.
-        done = subprocess.run(
-            commands[who], cwd=self._folder, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}
-        )
+        done = subprocess.run(command, env=ENVIRONMENT, cwd=self._folder, capture_output=True, text=True, check=False)
         spent = time.monotonic() - began
         if done.returncode != 0:
-            raise SystemExit(f"{' '.join(commands[who])} ended with {done.returncode}\n{done.stdout}{done.stderr}")
-        print(f"  {who:7} {workers} at a time, {count:3} tasks: {spent:6.2f} s", file=sys.stderr, flush=True)
-        return spent
+            raise SystemExit(f"{command} ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        self.seconds[variant].append(spent)
+        print(f"  {NAMES[who]}, {workers} at a time: {spent:.2f} s", file=sys.stderr, flush=True)
+        if workers == 1 and who != "harbor":
+            starts = started(results)
+            self.periods[who].append(statistics.median(b - a for a, b in itertools.pairwise(starts)))
+
+
+def started(results: Path) -> list[float]:
+    """Return when the trials of a run began, in seconds, in order."""
+    (file,) = results.rglob("results.jsonl")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    if [line["reward"] for line in lines].count(1) != len(lines):
+        raise SystemExit(f"not every trial earned a reward of 1: {file.read_text()}")
+    return sorted(datetime.fromisoformat(line["started_at"]).timestamp() for line in lines)
 
 
 def write_task(directory: Path) -> None:
@@ -133,45 +162,41 @@ def write_task(directory: Path) -> None:
         path.chmod(0o755 if name.endswith(".sh") else 0o644)
 
 
-def per_trial(seconds: dict[Variant, list[float]], who: str, few: int, many: int) -> list[float]:
-    """Return the seconds that one more trial takes, for each repetition: the slope, in which no start-up is left."""
-    pairs = zip(seconds[who, 1, few], seconds[who, 1, many], strict=True)
-    return [(longer - shorter) / (many - few) for shorter, longer in pairs]
-
-
 def ratio(one: list[float], other: list[float]) -> float:
     """Return the median of the ratios of runs that were neighbours in time."""
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
-def report(seconds: dict[Variant, list[float]], few: int, many: int) -> None:
+def report(bench: Bench) -> None:
     """Print what was measured."""
-    engine, plugin = (per_trial(seconds, who, few, many) for who in ("engine", "plugin"))
-    print(f"One more trial, start-up apart (slope from {few} to {many} tasks, 1 at a time, median of {len(engine)}):")
-    print(f"  Engine API     {statistics.median(engine):7.3f} s")
-    print(f"  pytest-harbor  {statistics.median(plugin):7.3f} s  {ratio(plugin, engine):5.2f} x")
-    print(f"\nA whole run of {few} tasks with start-up (seconds, per trial, ratio to the Engine API):")
-    names = {"engine": "Engine API", "plugin": "pytest-harbor", "harbor": "harbor run"}
+    periods = bench.periods
+    print(f"One trial, start-up apart (1 at a time, median of {len(periods['engine'])} runs of {bench.tasks} tasks):")
+    for who in periods:
+        print(f"  {NAMES[who]:13}  {_cells(periods[who], periods['engine'])}")
+    print(f"\nA whole run of {bench.tasks} tasks, start-up and all:")
     for workers in WORKERS:
-        for who, name in names.items():
-            runs = seconds.get((who, workers, few))
-            if not runs:
-                continue
-            base = seconds["engine", workers, few]
-            middle = statistics.median(runs)
-            times = ratio(runs, base) if len(runs) == len(base) else middle / statistics.median(base)
-            print(f"  {workers} at a time  {name:13}  {middle:7.2f} s  {middle / few:7.3f} s  {times:6.2f} x")
+        for who, name in NAMES.items():
+            if runs := bench.seconds.get((who, workers)):
+                a_trial = f"{statistics.median(runs) / bench.tasks:7.3f} s a trial"
+                cells = _cells(runs, bench.seconds["engine", workers])
+                print(f"  {workers} at a time  {name:13}  {cells}  {a_trial}")
 
 
-def judge(seconds: dict[Variant, list[float]], few: int, many: int) -> list[str]:
+def _cells(runs: list[float], base: list[float]) -> str:
+    middle = statistics.median(runs)
+    times = ratio(runs, base) if len(runs) == len(base) else middle / statistics.median(base)
+    return f"{middle:7.2f} s  {times:6.2f} x"
+
+
+def judge(bench: Bench) -> list[str]:
     """Return what exceeds its limit."""
-    one = ratio(*(per_trial(seconds, who, few, many) for who in ("plugin", "engine")))
-    whole = ratio(*(seconds[who, 4, few] for who in ("plugin", "engine")))
+    one = ratio(bench.periods["plugin"], bench.periods["engine"])
+    whole = ratio(bench.seconds["plugin", 4], bench.seconds["engine", 4])
     failures = []
     if one > PER_TRIAL_LIMIT:
         failures.append(f"a trial costs {one:.2f} x the Engine API's own; the limit is {PER_TRIAL_LIMIT}")
     if whole > WHOLE_RUN_LIMIT:
-        failures.append(f"a run with 4 workers takes {whole:.2f} x the Engine API's own; the limit is {WHOLE_RUN_LIMIT}")
+        failures.append(f"a run 4 at a time takes {whole:.2f} x the Engine API's own; the limit is {WHOLE_RUN_LIMIT}")
     return failures
 
 
