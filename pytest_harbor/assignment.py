@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pytest_harbor.errors import HookError
 from pytest_harbor.options import HarborConfig
 from pytest_harbor.task import Task, TaskError
 
@@ -27,7 +28,7 @@ class Assignment:
 
     task: Task
     attempt: int = 1
-    problem: str = ""
+    problem: HookError | None = None
 
 
 NO_TASK = (
@@ -63,21 +64,23 @@ def assignments(
             yield Assignment(chosen, attempt, problem), marks
 
 
-def _ask_hook(task: Task, node: pytest.Collector | pytest.Item) -> tuple[Task | None, str]:
+def _ask_hook(task: Task, node: pytest.Collector | pytest.Item) -> tuple[Task | None, HookError | None]:
     """Return the task that pytest_harbor_task makes of a task, None to leave it out, and what the hook did wrong."""
     try:
         answer: Any = node.ihook.pytest_harbor_task(task=task, config=node.config)
     except TaskError:
-        return task, ""
+        return task, None
     except Exception as error:
-        return task, f"the hook pytest_harbor_task raised {type(error).__name__}: {error}; mend the hook"
+        problem = HookError(f"the hook pytest_harbor_task raised {type(error).__name__}: {error}", "mend the hook")
+        problem.__cause__ = error
+        return task, problem
     if answer is None or answer is True:
-        return task, ""
+        return task, None
     if answer is False:
-        return None, ""
+        return None, None
     if isinstance(answer, Task):
-        return answer, ""
-    return task, f"the hook pytest_harbor_task returned {answer!r}; it must return a Task, False or None"
+        return answer, None
+    return task, HookError(f"the hook pytest_harbor_task returned {answer!r}; it must return a Task, False or None")
 
 
 def mark_names(task: Task) -> list[str]:

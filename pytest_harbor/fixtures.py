@@ -28,13 +28,12 @@ def _trial(request: pytest.FixtureRequest, task: Task) -> Trial:
 def harbor_task(request: pytest.FixtureRequest) -> Task:
     """The task of this test, checked: a `pytest_harbor.Task`."""
     from pytest_harbor.assignment import NO_TASK, assignment_of
-    from pytest_harbor.errors import HookError
 
     assignment = assignment_of(request.node)
     if assignment is None:
         pytest.fail(f"{request.node.nodeid} {NO_TASK}", pytrace=False)
     if assignment.problem:
-        raise HookError(assignment.problem)
+        raise assignment.problem
     task = assignment.task
     task.check()
     if task.unsupported:

@@ -150,6 +150,8 @@ class Lifecycle:
         session = self._session
         if session.is_worker or "run" not in session.__dict__:
             return
+        # The terminal comes here before the session has finished, and a worker that was killed had no last word.
+        self._record_lost()
         # A worker that was interrupted has written its results, and could not report them.
         for result in session.run.results():
             self._table.add_missing(result)

@@ -252,15 +252,18 @@ class HarborSession:
         """Return the agent of a task: a hook's choice, else the configured one.
 
         Raises:
-            InfrastructureError: there is none.
+            InfrastructureError: there is none, or a hook gave something else.
             pytest.skip.Exception: it cannot be run on this task.
 
         """
-        from pytest_harbor.agent import NopAgent, as_agent
-        from pytest_harbor.errors import InfrastructureError
+        from pytest_harbor.agent import AgentError, NopAgent, as_agent
+        from pytest_harbor.errors import HookError, InfrastructureError
 
         chosen = item.ihook.pytest_harbor_agent(task=task, config=self.config)
-        agent = as_agent(chosen, self.options.agent_name) if chosen is not None else self.configured_agent
+        try:
+            agent = self.configured_agent if chosen is None else as_agent(chosen, self.options.agent_name)
+        except AgentError as error:
+            raise HookError(f"the hook pytest_harbor_agent: {error.fact}") from error
         if agent is None:
             if self.config.option.setuponly:
                 return NopAgent()

@@ -291,6 +291,9 @@ class Trial:
             variables.update(self._variables)
             variables.update(self.settings.agent_env)
             self._hook("agent_env", lambda: self._hooks.agent_env(self.task, agent, variables))
+            wrong = [f"{k!r}: {v!r}" for k, v in variables.items() if not (isinstance(k, str) and isinstance(v, str))]
+            if wrong:
+                raise HookError(f"the hook pytest_harbor_agent_env left what is no text: {', '.join(wrong)}")
             context = AgentContext(
                 task=self.task,
                 environment=environment,

@@ -70,14 +70,13 @@ def test_127_of_a_later_command_is_the_agents_own(context):
     assert HostCommandAgent("true; no-such-program-anywhere").run(context()).exit_code == 127
 
 
-def test_a_script_relative_to_where_pytest_was_started(context, tmp_path, monkeypatch, logged):
-    """The working directory of the agent is another one; `./agent.sh` is what a user would type."""
+def test_a_script_relative_to_where_pytest_was_started_is_refused_with_the_cure(context, tmp_path, monkeypatch):
+    """The working directory of the agent is another one: it would not be found there, and never run is not failed."""
     (tmp_path / "agent.sh").write_text("#!/bin/sh\necho ran\n")
     (tmp_path / "agent.sh").chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    here = context()
-    assert HostCommandAgent("./agent.sh").run(here).exit_code == 0
-    assert logged(here) == "ran\n"
+    with pytest.raises(CannotExecute, match="absolute path"):
+        HostCommandAgent("./agent.sh").run(context())
 
 
 def test_much_output_is_bounded_and_does_not_block(context, logged):

@@ -79,7 +79,8 @@ def test_tests_and_solution_are_hidden_from_the_agent(harbor: Harbor, monkeypatc
     search = """
 echo "XYZ""ZY control" > /var/tmp/control
 grep -rIl "XYZ""ZY" / --exclude-dir=proc --exclude-dir=sys --exclude-dir=usr > /logs/agent/files.txt 2>/dev/null
-cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep "XYZ""ZY" > /logs/agent/processes.txt
+cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' > /tmp/processes
+grep "XYZ""ZY" /tmp/processes > /logs/agent/processes.txt
 ls -d /tests /solution > /logs/agent/folders.txt 2>/dev/null
 env CONTROL="XYZ""ZY" sh -c 'tr "\\0" "\\n" < /proc/self/environ' | grep "XYZ""ZY" > /logs/agent/control.txt
 """

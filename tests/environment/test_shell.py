@@ -181,7 +181,7 @@ def test_a_prologue_changes_nothing_for_the_command(tmp_path):
 def test_the_end_is_told_though_a_child_holds_the_output_open():
     """The provider reads up to the mark; here the reader must see it before the pipe closes."""
     with subprocess.Popen(
-        launch("cat /dev/zero >/dev/null & echo $!; exit 5", END), stdout=subprocess.PIPE, start_new_session=True
+        launch("sleep 60 & echo $!; exit 5", END), stdout=subprocess.PIPE, start_new_session=True
     ) as process:
         output = []
         talk = Talk(END, output.append)

@@ -419,7 +419,7 @@ def test_setup_show_and_setup_only_show_the_chain_up_to_the_engine_that_is_missi
     for flag in ("--setup-only", "--setup-show"):
         outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", flag)
         assert outcome.ret == 1
-        outcome.has("SETUP    F harbor_task", "does not answer")
+        outcome.has("SETUP    F harbor_task", "no Docker Engine answers")
         outcome.tells_of_no_bug()
 
 

@@ -110,13 +110,13 @@ def test_classes_and_module_marks(project, tasks):
 @pytest.mark.parametrize(
     "mark, messages",
     [
-        ("harbor(dataset='nowhere')", ["test_mine.py::test_it", "nowhere", "does not exist"]),
+        ("harbor(dataset='nowhere')", ["test_mine.py", "test_it", "nowhere", "does not exist"]),
         ("harbor(datset='tb2')", ["dataset and task", "datset"]),
         ("harbor('tb2', 'a', 'b')", ["dataset and task"]),
         ("harbor(dataset=3)", ["dataset", "3"]),
         ("harbor(task=['a', 'b'])", ["task", "['a', 'b']"]),
         ("harbor('tb2', dataset='tb2')", ["dataset", "twice"]),
-        ("harbor(dataset='tb2', task='nosuch')", ["test_mine.py::test_it", "nosuch"]),
+        ("harbor(dataset='tb2', task='nosuch')", ["test_mine.py", "test_it", "nosuch"]),
     ],
 )
 def test_wrong_arguments_of_the_mark_are_told(project, tasks, mark, messages):
@@ -139,7 +139,9 @@ def test_the_fixture_without_mark_and_dataset_is_told(project):
     with_mark(project, "")
     outcome = project.run("test_mine.py")
     assert outcome.counts == {"errors": 1}
-    outcome.has("test_mine.py::test_it uses the fixture harbor_task and there are no tasks: give --harbor-dataset")
+    outcome.has(
+        "test_mine.py::test_it uses harbor_task and there are no tasks: give --harbor-dataset", "@pytest.mark.harbor"
+    )
     outcome.tells_of_no_bug()
 
 

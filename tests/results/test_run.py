@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pytest_harbor.environment import owner
-from pytest_harbor.results import Run, new_run_id, read_results
+from pytest_harbor.results import Run, read_results
+from pytest_harbor.run_id import new_run_id
 from pytest_harbor.trial import TrialResult
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
 from pytest_harbor.trial.result import Retry

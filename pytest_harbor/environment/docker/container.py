@@ -26,6 +26,8 @@ from pytest_harbor.image import Image
 
 # How long the killing of processes from inside may take before the container is restarted instead, in seconds.
 KILL_PATIENCE = 3.0
+# How long a command may take to begin, whatever its own time, in seconds.
+BEGIN_PATIENCE = 30.0
 SMALL = 1 << 20
 
 
@@ -85,7 +87,7 @@ class DockerEnvironment:
         exit_code = self._run(shell.launch(command, end, prologue), talk, user, cwd or self.workdir, env, timeout)
         if not talk.ready:
             said = printable(short(talk.refusal)) or f"exit code {exit_code}, no output"
-            raise CannotExecute("it did not begin in time" if exit_code is None else said)
+            raise CannotExecute(f"it did not begin within {BEGIN_PATIENCE:g} s" if exit_code is None else said)
         if exit_code is None and talk.process is not None:
             self._kill("below", talk.process.pid)
         return ExecResult(
@@ -104,8 +106,9 @@ class DockerEnvironment:
         cwd: str | None,
         env: Mapping[str, str] | None,
         timeout: float | None,
+        patience: float = BEGIN_PATIENCE,
     ) -> int | None:
-        """Run a program to its end and return its exit code, or None when its time ran out."""
+        """Run a program to its end and return its exit code, None when its time or our patience ran out."""
         deadline = Deadline(timeout)
         self._events.open()
         with engine_errors(f"running a command in {self.name}"):
@@ -121,7 +124,7 @@ class DockerEnvironment:
                 raise
         stream = ExecStream(raw)
         try:
-            in_time = self._pump(stream, exec_id, talk, deadline)
+            in_time = self._pump(stream, exec_id, talk, deadline, Deadline(patience))
         finally:
             stream.close()
             talk.close()
@@ -131,7 +134,7 @@ class DockerEnvironment:
         self._events.forget(exec_id=exec_id)
         return exit_code
 
-    def _pump(self, stream: ExecStream, exec_id: str, talk: shell.Talk, deadline: Deadline) -> bool:
+    def _pump(self, stream: ExecStream, exec_id: str, talk: shell.Talk, deadline: Deadline, begin: Deadline) -> bool:
         """Hand the output over until the command has ended; False when its time ran out first."""
         ended = False
         while True:
@@ -147,7 +150,8 @@ class DockerEnvironment:
                 return True
             elif self._ended(exec_id):
                 ended = True
-            if deadline.passed:
+            # A busy engine may take longer to begin than the command has; without a beginning there is nothing to kill.
+            if deadline.passed and (talk.ready or begin.passed):
                 return False
 
     def _ended(self, exec_id: str) -> bool:
@@ -271,7 +275,7 @@ class DockerEnvironment:
         talk = shell.Talk(end, said.add)
         try:
             argv = shell.launch_kill(mode, mark, end)
-            code = self._run(argv, talk, "0", "/", {"PATH": shell.SYSTEM_PATH}, KILL_PATIENCE)
+            code = self._run(argv, talk, "0", "/", {"PATH": shell.SYSTEM_PATH}, KILL_PATIENCE, KILL_PATIENCE)
         except InfrastructureError:
             return False
         return code == 0 and "none left" in said.text()
