@@ -68,7 +68,7 @@ def context(environment, make_task, tmp_path):
         fields = {
             "task": task or Task.load(make_task(f"tb2/task{len(logs)}")),
             "environment": environment,
-            "variables": {"HARBOR_TASK_NAME": "task", "HARBOR_TRIAL_ID": f"trial-{tmp_path.name}-{len(logs)}"},
+            "variables": {"HARBOR_TASK_NAME": "task", "HARBOR_TRIAL_ID": f"{tmp_path}-{len(logs)}"},
             "user": "agent",
             "workdir": "/work",
             "timeout": 60.0,

@@ -592,6 +592,7 @@ def tars(draw: st.DrawFn) -> bytes:
 SLOW = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow
 class TestProperties:
     @SLOW
     @given(st.lists(st.binary(max_size=2000), max_size=4))

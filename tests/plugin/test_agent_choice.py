@@ -17,6 +17,7 @@ def test_without_an_agent_the_run_is_refused(project):
     outcome.tells_of_no_bug()
 
 
+@pytest.mark.slow
 def test_without_an_agent_the_run_is_refused_in_workers_too(project):
     for name in "abc":
         project.task(f"tb2/{name}")
@@ -141,6 +142,7 @@ def test_a_callable_in_the_working_directory_is_found(project):
         outcome.has("agent run_slow")
 
 
+@pytest.mark.slow
 def test_a_callable_that_is_not_there_is_refused_in_workers_once(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nosuch:f", "-n", "2", subprocess=True)

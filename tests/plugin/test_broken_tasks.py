@@ -97,6 +97,7 @@ def test_the_short_summary_tells_the_reason(project, monkeypatch):
     assert "task.toml: line 1, column 1: " in line
 
 
+@pytest.mark.slow
 def test_a_broken_task_in_workers(project):
     project.task("tb2/broken", "= =")
     project.task("tb2/unsupported", UNSUPPORTED["windows"][0]["toml"])

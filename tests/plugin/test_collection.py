@@ -435,6 +435,7 @@ def test_collect_only_leaves_no_results(project):
     assert not (project.path / "harbor-results").exists()
 
 
+@pytest.mark.slow
 def test_workers_collect_what_the_controller_does(project):
     for name in ("b", "a"):
         project.task(f"tb2/{name}", SKIPPED + MARKED)
@@ -446,6 +447,7 @@ def test_workers_collect_what_the_controller_does(project):
     outcome.tells_of_no_bug()
 
 
+@pytest.mark.slow
 def test_workers_collect_an_ini_dataset_outside_rootdir(project, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside")
     project.task(outside / "tb2" / "a", SKIPPED)
@@ -458,6 +460,7 @@ def test_workers_collect_an_ini_dataset_outside_rootdir(project, tmp_path_factor
     assert outcome.counts == {"passed": 1}
 
 
+@pytest.mark.slow
 def test_workers_run_ids_that_were_pasted(project):
     project.task("tb2/a", SKIPPED)
     project.task("tb2/b", SKIPPED)
@@ -466,6 +469,7 @@ def test_workers_run_ids_that_were_pasted(project):
     outcome.has("SKIPPED tb2/b/task.toml::b")
 
 
+@pytest.mark.slow
 def test_workers_get_the_selection_of_marks_keywords_and_last_failed(project):
     project.task("tb2/a", MARKED)
     project.task("tb2/b", SKIPPED)

@@ -74,6 +74,7 @@ def test_other_tests_of_the_run_pass(project):
     assert outcome.counts == {"errors": 1, "passed": 1, "failed": 1}
 
 
+@pytest.mark.slow
 def test_other_tests_of_the_run_pass_in_workers(project):
     project.task("tb2/a")
     project.task("tb2/b")

@@ -12,6 +12,8 @@ from pytest_harbor.task import task as task_module
 
 MANY = 10_000
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def many(project):

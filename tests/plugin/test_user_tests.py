@@ -199,6 +199,7 @@ def test_the_mark_on_a_test_that_uses_no_task_does_no_harm(project):
     assert project.run("test_mine.py", "--strict-markers").counts == {"passed": 1}
 
 
+@pytest.mark.slow
 def test_in_workers(project, tasks):
     with_mark(project, "@pytest.mark.harbor('../data/tb2')", "tests/test_mine.py")
     outcome = project.run("tests", "-n", "2", "-v", subprocess=True)
