@@ -41,7 +41,9 @@ class Lifecycle:
         In the workers of pytest-xdist too: they read the command line anew.
         """
         if self._config.args_source is not pytest.Config.ArgsSource.ARGS:
-            self._config.args = [str(path) for path in self._session.options.datasets]
+            paths = dict.fromkeys(self._session.options.datasets)
+            # What lies below another dataset is collected with that; older versions of pytest trip over both.
+            self._config.args = [str(path) for path in paths if paths.keys().isdisjoint(path.parents)]
             self._config.args_source = pytest.Config.ArgsSource.ARGS
 
     @pytest.hookimpl(tryfirst=True)

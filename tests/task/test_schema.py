@@ -274,7 +274,9 @@ def test_huge_integers_are_errors_like_others(reason, place, value):
 
 
 def test_deeply_dotted_keys_are_errors_like_others(reason):
-    assert "[agent] timeout_sec: must be a number, got a table" in reason("[agent]\ntimeout_sec" + ".a" * 3000 + " = 1")
+    said = reason("[agent]\ntimeout_sec" + ".a" * 3000 + " = 1")
+    # The parsers differ in how deep they go.
+    assert "[agent] timeout_sec: must be a number, got a table" in said or "nested too deeply" in said
 
 
 def test_byte_order_mark_and_crlf_are_accepted(load):
