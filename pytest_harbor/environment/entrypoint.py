@@ -1,0 +1,28 @@
+"""What keeps an environment alive, and when an image's own ENTRYPOINT is kept around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+# What runs in place of the image's command. Not `infinity`, which small systems' sleep does not know.
+KEEP_ALIVE = ("sleep", "2147483647")
+
+# How long an ENTRYPOINT may take to hand over to the keep-alive before the trial goes on without, in seconds.
+HANDOVER = 2.0
+
+# An ENTRYPOINT of these alone starts no service, and would take the keep-alive for a script.
+SHELLS = {"sh", "bash", "dash", "ash", "zsh", "python", "python3", "node"}
+
+
+def is_service(entrypoint: Sequence[str]) -> bool:
+    """Tell whether an ENTRYPOINT starts something, and is not just a shell or an interpreter."""
+    if not entrypoint:
+        return False
+    bare = PurePosixPath(entrypoint[0]).name in SHELLS and all(word.startswith("-") for word in entrypoint[1:])
+    return not bare
+
+
+def did_not_hand_over(entrypoint: Sequence[str]) -> str:
+    """Return the cure for an ENTRYPOINT that ends instead of running its arguments."""
+    return f'its ENTRYPOINT {list(entrypoint)} must run its arguments (exec "$@")' if entrypoint else ""

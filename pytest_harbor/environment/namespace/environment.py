@@ -1,0 +1,237 @@
+"""One sandbox as the environment of one trial."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pytest_harbor.environment import shell
+from pytest_harbor.environment.archive import Extraction, Upload, pack, unpack
+from pytest_harbor.environment.base import ExecResult, Output, Process
+from pytest_harbor.environment.entrypoint import HANDOVER, KEEP_ALIVE, did_not_hand_over, is_service
+from pytest_harbor.environment.namespace.sandbox import Layout, Sandbox
+from pytest_harbor.environment.output import BoundedOutput, printable, tail
+from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
+from pytest_harbor.image import Image
+
+# How long the killing of processes from inside may take before everything is killed instead, in seconds.
+KILL_PATIENCE = 3.0
+SERVICE_LOG = "service.log"
+
+
+class NamespaceEnvironment:
+    """A running sandbox; see pytest_harbor.environment.Environment for what each method promises.
+
+    Args:
+        layout: what it is made of.
+        name: its name.
+        image: its image.
+        workdir: its working directory.
+        variables: variables of everything in it, on top of the image's.
+        notes: what a reader of the result should know.
+
+    """
+
+    provider = "namespace"
+
+    def __init__(
+        self,
+        layout: Layout,
+        name: str,
+        image: Image,
+        workdir: str,
+        variables: Mapping[str, str],
+        notes: Sequence[str],
+    ) -> None:
+        self.id = name
+        self.name = name
+        self.image = image
+        self.workdir = workdir
+        self.notes = tuple(notes)
+        self._layout = layout
+        self._variables = {"PATH": shell.SYSTEM_PATH, "HOSTNAME": layout.hostname, **image.details.variables, **variables}
+        self._sandbox = Sandbox(layout)
+        self._stopped = False
+
+    @property
+    def pid(self) -> int:
+        """Id of the process on the host that owns the sandbox."""
+        return self._sandbox.process.pid
+
+    def begin(self) -> None:
+        """Start the image's ENTRYPOINT and wait until it has handed over to what keeps it alive.
+
+        Raises:
+            StartError: it ended instead.
+
+        """
+        entrypoint = self.image.details.entrypoint
+        if not is_service(entrypoint):
+            return
+        log = self._layout.place / SERVICE_LOG
+        self._sandbox.serve(
+            [*entrypoint, *KEEP_ALIVE],
+            log,
+            user=self.image.details.user,
+            cwd=self.workdir,
+            variables=self._variables,
+        )
+        if not self._sandbox.await_process(KEEP_ALIVE, HANDOVER):
+            said = printable(tail(log, 20)).strip()
+            fact = f"the ENTRYPOINT of {self.name} has ended by itself"
+            raise StartError(fact + (f", its last words: {said}" if said else ""), did_not_hand_over(entrypoint))
+
+    def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        output: Output | None = None,
+        prologue: str = "",
+        on_start: Callable[[Process], None] | None = None,
+    ) -> ExecResult:
+        """Run a command through LAUNCH."""
+        began = time.monotonic()
+        kept = BoundedOutput()
+
+        def keep(data: bytes) -> None:
+            kept.add(data)
+            if output:
+                output(data)
+
+        end = secrets.token_hex(8)
+        talk = shell.Talk(end, keep, on_start)
+        exit_code = self._run(shell.launch(command, end, prologue), talk, user, cwd or self.workdir, env, timeout)
+        if not talk.ready:
+            said = printable(talk.refusal)[:400] or f"exit code {exit_code}, no output"
+            raise CannotExecute("it did not begin in time" if exit_code is None else said)
+        if exit_code is None and talk.process is not None:
+            self._kill("below", talk.process.pid)
+        return ExecResult(
+            exit_code=-1 if exit_code is None else exit_code,
+            output=kept.text(),
+            timed_out=exit_code is None,
+            seconds=time.monotonic() - began,
+            process=talk.process,
+        )
+
+    def _run(
+        self,
+        argv: list[str],
+        talk: shell.Talk,
+        user: str | None,
+        cwd: str,
+        env: Mapping[str, str] | None,
+        timeout: float | None,
+    ) -> int | None:
+        """Run a program to its end and return its exit code, or None when its time ran out."""
+
+        def take(data: bytes) -> bool:
+            talk.take(data)
+            return talk.exit_code is not None
+
+        try:
+            exit_code = self._sandbox.run(
+                argv,
+                take,
+                user=self.image.details.user if user is None else user,
+                cwd=cwd,
+                variables={**self._variables, **(env or {})},
+                deadline=None if timeout is None else time.monotonic() + timeout,
+                now=time.monotonic,
+            )
+        finally:
+            talk.close()
+        return exit_code if talk.exit_code is None else talk.exit_code
+
+    def upload(self, uploads: Sequence[Upload]) -> None:
+        """Put files in place with one archive, which is unpacked inside."""
+        if not uploads:
+            return
+        with pack(uploads) as archive:
+            try:
+                self._sandbox.put(archive)
+            except CannotExecute as error:
+                raise InfrastructureError(f"uploading to {self.name}: {error.fact}") from error
+
+    def download(self, source: str, destination: Path, reserved: frozenset[str] = frozenset()) -> Extraction:
+        """Copy a directory with one archive, which is packed inside."""
+        return unpack(self._archive(source), destination, strip=1, reserved=reserved)
+
+    def read_file(self, source: str, destination: Path) -> None:
+        """Copy one file."""
+        with tempfile.TemporaryDirectory() as scratch:
+            unpack(self._archive(source), Path(scratch))
+            found = [path for path in Path(scratch).iterdir() if path.is_file()]
+            if not found:
+                raise FileNotFoundError(f"{source} is no regular file in {self.name}")
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(found[0], destination)
+
+    def _archive(self, source: str) -> Iterator[bytes]:
+        try:
+            return self._sandbox.get([source])
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{source} does not exist in {self.name}: {error}") from error
+        except CannotExecute as error:
+            raise InfrastructureError(f"downloading {source} from {self.name}: {error.fact}") from error
+
+    def running(self) -> bool:
+        """Tell whether its first process lives."""
+        return not self._stopped and self._sandbox.alive()
+
+    def revive(self) -> None:
+        """Make the sandbox anew over the files that were written."""
+        if self._stopped:
+            raise EnvironmentLost(f"the environment {self.name} was removed")
+        self._sandbox.close()
+        shutil.rmtree(self._layout.place / "w", ignore_errors=True)
+        try:
+            self._sandbox = Sandbox(self._layout)
+            self.begin()
+        except (InfrastructureError, OSError) as error:
+            raise EnvironmentLost(f"the environment {self.name} cannot be started again: {error}") from error
+
+    def kill_since(self, first: Process) -> str:
+        """Kill from inside, or else everything but the first process, and start the services anew."""
+        if self._kill("since", first.started):
+            return "its processes were killed"
+        # The agent may have removed the shell or filled the process table.
+        self._sandbox.kill_all()
+        self.begin()
+        return "its processes were killed, together with all others"
+
+    def _kill(self, mode: Literal["since", "below"], mark: int) -> bool:
+        """Kill processes from inside and return whether they are surely dead."""
+        said = BoundedOutput()
+        end = secrets.token_hex(8)
+        talk = shell.Talk(end, said.add)
+        try:
+            argv = shell.launch_kill(mode, mark, end)
+            code = self._run(argv, talk, "0", "/", {"PATH": shell.SYSTEM_PATH}, KILL_PATIENCE)
+        except InfrastructureError:
+            return False
+        return code == 0 and "none left" in said.text()
+
+    def attach_hint(self) -> str:
+        """Return an nsenter command."""
+        return f"nsenter --target {self._first_pid()} --all --wd=/ sh"
+
+    def _first_pid(self) -> str:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return children.read_text(encoding="ascii").split(" ", 1)[0] if children.exists() else str(self.pid)
+
+    def stop(self) -> None:
+        """End it, and with it everything that runs in it and all that was written."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._sandbox.close()

@@ -1,0 +1,227 @@
+"""Linux namespaces as a provider."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from pytest_harbor.environment import owner
+from pytest_harbor.environment.base import Leftovers, StartRequest
+from pytest_harbor.environment.namespace.build import ImageRecord, build
+from pytest_harbor.environment.namespace.cache import Cache
+from pytest_harbor.environment.namespace.cgroups import make_groups
+from pytest_harbor.environment.namespace.environment import NamespaceEnvironment
+from pytest_harbor.environment.namespace.hostroot import HostRoot
+from pytest_harbor.environment.namespace.inside.cleanup import remove_group, remove_tree
+from pytest_harbor.environment.namespace.sandbox import CURE, Layout, Sandbox
+from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError, UnmetRequirement
+from pytest_harbor.image import BuildContext, Image, ImageDetails
+
+OWNER = "owner.json"
+
+
+class NamespaceProvider:
+    """Environments without an engine: the host's own system, in namespaces and under overlays.
+
+    Args:
+        hidden: directories of the host that no environment sees, even where they lie in what is otherwise visible.
+
+    """
+
+    name = "namespace"
+    has_registries = False
+
+    def __init__(self, hidden: Sequence[Path] = ()) -> None:
+        self._hidden = tuple(hidden)
+        self._works = False
+
+    @cached_property
+    def _cache(self) -> Cache:
+        if not sys.platform.startswith("linux"):
+            raise EngineUnavailable(f"environments without an engine need Linux, and this is {sys.platform}", "use Docker")
+        return Cache.open()
+
+    @cached_property
+    def _host(self) -> HostRoot:
+        hidden = (*self._hidden, self._cache.root)
+        return HostRoot.look(hidden, user_namespace=not _may_mount())
+
+    @cached_property
+    def _base(self) -> str:
+        return self._host.ensure_base(self._cache)
+
+    @property
+    def engine_id(self) -> str:
+        """Images belong to this host in its present state."""
+        return f"namespace-{self._base}"
+
+    def describe(self) -> str:
+        """Return what stands in for images, after a look whether it works at all."""
+        self._try()
+        who = "as an ordinary user, all users are one" if self._host.user_namespace else "as root"
+        return f"namespace ({who}; this host's {self._host.description} stands in for every base image)"
+
+    def _try(self) -> None:
+        """Make a sandbox, once, to know that this kernel lets us."""
+        if self._works:
+            return
+        place = self._cache.trials / f"try-{owner.owner()}"
+        self._claim(place, [])
+        try:
+            Sandbox(Layout(self._cache, self._host, [self._base], place)).close()
+        except StartError as error:
+            raise EngineUnavailable(f"environments without an engine do not work here: {error.fact}", CURE) from error
+        finally:
+            remove_tree(str(place))
+        self._works = True
+
+    def find_image(self, ref: str) -> ImageDetails | None:
+        """Look up what was built here; every other name means the host's own system."""
+        record = ImageRecord.read(self._cache, ref)
+        if record is None:
+            return None if ref.startswith("pytest-harbor:") else self._host_image(ref)
+        complete = record.base == self._base and all((self._cache.layers / layer).is_dir() for layer in record.layers)
+        return record.details if complete else None
+
+    def _host_image(self, ref: str) -> ImageDetails:
+        note = f"{ref}: this host's own system ({self._host.description}) stands in for the image"
+        return ImageDetails(id=f"host:{self._base}", notes=(note,))
+
+    def pull_image(self, ref: str, *, log: Path, timeout: float) -> None:
+        """Refuse: there is nothing to pull from."""
+        raise ImageError(f"image {ref} cannot be pulled without a container engine", "use Docker")
+
+    def build_image(self, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
+        """Build an image, one layer an instruction."""
+        self._try()
+        build(self._cache, self._host, self._base, context, ref, log=log, timeout=timeout)
+
+    def start(self, image: Image, request: StartRequest) -> NamespaceEnvironment:
+        """Make a sandbox, put files in place, start the image's services."""
+        if request.resources.gpus:
+            raise UnmetRequirement("GPUs cannot be had without a container engine", "use Docker")
+        record = ImageRecord.read(self._cache, image.ref)
+        layers = [*reversed(record.layers), self._base] if record else [self._base]
+        place = self._cache.trials / request.name
+        groups, notes = make_groups(request.name, request.resources)
+        try:
+            self._claim(place, groups)
+            layout = Layout(self._cache, self._host, layers, place, hostname=request.name[-12:], groups=groups)
+            workdir = request.workdir or image.details.workdir or "/"
+            environment = NamespaceEnvironment(layout, request.name, image, workdir, request.variables, notes)
+        except BaseException as error:
+            _remove(place, groups)
+            if isinstance(error, OSError):
+                raise StartError(f"{request.name} cannot be made: {error}") from error
+            raise
+        try:
+            self._claim(place, groups, environment.pid)
+            environment.upload([*request.uploads])
+            environment.make_workdir()
+            environment.begin()
+        except BaseException as error:
+            environment.stop()
+            if isinstance(error, InfrastructureError) and not isinstance(error, EngineUnavailable | StartError):
+                raise StartError(error.fact, error.cure) from error
+            raise
+        return environment
+
+    def _claim(self, place: Path, groups: Sequence[str], pid: int | None = None) -> None:
+        """Write down whose an environment is, so that a later run can tell whether it is still wanted."""
+        place.mkdir(exist_ok=True)
+        marks = {
+            "owner": owner.owner(),
+            "machine": owner.machine(),
+            "groups": list(groups),
+            "process": owner.owner(pid) if pid else "",
+        }
+        written = place / f".{OWNER}"
+        written.write_text(json.dumps(marks), encoding="utf-8")
+        written.replace(place / OWNER)
+
+    def remove_owned(self, which: Leftovers) -> list[str]:
+        """Remove environments, and what builds have left half done."""
+        removed = []
+        for place in sorted(self._cache.trials.iterdir()):
+            try:
+                marks = json.loads((place / OWNER).read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                # Being removed by its own process at this moment, or made by another.
+                if which in ("dead", "mine"):
+                    continue
+                marks = {}
+            except (OSError, ValueError):
+                marks = {}
+            if _wanted(which, str(marks.get("owner", "")), str(marks.get("machine", ""))):
+                _end(str(marks.get("process", "")))
+                _remove(place, marks.get("groups", []))
+                removed.append(place.name)
+        for layer in self._cache.layers.iterdir():
+            token = layer.name.partition(".")[2]
+            if token and not owner.alive(token):
+                remove_tree(str(layer))
+        return removed
+
+    def count_owned(self) -> int:
+        """Return how many environments there are."""
+        return len(list(self._cache.trials.iterdir()))
+
+    def remove_images(self) -> list[str]:
+        """Remove all images and layers."""
+        removed = [f"pytest-harbor:{path.stem}" for path in self._cache.images.iterdir()]
+        shutil.rmtree(self._cache.images)
+        for layer in list(self._cache.layers.iterdir()):
+            remove_tree(str(layer))
+        for name in ("_base", "_cache"):
+            self.__dict__.pop(name, None)
+        return removed
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def _may_mount() -> bool:
+    """Tell whether this process may mount: root mostly may, but not in a container."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        effective = int(status.partition("CapEff:")[2].split()[0], 16)
+        return os.geteuid() == 0 and bool(effective >> 21 & 1)
+    return False
+
+
+def _wanted(which: Leftovers, token: str, machine: str) -> bool:
+    here = machine == owner.machine()
+    return {
+        "all": True,
+        "mine": here and token == owner.owner(),
+        "dead": here and not owner.alive(token),
+        "ended": not here or not owner.alive(token),
+    }[which]
+
+
+def _end(token: str) -> None:
+    """Kill the process that owns a sandbox, if it still is that process, and wait for its end."""
+    if not owner.alive(token):
+        return
+    pid = int(token.partition(".")[0])
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            select.select([descriptor], [], [], 10)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(place: Path, groups: Sequence[str]) -> None:
+    for group in groups:
+        remove_group(group)
+    remove_tree(str(place))

@@ -1,0 +1,155 @@
+"""The scanner of Dockerfiles."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, expand, split_words
+
+LINES = st.sampled_from(
+    [
+        "FROM debian:12",
+        "from debian AS first",
+        "FROM --platform=linux/amd64 x",
+        "# a comment",
+        "#escape=`",
+        "# escape = \\",
+        "# syntax=docker/dockerfile:1",
+        "",
+        "   ",
+        "\t",
+        "RUN a && \\",
+        "RUN a \\  ",
+        "RUN a `",
+        "  b \\",
+        "  # within",
+        "RUN <<EOF",
+        "EOF",
+        "\tEOF",
+        "COPY <<-'EOF' /x",
+        'RUN cat <<"A" <<B > /x',
+        "A",
+        "B",
+        "from x",
+        "HEALTHCHECK --interval=1s CMD true",
+        'CMD ["a", "b"]',
+        "RUN echo \\\\",
+        "\\",
+        "ONBUILD RUN <<EOF",
+        "RUN echo $((1 << 2)) <<<x",
+        "ünïcode",
+        "\ufeffFROM x",
+    ]
+)
+ENDS = st.sampled_from(["\n", "\r\n", "\n\n"])
+
+
+@given(st.lists(st.tuples(LINES, ENDS)), st.booleans())
+def test_unchanged_files_come_back(lines, ended):
+    text = "".join(line + end for line, end in lines)
+    check_round_trip(text if ended else text.rstrip("\r\n"))
+
+
+@given(st.text(alphabet=st.sampled_from("RUN COPY<-EOF\\`'\"#=[]$\t\r\n\x0b\x85\u2028\ufeffé")))
+def test_any_text_comes_back(text):
+    check_round_trip(text)
+
+
+@given(st.binary())
+def test_any_bytes_come_back(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("dockerfile") / "Dockerfile"
+    path.write_bytes(data)
+    try:
+        found = Dockerfile.read(path)
+    except DockerfileError:
+        return
+    assert found.text.encode("utf-8", "surrogateescape") == data
+
+
+def check_round_trip(text):
+    try:
+        found = Dockerfile.parse(text)
+    except DockerfileError as error:
+        assert "does not end" in str(error)  # noqa: PT017 - nothing else may be raised
+        return
+    assert found.text == text
+    line = 1
+    for piece in found.pieces:
+        assert piece.line == line
+        line += piece.text.count("\n")
+
+
+def scan(text):
+    return [(piece.keyword, piece.arguments) for piece in Dockerfile.parse(text).instructions]
+
+
+def test_continuations_comments_and_line_ends():
+    text = "FROM x\r\nRUN a \\\r\n# not this\r\n\r\n  && b \\ \r\n\t&& c\r\nrun d\n"
+    assert scan(text) == [("FROM", "x"), ("RUN", "a   && b \t&& c"), ("RUN", "d")]
+
+
+def test_an_escaped_escape_ends_no_line():
+    assert scan("RUN a \\\\\nRUN b") == [("RUN", "a \\\\"), ("RUN", "b")]
+
+
+def test_the_escape_directive():
+    assert scan("# escape=`\nRUN dir C:\\\nRUN a `\n b") == [("RUN", "dir C:\\"), ("RUN", "a  b")]
+    assert scan("# a comment\n# escape=`\nRUN a \\\n b") == [("RUN", "a  b")]
+
+
+def test_heredocs():
+    text = "FROM x\nRUN <<EOF cat <<-'B' > /y\nfrom nothing\n# kept\nEOF\n\tone\n\t\tB\nUSER u\n"
+    piece = Dockerfile.parse(text).instructions[1]
+    assert [(h.name, h.content, h.expand) for h in piece.heredocs] == [
+        ("EOF", "from nothing\n# kept\n", True),
+        ("B", "one\n", False),
+    ]
+    assert scan(text)[2] == ("USER", "u")
+    with pytest.raises(DockerfileError, match="line 1: the heredoc EOF does not end"):
+        Dockerfile.parse("RUN <<EOF\nx\n")
+
+
+def test_what_is_no_heredoc():
+    text = "RUN echo '<<EOF' $((1 << 2)) <<<x\nENV A=<<EOF\nUSER u"
+    assert [keyword for keyword, _ in scan(text)] == ["RUN", "ENV", "USER"]
+
+
+def test_flags_and_lists():
+    healthcheck, copy, run = Dockerfile.parse(
+        'HEALTHCHECK --interval=5s --start-period=1s CMD ["a", "b"]\nCOPY --chown=a:b --link x y\nRUN ["a", "b c"]'
+    ).instructions
+    assert healthcheck.flags == (("interval", "5s"), ("start-period", "1s"))
+    assert healthcheck.operands == 'CMD ["a", "b"]'
+    assert (copy.flags, copy.operands) == ((("chown", "a:b"), ("link", "")), "x y")
+    assert (run.words, copy.words) == (("a", "b c"), None)
+
+
+def test_stages():
+    first, second = Dockerfile.parse("ARG A\nFROM --platform=x a As Build\nRUN b\nfrom build\nUSER u").stages
+    assert (first.base, first.name, [i.keyword for i in first.instructions]) == ("a", "build", ["RUN"])
+    assert (second.base, second.name, [i.keyword for i in second.instructions]) == ("build", "", ["USER"])
+
+
+@pytest.mark.parametrize(
+    "word,wanted",
+    [
+        ("$a/${b}", "1/2 3"),
+        ("'$a'\"$a\"", "$a1"),
+        (r"\$a \'", "$a '"),
+        ("${no:-d$a}${no:+x}${a:+y}${e:-f}${e-g}", "d1yf"),
+        ("$no$", "$"),
+        ("a\"b c\"d", "ab cd"),
+    ],
+)
+def test_variables(word, wanted):
+    assert expand(word, {"a": "1", "b": "2 3", "e": ""}) == wanted
+
+
+def test_unknown_forms_of_variables_are_errors():
+    for word in ("${a#x}", "${a", "${no:?gone}"):
+        with pytest.raises(DockerfileError):
+            expand(word, {"a": "1"})
+
+
+def test_words():
+    assert split_words("a 'b c' \"d  e\"f g\\ h") == ["a", "'b c'", '"d  e"f', "g\\ h"]
