@@ -39,7 +39,7 @@ def run_trial(
         results: directory of all runs' results.
         image: image of a task that brings neither Dockerfile nor docker_image.
         build: `auto`, `always` or `never`.
-        provider: makes the environment; Docker when None.
+        provider: makes the environment; when None, Docker where an engine answers, else Linux namespaces.
         hooks: where to step in.
         attempt: number of the attempt, for the result.
 
@@ -52,14 +52,14 @@ def run_trial(
         DatasetError: `task` is a path that holds no task.
 
     """
-    from pytest_harbor.environment.docker import DockerProvider
+    from pytest_harbor.environment.choose import choose_provider
 
     chosen = as_agent(agent)
     task = task if isinstance(task, Task) else Task.load(task)
     settings = settings or TrialSettings()
     run = Run(Path(results).absolute(), new_run_id())
     run.create_root()
-    used = provider or DockerProvider()
+    used = provider or choose_provider("auto", (task.path, Path(results).absolute()))[0]
     images = ImageStore(
         used,
         run.directory,

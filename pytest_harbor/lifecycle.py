@@ -73,9 +73,10 @@ class Lifecycle:
         attempts = f", {options.attempts} attempts" if options.attempts > 1 else ""
         lines.append(f"harbor: agent {agent}{told}{attempts}, passes from reward {options.threshold:g}")
         try:
-            lines.append(f"harbor: environment {session.provider.describe()}")
+            why = f", {session.why_provider}" if session.why_provider else ""
+            lines.append(f"harbor: environment {session.provider.describe()}{why}")
         except EngineUnavailable as error:
-            lines.append(f"harbor: environment docker: {error}")
+            lines.append(f"harbor: environment {session.provider.name}: {error}{why}")
         lines.append(f"harbor: results {_relative(session.run.directory)}")
         if self._table.leftovers:
             lines.append(f"harbor: removed what a dead run left: {', '.join(self._table.leftovers)}")

@@ -171,6 +171,14 @@ OPTIONS = (
     Option("harbor-threshold", "Lowest reward that passes (default 1.0)", _finite, 1.0, "F"),
     Option("harbor-record-only", "Record rewards, and fail nothing because of one", _text, False, "", "switch"),
     Option(
+        "harbor-environment",
+        "What makes the environments: docker, namespace (no engine: Linux namespaces over this machine's own system) "
+        "or auto (docker where an engine answers, else namespace; default)",
+        _choice("auto", "docker", "namespace"),
+        "auto",
+        "PROVIDER",
+    ),
+    Option(
         "harbor-image",
         "Image for tasks that bring neither Dockerfile nor docker_image (default python:3.11-slim)",
         _text,
@@ -244,6 +252,7 @@ class HarborConfig:
     attempts: int
     threshold: float
     record_only: bool
+    environment: Literal["auto", "docker", "namespace"]
     image: str
     build: Literal["auto", "always", "never"]
     timeout_multiplier: float
@@ -295,6 +304,7 @@ def read_options(config: pytest.Config) -> HarborConfig:
         attempts=values["harbor_attempts"],
         threshold=values["harbor_threshold"],
         record_only=values["harbor_record_only"],
+        environment=values["harbor_environment"],
         image=values["harbor_image"],
         build=values["harbor_build"],
         timeout_multiplier=values["harbor_timeout_multiplier"],

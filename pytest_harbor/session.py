@@ -19,7 +19,7 @@ from pytest_harbor.options import HarborConfig, read_options
 
 if TYPE_CHECKING:
     from pytest_harbor.agent import Agent
-    from pytest_harbor.environment.docker import DockerProvider
+    from pytest_harbor.environment import Provider
     from pytest_harbor.image import ImageStore
     from pytest_harbor.lifecycle import Lifecycle
     from pytest_harbor.results import Run
@@ -80,8 +80,10 @@ class Listener:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker of pytest-xdist which run it belongs to."""
+        """Tell a worker of pytest-xdist which run it belongs to, and on what it runs."""
         node.workerinput["harbor_run"] = self._session.run_id
+        if self._session.provider_used:
+            node.workerinput["harbor_environment"] = self._session.provider.name
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -169,11 +171,24 @@ class HarborSession:
         return Selection(self.options.datasets, self.options.tasks, self.options.exclude_tasks)
 
     @cached_property
-    def provider(self) -> DockerProvider:
+    def provider(self) -> Provider:
         """What makes the environments."""
-        from pytest_harbor.environment.docker import DockerProvider
+        return self._chosen[0]
 
-        return DockerProvider()
+    @property
+    def why_provider(self) -> str:
+        """Why it was chosen, where that was left open."""
+        return self._chosen[1]
+
+    @cached_property
+    def _chosen(self) -> tuple[Provider, str]:
+        from pytest_harbor.environment.choose import choose_provider
+
+        options = self.options
+        # Workers take what their controller has chosen.
+        choice = getattr(self.config, "workerinput", {}).get("harbor_environment", options.environment)
+        hidden = (self.config.rootpath, self.config.invocation_params.dir, options.results, *options.datasets)
+        return choose_provider(choice, hidden)
 
     @cached_property
     def run(self) -> Run:

@@ -24,8 +24,9 @@ KILL_PATIENCE = 5.0
 class HostCommandAgent:
     """Runs a command line on the host, in a working directory of its own below the trial's directory.
 
-    It sees the host's environment variables and, on top, the agent's and HARBOR_CONTAINER, the container's name for
-    `docker exec`. Unlike what runs in the environment it is trusted: it is the user's own program.
+    It sees the host's environment variables and, on top, the agent's, HARBOR_CONTAINER, the container's name for
+    `docker exec`, and HARBOR_EXEC, words to put before a command that is to run in the environment as root. Unlike
+    what runs in the environment it is trusted: it is the user's own program.
 
     Args:
         line: the command line, for sh.
@@ -49,6 +50,7 @@ class HostCommandAgent:
         first = context.environment.exec(["true"], user="0", cwd="/").process
         (workdir / "instruction.md").write_text(context.task.instruction, encoding="utf-8")
         variables = {**os.environ, **context.variables, "HARBOR_CONTAINER": context.environment.name}
+        variables["HARBOR_EXEC"] = context.environment.exec_prefix()
         word = first_word(self.line)
         if "/" in word:
             # As the shell will see it: from the agent's own working directory.

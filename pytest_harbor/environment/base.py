@@ -156,6 +156,9 @@ class Environment(Protocol):
     def attach_hint(self) -> str:
         """Return the command with which a person gets a shell in it."""
 
+    def exec_prefix(self) -> str:
+        """Return the words that, put before a command on the host, run it in the environment as root."""
+
     def stop(self) -> None:
         """Remove it by force, whatever runs in it, without a grace period. A second call does nothing."""
 
@@ -184,6 +187,12 @@ class Provider(ImageBackend, Protocol):
 
     def remove_owned(self, which: Leftovers) -> list[str]:
         """Remove environments that this project has made, and return their names."""
+
+    def count_owned(self) -> int:
+        """Return how many environments of this project there are."""
+
+    def remove_images(self) -> list[str]:
+        """Remove the images that this project has built, and return their names."""
 
     def close(self) -> None:
         """Let go of connections. Environments are not touched."""

@@ -1,7 +1,7 @@
 """A scanner of Dockerfiles: logical instructions that remember the very text they were written as.
 
-Follows BuildKit's parser (frontend/dockerfile/parser): parser directives, comments and empty lines within continuations,
-heredocs. Joining the text of all pieces gives the file back byte for byte.
+Follows BuildKit's parser (frontend/dockerfile/parser): parser directives, comments and empty lines within
+continuations, heredocs. Joining the text of all pieces gives the file back byte for byte.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class _Scanner:
         return found
 
     def _heredoc(self, name: str, chomp: bool, quoted: bool, line: int) -> Heredoc:
-        content = []
+        content: list[str] = []
         while self._at < len(self._lines):
             raw = self._lines[self._at]
             self._at += 1

@@ -14,13 +14,14 @@ BuildPolicy = Literal["auto", "always", "never"]
 
 @dataclass(frozen=True)
 class ImageDetails:
-    """What an image says of itself: its id, and how what runs in it begins."""
+    """What an image says of itself: its id, how what runs in it begins, and what a reader should know of it."""
 
     id: str
     entrypoint: tuple[str, ...] = ()
     workdir: str = ""
     user: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Image:
 
 class ImageBackend(Protocol):
     """What the image store asks of a provider. Every method may raise EngineUnavailable."""
+
+    @property
+    def has_registries(self) -> bool:
+        """Whether images can be had by name; where not, a task's Dockerfile goes before its docker_image."""
 
     @property
     def engine_id(self) -> str:

@@ -74,7 +74,7 @@ class ImageStore:
         if ref is not None:
             return self._named(ref, timeout)
         named = settings.docker_image
-        if named and not (context and self._policy == "always"):
+        if named and not (context and (self._policy == "always" or not self._backend.has_registries)):
             try:
                 return self._named(named, timeout)
             except ImageError as error:
@@ -113,9 +113,9 @@ class ImageStore:
             details = self._backend.find_image(ref)
             if details is None:
                 raise ImageError(f"image {ref} was pulled and is not here", "see whether something removes images")
-            image = Image(ref, "pulled", details, log=outcome.log)
+            image = Image(ref, "pulled", details, details.notes, outcome.log)
         else:
-            image = Image(ref, "present", details)
+            image = Image(ref, "present", details, details.notes)
         self._known[ref] = image
         return image
 
@@ -144,7 +144,7 @@ class ImageStore:
             details = self._backend.find_image(ref)
             if details is None:
                 raise ImageError(f"{ref} was built and is not here", "see whether something prunes images", log=log)
-        image = Image(ref, "built" if log else "cached", details, log=log)
+        image = Image(ref, "built" if log else "cached", details, details.notes, log)
         self._known[ref] = image
         return image
 

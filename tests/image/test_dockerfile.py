@@ -138,7 +138,7 @@ def test_stages():
         (r"\$a \'", "$a '"),
         ("${no:-d$a}${no:+x}${a:+y}${e:-f}${e-g}", "d1yf"),
         ("$no$", "$"),
-        ("a\"b c\"d", "ab cd"),
+        ('a"b c"d', "ab cd"),
     ],
 )
 def test_variables(word, wanted):

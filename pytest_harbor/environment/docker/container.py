@@ -20,6 +20,7 @@ from pytest_harbor.environment.base import ExecResult, Output, Process
 from pytest_harbor.environment.docker.errors import engine_errors, reason, short
 from pytest_harbor.environment.docker.events import Events
 from pytest_harbor.environment.docker.stream import Deadline, ExecStream
+from pytest_harbor.environment.entrypoint import did_not_hand_over
 from pytest_harbor.environment.output import BoundedOutput, printable
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
@@ -194,8 +195,7 @@ class DockerEnvironment:
             fact += f", its last words: {printable(short(said))}"
         if self._executed:
             return EnvironmentLost(fact)
-        entrypoint = list(self.image.details.entrypoint)
-        return StartError(fact, f'its ENTRYPOINT {entrypoint} must run its arguments (exec "$@")' if entrypoint else "")
+        return StartError(fact, did_not_hand_over(self.image.details.entrypoint))
 
     def upload(self, uploads: Sequence[Upload]) -> None:
         """Put files in place with one archive."""
@@ -283,6 +283,10 @@ class DockerEnvironment:
     def attach_hint(self) -> str:
         """Return a docker command."""
         return f"docker exec -it {self.name} sh"
+
+    def exec_prefix(self) -> str:
+        """Return a docker command."""
+        return f"docker exec -i --user 0 {self.name}"
 
     def stop(self) -> None:
         """Remove the container."""

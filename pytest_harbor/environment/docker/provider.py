@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -22,6 +22,7 @@ from pytest_harbor.environment.docker.build import IMAGE_LABEL, build
 from pytest_harbor.environment.docker.container import DockerEnvironment, remove
 from pytest_harbor.environment.docker.errors import CURE, engine_errors, reason, short
 from pytest_harbor.environment.docker.events import Events
+from pytest_harbor.environment.entrypoint import HANDOVER, KEEP_ALIVE, is_service
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 
@@ -30,17 +31,9 @@ MACHINE_LABEL = "pytest-harbor.machine"
 RUN_LABEL = "pytest-harbor.run"
 TASK_LABEL = "pytest-harbor.task"
 
-# What runs in place of the image's command. Not `infinity`, which small systems' sleep does not know.
-KEEP_ALIVE = ["sleep", "2147483647"]
-
-# An ENTRYPOINT of these alone starts no service, and would take the keep-alive for a script.
-SHELLS = {"sh", "bash", "dash", "ash", "zsh", "python", "python3", "node"}
-
 # More processes than any honest task has; fewer than would take the machine down with a fork bomb.
 PROCESS_LIMIT = 4096
 
-# How long an ENTRYPOINT may take to hand over to the keep-alive before the trial goes on without, in seconds.
-HANDOVER = 2.0
 API_TIMEOUT = 120
 
 
@@ -48,6 +41,7 @@ class DockerProvider:
     """Containers on whichever engine the docker CLI would use: DOCKER_HOST, else the current context."""
 
     name = "docker"
+    has_registries = True
 
     @cached_property
     def _client(self) -> APIClient:
@@ -142,14 +136,14 @@ class DockerProvider:
         """Create a container, put its files in place, start it."""
         notes: list[str] = []
         entrypoint = image.details.entrypoint
-        service = bool(entrypoint) and not _only_a_shell(entrypoint)
+        service = is_service(entrypoint)
         self._listen()
         created = ""
         try:
             with engine_errors(f"creating a container from {image.ref}"):
                 config = self._client.create_container_config(
                     image=image.details.id,
-                    command=KEEP_ALIVE,
+                    command=list(KEEP_ALIVE),
                     entrypoint=None if service or not entrypoint else [""],
                     working_dir=request.workdir or None,
                     environment=dict(request.variables),
@@ -275,8 +269,3 @@ def _probe(url: str) -> None:
             probe.connect(f"/{path.lstrip('/')}")
         except OSError as error:
             raise EngineUnavailable(f"no Docker Engine answers at {url} ({error.strerror})", CURE) from error
-
-
-def _only_a_shell(entrypoint: tuple[str, ...]) -> bool:
-    """Tell whether an ENTRYPOINT is a bare shell or interpreter."""
-    return PurePosixPath(entrypoint[0]).name in SHELLS and all(word.startswith("-") for word in entrypoint[1:])

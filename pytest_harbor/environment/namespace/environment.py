@@ -54,7 +54,12 @@ class NamespaceEnvironment:
         self.workdir = workdir
         self.notes = tuple(notes)
         self._layout = layout
-        self._variables = {"PATH": shell.SYSTEM_PATH, "HOSTNAME": layout.hostname, **image.details.variables, **variables}
+        self._variables = {
+            "PATH": shell.SYSTEM_PATH,
+            "HOSTNAME": layout.hostname,
+            **image.details.variables,
+            **variables,
+        }
         self._sandbox = Sandbox(layout)
         self._stopped = False
 
@@ -62,6 +67,11 @@ class NamespaceEnvironment:
     def pid(self) -> int:
         """Id of the process on the host that owns the sandbox."""
         return self._sandbox.process.pid
+
+    def prepare(self, uploads: Sequence[Upload]) -> None:
+        """Put in place what is there before anything runs, the working directory included."""
+        self.upload(uploads)
+        self._sandbox.make_directory(self.workdir)
 
     def begin(self) -> None:
         """Start the image's ENTRYPOINT and wait until it has handed over to what keeps it alive.
@@ -223,7 +233,16 @@ class NamespaceEnvironment:
 
     def attach_hint(self) -> str:
         """Return an nsenter command."""
-        return f"nsenter --target {self._first_pid()} --all --wd=/ sh"
+        return f"{self.exec_prefix()} sh"
+
+    def exec_prefix(self) -> str:
+        """Return an nsenter command: words without quotes, so that a shell can take them out of a variable."""
+        flags = "--user --preserve-credentials " if self._layout.host.user_namespace else ""
+        variables = " ".join(f"{name}={self._variables[name]}" for name in ("PATH", "HOSTNAME"))
+        return (
+            f"nsenter --target {self._first_pid()} {flags}--mount --uts --ipc --pid --cgroup "
+            f"env -i --chdir={self.workdir} HOME=/root {variables}"
+        )
 
     def _first_pid(self) -> str:
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")

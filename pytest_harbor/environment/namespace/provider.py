@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,12 +14,13 @@ from pathlib import Path
 
 from pytest_harbor.environment import owner
 from pytest_harbor.environment.base import Leftovers, StartRequest
-from pytest_harbor.environment.namespace.build import ImageRecord, build
+from pytest_harbor.environment.namespace.build import build
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.cgroups import make_groups
 from pytest_harbor.environment.namespace.environment import NamespaceEnvironment
 from pytest_harbor.environment.namespace.hostroot import HostRoot
 from pytest_harbor.environment.namespace.inside.cleanup import remove_group, remove_tree
+from pytest_harbor.environment.namespace.record import ImageRecord
 from pytest_harbor.environment.namespace.sandbox import CURE, Layout, Sandbox
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError, UnmetRequirement
 from pytest_harbor.image import BuildContext, Image, ImageDetails
@@ -46,7 +46,9 @@ class NamespaceProvider:
     @cached_property
     def _cache(self) -> Cache:
         if not sys.platform.startswith("linux"):
-            raise EngineUnavailable(f"environments without an engine need Linux, and this is {sys.platform}", "use Docker")
+            raise EngineUnavailable(
+                f"environments without an engine need Linux, and this is {sys.platform}", "use Docker"
+            )
         return Cache.open()
 
     @cached_property
@@ -124,8 +126,7 @@ class NamespaceProvider:
             raise
         try:
             self._claim(place, groups, environment.pid)
-            environment.upload([*request.uploads])
-            environment.make_workdir()
+            environment.prepare(request.uploads)
             environment.begin()
         except BaseException as error:
             environment.stop()
@@ -175,9 +176,12 @@ class NamespaceProvider:
         return len(list(self._cache.trials.iterdir()))
 
     def remove_images(self) -> list[str]:
-        """Remove all images and layers."""
+        """Remove all images and layers, unless environments still use some."""
+        if self.count_owned():
+            return []
         removed = [f"pytest-harbor:{path.stem}" for path in self._cache.images.iterdir()]
-        shutil.rmtree(self._cache.images)
+        for path in self._cache.images.iterdir():
+            path.unlink()
         for layer in list(self._cache.layers.iterdir()):
             remove_tree(str(layer))
         for name in ("_base", "_cache"):

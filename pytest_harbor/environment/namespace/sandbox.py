@@ -20,6 +20,7 @@ from pytest_harbor.environment.namespace.hostroot import HostRoot, slug
 from pytest_harbor.errors import CannotExecute, EngineUnavailable, EnvironmentLost, StartError
 
 CHUNK = 1 << 18
+NOTHING = Path(os.devnull)
 START_PATIENCE = 60.0
 
 # Nothing of the package but what runs inside is loaded there, nor anything that is installed beside it: it must be
@@ -120,7 +121,7 @@ class Sandbox:
         self.name = layout.hostname
         self._host, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         package = Path(pytest_harbor.__file__).parent.parent
-        with inner, open(os.devnull, "r+b") as nothing:
+        with inner, NOTHING.open("r+b") as nothing:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", BOOTSTRAP, str(inner.fileno()), str(package)],
                 stdin=nothing,
@@ -207,26 +208,39 @@ class Sandbox:
 
     def await_process(self, words: Sequence[str], seconds: float) -> bool:
         """Wait until a process with these arguments runs; False when what was to start it has ended before."""
-        with open(os.devnull, "wb") as nothing:
-            return self._ask("await", nothing.fileno(), words=list(words), seconds=seconds).wait(self.lost) == 0
+        return self._do("await", words=list(words), seconds=seconds) == 0
 
     def kill_all(self) -> None:
         """Kill every process in it but its first."""
-        with open(os.devnull, "wb") as nothing:
-            self._ask("kill", nothing.fileno()).wait(self.lost)
+        self._do("kill")
 
-    def put(self, archive: IO[bytes] | int, prefix: str = "", owner: str = "", mode: int = -1) -> None:
-        """Unpack a tar: a file from its beginning, or what comes out of a descriptor.
+    def make_directory(self, path: str, owner: str = "") -> None:
+        """Make a directory and those above it, where they are missing."""
+        self._do("mkdir", path=path, owner=owner)
+
+    def is_directory(self, path: str) -> bool:
+        """Tell whether a path leads to a directory."""
+        return self._do("isdir", path=path) == 0
+
+    def put(self, archive: IO[bytes] | int, prefix: str = "", owner: str = "", mode: int = -1, name: str = "") -> None:
+        """Unpack a tar.
+
+        Args:
+            archive: a file, taken from its beginning, or a descriptor that it comes out of.
+            prefix: the directory to unpack in.
+            owner: `user:group` of everything; the archive's own when empty.
+            mode: permission bits of everything; the archive's own when -1.
+            name: what the only file in it is called.
 
         Raises:
             CannotExecute: something of it cannot be put there.
 
         """
         if isinstance(archive, int):
-            answer = self._ask("put", archive, prefix=prefix, owner=owner, mode=mode)
+            answer = self._ask("put", archive, prefix=prefix, owner=owner, mode=mode, name=name)
         else:
             with as_file(archive) as descriptor:
-                answer = self._ask("put", descriptor, prefix=prefix, owner=owner, mode=mode)
+                answer = self._ask("put", descriptor, prefix=prefix, owner=owner, mode=mode, name=name)
         answer.wait(self.lost)
 
     def get(self, paths: Sequence[str], *, contents: bool = False) -> Iterator[bytes]:
@@ -262,6 +276,10 @@ class Sandbox:
     def lost(self) -> EnvironmentLost:
         """Return what to say when nobody answers."""
         return EnvironmentLost(f"the environment {self.name} is gone", "see whether something else kills processes")
+
+    def _do(self, what: str, **request: Any) -> int:
+        with NOTHING.open("wb") as nothing:
+            return self._ask(what, nothing.fileno(), **request).wait(self.lost)
 
     def _drain(self, output: int) -> None:
         with contextlib.suppress(EnvironmentLost):
@@ -402,5 +420,3 @@ def _cure(error: str) -> str:
     if "Invalid argument" in error:
         return "point XDG_CACHE_HOME at a directory on ext4, xfs, btrfs or tmpfs, or use Docker"
     return CURE
-
-

@@ -18,8 +18,8 @@ def put(request: dict[str, Any], archive: IO[bytes]) -> None:
     """Unpack an archive.
 
     Args:
-        request: `prefix` (where; links in it are followed), `owner` (`user:group`, empty for the archive's own) and
-            `mode` (permission bits, -1 for the archive's own).
+        request: `prefix` (where; links in it are followed), `owner` (`user:group`, empty for the archive's own),
+            `mode` (permission bits, -1 for the archive's own) and `name` (what the only member is called).
         archive: a tar.
 
     """
@@ -28,7 +28,7 @@ def put(request: dict[str, Any], archive: IO[bytes]) -> None:
     mode = request.get("mode", -1)
     with tarfile.open(fileobj=archive, mode="r|") as tar:
         for member in tar:
-            path = f"{prefix}/{member.name}" if prefix else f"/{member.name}"
+            path = f"{prefix}/{request.get('name') or member.name}"
             uid, gid = ids or (member.uid, member.gid)
             path = os.path.normpath(path)
             _make_parents(os.path.dirname(path), ids or (0, 0))
@@ -37,6 +37,11 @@ def put(request: dict[str, Any], archive: IO[bytes]) -> None:
                 if not member.issym():
                     os.chmod(path, member.mode & 0o7777 if mode < 0 else mode)
                     os.utime(path, (member.mtime, member.mtime))
+
+
+def make_directory(request: dict[str, Any]) -> None:
+    """Make the directory `path` of `owner`, and those above it, where they are missing."""
+    _make_parents(os.path.normpath(request["path"]), _ids(request["owner"] or "0:0"))
 
 
 def _ids(owner: str) -> tuple[int, int]:

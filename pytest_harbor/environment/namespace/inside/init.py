@@ -68,8 +68,6 @@ def _first_process(host: socket.socket, config: dict[str, Any]) -> None:
     step = "begin"
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        # Not to be looked into by what runs beside it, although that may have its user id.
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         syscalls.hide_command_line()
         step = "namespaces"
         # Not above, as whoever clears up stays where the host's files are.
@@ -196,6 +194,11 @@ class _First:
                 with os.fdopen(data, "wb") as file:
                     files.get(request, file)
                 code = 0
+            elif request["do"] == "mkdir":
+                files.make_directory(request)
+                code = 0
+            elif request["do"] == "isdir":
+                code = 0 if os.path.isdir(request["path"]) else 1
             elif request["do"] == "await":
                 code = self._await(request["words"], request["seconds"])
         except FileNotFoundError as error:

@@ -42,7 +42,7 @@ def build_root(config: dict[str, Any]) -> str:
     mount("", "/", flags=MS_REC | MS_PRIVATE)
     # Relative paths, as every process of the environment can read its mounts' options.
     os.chdir(config["directory"])
-    root = os.path.abspath(config["root"])
+    root = os.path.abspath(str(config["root"]))
     for overlay in config["overlays"]:
         target = config["root"] + ("/" + overlay["target"] if overlay["target"] else "")
         os.makedirs(target, exist_ok=True)

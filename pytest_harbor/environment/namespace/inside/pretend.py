@@ -11,8 +11,8 @@ import platform
 
 from pytest_harbor.environment.namespace.inside.syscalls import PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prctl
 
-# By machine: the kernel's number of the architecture, and its numbers of chown, fchown, lchown, fchownat, setuid, setgid,
-# setreuid, setregid, setgroups, setresuid, setresgid, setfsuid, setfsgid (those that it has).
+# By machine: the kernel's number of the architecture, and its numbers of chown, fchown, lchown, fchownat, setuid,
+# setgid, setreuid, setregid, setgroups, setresuid, setresgid, setfsuid, setfsgid (those that it has).
 _CALLS: dict[str, tuple[int, tuple[int, ...]]] = {
     "x86_64": (0xC000003E, (92, 93, 94, 260, 105, 106, 113, 114, 116, 117, 119, 122, 123)),
     "aarch64": (0xC00000B7, (54, 55, 143, 144, 145, 146, 147, 149, 151, 152, 159)),

@@ -27,13 +27,13 @@ MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 
 PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 SECCOMP_MODE_FILTER = 2
 
-# What Docker leaves root in a container, without mknod and raw sockets: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL,
+# What Docker leaves root in a container, without mknod and raw sockets; and less than the first process has, so that it
+# cannot be looked into (ptrace(2)): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL,
 # SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, AUDIT_WRITE, SETFCAP.
 KEPT_CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31))
 

@@ -1,0 +1,42 @@
+"""Which provider makes a run's environments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pytest_harbor.environment.base import Provider
+from pytest_harbor.errors import EngineUnavailable
+
+ProviderChoice = Literal["auto", "docker", "namespace"]
+
+
+def choose_provider(choice: ProviderChoice, hidden: Sequence[Path] = ()) -> tuple[Provider, str]:
+    """Return the provider, and why it is not Docker where that was left open.
+
+    Args:
+        choice: `docker`, `namespace`, or `auto`: Docker where an engine answers, else namespace where that works.
+        hidden: directories of the host that no environment may see.
+
+    """
+    from pytest_harbor.environment.docker import DockerProvider
+    from pytest_harbor.environment.namespace import NamespaceProvider
+
+    if choice == "namespace":
+        return NamespaceProvider(hidden), ""
+    docker = DockerProvider()
+    if choice == "docker":
+        return docker, ""
+    try:
+        docker.describe()
+    except EngineUnavailable as missing:
+        namespace = NamespaceProvider(hidden)
+        try:
+            namespace.describe()
+        except EngineUnavailable as error:
+            # Docker is what the user can do most about.
+            return docker, f"nor does this machine do without one: {error.fact}"
+        docker.close()
+        return namespace, f"as {missing.fact}"
+    return docker, ""
