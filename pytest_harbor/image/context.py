@@ -58,6 +58,16 @@ class BuildContext:
         patterns = [*self.ignore_patterns, "!.dockerignore"] if self.ignore_patterns else []
         yield from sorted(exclude_paths(str(self.path), patterns, dockerfile="Dockerfile"))
 
+    def copied(self) -> Iterator[str]:
+        """Yield the paths that COPY and ADD may take: without what is sent for the engine's sake alone."""
+        from docker.utils.build import PatternMatcher
+
+        matcher = PatternMatcher(self.ignore_patterns)
+        matcher.patterns.pop()  # its own exception for .dockerignore
+        for path in self.files():
+            if path not in ("Dockerfile", ".dockerignore") or not matcher.matches(path):
+                yield path
+
     @cached_property
     def digest(self) -> str:
         """SHA-256, in hex, over everything that decides what is built: paths, kinds, modes, links, contents, arguments.
