@@ -65,7 +65,7 @@ class BuildContext:
         matcher = PatternMatcher(self.ignore_patterns)
         matcher.patterns.pop()  # its own exception for .dockerignore
         for path in self.files():
-            if path not in ("Dockerfile", ".dockerignore") or not matcher.matches(path):
+            if path not in ("Dockerfile", ".dockerignore") or not matcher.matches(path):  # type: ignore[arg-type]
                 yield path
 
     @cached_property

@@ -196,7 +196,7 @@ class _Base:
         for name in ("etc/passwd", "etc/group"):
             path = Path("/") / name
             place = self._copy_parents(path)
-            place.write_text("".join(f"{line}\n" for line in _system_accounts(path)), encoding="utf-8")
+            _write(place, "".join(f"{line}\n" for line in _system_accounts(path)))
             place.chmod(0o644)
         for name in EMPTIED:
             path = Path("/") / name
@@ -213,7 +213,7 @@ class _Base:
             place.mkdir(exist_ok=True)
             os.setxattr(place, self._opaque, b"y")
         else:
-            place.write_text(_replacement(path), encoding="utf-8")
+            _write(place, _replacement(path))
         self._dress(place, status)
 
     def _dress(self, place: Path, status: os.stat_result) -> None:
@@ -280,6 +280,12 @@ def _system_accounts(path: Path) -> list[str]:
             fields[3] = ""
         kept.append(":".join(fields))
     return kept
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file anew, whatever mode an earlier one has."""
+    path.unlink(missing_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def _is_below(path: Path, visible: str) -> bool:

@@ -58,7 +58,10 @@ class NamespaceProvider:
 
     @cached_property
     def _base(self) -> str:
-        return self._host.ensure_base(self._cache)
+        try:
+            return self._host.ensure_base(self._cache)
+        except OSError as error:
+            raise EngineUnavailable(f"this host's system cannot be prepared for environments: {error}", CURE) from error
 
     @property
     def engine_id(self) -> str:

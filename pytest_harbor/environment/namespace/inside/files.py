@@ -6,9 +6,12 @@ import fnmatch
 import os
 import stat
 import tarfile
-from typing import IO, Any
 
 from pytest_harbor.environment.namespace.inside.users import find_group, find_user
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
 
 _MIB = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -16,14 +16,16 @@ import signal
 import socket
 import sys
 import time
-import traceback
-from typing import Any
 
 from pytest_harbor.environment.namespace.inside import files, syscalls
 from pytest_harbor.environment.namespace.inside.cleanup import remove_group, remove_tree
 from pytest_harbor.environment.namespace.inside.mounts import build_root
 from pytest_harbor.environment.namespace.inside.pretend import pretend_many_users
 from pytest_harbor.environment.namespace.inside.users import NoSuchUser, become, find_user
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HANDOVER_TICK = 0.02
 
@@ -205,8 +207,8 @@ class _First:
             _answer(answer, {"error": str(error), "missing": True})
         except (OSError, NoSuchUser, ValueError) as error:
             _answer(answer, {"error": str(error)})
-        except BaseException:
-            _answer(answer, {"error": traceback.format_exc()})
+        except BaseException as error:
+            _answer(answer, {"error": f"{type(error).__name__}: {error}"})
         os._exit(code)
 
     def _execute(self, request: dict[str, Any], data: int) -> None:

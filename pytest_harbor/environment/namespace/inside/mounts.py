@@ -6,7 +6,6 @@ Runs inside the environment's first process, before it lets go of the host's roo
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from pytest_harbor.environment.namespace.inside.syscalls import (
     MS_BIND,
@@ -19,6 +18,10 @@ from pytest_harbor.environment.namespace.inside.syscalls import (
     MS_REMOUNT,
     mount,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 # More than any honest file has; an agent may have left anything.
 _LIMIT = 1 << 20
@@ -13,14 +12,22 @@ class NoSuchUser(Exception):
     """A user or group that the environment does not know."""
 
 
-@dataclass(frozen=True)
 class User:
-    """Who a process runs as."""
+    """Who a process runs as.
 
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    home: str
+    Args:
+        uid: user id.
+        gid: group id.
+        groups: ids of further groups.
+        home: home directory.
+
+    """
+
+    def __init__(self, uid: int, gid: int, groups: tuple[int, ...], home: str) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.home = home
 
 
 def find_user(name: str) -> User:
