@@ -1,4 +1,4 @@
-"""Both providers, behind the same protocol. Docker is skipped where no engine answers, namespace where it cannot work."""
+"""Both providers, behind the same protocol; each is skipped, with the reason, where it cannot work."""
 
 import secrets
 

@@ -254,3 +254,5 @@ class NamespaceEnvironment:
             return
         self._stopped = True
         self._sandbox.close()
+        # Where the sandbox was killed, it has not cleared up.
+        self._layout.remove_all()

@@ -17,6 +17,7 @@ from typing import IO, Any
 import pytest_harbor
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.hostroot import HostRoot, slug
+from pytest_harbor.environment.namespace.inside.cleanup import remove_group, remove_tree
 from pytest_harbor.errors import CannotExecute, EngineUnavailable, EnvironmentLost, StartError
 
 CHUNK = 1 << 18
@@ -93,6 +94,12 @@ class Layout:
             "groups": list(self.groups),
             "remove": str(self.place) if self.remove else "",
         }
+
+    def remove_all(self) -> None:
+        """Remove what is left of the sandbox: its directory and its control groups."""
+        for group in self.groups:
+            remove_group(group)
+        remove_tree(str(self.place))
 
 
 def network_files(hostname: str) -> dict[str, str]:

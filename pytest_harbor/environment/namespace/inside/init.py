@@ -19,8 +19,8 @@ import time
 
 from pytest_harbor.environment.namespace.inside import files, syscalls
 from pytest_harbor.environment.namespace.inside.cleanup import remove_group, remove_tree
+from pytest_harbor.environment.namespace.inside.filter import filter_calls
 from pytest_harbor.environment.namespace.inside.mounts import build_root
-from pytest_harbor.environment.namespace.inside.pretend import pretend_many_users
 from pytest_harbor.environment.namespace.inside.users import NoSuchUser, become, find_user
 
 TYPE_CHECKING = False
@@ -37,6 +37,8 @@ for encoding in ("ascii", "latin-1", "utf-8"):
 def main() -> None:
     """Begin: make the namespaces, start the first process in them, wait for its end, clear up."""
     host = socket.socket(fileno=int(sys.argv[1]))
+    # It came through the start of this program, and goes no further.
+    host.set_inheritable(False)
     config = json.loads(_receive(host)[0])
     try:
         if config["user_namespace"]:
@@ -51,10 +53,10 @@ def main() -> None:
     # The end of the socket must be told by the host's process alone.
     host.close()
     _, status = os.waitpid(first, 0)
-    for path in config["groups"]:
-        remove_group(path)
-    # Killed by somebody, and not ended by the host: its files may be wanted again.
+    # Where it was killed by somebody, and not ended by the host, its files may be wanted again.
     if config["remove"] and os.WIFEXITED(status):
+        for path in config["groups"]:
+            remove_group(path)
         remove_tree(config["remove"])
 
 
@@ -82,8 +84,7 @@ def _first_process(host: socket.socket, config: dict[str, Any]) -> None:
         syscalls.set_hostname(config["hostname"])
         syscalls.pivot_root(root)
         os.umask(0o022)
-        if config["user_namespace"]:
-            pretend_many_users()
+        filter_calls(one_user=config["user_namespace"])
     except Exception as error:
         _say(host, {"error": str(error), "step": step})
         os._exit(1)
