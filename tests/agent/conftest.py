@@ -42,6 +42,9 @@ class FakeEnvironment:
             options["output"](answer.output.encode())
         return ExecResult(answer.exit_code, answer.output, answer.timed_out, 0.0, process)
 
+    def exec_prefix(self) -> str:
+        return "fake exec harbor-fake"
+
     def upload(self, uploads) -> None:
         self.uploaded += list(uploads)
 

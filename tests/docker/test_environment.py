@@ -116,7 +116,7 @@ def test_no_engine(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
     harbor.task("one")
     harbor.task("two")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{harbor.path}/none.sock")
-    run = harbor.run("-v")
+    run = harbor.run("-v", "--harbor-environment=docker")
     assert run.code == 1
     assert run.outcomes() == {"one": "error", "two": "error"}
     assert f"no Docker Engine answers at unix://{harbor.path}/none.sock" in run["one"]["reason"]

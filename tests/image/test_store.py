@@ -16,6 +16,7 @@ class FakeBackend:
     """An engine whose images are files, so that processes share it."""
 
     engine_id = "fake"
+    has_registries = True
 
     def __init__(self, directory: Path, remote=(), failures: int = 0, away: bool = False) -> None:
         self.directory = directory

@@ -104,6 +104,8 @@ class Outcome:
 @pytest.fixture(autouse=True)
 def _no_engine(monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+    # The provider namespace has no place for its layers then, and does not step in.
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "DOCKER_CONTEXT"):
         monkeypatch.delenv(name, raising=False)
     # This run may be one with -n itself: what it set must not reach those it makes.

@@ -37,7 +37,7 @@ secret='secret-[0-9a-f]{32}'
 for path in "$@"; do cat "$path"/* "$path"; done | grep -aE "$secret" && echo FOUND in a told path
 grep -raosE "$secret" / --exclude-dir=proc --exclude-dir=sys | head -n 3 | sed 's/^/FOUND in /'
 cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/keys | tr '\0' '\n' | grep -aE "$secret" && echo FOUND in proc
-for path in "$@"; do cat /proc/[0-9]*/root"$path"/* /proc/[0-9]*/cwd"$path"; done | grep -aE "$secret" && echo FOUND roots
+for path in "$@"; do cat /proc/*/root"$path"/* /proc/*/cwd"$path"; done | grep -aE "$secret" && echo FOUND root
 ls /proc/self/fd/[3-9] >/tmp/fds; read -r fd </tmp/fds && [ -e "$fd" ] && echo FOUND "$fd"
 find / -xdev -type b -o -xdev -name docker.sock | sed 's/^/FOUND device or socket /'
 mknod /tmp/disk b 254 0 && echo FOUND a way to make devices

@@ -1,0 +1,87 @@
+"""--harbor-environment: which provider makes the environments, and what the header says of it."""
+
+import pytest
+
+from pytest_harbor.environment.choose import choose_provider
+from pytest_harbor.environment.namespace import NamespaceProvider
+from pytest_harbor.errors import EngineUnavailable, ImageError, UnmetRequirement
+
+HELLO = "echo hello >/app/hello\n"
+GRADE = "#!/bin/sh\ntest -e /app/hello && echo 1 >/logs/verifier/reward.txt || echo 0 >/logs/verifier/reward.txt\n"
+
+
+@pytest.fixture
+def namespace(tmp_path, monkeypatch):
+    """A machine without an engine on which namespaces work."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    try:
+        NamespaceProvider().describe()
+    except EngineUnavailable as error:
+        pytest.skip(str(error))
+
+
+def write_tasks(project):
+    for name in ("a", "b"):
+        project.task(f"tb2/{name}", test=GRADE, solution=HELLO)
+
+
+@pytest.mark.usefixtures("namespace")
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_auto_takes_namespace_where_no_engine_answers(project, workers):
+    write_tasks(project)
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", *workers, subprocess=True)
+    assert outcome.counts == {"passed": 2}, str(outcome)
+    outcome.has("harbor: environment namespace (", ", as no Docker Engine answers at unix:///nonexistent.sock")
+    assert {result["provider"] for result in project.results()} == {"namespace"}
+
+
+@pytest.mark.usefixtures("namespace")
+def test_doing_nothing_earns_nothing_there(project):
+    write_tasks(project)
+    project.ini("harbor_environment = namespace")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", subprocess=True)
+    assert outcome.counts == {"failed": 2}, str(outcome)
+    outcome.lacks("as no Docker Engine answers")
+    outcome.has("stands in for")
+
+
+@pytest.mark.usefixtures("namespace")
+def test_docker_is_docker(project):
+    write_tasks(project)
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", "--harbor-environment=docker")
+    assert outcome.counts == {"errors": 2}
+    outcome.has("harbor: environment docker: no Docker Engine answers")
+
+
+def test_neither(project):
+    write_tasks(project)
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle")
+    assert outcome.counts == {"errors": 2}
+    outcome.has("harbor: environment docker: no Docker Engine answers", "nor does this machine do without one:")
+    outcome.tells_of_no_bug()
+
+
+def test_a_bad_value_lists_the_good_ones(project):
+    outcome = project.run("--harbor-environment=podman")
+    assert outcome.ret == 4
+    outcome.has("--harbor-environment: 'podman' is not valid; use auto or docker or namespace")
+
+
+def test_another_system(monkeypatch):
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(EngineUnavailable, match="need Linux, and this is darwin; use Docker"):
+        NamespaceProvider().describe()
+    assert choose_provider("auto")[0].name == "docker"
+
+
+@pytest.mark.usefixtures("namespace")
+def test_what_only_an_engine_can_do(tmp_path):
+    from pytest_harbor.environment import Resources, StartRequest
+    from pytest_harbor.image import Image
+
+    provider = NamespaceProvider()
+    image = Image("x", "present", provider.find_image("x"))
+    with pytest.raises(UnmetRequirement, match="GPUs"):
+        provider.start(image, StartRequest("n", "t/t", "r", resources=Resources(gpus=1)))
+    with pytest.raises(ImageError, match="cannot be pulled"):
+        provider.pull_image("x", log=tmp_path / "log", timeout=1)

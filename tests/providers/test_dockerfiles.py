@@ -1,0 +1,119 @@
+"""Images without an engine: what instructions do, what is cached, and which are refused."""
+
+import pytest
+
+from pytest_harbor.errors import ImageError
+from pytest_harbor.image import BuildContext
+
+
+@pytest.fixture
+def make(namespace, tmp_path):
+    """Build a Dockerfile and return its image's details and the build's log."""
+
+    def make(text, arguments=(), **files):
+        directory = tmp_path / "context"
+        directory.mkdir(exist_ok=True)
+        (directory / "Dockerfile").write_text(text)
+        for name, content in files.items():
+            (directory / name).write_text(content)
+        context = BuildContext(directory, tuple(arguments))
+        ref = f"pytest-harbor:dockerfile-{context.digest[:20]}"
+        namespace.build_image(context, ref, log=tmp_path / "log.txt", timeout=60)
+        return namespace.find_image(ref), (tmp_path / "log.txt").read_text()
+
+    return make
+
+
+def test_what_an_image_says_of_itself(make):
+    details, _ = make(
+        'FROM a AS b\nENV X=1 Y="two words"\nENV OLD old style\nWORKDIR /a\nWORKDIR b\nUSER games:games\n'
+        "ENTRYPOINT exec $X\nHEALTHCHECK --interval=1s CMD true\nEXPOSE 80\nLABEL a=b\nSTOPSIGNAL INT\nCMD x\n"
+    )
+    assert details.variables == {"X": "1", "Y": "two words", "OLD": "old style"}
+    assert (details.workdir, details.user) == ("/a/b", "games:games")
+    assert details.entrypoint == ("/bin/sh", "-c", "exec $X")
+    assert details.notes[0].startswith("FROM a: this host's own system (")
+
+
+def test_arguments(make):
+    text = "ARG V=1\nFROM base:$V\nARG V\nARG W=w$V\nARG TARGETARCH\nRUN echo v=$V w=$W arch=$TARGETARCH\n"
+    details, log = make(text, [("W", "given")])
+    assert "v=1 w=given arch=" in log
+    assert "base:1" in details.notes[0]
+    assert "V" not in details.variables
+
+
+def test_layers_are_made_once(make):
+    text = "FROM x\nRUN echo made-one >/one\nCOPY file /file\nRUN echo made-two >/two\n"
+    assert make(text, file="1")[1].count("cached") == 0
+    again = make(text + "ENV A=1\nRUN echo $A\n", file="1")[1]
+    assert again.count("  cached\n") == 3
+    changed = make(text, file="2")[1]
+    assert changed.count("  cached\n") == 1
+
+
+def test_heredocs(make):
+    _, log = make(
+        "FROM x\nRUN <<EOF\nset -e\nwho=me\necho said by $who\nEOF\n"
+        "RUN <<EOF\n#!/usr/bin/env python3\nprint('said by', 'python')\nEOF\n"
+        "ENV NAME=name\nCOPY <<one <<'two' /files/\nis $NAME\none\nis $NAME\ntwo\n"
+        "RUN cat /files/one /files/two\nRUN cat <<X | tr a-z A-Z\nloud\nX\n"
+    )
+    assert "said by me\n" in log
+    assert "said by python\n" in log
+    assert "is name\nis $NAME\n" in log
+    assert "LOUD\n" in log
+
+
+def test_dockerignore_keeps_files_from_copy(make):
+    _, log = make(
+        "FROM x\nCOPY . /all\nRUN ls -A /all\n", **{".dockerignore": "Dockerfile\n*.md\n", "a.md": "", "b": ""}
+    )
+    assert log.rstrip().endswith(".dockerignore\nb")
+
+
+def test_archives_are_unpacked_by_add_alone(make, tmp_path):
+    import tarfile
+
+    (tmp_path / "context").mkdir()
+    (tmp_path / "member").write_text("packed")
+    with tarfile.open(tmp_path / "context/a.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "member", "deep/member")
+    _, log = make("FROM x\nADD a.tar.gz /added/\nCOPY a.tar.gz /copied/\nRUN cat /added/deep/member; ls /copied\n")
+    assert "packed" in log
+    assert log.rstrip().endswith("a.tar.gz")
+
+
+@pytest.mark.parametrize(
+    "text,problem",
+    [
+        ("FROM scratch\n", "line 1: FROM scratch: there is always this host's own system below"),
+        ("FROM x\n\nCOPY --from=alpine:3 /x /y\n", "line 3: COPY .*: --from=alpine:3 is no stage of this file"),
+        ("FROM x\nADD https://example.com/x /y\n", "line 2: ADD .*: only local files can be added"),
+        ("FROM x\nRUN --mount=type=secret,id=a true\n", "line 2: RUN .*: --mount=type=secret,id=a"),
+        ("FROM --platform=linux/vax x\n", "line 1: FROM .*: --platform=linux/vax: this machine is linux/"),
+        ("FROM x\nFLY away\n", "line 2: FLY away: this instruction is not known"),
+        ("FROM x\nCOPY ../x /y\n", "line 2: COPY ../x /y: ../x is outside of the build context"),
+        ("FROM x\nUSER nosuch\nRUN true\n", "line 3: RUN true: unable to find user nosuch"),
+        ("FROM x\nRUN exit 4\n", r"line 2: RUN exit 4: it ended with exit code 4: \(no output\)"),
+        ("FROM x\nRUN <<EOF\n", "line 2: the heredoc EOF does not end"),
+        ("RUN true\n", "line 1: RUN comes before FROM"),
+        ("# nothing\n", "it has no FROM"),
+    ],
+)
+def test_what_cannot_be_honoured_is_named(make, text, problem):
+    with pytest.raises(ImageError, match=problem):
+        make(text)
+
+
+def test_a_build_that_takes_too_long(namespace, tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM x\nRUN sleep 60\n")
+    with pytest.raises(ImageError, match="took longer than 1 s"):
+        namespace.build_image(BuildContext(tmp_path), "pytest-harbor:slow", log=tmp_path / "log", timeout=1)
+    assert namespace.find_image("pytest-harbor:slow") is None
+
+
+def test_a_failed_build_leaves_no_layer(make, namespace):
+    with pytest.raises(ImageError):
+        make("FROM x\nRUN touch /x && exit 1\n")
+    assert not [layer for layer in namespace._cache.layers.iterdir() if "." in layer.name]
