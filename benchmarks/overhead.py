@@ -20,15 +20,19 @@ from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 
+from pytest_harbor.environment.namespace import NamespaceProvider
+from pytest_harbor.errors import EngineUnavailable
+
 IMAGE = "debian:bookworm-slim"
 API_SCRIPT = Path(__file__).with_name("engine_api.py")
 AGENT = "echo hello > /app.txt"
 PER_TRIAL_LIMIT = 1.15
 WHOLE_RUN_LIMIT = 1.6
+NAMESPACE_LIMIT = 0.25
 WORKERS = (1, 2, 4)
 # Without it nothing that pytest has rewritten is kept, and each of its processes compiles every plugin anew.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-NAMES = {"engine": "Engine API", "plugin": "pytest-harbor", "harbor": "harbor run"}
+NAMES = {"engine": "Engine API", "plugin": "pytest-harbor", "namespace": "no engine", "harbor": "harbor run"}
 
 TASK_TOML = f"""\
 version = "1.0"
@@ -62,10 +66,11 @@ def main() -> None:
     parser.add_argument("--no-harbor", action="store_true", help="leave `harbor run` out even where it is installed")
     parser.add_argument("--assert", dest="judge", action="store_true", help="end with 1 where a limit is exceeded")
     options = parser.parse_args()
-    variants: list[Variant] = [(who, workers) for workers in WORKERS for who in ("engine", "plugin")]
+    ours = ("engine", "plugin", "namespace") if namespaces_work() else ("engine", "plugin")
+    variants: list[Variant] = [(who, workers) for workers in WORKERS for who in ours]
     with tempfile.TemporaryDirectory(prefix="harbor-benchmark-") as folder:
         bench = Bench(Path(folder), options.tasks)
-        for variant in variants[:2]:
+        for variant in variants[: len(ours)]:
             bench.run(variant)  # the image is pulled, bytecode is compiled
         bench.forget()
         for number in range(options.repeat):
@@ -112,12 +117,14 @@ class Bench:
         self._runs += 1
         dataset = self._folder / "tasks"
         results = self._folder / f"results-{self._runs}"
+        pytest = [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *("--harbor-dataset", dataset, "--harbor-results", results, "--harbor-agent-command", AGENT),
+        ]
         command = {
             "engine": [sys.executable, API_SCRIPT, dataset, results, "--image", IMAGE, "--agent-command", AGENT],
-            "plugin": [
-                *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-                *("--harbor-dataset", dataset, "--harbor-results", results, "--harbor-agent-command", AGENT),
-            ],
+            "plugin": [*pytest, "--harbor-environment", "docker"],
+            "namespace": [*pytest, "--harbor-environment", "namespace"],
             "harbor": [
                 *("harbor", "run", "--agent", "oracle", "--quiet", "--yes"),
                 *("--path", dataset, "--jobs-dir", results),
@@ -134,6 +141,16 @@ class Bench:
         if workers == 1 and who != "harbor":
             starts = started(results)
             self.periods[who].append(statistics.median(b - a for a, b in itertools.pairwise(starts)))
+
+
+def namespaces_work() -> bool:
+    """Tell whether this machine runs trials without an engine."""
+    try:
+        NamespaceProvider().describe()
+    except EngineUnavailable as error:
+        print(f"left out: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def started(results: Path) -> list[float]:
@@ -193,6 +210,12 @@ def judge(bench: Bench) -> list[str]:
     one = ratio(bench.periods["plugin"], bench.periods["engine"])
     whole = ratio(bench.seconds["plugin", 4], bench.seconds["engine", 4])
     failures = []
+    if bench.periods["namespace"]:
+        without = ratio(bench.periods["namespace"], bench.periods["plugin"])
+        if without > NAMESPACE_LIMIT:
+            failures.append(
+                f"a trial without an engine costs {without:.2f} x one on Docker; the limit is {NAMESPACE_LIMIT}"
+            )
     if one > PER_TRIAL_LIMIT:
         failures.append(f"a trial costs {one:.2f} x the Engine API's own; the limit is {PER_TRIAL_LIMIT}")
     if whole > WHOLE_RUN_LIMIT:
