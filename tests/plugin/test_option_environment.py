@@ -1,5 +1,7 @@
 """--harbor-environment: which provider makes the environments, and what the header says of it."""
 
+import contextlib
+
 import pytest
 
 from pytest_harbor.environment.choose import choose_provider
@@ -15,7 +17,8 @@ def namespace(tmp_path, monkeypatch):
     """A machine without an engine on which namespaces work."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     try:
-        NamespaceProvider().describe()
+        with contextlib.closing(NamespaceProvider()) as provider:
+            provider.describe()
     except EngineUnavailable as error:
         pytest.skip(str(error))
 
@@ -79,9 +82,9 @@ def test_what_only_an_engine_can_do(tmp_path):
     from pytest_harbor.environment import Resources, StartRequest
     from pytest_harbor.image import Image
 
-    provider = NamespaceProvider()
-    image = Image("x", "present", provider.find_image("x"))
-    with pytest.raises(UnmetRequirement, match="GPUs"):
-        provider.start(image, StartRequest("n", "t/t", "r", resources=Resources(gpus=1)))
-    with pytest.raises(ImageError, match="cannot be pulled"):
-        provider.pull_image("x", log=tmp_path / "log", timeout=1)
+    with contextlib.closing(NamespaceProvider()) as provider:
+        image = Image("x", "present", provider.find_image("x"))
+        with pytest.raises(UnmetRequirement, match="GPUs"):
+            provider.start(image, StartRequest("n", "t/t", "r", resources=Resources(gpus=1)))
+        with pytest.raises(ImageError, match="cannot be pulled"):
+            provider.pull_image("x", log=tmp_path / "log", timeout=1)

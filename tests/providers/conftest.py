@@ -1,5 +1,6 @@
 """Both providers, behind the same protocol; each is skipped, with the reason, where it cannot work."""
 
+import contextlib
 import secrets
 
 import pytest
@@ -26,7 +27,15 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def namespace(own_cache):
     """The provider namespace."""
-    return available(NamespaceProvider())
+    with contextlib.closing(NamespaceProvider()) as provider:
+        yield available(provider)
+
+
+@pytest.fixture(scope="session")
+def docker():
+    """The provider docker."""
+    with contextlib.closing(DockerProvider()) as provider:
+        yield available(provider)
 
 
 @pytest.fixture(scope="session", params=["docker", "namespace"])
@@ -34,7 +43,7 @@ def provider(request):
     """Each provider in turn."""
     if request.param == "namespace":
         return request.getfixturevalue("namespace")
-    return available(DockerProvider())
+    return request.getfixturevalue("docker")
 
 
 def available(provider):

@@ -139,17 +139,17 @@ def test_people_of_the_host_are_not_there(launch):
 
 def test_a_hidden_directory_below_a_visible_one(own_cache, launch):
     docs = next(path for path in (Path("/usr/share/doc"), Path("/usr/share")) if path.is_dir())
-    provider = NamespaceProvider([docs])
-    assert launch(provider).exec(["ls", "-A", str(docs)]).output == ""
+    with contextlib.closing(NamespaceProvider([docs])) as provider:
+        assert launch(provider).exec(["ls", "-A", str(docs)]).output == ""
     assert launch().exec(["ls", "-A", str(docs)]).output != ""
 
 
-def test_root_is_root_inside(launch):
+def test_root_is_root_inside(launch, namespace):
     environment = launch()
     said = environment.exec(
         "useradd -m -u 1000 somebody && su somebody -c 'id -un' && touch /usr/bin/new /etc/new && id -u"
     )
-    if "ordinary" in NamespaceProvider().describe():
+    if "ordinary" in namespace.describe():
         assert said.exit_code == 0
     else:
         assert said.output == "somebody\n0\n"

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pytest_harbor.environment import shell
-from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.copying import Copy, copy_from_context, copy_from_stack
-from pytest_harbor.environment.namespace.hostroot import HostRoot
 from pytest_harbor.environment.namespace.layers import Stack
 from pytest_harbor.environment.namespace.record import ImageRecord
 from pytest_harbor.environment.namespace.sandbox import Sandbox
@@ -55,10 +53,8 @@ class State:
         return posixpath.normpath(posixpath.join("/", self.workdir, path))
 
 
-def build(
-    cache: Cache, host: HostRoot, base: str, context: BuildContext, ref: str, *, log: Path, timeout: float
-) -> None:
-    """Build the image of a context, and keep it under a name.
+def build(ground: Stack, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
+    """Build the image of a context on top of the host's root, and keep it under a name.
 
     Raises:
         ImageError: an instruction fails, cannot be honoured, or it took longer than a number of seconds.
@@ -66,17 +62,17 @@ def build(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
-        builder = _Builder(context, Stack(cache, host, base), file, log, time.monotonic() + timeout, timeout)
+        builder = _Builder(context, ground, file, log, time.monotonic() + timeout, timeout)
         state = builder.run()
     details = ImageDetails(
-        id=f"namespace:{state.stack.chain or base}",
+        id=f"namespace:{state.stack.chain or ground.base}",
         entrypoint=state.entrypoint,
         workdir=state.workdir,
         user=state.user,
         variables=state.variables,
         notes=tuple(builder.notes),
     )
-    ImageRecord(ref, base, state.stack.layers, details).write(cache)
+    ImageRecord(ref, ground.base, state.stack.layers, details).write(ground.cache)
 
 
 class _Builder:

@@ -66,7 +66,7 @@ class NamespaceEnvironment:
     @property
     def pid(self) -> int:
         """Id of the process on the host that owns the sandbox."""
-        return self._sandbox.process.pid
+        return self._sandbox.pid
 
     def prepare(self, uploads: Sequence[Upload]) -> None:
         """Put in place what is there before anything runs, the working directory included."""

@@ -12,7 +12,7 @@ from pytest_harbor.environment import owner
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.hostroot import HostRoot
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
-from pytest_harbor.environment.namespace.sandbox import Layout, Sandbox, network_files
+from pytest_harbor.environment.namespace.sandbox import Launcher, Layout, Sandbox, network_files
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Stack:
     """A stack of layers over the host's root.
 
     Attributes:
+        launcher: what starts sandboxes.
         cache: the provider's directory.
         host: the host's root.
         base: the layer that hides what is private.
@@ -28,6 +29,7 @@ class Stack:
 
     """
 
+    launcher: Launcher
     cache: Cache
     host: HostRoot
     base: str
@@ -38,7 +40,7 @@ class Stack:
         """Make a sandbox that sees this stack and writes to `u` in a directory, which is made."""
         place.mkdir()
         top = [*reversed(self.layers), self.base]
-        return Sandbox(Layout(self.cache, self.host, top, place, hostname="build", remove=False))
+        return Sandbox(Layout(self.launcher, self.cache, self.host, top, place, hostname="build", remove=False))
 
     def scratch(self, kind: str) -> Path:
         """Return a directory that does not exist; a later run removes it when this process has died."""

@@ -20,8 +20,9 @@ from pytest_harbor.environment.namespace.cgroups import make_groups
 from pytest_harbor.environment.namespace.environment import NamespaceEnvironment
 from pytest_harbor.environment.namespace.hostroot import HostRoot
 from pytest_harbor.environment.namespace.inside.cleanup import remove_group, remove_tree
+from pytest_harbor.environment.namespace.layers import Stack
 from pytest_harbor.environment.namespace.record import ImageRecord
-from pytest_harbor.environment.namespace.sandbox import CURE, Layout, Sandbox
+from pytest_harbor.environment.namespace.sandbox import CURE, Launcher, Layout, Sandbox
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError, UnmetRequirement
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 
@@ -57,6 +58,10 @@ class NamespaceProvider:
         return HostRoot.look(hidden, user_namespace=not _may_mount())
 
     @cached_property
+    def _launcher(self) -> Launcher:
+        return Launcher()
+
+    @cached_property
     def _base(self) -> str:
         try:
             return self._host.ensure_base(self._cache)
@@ -81,7 +86,7 @@ class NamespaceProvider:
         place = self._cache.trials / f"try-{owner.owner()}"
         self._claim(place, [])
         try:
-            Sandbox(Layout(self._cache, self._host, [self._base], place)).close()
+            Sandbox(Layout(self._launcher, self._cache, self._host, [self._base], place)).close()
         except StartError as error:
             raise EngineUnavailable(f"environments without an engine do not work here: {error.fact}", CURE) from error
         finally:
@@ -107,7 +112,7 @@ class NamespaceProvider:
     def build_image(self, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
         """Build an image, one layer an instruction."""
         self._try()
-        build(self._cache, self._host, self._base, context, ref, log=log, timeout=timeout)
+        build(Stack(self._launcher, self._cache, self._host, self._base), context, ref, log=log, timeout=timeout)
 
     def start(self, image: Image, request: StartRequest) -> NamespaceEnvironment:
         """Make a sandbox, put files in place, start the image's services."""
@@ -119,7 +124,15 @@ class NamespaceProvider:
         groups, notes = make_groups(request.name, request.resources)
         try:
             self._claim(place, groups)
-            layout = Layout(self._cache, self._host, layers, place, hostname=request.name[-12:], groups=groups)
+            layout = Layout(
+                self._launcher,
+                self._cache,
+                self._host,
+                layers,
+                place,
+                hostname=request.name[-12:].lstrip("-"),
+                groups=groups,
+            )
             workdir = request.workdir or image.details.workdir or "/"
             environment = NamespaceEnvironment(layout, request.name, image, workdir, request.variables, notes)
         except BaseException as error:
@@ -192,7 +205,9 @@ class NamespaceProvider:
         return removed
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """End the process that starts sandboxes."""
+        if "_launcher" in self.__dict__:
+            self._launcher.close()
 
 
 def _may_mount() -> bool:

@@ -9,6 +9,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,11 +42,66 @@ main()
 CURE = "use Docker (--harbor-environment=docker), or run as root outside of a container"
 
 
+class Launcher:
+    """A process that has loaded what sandboxes need, and starts each with a fork: quicker than an interpreter each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def launch(self, *descriptors: int) -> None:
+        """Start a sandbox that is spoken to through the first descriptor, and holds the others.
+
+        Raises:
+            StartError: no process can be started.
+
+        """
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._begin()
+            assert self._control is not None
+            try:
+                socket.send_fds(self._control, [b"!"], descriptors)
+            except OSError as error:
+                raise StartError(f"no process can be started for an environment ({error.strerror})") from error
+
+    def _begin(self) -> None:
+        self._end()
+        self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        package = Path(pytest_harbor.__file__).parent.parent
+        with inner, NOTHING.open("r+b") as nothing:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", BOOTSTRAP, str(inner.fileno()), str(package)],
+                stdin=nothing,
+                stdout=nothing,
+                stderr=nothing,
+                env={},
+                cwd="/",
+                pass_fds=[inner.fileno()],
+                # A terminal's Ctrl-C is for pytest, which ends its sandboxes itself.
+                start_new_session=True,
+            )
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.wait()
+        self._control = self._process = None
+
+    def close(self) -> None:
+        """End the process; sandboxes are not touched."""
+        with self._lock:
+            self._end()
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a sandbox is made of.
 
     Attributes:
+        launcher: what starts it.
         cache: the provider's directory.
         host: the host's root.
         layers: ids of layers, topmost first; the last hides what is private.
@@ -56,6 +112,7 @@ class Layout:
 
     """
 
+    launcher: Launcher
     cache: Cache
     host: HostRoot
     layers: Sequence[str]
@@ -117,6 +174,9 @@ class Sandbox:
     Args:
         layout: what it is made of.
 
+    Attributes:
+        pid: the process that owns it on the host.
+
     Raises:
         EngineUnavailable: the kernel does not let this process make namespaces.
         StartError: its file system cannot be put together.
@@ -127,19 +187,10 @@ class Sandbox:
         config = layout.prepare()
         self.name = layout.hostname
         self._host, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        package = Path(pytest_harbor.__file__).parent.parent
-        with inner, NOTHING.open("r+b") as nothing:
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", BOOTSTRAP, str(inner.fileno()), str(package)],
-                stdin=nothing,
-                stdout=nothing,
-                stderr=nothing,
-                env={},
-                cwd="/",
-                pass_fds=[inner.fileno()],
-                # A terminal's Ctrl-C is for pytest, which ends its sandboxes itself.
-                start_new_session=True,
-            )
+        # Nothing is ever sent here: its other end is closed when the last process of the sandbox has ended.
+        self._life, ends = socket.socketpair()
+        with inner, ends:
+            layout.launcher.launch(inner.fileno(), ends.fileno())
         try:
             self._host.settimeout(START_PATIENCE)
             self._host.send(json.dumps(config).encode())
@@ -152,15 +203,18 @@ class Sandbox:
             if said["step"] == "namespaces":
                 raise EngineUnavailable(f"the kernel refuses namespaces to this process ({said['error']})", CURE)
             raise StartError(f"its file system cannot be put together ({said['error']})", _cure(str(said["error"])))
+        self.pid = int(said["pid"])
 
     def alive(self) -> bool:
         """Tell whether it still runs."""
-        return self.process.poll() is None
+        return self._life.fileno() >= 0 and not select.select([self._life], [], [], 0)[0]
 
     def close(self) -> None:
         """End everything in it, and wait until it has cleared up."""
         self._host.close()
-        self.process.wait()
+        if self._life.fileno() >= 0:
+            self._life.recv(1)
+            self._life.close()
 
     def run(
         self,

@@ -35,11 +35,31 @@ for encoding in ("ascii", "latin-1", "utf-8"):
 
 
 def main() -> None:
-    """Begin: make the namespaces, start the first process in them, wait for its end, clear up."""
-    host = socket.socket(fileno=int(sys.argv[1]))
+    """Start a sandbox for each message of the host, which brings its socket and what tells of its end."""
+    control = socket.socket(fileno=int(sys.argv[1]))
     # It came through the start of this program, and goes no further.
-    host.set_inheritable(False)
+    control.set_inheritable(False)
+    # Nobody waits for the processes that clear up.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        message, descriptors = _receive(control)
+        if not message:
+            return
+        if os.fork() == 0:
+            control.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            try:
+                _supervise(socket.socket(fileno=descriptors[0]))
+            finally:
+                os._exit(0)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _supervise(host: socket.socket) -> None:
+    """Make the namespaces, start the first process in them, wait for its end, clear up."""
     config = json.loads(_receive(host)[0])
+    config["pid"] = os.getpid()
     try:
         if config["user_namespace"]:
             _enter_user_namespace(config)
@@ -88,7 +108,7 @@ def _first_process(host: socket.socket, config: dict[str, Any]) -> None:
     except Exception as error:
         _say(host, {"error": str(error), "step": step})
         os._exit(1)
-    _say(host, {"ready": True})
+    _say(host, {"pid": config["pid"]})
     try:
         _First(host, groups, bool(config["user_namespace"])).serve()
     except BaseException:
