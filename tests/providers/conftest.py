@@ -38,7 +38,9 @@ def docker():
         yield available(provider)
 
 
-@pytest.fixture(scope="session", params=["docker", "namespace"])
+@pytest.fixture(
+    scope="session", params=[pytest.param("docker", marks=[pytest.mark.engine, pytest.mark.slow]), "namespace"]
+)
 def provider(request):
     """Each provider in turn."""
     if request.param == "namespace":

@@ -10,6 +10,7 @@ import pytest
 TASKS = Path(__file__).parents[2] / "examples" / "tasks"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent,reward", [("oracle", 1.0), ("nop", 0.0)])
 @pytest.mark.usefixtures("namespace")
 def test_rewards(agent, reward, tmp_path):
