@@ -14,7 +14,8 @@ from pytest_harbor.environment import shell
 from pytest_harbor.environment.archive import Extraction, Upload, pack, unpack
 from pytest_harbor.environment.base import ExecResult, Output, Process
 from pytest_harbor.environment.entrypoint import HANDOVER, KEEP_ALIVE, did_not_hand_over, is_service
-from pytest_harbor.environment.namespace.sandbox import Layout, Sandbox
+from pytest_harbor.environment.namespace.layout import Layout
+from pytest_harbor.environment.namespace.sandbox import Sandbox
 from pytest_harbor.environment.output import BoundedOutput, printable, tail
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image

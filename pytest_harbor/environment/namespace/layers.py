@@ -12,7 +12,9 @@ from pytest_harbor.environment import owner
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.hostroot import HostRoot
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
-from pytest_harbor.environment.namespace.sandbox import Launcher, Layout, Sandbox, network_files
+from pytest_harbor.environment.namespace.launcher import Launcher
+from pytest_harbor.environment.namespace.layout import Layout, network_files
+from pytest_harbor.environment.namespace.sandbox import Sandbox
 
 
 @dataclass(frozen=True)

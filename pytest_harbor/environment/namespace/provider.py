@@ -20,9 +20,11 @@ from pytest_harbor.environment.namespace.cgroups import make_groups
 from pytest_harbor.environment.namespace.environment import NamespaceEnvironment
 from pytest_harbor.environment.namespace.hostroot import HostRoot
 from pytest_harbor.environment.namespace.inside.cleanup import remove_group, remove_tree
+from pytest_harbor.environment.namespace.launcher import Launcher
 from pytest_harbor.environment.namespace.layers import Stack
+from pytest_harbor.environment.namespace.layout import Layout
 from pytest_harbor.environment.namespace.record import ImageRecord
-from pytest_harbor.environment.namespace.sandbox import CURE, Launcher, Layout, Sandbox
+from pytest_harbor.environment.namespace.sandbox import CURE, Sandbox
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError, UnmetRequirement
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 

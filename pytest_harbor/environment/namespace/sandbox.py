@@ -7,165 +7,18 @@ import json
 import os
 import select
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import pytest_harbor
-from pytest_harbor.environment.namespace.cache import Cache
-from pytest_harbor.environment.namespace.hostroot import HostRoot, slug
-from pytest_harbor.environment.namespace.inside.cleanup import remove_group, remove_tree
+from pytest_harbor.environment.namespace.launcher import NOTHING
+from pytest_harbor.environment.namespace.layout import Layout
 from pytest_harbor.errors import CannotExecute, EngineUnavailable, EnvironmentLost, StartError
 
 CHUNK = 1 << 18
-NOTHING = Path(os.devnull)
 START_PATIENCE = 60.0
 
-# Nothing of the package but what runs inside is loaded there, nor anything that is installed beside it: it must be
-# quick, and the files of what is not yet loaded are gone when the host's root is.
-BOOTSTRAP = """
-import sys, types
-name, path = "", sys.argv[2]
-for part in ("pytest_harbor", "environment", "namespace"):
-    name = f"{name}.{part}" if name else part
-    path += "/" + part
-    module = types.ModuleType(name)
-    module.__path__ = [path]
-    sys.modules[name] = module
-from pytest_harbor.environment.namespace.inside.init import main
-main()
-"""
 CURE = "use Docker (--harbor-environment=docker), or run as root outside of a container"
-
-
-class Launcher:
-    """A process that has loaded what sandboxes need, and starts each with a fork: quicker than an interpreter each."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._control: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def launch(self, *descriptors: int) -> None:
-        """Start a sandbox that is spoken to through the first descriptor, and holds the others.
-
-        Raises:
-            StartError: no process can be started.
-
-        """
-        with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._begin()
-            assert self._control is not None
-            try:
-                socket.send_fds(self._control, [b"!"], descriptors)
-            except OSError as error:
-                raise StartError(f"no process can be started for an environment ({error.strerror})") from error
-
-    def _begin(self) -> None:
-        self._end()
-        self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        package = Path(pytest_harbor.__file__).parent.parent
-        with inner, NOTHING.open("r+b") as nothing:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", BOOTSTRAP, str(inner.fileno()), str(package)],
-                stdin=nothing,
-                stdout=nothing,
-                stderr=nothing,
-                env={},
-                cwd="/",
-                pass_fds=[inner.fileno()],
-                # A terminal's Ctrl-C is for pytest, which ends its sandboxes itself.
-                start_new_session=True,
-            )
-
-    def _end(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None:
-            self._process.wait()
-        self._control = self._process = None
-
-    def close(self) -> None:
-        """End the process; sandboxes are not touched."""
-        with self._lock:
-            self._end()
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a sandbox is made of.
-
-    Attributes:
-        launcher: what starts it.
-        cache: the provider's directory.
-        host: the host's root.
-        layers: ids of layers, topmost first; the last hides what is private.
-        place: directory of the sandbox itself, below the cache; what is written goes to `u` in it.
-        hostname: name of the machine that it seems to be.
-        groups: control groups that everything in it joins.
-        remove: whether `place` goes with it, whatever happens to this process.
-
-    """
-
-    launcher: Launcher
-    cache: Cache
-    host: HostRoot
-    layers: Sequence[str]
-    place: Path
-    hostname: str = "harbor"
-    groups: Sequence[str] = field(default_factory=list)
-    remove: bool = True
-
-    def prepare(self) -> dict[str, Any]:
-        """Make the directories and return what the first process must know."""
-        at = self.place.relative_to(self.cache.root)
-        (self.place / "root").mkdir(exist_ok=True)
-        overlays = []
-        for target in ("", *self.host.visible):
-            name = slug(target)
-            upper, work = self.place / "u" / name, self.place / "w" / name
-            if not upper.exists():
-                upper.mkdir(parents=True)
-                _copy_directory(Path("/") / target, upper, owner=not self.host.user_namespace)
-            work.mkdir(parents=True, exist_ok=True)
-            lower = [f"l/{layer}/{name}" for layer in self.layers if (self.cache.layers / layer / name).is_dir()]
-            if target:
-                lower.append(f"/{target}")
-            overlays.append({"target": target, "lower": lower, "upper": f"{at}/u/{name}", "work": f"{at}/w/{name}"})
-        etc = self.place / "u" / "etc"
-        for file, text in network_files(self.hostname).items():
-            (etc / file).write_text(text, encoding="utf-8")
-            (etc / file).chmod(0o644)
-        return {
-            "user_namespace": self.host.user_namespace,
-            "directory": str(self.cache.root),
-            "root": f"{at}/root",
-            "overlays": overlays,
-            "options": "userxattr" if self.host.user_namespace else "index=off,metacopy=off,redirect_dir=off",
-            "hostname": self.hostname,
-            "groups": list(self.groups),
-            "remove": str(self.place) if self.remove else "",
-        }
-
-    def remove_all(self) -> None:
-        """Remove what is left of the sandbox: its directory and its control groups."""
-        for group in self.groups:
-            remove_group(group)
-        remove_tree(str(self.place))
-
-
-def network_files(hostname: str) -> dict[str, str]:
-    """Return the files of /etc that say where names are resolved, as every environment gets them anew."""
-    resolver = ""
-    with contextlib.suppress(OSError):
-        resolver = Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
-    hosts = f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-    return {"resolv.conf": resolver, "hosts": hosts, "hostname": f"{hostname}\n"}
 
 
 class Sandbox:
@@ -468,13 +321,6 @@ def as_file(archive: IO[bytes]) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _copy_directory(source: Path, target: Path, *, owner: bool) -> None:
-    status = source.stat()
-    if owner:
-        os.chown(target, status.st_uid, status.st_gid)
-    target.chmod(0o755 if str(source) == "/" else status.st_mode & 0o7777)
 
 
 def _cure(error: str) -> str:
