@@ -56,6 +56,13 @@ def available(provider):
     return provider
 
 
+@pytest.fixture
+def many_users(provider):
+    """Skip where the kernel gives an ordinary user no more than one."""
+    if "ordinary" in provider.describe():
+        pytest.skip("all users are one to an ordinary user's environments")
+
+
 @pytest.fixture(scope="session")
 def build(provider, tmp_path_factory):
     """Build the image of a Dockerfile and files beside it."""

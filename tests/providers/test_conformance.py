@@ -78,6 +78,7 @@ def test_a_working_directory_that_is_missing_is_made_at_the_start(start, plain_i
     assert said(start(plain_image, workdir="/some/where"), "pwd") == "/some/where\n"
 
 
+@pytest.mark.usefixtures("many_users")
 def test_users(environment):
     assert said(environment, "id -un; echo $HOME", user="worker") == "worker\n/home/worker\n"
     assert said(environment, "id -u; id -g", user="1234") == "1234\n1234\n"
@@ -336,6 +337,7 @@ def test_limits_are_kept_or_noted(start, plain_image):
 # Images.
 
 
+@pytest.mark.usefixtures("many_users")
 def test_layers_and_stages(start, build):
     image = build(
         """

@@ -14,6 +14,7 @@ from pytest_harbor.environment import shell
 from pytest_harbor.environment.archive import Extraction, Upload, pack, unpack
 from pytest_harbor.environment.base import ExecResult, Output, Process
 from pytest_harbor.environment.entrypoint import HANDOVER, KEEP_ALIVE, did_not_hand_over, is_service
+from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.layout import Layout
 from pytest_harbor.environment.namespace.sandbox import Sandbox
 from pytest_harbor.environment.output import BoundedOutput, printable, tail
@@ -204,7 +205,8 @@ class NamespaceEnvironment:
         if self._stopped:
             raise EnvironmentLost(f"the environment {self.name} was removed")
         self._sandbox.close()
-        shutil.rmtree(self._layout.place / "w", ignore_errors=True)
+        # What an overlay keeps there says that it was not ended properly.
+        remove_tree(str(self._layout.place / "w"))
         try:
             self._sandbox = Sandbox(self._layout)
             self.begin()

@@ -210,7 +210,8 @@ class _Base:
         """Put something empty over a path of the host."""
         place = self._copy_parents(path)
         if stat.S_ISDIR(status.st_mode):
-            place.mkdir(exist_ok=True)
+            remove_tree(str(place))
+            place.mkdir()
             os.setxattr(place, self._opaque, b"y")
         else:
             _write(place, _replacement(path))
