@@ -17,6 +17,7 @@ import pytest
 
 from pytest_harbor.environment import StartRequest
 from pytest_harbor.environment.namespace import NamespaceProvider
+from pytest_harbor.environment.namespace.sandbox import processes_of
 
 # Unlike those of other test processes, whose control groups come and go.
 NAME = f"harbor-test-{os.getpid()}"
@@ -244,7 +245,7 @@ def test_the_next_run_removes_what_nobody_could(namespace, own_cache):
 def test_a_sandbox_that_was_killed_can_be_revived(launch):
     environment = launch()
     environment.exec("echo kept >/root/file")
-    os.kill(int(environment._first_pid()), signal.SIGKILL)
+    os.kill(processes_of(environment.pid)[-1], signal.SIGKILL)
     _until(lambda: not environment.running(), "it lives on")
     environment.revive()
     assert environment.exec("cat /root/file").output == "kept\n"

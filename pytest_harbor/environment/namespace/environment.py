@@ -16,7 +16,7 @@ from pytest_harbor.environment.base import ExecResult, Output, Process
 from pytest_harbor.environment.entrypoint import HANDOVER, KEEP_ALIVE, did_not_hand_over, is_service
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.layout import Layout
-from pytest_harbor.environment.namespace.sandbox import Sandbox
+from pytest_harbor.environment.namespace.sandbox import Sandbox, processes_of
 from pytest_harbor.environment.output import BoundedOutput, printable, tail
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
@@ -243,13 +243,9 @@ class NamespaceEnvironment:
         flags = "--user --preserve-credentials " if self._layout.host.user_namespace else ""
         variables = " ".join(f"{name}={self._variables[name]}" for name in ("PATH", "HOSTNAME"))
         return (
-            f"nsenter --target {self._first_pid()} {flags}--mount --uts --ipc --pid --cgroup "
+            f"nsenter --target {processes_of(self.pid)[-1]} {flags}--mount --uts --ipc --pid --cgroup "
             f"env -i --chdir={self.workdir} HOME=/root {variables}"
         )
-
-    def _first_pid(self) -> str:
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return children.read_text(encoding="ascii").split(" ", 1)[0] if children.exists() else str(self.pid)
 
     def stop(self) -> None:
         """End it, and with it everything that runs in it and all that was written."""

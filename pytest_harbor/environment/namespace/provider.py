@@ -24,11 +24,13 @@ from pytest_harbor.environment.namespace.launcher import Launcher
 from pytest_harbor.environment.namespace.layers import Stack
 from pytest_harbor.environment.namespace.layout import Layout
 from pytest_harbor.environment.namespace.record import ImageRecord
-from pytest_harbor.environment.namespace.sandbox import CURE, Sandbox
+from pytest_harbor.environment.namespace.sandbox import CURE, Sandbox, processes_of
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError, UnmetRequirement
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 
 OWNER = "owner.json"
+# How long the kernel may take to end what was killed, in seconds.
+PATIENCE = 10.0
 
 
 class NamespaceProvider:
@@ -232,17 +234,17 @@ def _wanted(which: Leftovers, token: str, machine: str) -> bool:
 
 
 def _end(token: str) -> None:
-    """Kill the process that owns a sandbox, if it still is that process, and wait for its end."""
+    """Kill the process that owns a sandbox, if it still is that process, and wait until all of it is gone."""
     if not owner.alive(token):
         return
-    pid = int(token.partition(".")[0])
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            os.kill(pid, signal.SIGKILL)
-            select.select([descriptor], [], [], 10)
-        finally:
-            os.close(descriptor)
+    for pid in processes_of(int(token.partition(".")[0])):
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                os.kill(pid, signal.SIGKILL)
+                select.select([descriptor], [], [], PATIENCE)
+            finally:
+                os.close(descriptor)
 
 
 def _remove(place: Path, groups: Sequence[str]) -> None:

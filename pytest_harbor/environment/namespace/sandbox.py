@@ -21,6 +21,15 @@ START_PATIENCE = 60.0
 CURE = "use Docker (--harbor-environment=docker), or run as root outside of a container"
 
 
+def processes_of(pid: int) -> list[int]:
+    """Return the processes of the host that a sandbox is: the one that owns it, and below it the first one inside."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    except OSError:
+        children = ""
+    return [pid, *map(int, children.split())]
+
+
 class Sandbox:
     """A running sandbox.
 
