@@ -45,6 +45,13 @@ CASES: dict[str, tuple] = {
     "harbor-model": ("one", "two", "one", "two", {}),
     "harbor-attempts": ("3", "1", 3, 1, {bad: ["a whole number from 1"] for bad in ("0", "-1", "1.5", "x", "\u0661")}),
     "harbor-threshold": (*FLOATS, {bad: ["a number such as 1.0"] for bad in ("high", "nan", "inf")}),
+    "harbor-environment": (
+        "namespace",
+        "docker",
+        "namespace",
+        "docker",
+        {bad: ["auto", "docker", "namespace"] for bad in ("podman", "Docker")},
+    ),
     "harbor-image": ("one", "two:3", "one", "two:3", {}),
     "harbor-build": (
         "never",
