@@ -37,6 +37,7 @@ class StartRequest:
         run: id of the run that owns the environment.
         workdir: working directory; empty for the image's own.
         variables: environment variables of everything that runs in it, also of the image's ENTRYPOINT.
+        network: whether there is more of a network than loopback.
         uploads: what is in place before anything runs.
 
     """
@@ -47,6 +48,7 @@ class StartRequest:
     workdir: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     resources: Resources = Resources()
+    network: bool = True
     uploads: Sequence[Upload] = ()
 
 

@@ -188,6 +188,21 @@ class Task:
         )
 
     @property
+    def _network(self) -> str:
+        environment = self.config.environment
+        return (environment.network_mode or "public") if environment.allow_internet else "no-network"
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the task's environment has more of a network than its own loopback.
+
+        Raises:
+            TaskError: task.toml is broken.
+
+        """
+        return self._network != "no-network"
+
+    @property
     def unsupported(self) -> str | None:
         """Why this version cannot run the task, or None; the texts are stable, users filter skips by them.
 
@@ -206,9 +221,10 @@ class Task:
             return OTHER_OS.format(os=environment.os)
         if verifier.separate:
             return SEPARATE_VERIFIER
-        if not environment.allow_internet or any(
-            table.network_mode not in (None, "public") or table.allowed_hosts
-            for table in (environment, agent, verifier)
+        # One network for the whole trial, or none, is as far as it goes: no lists, and no phase of its own.
+        own = [table.network_mode or self._network for table in (agent, verifier)]
+        if any(mode != self._network for mode in own) or any(
+            table.network_mode == "allowlist" or table.allowed_hosts for table in (environment, agent, verifier)
         ):
             return NETWORK_POLICY
         return None

@@ -176,6 +176,7 @@ class Trial:
                     memory_mb=int(settings.memory_mb * factor) if settings.memory_mb else None,
                     gpus=settings.gpus or 0,
                 ),
+                network=self.task.has_network,
                 uploads=first_uploads(self.task),
             )
             environment = self._provider.start(image, request)

@@ -28,8 +28,8 @@ UNSUPPORTED = {
     "compose": ({"files": {"environment/docker-compose.yaml": "services: {}\n"}}, task_module.COMPOSE),
     "windows": ({"toml": '[environment]\nos = "windows"\n'}, "windows environments are not supported"),
     "separate": ({"toml": '[verifier]\nenvironment_mode = "separate"\n'}, task_module.SEPARATE_VERIFIER),
-    "network": ({"toml": '[environment]\nnetwork_mode = "no-network"\n'}, task_module.NETWORK_POLICY),
-    "no_internet": ({"toml": "[environment]\nallow_internet = false\n"}, task_module.NETWORK_POLICY),
+    "network": ({"toml": '[environment]\nnetwork_mode = "allowlist"\n'}, task_module.NETWORK_POLICY),
+    "no_internet": ({"toml": '[agent]\nnetwork_mode = "no-network"\n'}, task_module.NETWORK_POLICY),
 }
 
 

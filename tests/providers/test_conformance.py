@@ -386,3 +386,13 @@ def test_a_missing_source_names_itself(build):
 
 def test_an_unknown_image_name_that_was_never_built(provider):
     assert provider.find_image("pytest-harbor:never-built-by-anybody") is None
+
+
+def test_without_a_network_there_is_loopback_alone(start, plain_image):
+    environment = start(plain_image, network=False)
+    interfaces = environment.exec("tail -n +3 /proc/net/dev").output.split()
+    assert [word for word in interfaces if word.endswith(":")] == ["lo:"]
+    # Refused, by somebody who is there, and not unreachable: loopback is up.
+    said = environment.exec("exec 3<>/dev/tcp/127.0.0.1/9").output
+    assert "refused" in said
+    assert "unreachable" in environment.exec("exec 3<>/dev/tcp/192.0.2.1/9").output

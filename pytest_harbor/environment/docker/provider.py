@@ -186,6 +186,8 @@ class DockerProvider:
     def _host_config(self, request: StartRequest, notes: list[str]) -> Any:
         resources = request.resources
         options: dict[str, Any] = {"init": True, "pids_limit": PROCESS_LIMIT}
+        if not request.network:
+            options["network_mode"] = "none"
         if resources.memory_mb:
             options["mem_limit"] = resources.memory_mb * 1024 * 1024
         if resources.cpus:

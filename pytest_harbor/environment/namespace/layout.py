@@ -27,6 +27,7 @@ class Layout:
         place: directory of the sandbox itself, below the cache; what is written goes to `u` in it.
         hostname: name of the machine that it seems to be.
         groups: control groups that everything in it joins.
+        network: whether it shares the host's network; else it has a loopback of its own and nothing more.
         remove: whether `place` goes with it, whatever happens to this process.
 
     """
@@ -38,6 +39,7 @@ class Layout:
     place: Path
     hostname: str = "harbor"
     groups: Sequence[str] = field(default_factory=list)
+    network: bool = True
     remove: bool = True
 
     def prepare(self) -> dict[str, Any]:
@@ -68,6 +70,7 @@ class Layout:
             "options": "userxattr" if self.host.user_namespace else "index=off,metacopy=off,redirect_dir=off",
             "hostname": self.hostname,
             "groups": list(self.groups),
+            "network": self.network,
             "remove": str(self.place) if self.remove else "",
         }
 

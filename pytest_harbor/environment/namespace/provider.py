@@ -136,6 +136,7 @@ class NamespaceProvider:
                 place,
                 hostname=request.name[-12:].lstrip("-"),
                 groups=groups,
+                network=request.network,
             )
             workdir = request.workdir or image.details.workdir or "/"
             environment = NamespaceEnvironment(layout, request.name, image, workdir, request.variables, notes)

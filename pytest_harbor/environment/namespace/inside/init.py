@@ -98,6 +98,10 @@ def _first_process(host: socket.socket, config: dict[str, Any]) -> None:
         syscalls.unshare(
             syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWCGROUP
         )
+        if not config["network"]:
+            step = "network"
+            syscalls.unshare(syscalls.CLONE_NEWNET)
+            syscalls.raise_loopback()
         step = "mounts"
         groups = [os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for path in config["groups"]]
         root = build_root(config)

@@ -6,8 +6,11 @@ Everything here runs in processes of its own (see `init`), where nothing but the
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import platform
+import socket
+import struct
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -15,6 +18,7 @@ CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -25,6 +29,9 @@ MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
+
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
 
 PR_SET_PDEATHSIG = 1
 PR_SET_SECCOMP = 22
@@ -83,6 +90,12 @@ def set_hostname(name: str) -> None:
     """Name this UTS namespace."""
     data = name.encode()[:63]
     _check(_libc.sethostname(data, ctypes.c_size_t(len(data))), "sethostname")
+
+
+def raise_loopback() -> None:
+    """Bring up the loopback of this network namespace; see netdevice(7)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
 
 
 def drop_capabilities() -> None:
