@@ -155,9 +155,6 @@ class Environment(Protocol):
 
         """
 
-    def attach_hint(self) -> str:
-        """Return the command with which a person gets a shell in it."""
-
     def exec_prefix(self) -> str:
         """Return the words that, put before a command on the host, run it in the environment as root."""
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_harbor.errors import ImageError
+from pytest_harbor.task.files import file_digest
 
 # Part of every digest: raised when what we do to a Dockerfile before building it changes.
 ADAPTATION = "plain-1"
@@ -97,15 +98,7 @@ class BuildContext:
                 elif stat.S_ISDIR(status.st_mode):
                     add(b"directory", os.fsencode(relative), mode)
                 elif stat.S_ISREG(status.st_mode):
-                    add(b"file", os.fsencode(relative), mode, _content(path))
+                    add(b"file", os.fsencode(relative), mode, file_digest(path))
         except OSError as error:
             raise ImageError(f"the build context {self.path} cannot be read: {error}") from error
         return total.hexdigest()
-
-
-def _content(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.digest()

@@ -55,7 +55,7 @@ def tree_digest(directory: Path) -> str:
             if stat.S_ISLNK(mode):
                 kind, content = b"link", os.fsencode(host.readlink())
             elif stat.S_ISREG(mode):
-                kind, content = (b"executable" if mode & stat.S_IXUSR else b"file"), _file_digest(host)
+                kind, content = (b"executable" if mode & stat.S_IXUSR else b"file"), file_digest(host)
             else:
                 kind, content = b"special", b""
         except OSError as error:
@@ -66,7 +66,8 @@ def tree_digest(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def _file_digest(path: Path) -> bytes:
+def file_digest(path: Path) -> bytes:
+    """Return the SHA-256 of a file's content, 32 bytes, without reading it into memory as a whole."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
 
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
-from pytest_harbor.environment import shell
-from pytest_harbor.environment.archive import Extraction, Upload, pack, unpack
-from pytest_harbor.environment.base import ExecResult, Output, Process
+from pytest_harbor.environment.archive import Upload, pack
 from pytest_harbor.environment.docker.errors import engine_errors, reason, short
 from pytest_harbor.environment.docker.events import Events
 from pytest_harbor.environment.docker.stream import Deadline, ExecStream
 from pytest_harbor.environment.entrypoint import did_not_hand_over
-from pytest_harbor.environment.output import BoundedOutput, printable
-from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
+from pytest_harbor.environment.launched import LaunchedEnvironment
+from pytest_harbor.environment.output import printable
+from pytest_harbor.environment.shell import Talk
+from pytest_harbor.errors import EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
 
-# How long the killing of processes from inside may take before the container is restarted instead, in seconds.
-KILL_PATIENCE = 3.0
-# How long a command may take to begin, whatever its own time, in seconds.
-BEGIN_PATIENCE = 30.0
 SMALL = 1 << 20
 
 
-class DockerEnvironment:
+class DockerEnvironment(LaunchedEnvironment):
     """A running container; see pytest_harbor.environment.Environment for what each method promises."""
 
     provider = "docker"
@@ -54,69 +44,24 @@ class DockerEnvironment:
         self.image = image
         self.workdir = workdir
         self.notes = tuple(notes)
-        self._executed = False
         self._removed = False
-
-    def exec(
-        self,
-        command: str | Sequence[str],
-        *,
-        user: str | None = None,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        output: Output | None = None,
-        prologue: str = "",
-        on_start: Callable[[Process], None] | None = None,
-    ) -> ExecResult:
-        """Run a command through LAUNCH."""
-        began = time.monotonic()
-        kept = BoundedOutput()
-
-        def keep(data: bytes) -> None:
-            kept.add(data)
-            if output:
-                output(data)
-
-        def begun(process: Process) -> None:
-            self._executed = True
-            if on_start:
-                on_start(process)
-
-        end = secrets.token_hex(8)
-        talk = shell.Talk(end, keep, begun)
-        exit_code = self._run(shell.launch(command, end, prologue), talk, user, cwd or self.workdir, env, timeout)
-        if not talk.ready:
-            said = printable(short(talk.refusal)) or f"exit code {exit_code}, no output"
-            raise CannotExecute(f"it did not begin within {BEGIN_PATIENCE:g} s" if exit_code is None else said)
-        if exit_code is None and talk.process is not None:
-            self._kill("below", talk.process.pid)
-        return ExecResult(
-            exit_code=-1 if exit_code is None else exit_code,
-            output=kept.text(),
-            timed_out=exit_code is None,
-            seconds=time.monotonic() - began,
-            process=talk.process,
-        )
 
     def _run(
         self,
         argv: list[str],
-        talk: shell.Talk,
+        talk: Talk,
+        *,
         user: str | None,
-        cwd: str | None,
-        env: Mapping[str, str] | None,
+        cwd: str,
+        env: Mapping[str, str],
         timeout: float | None,
-        patience: float = BEGIN_PATIENCE,
+        patience: float,
     ) -> int | None:
-        """Run a program to its end and return its exit code, None when its time or our patience ran out."""
         deadline = Deadline(timeout)
         self._events.open()
         with engine_errors(f"running a command in {self.name}"):
             try:
-                created = self._client.exec_create(
-                    self.id, argv, user=user or "", workdir=cwd, environment=dict(env or {})
-                )
+                created = self._client.exec_create(self.id, argv, user=user or "", workdir=cwd, environment=dict(env))
                 exec_id = created["Id"]
                 raw = self._client.exec_start(exec_id, socket=True)
             except APIError as error:
@@ -135,7 +80,7 @@ class DockerEnvironment:
         self._events.forget(exec_id=exec_id)
         return exit_code
 
-    def _pump(self, stream: ExecStream, exec_id: str, talk: shell.Talk, deadline: Deadline, begin: Deadline) -> bool:
+    def _pump(self, stream: ExecStream, exec_id: str, talk: Talk, deadline: Deadline, begin: Deadline) -> bool:
         """Hand the output over until the command has ended; False when its time ran out first."""
         ended = False
         while True:
@@ -207,20 +152,6 @@ class DockerEnvironment:
             archive.seek(0)
             self._client.put_archive(self.id, "/", archive.read() if small else archive)
 
-    def download(self, source: str, destination: Path, reserved: frozenset[str] = frozenset()) -> Extraction:
-        """Copy a directory with one archive."""
-        return unpack(self._archive(source), destination, strip=1, reserved=reserved)
-
-    def read_file(self, source: str, destination: Path) -> None:
-        """Copy one file."""
-        with tempfile.TemporaryDirectory() as scratch:
-            unpack(self._archive(source), Path(scratch))
-            found = [path for path in Path(scratch).iterdir() if path.is_file()]
-            if not found:
-                raise FileNotFoundError(f"{source} is no regular file in {self.name}")
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(found[0], destination)
-
     def _archive(self, source: str) -> Iterator[bytes]:
         """Return the Engine's archive of a path, piece by piece; what goes wrong on the way is the Engine's fault."""
         doing = f"downloading {source} from {self.name}"
@@ -258,31 +189,12 @@ class DockerEnvironment:
             raise EnvironmentLost(error.fact) from error
         self._events.forget(container=self.id)
 
-    def kill_since(self, first: Process) -> str:
-        """Kill from inside, or else restart the container."""
-        if self._kill("since", first.started):
-            return "its processes were killed"
-        # The agent may have removed the shell or filled the process table: the end of PID 1 is the end of them all.
+    def _kill_all(self) -> str:
+        # The end of the first process is the end of them all.
         with engine_errors(f"restarting {self.name}"):
             self._client.restart(self.id, timeout=0)
         self._events.forget(container=self.id)
         return "its processes were killed by restarting the container"
-
-    def _kill(self, mode: Literal["since", "below"], mark: int) -> bool:
-        """Kill processes from inside and return whether they are surely dead."""
-        said = BoundedOutput()
-        end = secrets.token_hex(8)
-        talk = shell.Talk(end, said.add)
-        try:
-            argv = shell.launch_kill(mode, mark, end)
-            code = self._run(argv, talk, "0", "/", {"PATH": shell.SYSTEM_PATH}, KILL_PATIENCE, KILL_PATIENCE)
-        except InfrastructureError:
-            return False
-        return code == 0 and "none left" in said.text()
-
-    def attach_hint(self) -> str:
-        """Return a docker command."""
-        return f"docker exec -it {self.name} sh"
 
     def exec_prefix(self) -> str:
         """Return a docker command."""

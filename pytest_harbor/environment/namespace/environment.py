@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_harbor.environment import shell
-from pytest_harbor.environment.archive import Extraction, Upload, pack, unpack
-from pytest_harbor.environment.base import ExecResult, Output, Process
+from pytest_harbor.environment.archive import Upload, pack
 from pytest_harbor.environment.entrypoint import HANDOVER, KEEP_ALIVE, did_not_hand_over, is_service
+from pytest_harbor.environment.launched import LaunchedEnvironment
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.layout import Layout
 from pytest_harbor.environment.namespace.sandbox import Sandbox, processes_of
-from pytest_harbor.environment.output import BoundedOutput, printable, tail
+from pytest_harbor.environment.output import printable, tail
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
 
-# How long the killing of processes from inside may take before everything is killed instead, in seconds.
-KILL_PATIENCE = 3.0
 SERVICE_LOG = "service.log"
 
 
-class NamespaceEnvironment:
+class NamespaceEnvironment(LaunchedEnvironment):
     """A running sandbox; see pytest_harbor.environment.Environment for what each method promises.
 
     Args:
@@ -98,53 +91,17 @@ class NamespaceEnvironment:
             fact = f"the ENTRYPOINT of {self.name} has ended by itself"
             raise StartError(fact + (f", its last words: {said}" if said else ""), did_not_hand_over(entrypoint))
 
-    def exec(
-        self,
-        command: str | Sequence[str],
-        *,
-        user: str | None = None,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        output: Output | None = None,
-        prologue: str = "",
-        on_start: Callable[[Process], None] | None = None,
-    ) -> ExecResult:
-        """Run a command through LAUNCH."""
-        began = time.monotonic()
-        kept = BoundedOutput()
-
-        def keep(data: bytes) -> None:
-            kept.add(data)
-            if output:
-                output(data)
-
-        end = secrets.token_hex(8)
-        talk = shell.Talk(end, keep, on_start)
-        exit_code = self._run(shell.launch(command, end, prologue), talk, user, cwd or self.workdir, env, timeout)
-        if not talk.ready:
-            said = printable(talk.refusal)[:400] or f"exit code {exit_code}, no output"
-            raise CannotExecute("it did not begin in time" if exit_code is None else said)
-        if exit_code is None and talk.process is not None:
-            self._kill("below", talk.process.pid)
-        return ExecResult(
-            exit_code=-1 if exit_code is None else exit_code,
-            output=kept.text(),
-            timed_out=exit_code is None,
-            seconds=time.monotonic() - began,
-            process=talk.process,
-        )
-
     def _run(
         self,
         argv: list[str],
         talk: shell.Talk,
+        *,
         user: str | None,
         cwd: str,
-        env: Mapping[str, str] | None,
+        env: Mapping[str, str],
         timeout: float | None,
+        patience: float,
     ) -> int | None:
-        """Run a program to its end and return its exit code, or None when its time ran out."""
 
         def take(data: bytes) -> bool:
             talk.take(data)
@@ -156,7 +113,7 @@ class NamespaceEnvironment:
                 take,
                 user=self.image.details.user if user is None else user,
                 cwd=cwd,
-                variables={**self._variables, **(env or {})},
+                variables={**self._variables, **env},
                 deadline=None if timeout is None else time.monotonic() + timeout,
                 now=time.monotonic,
             )
@@ -173,20 +130,6 @@ class NamespaceEnvironment:
                 self._sandbox.put(archive)
             except CannotExecute as error:
                 raise InfrastructureError(f"uploading to {self.name}: {error.fact}") from error
-
-    def download(self, source: str, destination: Path, reserved: frozenset[str] = frozenset()) -> Extraction:
-        """Copy a directory with one archive, which is packed inside."""
-        return unpack(self._archive(source), destination, strip=1, reserved=reserved)
-
-    def read_file(self, source: str, destination: Path) -> None:
-        """Copy one file."""
-        with tempfile.TemporaryDirectory() as scratch:
-            unpack(self._archive(source), Path(scratch))
-            found = [path for path in Path(scratch).iterdir() if path.is_file()]
-            if not found:
-                raise FileNotFoundError(f"{source} is no regular file in {self.name}")
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(found[0], destination)
 
     def _archive(self, source: str) -> Iterator[bytes]:
         try:
@@ -213,30 +156,10 @@ class NamespaceEnvironment:
         except (InfrastructureError, OSError) as error:
             raise EnvironmentLost(f"the environment {self.name} cannot be started again: {error}") from error
 
-    def kill_since(self, first: Process) -> str:
-        """Kill from inside, or else everything but the first process, and start the services anew."""
-        if self._kill("since", first.started):
-            return "its processes were killed"
-        # The agent may have removed the shell or filled the process table.
+    def _kill_all(self) -> str:
         self._sandbox.kill_all()
         self.begin()
         return "its processes were killed, together with all others"
-
-    def _kill(self, mode: Literal["since", "below"], mark: int) -> bool:
-        """Kill processes from inside and return whether they are surely dead."""
-        said = BoundedOutput()
-        end = secrets.token_hex(8)
-        talk = shell.Talk(end, said.add)
-        try:
-            argv = shell.launch_kill(mode, mark, end)
-            code = self._run(argv, talk, "0", "/", {"PATH": shell.SYSTEM_PATH}, KILL_PATIENCE)
-        except InfrastructureError:
-            return False
-        return code == 0 and "none left" in said.text()
-
-    def attach_hint(self) -> str:
-        """Return an nsenter command."""
-        return f"{self.exec_prefix()} sh"
 
     def exec_prefix(self) -> str:
         """Return an nsenter command: words without quotes, so that a shell can take them out of a variable."""
