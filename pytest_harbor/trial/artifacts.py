@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import posixpath
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pathspec import GitIgnoreSpec
 
 from pytest_harbor.environment import Environment
 from pytest_harbor.errors import CannotExecute
@@ -65,9 +68,24 @@ def _copy(artifact: ArtifactConfig, environment: Environment, target: Path) -> l
     if artifact.service != "main":
         raise OSError(f"service {artifact.service} does not exist: there is only main")
     if environment.exec(["test", "-d", artifact.source], user="0", cwd="/").exit_code == 0:
-        return environment.download(artifact.source, target).skipped
+        skipped = environment.download(artifact.source, target).skipped
+        return [*skipped, *_leave_out(target, artifact.exclude)]
     environment.read_file(artifact.source, target)
     return []
+
+
+def _leave_out(directory: Path, patterns: list[str]) -> list[str]:
+    """Remove what patterns (gitignore syntax) exclude, and return a note for each."""
+    if not patterns:
+        return []
+    rules = GitIgnoreSpec.from_lines(patterns)
+    notes = []
+    for path in sorted(directory.rglob("*")):
+        relative = path.relative_to(directory).as_posix()
+        if path.exists() and rules.match_file(f"{relative}/" if path.is_dir() else relative):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            notes.append(f"{relative}: excluded by the task")
+    return notes
 
 
 def _destination(artifact: ArtifactConfig) -> str:
