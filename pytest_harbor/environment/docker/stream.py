@@ -86,10 +86,12 @@ class ExecStream:
         """Close the connection; the command goes on."""
         with contextlib.suppress(OSError, AttributeError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError, AttributeError):
-            self._socket.close()
-        with contextlib.suppress(Exception):
-            self._raw.close()
+        # From the outside in: an HTTP response whose file was closed under it complains when it is collected.
+        response: Any = getattr(self._raw, "_response", None)
+        layers: list[Any] = [getattr(getattr(response, "raw", None), "_fp", None), response, self._raw, self._socket]
+        for layer in layers:
+            with contextlib.suppress(Exception):
+                layer.close()
 
 
 class Deadline:
