@@ -11,7 +11,7 @@ from typing import Any
 from pytest_harbor.agent import as_agent
 from pytest_harbor.environment import Provider
 from pytest_harbor.errors import InfrastructureError
-from pytest_harbor.image import BuildPolicy, ImageStore
+from pytest_harbor.image import AdaptMode, BuildPolicy, ImageStore
 from pytest_harbor.results import Run
 from pytest_harbor.run_id import new_run_id
 from pytest_harbor.task import Task, TaskError
@@ -26,6 +26,8 @@ def run_trial(
     results: str | os.PathLike[str] = "harbor-results",
     image: str = "python:3.11-slim",
     build: BuildPolicy = "auto",
+    adapt: AdaptMode = "lean",
+    registry: str = "",
     provider: Provider | None = None,
     hooks: TrialHooks | None = None,
     attempt: int = 1,
@@ -39,6 +41,8 @@ def run_trial(
         results: directory of all runs' results.
         image: image of a task that brings neither Dockerfile nor docker_image.
         build: `auto`, `always` or `never`.
+        adapt: `lean` or `hud`: what is added to the image.
+        registry: where images are pulled from before they are built, as HOST/PREFIX; empty for nowhere.
         provider: makes the environment; when None, Docker where an engine answers, else Linux namespaces.
         hooks: where to step in.
         attempt: number of the attempt, for the result.
@@ -63,6 +67,8 @@ def run_trial(
     images = ImageStore(
         used,
         run.directory,
+        adapt=adapt,
+        registry=registry,
         policy=build,
         fallback=image,
         retries=settings.infra_retries,

@@ -46,6 +46,10 @@ class ImageError(InfrastructureError):
     retry = False
 
 
+class ImageMissing(ImageError):
+    """A registry has answered that it does not have an image."""
+
+
 class StartError(InfrastructureError):
     """An environment does not start, or never becomes healthy."""
 

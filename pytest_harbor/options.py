@@ -103,6 +103,13 @@ def _agent(value: str, flag: str) -> str:
     raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {', '.join(AGENTS[:3])} or {AGENTS[3]}")
 
 
+def _registry(value: str, flag: str) -> str:
+    try:
+        return repository(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
+
+
 def _variable(value: str, flag: str) -> tuple[str, str]:
     name, equals, text = value.partition("=")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -112,6 +119,19 @@ def _variable(value: str, flag: str) -> tuple[str, str]:
             raise pytest.UsageError(f"{flag}: {name} is not set on the host; set it, or use {name}=VALUE")
         text = os.environ[name]
     return name, text
+
+
+def repository(value: str) -> str:
+    """Check the name of a repository in a registry.
+
+    Raises:
+        ValueError: it is none; the message says what one looks like.
+
+    """
+    part = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+    if not re.fullmatch(rf"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?(?:/{part})+", value):
+        raise ValueError("use HOST/PREFIX, such as ghcr.io/acme/tb2, in lower case and without a tag")
+    return value
 
 
 _POSITIVE = _number(0, "above 0")
@@ -192,6 +212,21 @@ OPTIONS = (
         "auto",
         "WHEN",
     ),
+    Option(
+        "harbor-adapt",
+        "What is added to the images of tasks: lean (what a trial needs; default) or hud (also hud-python, which "
+        "serves MCP; an agent on the host gets MCP tools at HARBOR_MCP_URL)",
+        _choice("lean", "hud"),
+        "lean",
+        "MODE",
+    ),
+    Option(
+        "harbor-registry",
+        "Registry that images are pulled from before they are built, see `pytest-harbor images --push`",
+        _registry,
+        "",
+        "HOST/PREFIX",
+    ),
     Option("harbor-timeout-multiplier", "Factor on all deadlines (default 1.0)", _POSITIVE, 1.0, "F"),
     Option(
         "harbor-agent-timeout",
@@ -255,6 +290,8 @@ class HarborConfig:
     environment: Literal["auto", "docker", "namespace"]
     image: str
     build: Literal["auto", "always", "never"]
+    adapt: Literal["lean", "hud"]
+    registry: str
     timeout_multiplier: float
     agent_timeout: float
     resource_multiplier: float
@@ -307,6 +344,8 @@ def read_options(config: pytest.Config) -> HarborConfig:
         environment=values["harbor_environment"],
         image=values["harbor_image"],
         build=values["harbor_build"],
+        adapt=values["harbor_adapt"],
+        registry=values["harbor_registry"],
         timeout_multiplier=values["harbor_timeout_multiplier"],
         agent_timeout=values["harbor_agent_timeout"],
         resource_multiplier=values["harbor_resource_multiplier"],

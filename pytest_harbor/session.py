@@ -216,6 +216,8 @@ class HarborSession:
         return ImageStore(
             self.provider,
             self.run.directory,
+            adapt=options.adapt,
+            registry=options.registry,
             policy=options.build,
             fallback=options.image,
             retries=options.infra_retries,

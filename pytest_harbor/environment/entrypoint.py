@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-# What runs in place of the image's command. Not `infinity`, which small systems' sleep does not know.
-KEEP_ALIVE = ("sleep", "2147483647")
-
 # How long an ENTRYPOINT may take to hand over to the keep-alive before the trial goes on without, in seconds.
 HANDOVER = 2.0
 

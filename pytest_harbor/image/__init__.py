@@ -1,7 +1,7 @@
 """From a task to the image that its environment starts from: found, pulled or built, once for whoever shares it."""
 
 from pytest_harbor.image.context import BuildContext
-from pytest_harbor.image.model import BuildPolicy, Image, ImageBackend, ImageDetails
+from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBackend, ImageDetails
 from pytest_harbor.image.store import ImageStore
 
-__all__ = ["BuildContext", "BuildPolicy", "Image", "ImageBackend", "ImageDetails", "ImageStore"]
+__all__ = ["AdaptMode", "BuildContext", "BuildPolicy", "Image", "ImageBackend", "ImageDetails", "ImageStore"]

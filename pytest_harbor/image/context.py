@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from pytest_harbor.errors import ImageError
+from pytest_harbor.image.adapt import Adaptation
+from pytest_harbor.image.dockerfile import DockerfileError
 from pytest_harbor.task.files import file_digest
 
-# Part of every digest: raised when what we do to a Dockerfile before building it changes.
-ADAPTATION = "plain-1"
+# Part of the digest of what is built as it is.
+PLAIN = "plain-1"
 
 
 @dataclass(frozen=True)
@@ -24,24 +28,54 @@ class BuildContext:
     Attributes:
         path: the directory.
         arguments: build arguments.
+        adaptation: what becomes of the Dockerfile before it is built; None leaves it as it is.
+        name: the name of the Dockerfile.
 
     """
 
     path: Path
     arguments: tuple[tuple[str, str], ...] = ()
+    adaptation: Adaptation | None = None
+    name: str = "Dockerfile"
 
     @property
     def dockerfile(self) -> Path:
-        """The Dockerfile."""
-        return self.path / "Dockerfile"
+        """The Dockerfile, as it is on disk."""
+        return self.path / self.name
+
+    @property
+    def ignore_files(self) -> tuple[str, str]:
+        """Where a builder looks for patterns: the first, which BuildKit alone knows, wins."""
+        return f"{self.name}.dockerignore", ".dockerignore"
+
+    @contextlib.contextmanager
+    def adapted_dockerfile(self) -> Iterator[Path]:
+        """Give the Dockerfile to build, as long as the block lasts; one that is adapted lies outside of the context.
+
+        Raises:
+            ImageError: it cannot be read.
+
+        """
+        if self.adaptation is None:
+            yield self.dockerfile
+            return
+        try:
+            text = self.adaptation.apply(self.dockerfile.read_bytes().decode("utf-8", "surrogateescape"))
+        except (OSError, DockerfileError) as error:
+            raise ImageError(f"{self.dockerfile} cannot be read: {error}") from error
+        with tempfile.TemporaryDirectory(prefix="pytest-harbor-") as directory:
+            adapted = Path(directory) / self.name
+            adapted.write_bytes(text.encode("utf-8", "surrogateescape"))
+            # BuildKit looks for its own ignore file beside the Dockerfile.
+            beside = self.path / self.ignore_files[0]
+            if beside.is_file():
+                (Path(directory) / beside.name).write_bytes(beside.read_bytes())
+            yield adapted
 
     @cached_property
     def ignore_patterns(self) -> list[str]:
-        """The patterns of .dockerignore, without comments and empty lines.
-
-        Dockerfile.dockerignore, which BuildKit prefers, comes first.
-        """
-        for name in ("Dockerfile.dockerignore", ".dockerignore"):
+        """The patterns of the ignore file, without comments and empty lines."""
+        for name in self.ignore_files:
             try:
                 lines = (self.path / name).read_text(encoding="utf-8-sig").splitlines()
             except FileNotFoundError:
@@ -57,7 +91,7 @@ class BuildContext:
 
         # The Dockerfile and the ignore file are sent even when they are ignored, as the engine needs them.
         patterns = [*self.ignore_patterns, "!.dockerignore"] if self.ignore_patterns else []
-        yield from sorted(exclude_paths(str(self.path), patterns, dockerfile="Dockerfile"))
+        yield from sorted(exclude_paths(str(self.path), patterns, dockerfile=self.name))
 
     def copied(self) -> Iterator[str]:
         """Yield the paths that COPY and ADD may take: without what is sent for the engine's sake alone."""
@@ -66,7 +100,7 @@ class BuildContext:
         matcher = PatternMatcher(self.ignore_patterns)
         matcher.patterns.pop()  # its own exception for .dockerignore
         for path in self.files():
-            if path not in ("Dockerfile", ".dockerignore") or not matcher.matches(path):  # type: ignore[arg-type]
+            if path not in (self.name, ".dockerignore") or not matcher.matches(path):  # type: ignore[arg-type]
                 yield path
 
     @cached_property
@@ -85,7 +119,7 @@ class BuildContext:
             for part in parts:
                 total.update(len(part).to_bytes(8, "big") + part)
 
-        add(ADAPTATION.encode())
+        add((self.adaptation.key if self.adaptation else PLAIN).encode())
         for name, value in sorted(self.arguments):
             add(b"argument", name.encode(), value.encode())
         try:

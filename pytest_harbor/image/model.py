@@ -9,7 +9,9 @@ from typing import Literal, Protocol
 
 from pytest_harbor.image.context import BuildContext
 
+AdaptMode = Literal["lean", "hud"]
 BuildPolicy = Literal["auto", "always", "never"]
+Source = Literal["built", "cached", "pulled", "present"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Image:
     """
 
     ref: str
-    source: Literal["built", "cached", "pulled", "present"]
+    source: Source
     details: ImageDetails
     notes: tuple[str, ...] = ()
     log: Path | None = None
@@ -56,6 +58,10 @@ class ImageBackend(Protocol):
         """Whether images can be had by name; where not, a task's Dockerfile goes before its docker_image."""
 
     @property
+    def adapts(self) -> bool:
+        """Whether what it builds is adapted; a provider without images that others can run needs nothing in them."""
+
+    @property
     def engine_id(self) -> str:
         """A name for the place where images live, safe in a file name: builds for one engine share a lock."""
 
@@ -63,7 +69,16 @@ class ImageBackend(Protocol):
         """Look an image up by name, without any network."""
 
     def pull_image(self, ref: str, *, log: Path, timeout: float) -> None:
-        """Fetch an image within a number of seconds; ImageError when it cannot be had."""
+        """Fetch an image within a number of seconds; ImageError when it cannot be had, ImageMissing if it is not there."""
+
+    def push_image(self, ref: str, *, log: Path, timeout: float) -> None:
+        """Send an image to the registry that its name begins with; ImageError when that cannot be done."""
+
+    def tag_image(self, ref: str, name: str) -> None:
+        """Give an image one more name."""
+
+    def import_image(self, ref: str, archive: bytes) -> None:
+        """Make an image whose files are those of a tar archive."""
 
     def build_image(self, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
         """Build a context within a number of seconds and name the result; ImageError when it fails."""

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-import os
-import tempfile
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
 
 from pytest_harbor.errors import ImageError
+from pytest_harbor.image.adapt import KEEP_ALIVE, Adaptation
 from pytest_harbor.image.context import BuildContext
-from pytest_harbor.image.model import BuildPolicy, Image, ImageBackend
+from pytest_harbor.image.layers import hud_layer_context, lean_layer
+from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBackend, Source
+from pytest_harbor.image.once import Outcome, once
+from pytest_harbor.image.registry import Registry
 from pytest_harbor.task import Task
 
 REPOSITORY = "pytest-harbor"
+
+# The layer of `hud` needs the network once; how long that may take, in seconds.
+LAYER_TIMEOUT = 1800.0
+
+# What runs in an image of `hud` that is started by itself.
+SERVE = ("/hud/.venv/bin/python", "/hud/env.py")
 
 
 class ImageStore:
@@ -28,6 +32,8 @@ class ImageStore:
     Args:
         backend: the provider.
         run_directory: directory of the run; logs and the outcome of each build are kept below `images/`.
+        adapt: `lean` adds to a task's image what a trial needs, `hud` also what serves MCP in it.
+        registry: where built images are looked for before they are built, as HOST/PREFIX; empty for nowhere.
         policy: `auto` takes docker_image where it is present or can be pulled, else what was built before, else builds;
             `always` builds from the Dockerfile once a run; `never` neither builds nor pulls.
         fallback: image of a task that brings neither a Dockerfile nor a docker_image.
@@ -41,6 +47,8 @@ class ImageStore:
         backend: ImageBackend,
         run_directory: Path,
         *,
+        adapt: AdaptMode = "lean",
+        registry: str = "",
         policy: BuildPolicy = "auto",
         fallback: str = "python:3.11-slim",
         retries: int = 1,
@@ -48,6 +56,9 @@ class ImageStore:
     ) -> None:
         self._backend = backend
         self._directory = run_directory / "images"
+        self._adapt = adapt
+        self._registry = Registry(backend, registry) if registry and backend.has_registries else None
+        self._notes = _left_out(backend, adapt, registry)
         self._policy = policy
         self._fallback = fallback
         self._retries = retries
@@ -96,7 +107,7 @@ class ImageStore:
         return self._contexts.setdefault(task.environment_dir, BuildContext(task.environment_dir))
 
     def _named(self, ref: str, timeout: float) -> Image:
-        """Return an image by its own name, pulled when it is missing."""
+        """Return an image that has a name of its own, pulled when it is missing."""
         if ref in self._known:
             return self._known[ref]
         details = self._backend.find_image(ref)
@@ -109,100 +120,113 @@ class ImageStore:
             with self._once("pull", ref) as outcome:
                 # Another worker may have pulled it while this one waited.
                 if self._backend.find_image(ref) is None:
-                    self._attempt(outcome, lambda log: self._backend.pull_image(ref, log=log, timeout=timeout))
+                    outcome.attempt(
+                        lambda log: self._backend.pull_image(ref, log=log, timeout=timeout), retries=self._retries
+                    )
             details = self._backend.find_image(ref)
             if details is None:
                 raise ImageError(f"image {ref} was pulled and is not here", "see whether something removes images")
             image = Image(ref, "pulled", details, details.notes, outcome.log)
         else:
             image = Image(ref, "present", details, details.notes)
+        if self._adapt == "hud" and self._backend.adapts:
+            image = self._built(self._on_top_of(image), timeout)
         self._known[ref] = image
         return image
 
+    def _on_top_of(self, image: Image) -> BuildContext:
+        """Return a context that adds the layer, and nothing else, to a finished image."""
+        text = f"# {image.details.id}\nFROM {image.ref}\n"
+        directory = self._directory / f"on-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "Dockerfile").write_text(text, encoding="utf-8")
+        return BuildContext(directory)
+
     def _built(self, context: BuildContext, timeout: float) -> Image:
-        """Return the image of a build context, built unless it is there."""
+        """Return the adapted image of a build context, built unless it is there."""
+        if self._backend.adapts:
+            context = replace(context, adaptation=self._adaptation)
+        return self._plain(context, timeout)
+
+    def _plain(self, context: BuildContext, timeout: float) -> Image:
+        """Return the image of a build context just as that says, built unless it is there."""
         ref = f"{REPOSITORY}:{context.digest[:24]}"
         if ref in self._known:
             return self._known[ref]
         details = self._backend.find_image(ref) if self._policy != "always" else None
-        log = None
+        log: Path | None = None
+        source: Source = "cached"
+        notes: tuple[str, ...] = ()
         if details is None:
             if self._policy == "never":
                 raise ImageError(
                     f"the image of {context.dockerfile} is not built and --harbor-build=never forbids building it",
                     "run once with --harbor-build=auto",
                 )
-            with self._once("build", ref) as outcome:
-                # Under `always`, what another worker of this run built is fresh.
-                fresh = outcome.succeeded if self._policy == "always" else self._backend.find_image(ref)
-                if not fresh:
-                    self._attempt(
-                        outcome,
-                        lambda log: self._backend.build_image(context, ref, log=log, timeout=timeout),
-                    )
-            log = outcome.log
+            log, source = self._make(context, ref, timeout)
+            if source == "built" and self._registry and self._registry.problem:
+                notes = (f"its image was built here: {self._registry.problem}",)
             details = self._backend.find_image(ref)
             if details is None:
                 raise ImageError(f"{ref} was built and is not here", "see whether something prunes images", log=log)
-        image = Image(ref, "built" if log else "cached", details, details.notes, log)
+        image = Image(ref, source, details, (*details.notes, *notes, *self._notes), log)
         self._known[ref] = image
         return image
 
-    def _attempt(self, outcome: _Outcome, work: Any) -> None:
-        """Do the work, again after a failure as often as allowed, and note how it ended for the other workers."""
-        if outcome.failure is not None:
-            raise ImageError(**outcome.failure, log=outcome.log)
-        for attempt in range(1, self._retries + 2):
-            log = outcome.directory / f"log-{attempt}.txt"
+    def _make(self, context: BuildContext, ref: str, timeout: float) -> tuple[Path | None, Source]:
+        """Pull or build an image, unless another worker has; return the log and what was done."""
+        with self._once("build", ref) as outcome:
+            # Under `always`, what another worker of this run built is fresh.
+            if outcome.succeeded if self._policy == "always" else self._backend.find_image(ref):
+                return outcome.log, "built" if outcome.log else "cached"
+            fetched = outcome.directory / "pull.txt"
+            if self._registry and self._policy == "auto" and self._registry.fetch(ref, log=fetched, timeout=timeout):
+                return fetched, "pulled"
+            if context.adaptation:
+                self._ensure_layer(context.adaptation.layer)
+            outcome.attempt(
+                lambda log: self._backend.build_image(context, ref, log=log, timeout=timeout), retries=self._retries
+            )
+            return outcome.log, "built"
+
+    @cached_property
+    def _adaptation(self) -> Adaptation:
+        """What is done to every Dockerfile."""
+        if self._adapt == "hud":
+            return Adaptation("hud", f"{REPOSITORY}:{hud_layer_context().digest[:24]}", ("/logs", "/hud"), SERVE)
+        digest = hashlib.sha256(lean_layer()).hexdigest()
+        return Adaptation("lean", f"{REPOSITORY}:{digest[:24]}", ("/logs",), KEEP_ALIVE)
+
+    def _ensure_layer(self, ref: str) -> None:
+        """Have the layer's image here.
+
+        Raises:
+            ImageError: it cannot be built.
+
+        """
+        if self._adapt == "hud":
             try:
-                work(log)
+                self._plain(hud_layer_context(), LAYER_TIMEOUT * self._timeout_multiplier)
             except ImageError as error:
-                if attempt > self._retries:
-                    outcome.finish(log, {"fact": error.fact, "cure": error.cure})
-                    raise
-            else:
-                outcome.finish(log, None)
-                return
+                raise ImageError(
+                    f"the layer of --harbor-adapt=hud cannot be built: {error.fact}",
+                    "building it needs the network, once; see its log",
+                    log=error.log,
+                ) from error
+        elif self._backend.find_image(ref) is None:
+            with self._once("layer", ref):
+                if self._backend.find_image(ref) is None:
+                    self._backend.import_image(ref, lean_layer())
 
-    @contextlib.contextmanager
-    def _once(self, kind: str, ref: str) -> Iterator[_Outcome]:
-        """Hold the lock of an image across processes and runs, and give what this run already knows of it."""
-        name = f"{kind}-{ref.replace('/', '_').replace(':', '_')}"
-        if len(name) > 100:
-            name = f"{kind}-{hashlib.sha256(ref.encode()).hexdigest()[:24]}"
-        directory = self._directory / name
-        directory.mkdir(parents=True, exist_ok=True)
-        locks = _lock_directory()
-        with FileLock(locks / f"{self._backend.engine_id}-{name}.lock").acquire(poll_interval=0.05):
-            yield _Outcome(directory)
+    def _once(self, kind: str, ref: str) -> AbstractContextManager[Outcome]:
+        return once(self._directory, self._backend.engine_id, kind, ref)
 
 
-class _Outcome:
-    """How a build or pull ended in this run, kept in a file so that no other worker tries in vain."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._file = directory / "outcome.json"
-        self.log: Path | None = None
-        self.failure: dict[str, str] | None = None
-        self.succeeded = False
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            kept = json.loads(self._file.read_text(encoding="utf-8"))
-            self.log, self.failure = directory / kept["log"], kept["failure"]
-            self.succeeded = self.failure is None
-
-    def finish(self, log: Path, failure: dict[str, str] | None) -> None:
-        self.log, self.failure, self.succeeded = log, failure, failure is None
-        self._file.write_text(json.dumps({"log": log.name, "failure": failure}), encoding="utf-8")
-
-
-def _lock_directory() -> Path:
-    """Return a directory that all runs of one user on one machine share."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    try:
-        directory = Path(base) / "pytest-harbor" / "locks"
-        directory.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-        directory = Path(tempfile.gettempdir()) / f"pytest-harbor-{os.getuid()}" / "locks"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return directory
+def _left_out(backend: ImageBackend, adapt: AdaptMode, registry: str) -> tuple[str, ...]:
+    """Return what a provider cannot do of what was asked for, in words for results."""
+    notes = []
+    if adapt == "hud" and not backend.adapts:
+        notes.append("--harbor-adapt=hud adds nothing to images without a container engine")
+    if registry and not backend.has_registries:
+        notes.append("--harbor-registry is not asked without a container engine")
+    return tuple(notes)

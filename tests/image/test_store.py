@@ -17,6 +17,7 @@ class FakeBackend:
 
     engine_id = "fake"
     has_registries = True
+    adapts = False
 
     def __init__(self, directory: Path, remote=(), failures: int = 0, away: bool = False) -> None:
         self.directory = directory

@@ -60,6 +60,17 @@ CASES: dict[str, tuple] = {
         "always",
         {bad: ["auto", "always", "never"] for bad in ("no", "AUTO")},
     ),
+    "harbor-adapt": ("hud", "lean", "hud", "lean", {bad: ["lean", "hud"] for bad in ("HUD", "none")}),
+    "harbor-registry": (
+        "localhost:5000/a",
+        "ghcr.io/acme/tb2",
+        "localhost:5000/a",
+        "ghcr.io/acme/tb2",
+        {
+            bad: ["HOST/PREFIX"]
+            for bad in ("ghcr.io", "ghcr.io/", "ghcr.io/A", "ghcr.io/a:1", "http://ghcr.io/a", "a/b@c")
+        },
+    ),
     "harbor-timeout-multiplier": (*FLOATS, NOT_POSITIVE),
     "harbor-agent-timeout": (*FLOATS, NOT_POSITIVE),
     "harbor-resource-multiplier": (*FLOATS, NOT_POSITIVE),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from docker import APIClient
+from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
 
 from pytest_harbor.environment.docker.errors import engine_errors, reason, short
@@ -59,6 +60,8 @@ def _with_buildx(context: BuildContext, ref: str, file: BinaryIO, log: Path, tim
         "docker",
         "buildx",
         "build",
+        "--builder",
+        _engines_builder(),
         "--load",
         "--progress",
         "plain",
@@ -69,7 +72,17 @@ def _with_buildx(context: BuildContext, ref: str, file: BinaryIO, log: Path, tim
     ]
     for name, value in context.arguments:
         command += ["--build-arg", f"{name}={value}"]
-    command.append(str(context.path))
+    with context.adapted_dockerfile() as dockerfile:
+        _run_buildx([*command, "--file", str(dockerfile), str(context.path)], context, file, log, timeout)
+
+
+def _engines_builder() -> str:
+    """Return the name of the builder within the engine itself: others do not see the layers that images share."""
+    context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_context()
+    return context.name if context else "default"
+
+
+def _run_buildx(command: list[str], context: BuildContext, file: BinaryIO, log: Path, timeout: float) -> None:
     # A session of its own, so that the CLI and whatever it starts end together.
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
@@ -88,10 +101,11 @@ def _with_buildx(context: BuildContext, ref: str, file: BinaryIO, log: Path, tim
 
 def _with_engine(client: APIClient, context: BuildContext, ref: str, file: BinaryIO, log: Path, timeout: float) -> None:
     deadline = time.monotonic() + timeout
-    with engine_errors(f"building {context.dockerfile}"):
+    with context.adapted_dockerfile() as dockerfile, engine_errors(f"building {context.dockerfile}"):
         try:
             for message in client.build(
                 path=str(context.path),
+                dockerfile=str(dockerfile),
                 tag=ref,
                 rm=True,
                 forcerm=True,

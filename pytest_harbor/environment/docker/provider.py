@@ -22,9 +22,10 @@ from pytest_harbor.environment.docker.build import IMAGE_LABEL, build
 from pytest_harbor.environment.docker.container import DockerEnvironment, remove
 from pytest_harbor.environment.docker.errors import CURE, engine_errors, reason, short
 from pytest_harbor.environment.docker.events import Events
-from pytest_harbor.environment.entrypoint import HANDOVER, KEEP_ALIVE, is_service
-from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
+from pytest_harbor.environment.entrypoint import HANDOVER, is_service
+from pytest_harbor.errors import EngineUnavailable, ImageError, ImageMissing, InfrastructureError, StartError
 from pytest_harbor.image import BuildContext, Image, ImageDetails
+from pytest_harbor.image.adapt import KEEP_ALIVE
 
 OWNER_LABEL = "pytest-harbor.owner"
 MACHINE_LABEL = "pytest-harbor.machine"
@@ -42,6 +43,7 @@ class DockerProvider:
 
     name = "docker"
     has_registries = True
+    adapts = True
 
     @cached_property
     def _client(self) -> APIClient:
@@ -114,17 +116,52 @@ class DockerProvider:
                         raise self._not_pulled(ref, f"not done after {timeout:g} s", log)
             except APIError as error:
                 file.write(str(error))
-                raise self._not_pulled(ref, reason(error), log) from error
+                raise self._not_pulled(ref, reason(error), log, error.status_code == 404) from error
             except DockerException as error:
                 raise self._not_pulled(ref, short(error), log) from error
 
     @staticmethod
-    def _not_pulled(ref: str, why: str, log: Path) -> ImageError:
-        return ImageError(
+    def _not_pulled(ref: str, why: str, log: Path, missing: bool = False) -> ImageError:
+        return (ImageMissing if missing else ImageError)(
             f"image {ref} is not here and cannot be pulled ({why})",
             "check its name, the network and `docker login`",
             log=log,
         )
+
+    def push_image(self, ref: str, *, log: Path, timeout: float) -> None:
+        """Push an image with the credentials of the docker CLI."""
+        deadline = time.monotonic() + timeout
+        with log.open("w", encoding="utf-8") as file, engine_errors(f"pushing {ref}"):
+            try:
+                for message in self._client.push(ref, stream=True, decode=True):
+                    file.write(f"{message.get('id', '')} {message.get('status', message.get('error', ''))}\n")
+                    if "error" in message:
+                        raise self._not_pushed(ref, short(message["error"]), log)
+                    if time.monotonic() > deadline:
+                        raise self._not_pushed(ref, f"not done after {timeout:g} s", log)
+            except APIError as error:
+                file.write(str(error))
+                raise self._not_pushed(ref, reason(error), log) from error
+
+    @staticmethod
+    def _not_pushed(ref: str, why: str, log: Path) -> ImageError:
+        return ImageError(
+            f"image {ref} cannot be pushed ({why})", "check its name, the network and `docker login`", log=log
+        )
+
+    def tag_image(self, ref: str, name: str) -> None:
+        """Give an image one more name."""
+        repository, _, tag = name.rpartition(":")
+        with engine_errors(f"naming {ref} {name}"):
+            self._client.tag(ref, repository, tag, force=True)
+
+    def import_image(self, ref: str, archive: bytes) -> None:
+        """Make an image of the files of an archive."""
+        repository, _, tag = ref.rpartition(":")
+        with engine_errors(f"importing {ref}"):
+            self._client.import_image_from_data(
+                archive, repository=repository, tag=tag, changes=[f"LABEL {IMAGE_LABEL}=1"]
+            )
 
     def build_image(self, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
         """Build an image."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_harbor.environment import shell
 from pytest_harbor.environment.archive import Upload, pack
-from pytest_harbor.environment.entrypoint import HANDOVER, KEEP_ALIVE, did_not_hand_over, is_service
+from pytest_harbor.environment.entrypoint import HANDOVER, did_not_hand_over, is_service
 from pytest_harbor.environment.launched import LaunchedEnvironment
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.layout import Layout
@@ -15,6 +15,7 @@ from pytest_harbor.environment.namespace.sandbox import Sandbox, processes_of
 from pytest_harbor.environment.output import printable, tail
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
+from pytest_harbor.image.adapt import KEEP_ALIVE
 
 SERVICE_LOG = "service.log"
 

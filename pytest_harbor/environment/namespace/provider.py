@@ -43,6 +43,7 @@ class NamespaceProvider:
 
     name = "namespace"
     has_registries = False
+    adapts = False
 
     def __init__(self, hidden: Sequence[Path] = ()) -> None:
         self._hidden = tuple(hidden)
@@ -112,6 +113,18 @@ class NamespaceProvider:
     def pull_image(self, ref: str, *, log: Path, timeout: float) -> None:
         """Refuse: there is nothing to pull from."""
         raise ImageError(f"image {ref} cannot be pulled without a container engine", "use Docker")
+
+    def push_image(self, ref: str, *, log: Path, timeout: float) -> None:
+        """Refuse: its images are layers over this host's own system."""
+        raise ImageError(f"image {ref} cannot be pushed without a container engine", "use Docker")
+
+    def tag_image(self, ref: str, name: str) -> None:
+        """Refuse, as only what is pulled or pushed has more than one name."""
+        raise ImageError(f"image {ref} cannot be named {name} without a container engine", "use Docker")
+
+    def import_image(self, ref: str, archive: bytes) -> None:
+        """Refuse, as nothing is adapted."""
+        raise ImageError(f"image {ref} cannot be imported without a container engine", "use Docker")
 
     def build_image(self, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
         """Build an image, one layer an instruction."""
