@@ -69,7 +69,12 @@ class ImageBackend(Protocol):
         """Look an image up by name, without any network."""
 
     def pull_image(self, ref: str, *, log: Path, timeout: float) -> None:
-        """Fetch an image within a number of seconds; ImageError when it cannot be had, ImageMissing if none is there."""
+        """Fetch an image within a number of seconds.
+
+        Raises:
+            ImageError: it cannot be had; ImageMissing where the registry answered that it has none.
+
+        """
 
     def push_image(self, ref: str, *, log: Path, timeout: float) -> None:
         """Send an image to the registry that its name begins with; ImageError when that cannot be done."""
