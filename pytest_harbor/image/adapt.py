@@ -108,5 +108,7 @@ def terminated(piece: Piece, escape: str) -> str:
     if not piece.heredocs:
         mark = re.escape(escape)
         dangling = re.compile(rf"(?<!{mark}){mark}[ \t]*\r?\n?((?:[ \t]*(?:#[^\n]*)?\r?\n)*(?:[ \t]*(?:#[^\n]*)?)?)$")
-        text = dangling.sub(r"\n\1", text)
+        # Each one that goes may leave another.
+        while (cut := dangling.sub(r"\n\1", text)) != text:
+            text = cut
     return text if text.endswith("\n") else text + "\n"

@@ -32,6 +32,7 @@ def parsed(text: str) -> Dockerfile:
 @example("FROM x\nRUN a \\")
 @example("FROM x\nRUN a \\\n\n# b\n  # c")
 @example("# escape=`\r\nFROM x\r\nRUN a `\r\n\r\n")
+@example("FROM x\nRUN a && \\\n\\")
 @example("FROM x\nENTRYPOINT a \\\n# b\n b\\")
 @example("FROM x\nRUN <<EOF\nCMD no\nEOF")
 def test_a_builder_gets_the_same_instructions_but_for_the_start(text):

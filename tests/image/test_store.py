@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from pytest_harbor.errors import EngineUnavailable, ImageError
+from pytest_harbor.errors import EngineUnavailable, ImageError, ImageMissing
 from pytest_harbor.image import BuildContext, ImageDetails, ImageStore
 from pytest_harbor.task import Task
 
@@ -16,10 +18,12 @@ class FakeBackend:
     """An engine whose images are files, so that processes share it."""
 
     engine_id = "fake"
-    has_registries = True
-    adapts = False
 
     def __init__(self, directory: Path, remote=(), failures: int = 0, away: bool = False) -> None:
+        self.has_registries = True
+        self.adapts = False
+        self.registry_away = False
+        self.contexts = {}
         self.directory = directory
         self.remote = set(remote)
         self.failures = failures
@@ -51,12 +55,28 @@ class FakeBackend:
 
     def pull_image(self, ref, *, log, timeout):
         self._do(f"pull {ref} {timeout:g}", log)
+        if self.registry_away:
+            raise ImageError("the registry is down", log=log)
         if ref not in self.remote:
-            raise ImageError(f"no {ref} anywhere", log=log)
+            raise ImageMissing(f"no {ref} anywhere", log=log)
+        self.add(ref)
+
+    def push_image(self, ref, *, log, timeout):
+        self._do(f"push {ref} {timeout:g}", log)
+        self.remote.add(ref)
+
+    def tag_image(self, ref, name):
+        self.add(name)
+
+    def import_image(self, ref, archive):
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            assert "logs/agent" in files.getnames()
+        self._do(f"import {ref}", self.directory / "import.log")
         self.add(ref)
 
     def build_image(self, context, ref, *, log, timeout):
         self._do(f"build {ref} {timeout:g}", log)
+        self.contexts[ref] = context
         self.add(ref)
 
 
@@ -291,3 +311,104 @@ def test_a_cache_directory_that_cannot_be_written_is_replaced(backend, task, tmp
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert ImageStore(backend, tmp_path / "run").ensure(task()).source == "built"
+
+
+@pytest.fixture
+def adapting(backend):
+    backend.adapts = True
+    return backend
+
+
+def layers(backend) -> set[str]:
+    return {context.adaptation.layer for context in backend.contexts.values() if context.adaptation}
+
+
+def test_lean_images_share_a_layer_that_is_imported_once(adapting, task, tmp_path):
+    store = ImageStore(adapting, tmp_path / "run")
+    other = task(name="b")
+    (other.path / "environment" / "file").touch()
+    first, second = store.ensure(task()), store.ensure(other)
+    assert first.ref != second.ref
+    assert words(adapting) == ["import", "build", "build"]
+    assert len(layers(adapting)) == 1
+    assert {context.adaptation.name for context in adapting.contexts.values()} == {"lean"}
+
+
+def test_a_cached_image_needs_no_layer(adapting, task, tmp_path):
+    a = task()
+    ref = ImageStore(adapting, tmp_path / "run1").ensure(a).ref
+    for file in adapting.directory.iterdir():
+        if file.name != ref and file.name != "work.log":
+            file.unlink()
+    assert ImageStore(adapting, tmp_path / "run2").ensure(a).source == "cached"
+    assert words(adapting) == ["import", "build"]
+
+
+def test_hud_images_take_their_layer_from_one_that_is_built_first(adapting, task, tmp_path):
+    store = ImageStore(adapting, tmp_path / "run", adapt="hud")
+    image, lean = store.ensure(task()), ImageStore(adapting, tmp_path / "lean").ensure(task())
+    assert image.ref != lean.ref
+    layer, task_image = [line.split()[1] for line in adapting.work()[:2]]
+    assert task_image == image.ref
+    assert adapting.contexts[image.ref].adaptation.layer == layer
+    assert adapting.contexts[layer].adaptation is None
+    store.ensure(task(name="b"))
+    assert words(adapting) == ["build", "build", "import", "build"]
+
+
+def test_hud_adds_its_layer_to_finished_images_too(adapting, task, tmp_path):
+    adapting.add("org/named:1")
+    image = ImageStore(adapting, tmp_path / "run", adapt="hud").ensure(task(NAMED, dockerfile=False))
+    assert "FROM org/named:1" in adapting.contexts[image.ref].dockerfile.read_text()
+    assert adapting.contexts[image.ref].adaptation.name == "hud"
+
+
+def test_a_layer_that_cannot_be_built_says_that_it_is_the_layer(adapting, task, tmp_path):
+    adapting.failures = 9
+    with pytest.raises(ImageError, match="the layer of --harbor-adapt=hud cannot be built: build failed") as caught:
+        ImageStore(adapting, tmp_path / "run", adapt="hud", retries=0).ensure(task())
+    assert "network" in caught.value.cure
+    assert caught.value.log.exists()
+
+
+def test_a_provider_that_does_not_adapt_says_so(backend, task, tmp_path):
+    backend.has_registries = False
+    image = ImageStore(backend, tmp_path / "run", adapt="hud", registry="r.io/x").ensure(task())
+    assert image.notes == (
+        "--harbor-adapt=hud adds nothing to images without a container engine",
+        "--harbor-registry is not asked without a container engine",
+    )
+    assert words(backend) == ["build"]
+
+
+def test_an_image_is_pulled_by_its_digest_before_it_is_built(backend, task, tmp_path):
+    a = task()
+    remote = built_ref(a).replace("pytest-harbor:", "r.io/x:")
+    backend.remote = {remote}
+    image = ImageStore(backend, tmp_path / "run", registry="r.io/x").ensure(a)
+    assert (image.ref, image.source, image.notes) == (built_ref(a), "pulled", ())
+    assert backend.work() == [f"pull {remote} 600"]
+    assert "log of pull" in image.log.read_text()
+
+
+def test_an_image_that_the_registry_has_not_is_built(backend, task, tmp_path):
+    image = ImageStore(backend, tmp_path / "run", registry="r.io/x").ensure(task())
+    assert (image.source, image.notes) == ("built", ())
+    assert words(backend) == ["pull", "build"]
+
+
+def test_a_registry_that_is_down_is_asked_once_and_told(backend, task, tmp_path):
+    backend.registry_away = True
+    store, other = ImageStore(backend, tmp_path / "run", registry="r.io/x"), task(name="b")
+    (other.path / "environment" / "file").touch()
+    for image in (store.ensure(task()), store.ensure(other)):
+        assert (image.source, image.notes) == ("built", ("its image was built here: the registry is down",))
+    assert words(backend) == ["pull", "build", "build"]
+
+
+@pytest.mark.parametrize("policy", ["always", "never"])
+def test_the_registry_is_asked_under_auto_alone(backend, task, tmp_path, policy):
+    a = task()
+    backend.add(built_ref(a))
+    ImageStore(backend, tmp_path / "run", registry="r.io/x", policy=policy).ensure(a)
+    assert "pull" not in words(backend)
