@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_harbor.errors import EngineUnavailable, InfrastructureError
+from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.report.terminal import TrialTable
 from pytest_harbor.session import NO_AGENT, HarborSession
 from pytest_harbor.task import Task
@@ -72,10 +72,10 @@ class Lifecycle:
         told = f" ({options.agent_command})" if options.agent_command else ""
         attempts = f", {options.attempts} attempts" if options.attempts > 1 else ""
         lines.append(f"harbor: agent {agent}{told}{attempts}, passes from reward {options.threshold:g}")
+        why = f", {session.why_provider}" if session.why_provider else ""
         try:
-            why = f", {session.why_provider}" if session.why_provider else ""
             lines.append(f"harbor: environment {session.provider.describe()}{why}")
-        except EngineUnavailable as error:
+        except InfrastructureError as error:
             lines.append(f"harbor: environment {session.provider.name}: {error}{why}")
         lines.append(f"harbor: results {_relative(session.run.directory)}")
         if self._table.leftovers:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pytest_harbor.environment.base import Provider
-from pytest_harbor.errors import EngineUnavailable
+from pytest_harbor.errors import InfrastructureError
 
 ProviderChoice = Literal["auto", "docker", "namespace"]
 
@@ -30,11 +30,11 @@ def choose_provider(choice: ProviderChoice, hidden: Sequence[Path] = ()) -> tupl
         return docker, ""
     try:
         docker.describe()
-    except EngineUnavailable as missing:
+    except InfrastructureError as missing:
         namespace = NamespaceProvider(hidden)
         try:
             namespace.describe()
-        except EngineUnavailable as error:
+        except InfrastructureError as error:
             # Docker is what the user can do most about.
             return docker, f"nor does this machine do without one: {error.fact}"
         docker.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 FACT = "no Docker Engine answers at unix:///nonexistent.sock"
@@ -205,3 +208,27 @@ def test_pdb_is_not_entered_for_an_engine_that_is_away_in_a_way_that_breaks_the_
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--pdb", subprocess=True)
     assert outcome.counts == {"errors": 1}
     outcome.lacks("INTERNALERROR")
+
+
+class Refusing(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(500, "out of order")
+
+    do_POST = do_HEAD = do_GET
+
+    def log_message(self, *args):
+        pass
+
+
+def test_an_engine_that_answers_nonsense_is_told_like_none(project, monkeypatch):
+    project.task("tb2/a")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
+        outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
+        server.shutdown()
+    assert outcome.ret == 1
+    assert outcome.counts == {"errors": 1}
+    assert "harbor: environment docker: " in outcome.out.partition("collected")[0]
+    outcome.has("tb2/a [build] ", "out of order")
+    outcome.tells_of_no_bug()
