@@ -1,26 +1,71 @@
-"""The layers that adapted images get."""
+"""What is added to a task's image: the folders of a trial alone, or with them a Python that serves HUD's tools.
+
+The recipe of the second is layer/Dockerfile. Its Python brings its own loader and libraries, so that one image per
+architecture fits every base: any glibc, musl, or none.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import re
 import tarfile
+from functools import cache
 from pathlib import Path
 
 from pytest_harbor.image.context import BuildContext
 
+LAYER_PYTHON = "/hud/.venv/bin/python"
+"""The layer's interpreter. Start it with -I, as a task's image may well set PYTHONPATH or PYTHONHOME."""
 
-def lean_layer() -> bytes:
-    """Return a tar archive of the directories that every trial needs; the same bytes each time."""
-    directories = {"logs": 0o755, "logs/agent": 0o777, "logs/verifier": 0o777, "logs/artifacts": 0o777}
-    with io.BytesIO() as buffer:
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            for name, mode in directories.items():
-                entry = tarfile.TarInfo(name)
-                entry.type, entry.mode = tarfile.DIRTYPE, mode
-                archive.addfile(entry)
-        return buffer.getvalue()
+_DIRECTORY = Path(__file__).parent / "layer"
+_STAGES = ("layer-pins", "layer-build")
+_OWN = "# What follows is in the layer image alone."
+_FOLDERS = (("logs", 0o755), ("logs/agent", 0o777), ("logs/artifacts", 0o777), ("logs/verifier", 0o777))
 
 
 def hud_layer_context() -> BuildContext:
-    """Return what the layer of `hud` is built from."""
-    return BuildContext(Path(__file__).parent / "layer")
+    """Return what the layer image is built from: its root directory is what an adapted image copies to its own."""
+    return BuildContext(_DIRECTORY)
+
+
+def layer_stage(name: str, escape: str = "\\") -> str:
+    r"""Return the stages that build the layer within another Dockerfile.
+
+    They need pyproject.toml in the root of the context and nothing else from it.
+
+    Args:
+        name: name of the last stage, whose root directory is the layer; those before it are `<name>-pins` and
+            `<name>-build`. Lower case letters, digits and dashes.
+        escape: what joins lines in that Dockerfile, "`" where its directive says so.
+
+    """
+    text = (_DIRECTORY / "Dockerfile").read_text(encoding="utf-8").partition(_OWN)[0].rstrip() + "\n"
+    for stage in _STAGES:
+        text = re.sub(rf"\b{stage}\b", f"{name}-{stage.rpartition('-')[2]}", text)
+    text = text.replace("\nFROM scratch\n", f"\nFROM scratch AS {name}\n")
+    return re.sub(r"\\$", lambda _: escape, text, flags=re.MULTILINE)
+
+
+def pyproject(name: str) -> str:
+    """Return the pyproject.toml of a converted environment: the layer's own pins under another name."""
+    text = (_DIRECTORY / "pyproject.toml").read_text(encoding="utf-8")
+    return re.sub(r"^name = .*$", lambda _: f"name = {json.dumps(name)}", text, count=1, flags=re.MULTILINE)
+
+
+@cache
+def lean_layer() -> bytes:
+    """Return the folders of a trial as an archive to import as an image, each time the same bytes."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path, mode in _FOLDERS:
+            entry = tarfile.TarInfo(path)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            archive.addfile(entry)
+    return file.getvalue()
+
+
+def lean_layer_digest() -> str:
+    """Return SHA-256, in hex, of that archive."""
+    return hashlib.sha256(lean_layer()).hexdigest()

@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.adapt import KEEP_ALIVE, Adaptation
 from pytest_harbor.image.context import BuildContext
-from pytest_harbor.image.layers import hud_layer_context, lean_layer
+from pytest_harbor.image.layers import LAYER_PYTHON, hud_layer_context, lean_layer, lean_layer_digest
 from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBackend, Source
 from pytest_harbor.image.once import Outcome, once
 from pytest_harbor.image.registry import Registry
@@ -23,7 +23,7 @@ REPOSITORY = "pytest-harbor"
 LAYER_TIMEOUT = 1800.0
 
 # What runs in an image of `hud` that is started by itself.
-SERVE = ("/hud/.venv/bin/python", "/hud/env.py")
+SERVE = (LAYER_PYTHON, "-I", "/hud/env.py")
 
 
 class ImageStore:
@@ -194,8 +194,7 @@ class ImageStore:
         """What is done to every Dockerfile."""
         if self._adapt == "hud":
             return Adaptation("hud", f"{REPOSITORY}:{hud_layer_context().digest[:24]}", ("/logs", "/hud"), SERVE)
-        digest = hashlib.sha256(lean_layer()).hexdigest()
-        return Adaptation("lean", f"{REPOSITORY}:{digest[:24]}", ("/logs",), KEEP_ALIVE)
+        return Adaptation("lean", f"{REPOSITORY}:{lean_layer_digest()[:24]}", ("/logs",), KEEP_ALIVE)
 
     def _ensure_layer(self, ref: str) -> None:
         """Have the layer's image here.
