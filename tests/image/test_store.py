@@ -346,7 +346,8 @@ def test_a_cached_image_needs_no_layer(adapting, task, tmp_path):
 
 def test_hud_images_take_their_layer_from_one_that_is_built_first(adapting, task, tmp_path):
     store = ImageStore(adapting, tmp_path / "run", adapt="hud")
-    image, lean = store.ensure(task()), ImageStore(adapting, tmp_path / "lean").ensure(task())
+    a = task()
+    image, lean = store.ensure(a), ImageStore(adapting, tmp_path / "lean").ensure(a)
     assert image.ref != lean.ref
     layer, task_image = [line.split()[1] for line in adapting.work()[:2]]
     assert task_image == image.ref
