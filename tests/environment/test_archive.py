@@ -377,6 +377,7 @@ class TestLimits:
         done = unpack([data], tmp_path)
         assert done.skipped == ["archive: more than 16 extended headers in a row; later files may be missing"]
 
+    @pytest.mark.slow
     def test_a_flood_of_members_in_bounded_memory(self, tmp_path):
         block = header("l", b"2", 0)
 

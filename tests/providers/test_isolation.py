@@ -73,6 +73,7 @@ def _image(details):
     return Image("debian:12", "present", details)
 
 
+@pytest.mark.slow
 def test_an_agent_that_wants_out(launch, own_cache, tmp_path, monkeypatch):
     secret = f"secret-{secrets.token_hex(16)}"
     other = launch()
