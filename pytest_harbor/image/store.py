@@ -183,7 +183,7 @@ class ImageStore:
             if self._registry and self._policy == "auto" and self._registry.fetch(ref, log=fetched, timeout=timeout):
                 return fetched, "pulled"
             if context.adaptation:
-                self._ensure_layer(context.adaptation.layer)
+                self.ensure_layer()
             outcome.attempt(
                 lambda log: self._backend.build_image(context, ref, log=log, timeout=timeout), retries=self._retries
             )
@@ -196,13 +196,14 @@ class ImageStore:
             return Adaptation("hud", f"{REPOSITORY}:{hud_layer_context().digest[:24]}", ("/logs", "/hud"), SERVE)
         return Adaptation("lean", f"{REPOSITORY}:{lean_layer_digest()[:24]}", ("/logs",), KEEP_ALIVE)
 
-    def _ensure_layer(self, ref: str) -> None:
-        """Have the layer's image here.
+    def ensure_layer(self) -> str:
+        """Return the image whose files adapted images take, built if need be.
 
         Raises:
             ImageError: it cannot be built.
 
         """
+        ref = self._adaptation.layer
         if self._adapt == "hud":
             try:
                 self._plain(hud_layer_context(), LAYER_TIMEOUT * self._timeout_multiplier)
@@ -216,6 +217,7 @@ class ImageStore:
             with self._once("layer", ref):
                 if self._backend.find_image(ref) is None:
                     self._backend.import_image(ref, lean_layer())
+        return ref
 
     def _once(self, kind: str, ref: str) -> AbstractContextManager[Outcome]:
         return once(self._directory, self._backend.engine_id, kind, ref)

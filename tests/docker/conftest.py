@@ -10,6 +10,9 @@ import docker
 import pytest
 from harbor_runs import Harbor
 
+from pytest_harbor.environment.docker import DockerProvider
+from pytest_harbor.image import ImageStore
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -32,6 +35,16 @@ def engine() -> Iterator[docker.DockerClient]:
         pytest.skip(f"no Docker Engine answers: {error}")
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def hud_layer(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image of the layer that --harbor-adapt=hud adds, built once for all workers and runs."""
+    provider = DockerProvider()
+    try:
+        return ImageStore(provider, tmp_path_factory.mktemp("layer"), adapt="hud").ensure_layer()
+    finally:
+        provider.close()
 
 
 @pytest.fixture
