@@ -32,20 +32,23 @@ class Adaptation:
     Attributes:
         name: `lean` or `hud`.
         layer: the image whose files are added.
-        directories: which of its directories, absolute.
         command: what runs in the image, behind its ENTRYPOINT.
+        early: which of its directories are added before the final stage's own instructions, absolute: a copy that
+            all images on one base share.
+        late: which are added behind them.
 
     """
 
     name: str
     layer: str
-    directories: tuple[str, ...]
     command: tuple[str, ...]
+    early: tuple[str, ...] = ()
+    late: tuple[str, ...] = ("/logs",)
 
     @property
     def key(self) -> str:
         """All that decides what an adapted Dockerfile builds, as part of its digest."""
-        return json.dumps([VERSION, self.name, self.layer, self.directories, self.command])
+        return json.dumps([VERSION, self.name, self.layer, self.command, self.early, self.late])
 
     def apply(self, text: str) -> str:
         """Return the text of a Dockerfile, adapted; one without a stage is left to its builder's complaint.
@@ -57,22 +60,33 @@ class Adaptation:
         dockerfile = Dockerfile.parse(text)
         if not dockerfile.stages:
             return text
-        kept, entrypoint = without_start(dockerfile)
+        # A task that has plans of its own for a directory must find it as it would without us.
+        early = [directory for directory in self.early if directory not in text]
+        late = [directory for directory in (*self.early, *self.late) if directory not in early]
+        kept, entrypoint = without_start(dockerfile, "".join(map(self._copy, early)))
         tail = [
             header(f"pytest-harbor layer ({self.name})"),
-            # Each by itself: a link in place of one is followed, below the root it would be an error.
-            *(f"COPY --from={self.layer} {directory} {directory}\n" for directory in self.directories),
+            *map(self._copy, late),
             f'LABEL {ADAPT_LABEL}="{self.name}"\n',
             terminated(entrypoint, dockerfile.escape) if entrypoint else "",
             f"CMD {json.dumps(self.command)}\n",
         ]
         return kept + "".join(tail)
 
+    def _copy(self, directory: str) -> str:
+        # Each directory by itself: a link in place of one is followed, below the root it would be an error.
+        return f"COPY --from={self.layer} {directory} {directory}\n"
 
-def without_start(dockerfile: Dockerfile) -> tuple[str, Piece | None]:
+
+def without_start(dockerfile: Dockerfile, first: str = "") -> tuple[str, Piece | None]:
     """Return a Dockerfile whose final stage has its CMD and ENTRYPOINT as comments, and the ENTRYPOINT that counted.
 
     The text ends with a line end, and outside of any instruction.
+
+    Args:
+        dockerfile: a Dockerfile with a stage.
+        first: instructions that are put in front of the final stage's own.
+
     """
     begin = max(number for number, piece in enumerate(dockerfile.pieces) if piece.keyword == "FROM")
     lines, entrypoint = [], None
@@ -85,6 +99,9 @@ def without_start(dockerfile: Dockerfile) -> tuple[str, Piece | None]:
             lines.append(terminated(piece, dockerfile.escape))
         else:
             lines.append(piece.text)
+        if number == begin and first:
+            lines[-1] = terminated(piece, dockerfile.escape)
+            lines.append(first)
     text = "".join(lines)
     return (text if text.endswith("\n") else text + "\n"), entrypoint
 

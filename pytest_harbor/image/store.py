@@ -193,8 +193,8 @@ class ImageStore:
     def _adaptation(self) -> Adaptation:
         """What is done to every Dockerfile."""
         if self._adapt == "hud":
-            return Adaptation("hud", f"{REPOSITORY}:{hud_layer_context().digest[:24]}", ("/logs", "/hud"), SERVE)
-        return Adaptation("lean", f"{REPOSITORY}:{lean_layer_digest()[:24]}", ("/logs",), KEEP_ALIVE)
+            return Adaptation("hud", f"{REPOSITORY}:{hud_layer_context().digest[:24]}", SERVE, early=("/hud",))
+        return Adaptation("lean", f"{REPOSITORY}:{lean_layer_digest()[:24]}", KEEP_ALIVE)
 
     def ensure_layer(self) -> str:
         """Return the image whose files adapted images take, built if need be.

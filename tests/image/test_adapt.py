@@ -7,7 +7,8 @@ from hypothesis import assume, example, given
 from pytest_harbor.image.adapt import KEEP_ALIVE, ORIGINAL, Adaptation
 from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError
 
-LEAN = Adaptation("lean", "layer:1", ("/logs",), KEEP_ALIVE)
+LEAN = Adaptation("lean", "layer:1", KEEP_ALIVE)
+HUD = Adaptation("hud", "layer:1", ("serve",), early=("/hud",))
 TAIL = [
     ("COPY", "--from=layer:1 /logs /logs"),
     ("LABEL", 'pytest-harbor.adapt="lean"'),
@@ -96,6 +97,26 @@ def test_an_adapted_dockerfile_reads_like_this():
     )
 
 
+@given(TEXTS.map(lambda text: f"{text}\nFROM x"))
+@example("FROM x \\\n")
+def test_the_large_part_of_a_layer_comes_before_the_final_stages_own_instructions(text):
+    original = parsed(text)
+    assume(original.stages)
+    adapted = Dockerfile.parse(HUD.apply(text))
+    begin = max(n for n, piece in enumerate(original.instructions) if piece.keyword == "FROM")
+    assert said(adapted)[: begin + 1] == said(original)[: begin + 1]
+    assert said(adapted)[begin + 1] == ("COPY", "--from=layer:1 /hud /hud", ())
+
+
+def test_a_task_that_has_a_directory_of_that_name_gets_it_last():
+    adapted = Dockerfile.parse(HUD.apply("FROM x\nRUN mkdir /hud\n"))
+    assert [piece.arguments for piece in adapted.instructions][1:4] == [
+        "mkdir /hud",
+        "--from=layer:1 /hud /hud",
+        "--from=layer:1 /logs /logs",
+    ]
+
+
 def test_the_last_of_several_entrypoints_counts():
     adapted = Dockerfile.parse(LEAN.apply("FROM x\nENTRYPOINT a\nENTRYPOINT b\n"))
     assert [piece.arguments for piece in adapted.instructions if piece.keyword == "ENTRYPOINT"] == ["b"]
@@ -114,10 +135,11 @@ def test_a_heredoc_without_end_is_told():
 @pytest.mark.parametrize(
     "other",
     [
-        Adaptation("hud", "layer:1", ("/logs",), KEEP_ALIVE),
-        Adaptation("lean", "layer:2", ("/logs",), KEEP_ALIVE),
-        Adaptation("lean", "layer:1", ("/logs", "/hud"), KEEP_ALIVE),
-        Adaptation("lean", "layer:1", ("/logs",), ("serve",)),
+        Adaptation("hud", "layer:1", KEEP_ALIVE),
+        Adaptation("lean", "layer:2", KEEP_ALIVE),
+        Adaptation("lean", "layer:1", ("serve",)),
+        Adaptation("lean", "layer:1", KEEP_ALIVE, early=("/hud",)),
+        Adaptation("lean", "layer:1", KEEP_ALIVE, late=()),
     ],
 )
 def test_all_that_decides_about_an_image_is_in_the_key(other):
