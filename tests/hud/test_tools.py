@@ -1,0 +1,415 @@
+"""The tools of an agent that speaks MCP, over shells of different kinds on this machine."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_harbor import hud
+from pytest_harbor.hud.scripts import FILE_LIMIT
+from pytest_harbor.hud.text import TEXT_LIMIT
+from pytest_harbor.hud.tools import Kept, ShellResult, ToolError, Tools
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+HOSTILE = ["new\nline.txt", "-rf", "quo'te\".txt", "$(touch pwned).txt", "sp ace.txt", "star*.txt", "ümläut.txt"]
+PROGRAMS = "cat env find grep head mkdir mv rm sh sleep tail tr touch wc ls printf seq chmod stat"
+
+
+class LocalShell:
+    """Runs scripts in a directory of this machine, with the programs of one PATH."""
+
+    def __init__(self, workdir, path):
+        self.workdir = workdir
+        self.environment = {"PATH": path, "HOME": str(workdir), "TMPDIR": str(workdir / ".tmp"), "GIVEN": "at first"}
+        (workdir / ".tmp").mkdir()
+
+    async def __call__(self, script, stdin, timeout):
+        return await asyncio.to_thread(self._run, script, stdin, timeout)
+
+    def _run(self, script, stdin, timeout):
+        output = self.workdir.with_name("output")
+        given = self.workdir.with_name("input")
+        given.write_bytes(stdin)
+        with output.open("wb") as out, given.open("rb") as source:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", script],
+                cwd=self.workdir,
+                env=self.environment,
+                stdin=source,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                code = None
+        kept = Kept()
+        kept.add(output.read_bytes())
+        return kept.result(code)
+
+
+def directory_of_programs(directory, names, target):
+    directory.mkdir()
+    for name in names.split():
+        (directory / name).symlink_to(target(name))
+    return str(directory)
+
+
+@pytest.fixture(params=["bash", "sh", "busybox"])
+def shell(request, tmp_path):
+    workdir = tmp_path / "work"
+    workdir.mkdir()
+    path = os.environ["PATH"]
+    if request.param == "sh":
+        path = directory_of_programs(tmp_path / "bin", PROGRAMS, shutil.which)
+    elif request.param == "busybox":
+        busybox = shutil.which("busybox")
+        if busybox is None:
+            pytest.skip("there is no busybox")
+        path = directory_of_programs(tmp_path / "bin", PROGRAMS, lambda name: busybox)
+    return LocalShell(workdir, path)
+
+
+@pytest.fixture
+def tools(shell):
+    return Tools(shell, image=lambda data, mime: (data, mime))
+
+
+@pytest.fixture
+def work(shell):
+    return shell.workdir
+
+
+def do(awaitable):
+    return asyncio.run(awaitable)
+
+
+def refused(awaitable):
+    with pytest.raises(ToolError) as caught:
+        do(awaitable)
+    return str(caught.value)
+
+
+# bash
+
+
+def test_bash_returns_what_a_command_says_and_how_it_ended(tools):
+    assert do(tools.bash("echo out; echo err >&2")) == "out\nerr\n"
+    assert do(tools.bash("echo out; exit 3")) == "out\n[exit code 3]"
+    assert do(tools.bash("printf no-newline; (exit 4)")) == "no-newline\n[exit code 4]"
+    assert do(tools.bash("true")) == "(no output)"
+
+
+def test_bash_keeps_directory_and_exported_variables(tools, work):
+    do(tools.bash("mkdir -p 'a b' && cd 'a b' && export KEPT='two\nlines $x \"' LOST=1 && unset LOST GIVEN; plain=1"))
+    assert do(tools.bash('printf "%s|%s|%s|%s|%s" "$PWD" "$KEPT" "${LOST-}" "${GIVEN-}" "${plain-}"')) == (
+        f'{work}/a b|two\nlines $x "|||'
+    )
+    assert do(tools.bash("cd .. ; exit 1")) == "[exit code 1]"
+    assert do(tools.bash("pwd")) == f"{work}\n"
+    assert do(tools.bash("cd -")).strip() == f"{work}/a b"
+
+
+def test_bash_keeps_its_state_whatever_the_command_does(tools, work):
+    (work / "sub").mkdir()
+    do(tools.bash("cd sub; export A=1; trap 'echo bye' EXIT; set -eux"))
+    assert do(tools.bash("echo $A; pwd; unset B; echo [$B]")) == f"1\n{work}/sub\n[]\n"
+    do(tools.bash("PATH=/nowhere; export PATH; cd ..; exit"))
+    assert do(tools.bash("echo $PATH")) == "/nowhere\n"
+    do(tools.bash(restart=True))
+    assert do(tools.bash("echo ${A-none}; pwd")) == f"none\n{work}\n"
+
+
+def test_bash_goes_on_where_its_directory_is_gone(tools, work):
+    do(tools.bash("mkdir gone; cd gone; export A=1"))
+    (work / "gone").rmdir()
+    said = do(tools.bash("echo $A"))
+    assert said == f"harbor: {work}/gone is gone, so this runs in {work}\n1\n"
+
+
+def test_bash_takes_commands_of_any_kind(tools):
+    assert do(tools.bash("cat <<'END'\n$x 'quoted'\nEND")) == "$x 'quoted'\n"
+    assert do(tools.bash("-nope")).endswith("[exit code 127]")
+    assert "exit code" in do(tools.bash("if true; then"))
+    assert do(tools.bash("cat")) == "(no output)"
+    long = "x" * 300_000
+    assert do(tools.bash(f'v={long}\necho ${{#v}} "$1"')) == "300000 \n"
+    assert "NUL" in refused(tools.bash("echo \0"))
+    assert "character" in refused(tools.bash("echo \ud800"))
+    assert "command" in refused(tools.bash())
+
+
+def test_bash_has_no_limit_of_64_kib(tools):
+    text = do(tools.bash("seq 100000"))
+    assert text == "".join(f"{n}\n" for n in range(1, 100_001))
+
+
+def test_bash_keeps_both_ends_of_what_is_far_too_long(tools):
+    text = do(tools.bash("seq 400000; echo the end >&2; exit 5"))
+    assert text.startswith("1\n2\n")
+    assert text.endswith("400000\nthe end\n[exit code 5]")
+    assert "bytes left out" in text
+    assert len(text) < TEXT_LIMIT + 200
+
+
+def test_bash_has_a_timeout_only_when_told(tools):
+    said = do(tools.bash("echo begun; sleep 60", timeout=0.5))
+    assert said == "begun\n[killed after 0.5 s]"
+    assert "timeout" in refused(tools.bash("true", timeout=0))
+
+
+def test_bash_does_not_wait_for_what_it_leaves_in_the_background(tools):
+    assert do(tools.bash("sleep 30 & echo $! >pid; echo done")) == "done\n"
+    assert do(tools.bash("kill $(cat pid)")) == "(no output)"
+
+
+def test_close_leaves_nothing(tools, work):
+    do(tools.bash("export A=1"))
+    assert list((work / ".tmp").iterdir())
+    do(tools.close())
+    assert not list((work / ".tmp").iterdir())
+
+
+# edit
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_edit_works_on_a_file_of_any_name(tools, work, name):
+    file = work / "sub" / name
+    assert "created" in do(tools.edit("create", f"sub/{name}", file_text="one\ntwo\n"))
+    assert "around line 2" in do(tools.edit("str_replace", f"sub/{name}", old_str="two", new_str="zwei"))
+    do(tools.edit("insert", str(file), insert_line=0, new_str="zero"))
+    assert file.read_text() == "zero\none\nzwei\n"
+    assert do(tools.edit("view", str(file), view_range=[2, -1])) == "     2\tone\n     3\tzwei"
+    assert [path.name for path in work.iterdir() if path.name != ".tmp"] == ["sub"]
+
+
+def test_edit_keeps_bytes_mode_and_links(tools, work):
+    file = work / "script"
+    file.write_bytes(b"\xff\xfe\r\n\tkeep\x00\r\nold")
+    file.chmod(0o750)
+    (work / "link").symlink_to("script")
+    do(tools.edit("str_replace", "link", old_str="old", new_str="new"))
+    assert file.read_bytes() == b"\xff\xfe\r\n\tkeep\x00\r\nnew"
+    assert file.stat().st_mode & 0o777 == 0o750
+    assert (work / "link").is_symlink()
+
+
+def test_edit_refuses_what_is_not_exact_and_unique(tools, work):
+    (work / "f").write_text("a\nb\na\n")
+    (work / "dos").write_bytes(b"a\r\nb\r\n")
+    assert "not in f" in refused(tools.edit("str_replace", "f", old_str="c", new_str=""))
+    assert "2 times (lines 1, 3)" in refused(tools.edit("str_replace", "f", old_str="a", new_str=""))
+    assert "\\r\\n" in refused(tools.edit("str_replace", "dos", old_str="a\nb", new_str=""))
+    assert "empty" in refused(tools.edit("str_replace", "f", old_str="", new_str="x"))
+    assert "0 to 3" in refused(tools.edit("insert", "f", insert_line=4, new_str="x"))
+    assert (work / "f").read_text() == "a\nb\na\n"
+
+
+def test_edit_says_what_is_missing_or_in_the_way(tools, work):
+    (work / "f").write_text("x")
+    assert "exists already" in refused(tools.edit("create", "f", file_text=""))
+    assert "needs file_text" in refused(tools.edit("create", "g"))
+    assert "needs old_str" in refused(tools.edit("str_replace", "f"))
+    assert "does not exist" in refused(tools.edit("str_replace", "g", old_str="a"))
+    assert "is a directory" in refused(tools.edit("insert", ".", insert_line=0, new_str="a"))
+    assert "could not be written" in refused(tools.edit("create", "f/g", file_text=""))
+    assert "no range" in refused(tools.edit("view", "f", view_range=[2, 1]))
+    assert "has 1 lines" in refused(tools.edit("view", "f", view_range=[2, 3]))
+
+
+def test_edit_can_take_changes_back(tools, work):
+    do(tools.edit("create", "f", file_text="1"))
+    do(tools.edit("str_replace", "./f", old_str="1", new_str="2"))
+    do(tools.edit("insert", "f", insert_line=1, new_str="3"))
+    assert (work / "f").read_text() == "2\n3"
+    for expected in ("2", "1"):
+        do(tools.edit("undo_edit", "f"))
+        assert (work / "f").read_text() == expected
+    do(tools.edit("undo_edit", "f"))
+    assert not (work / "f").exists()
+    assert "no change" in refused(tools.edit("undo_edit", "f"))
+
+
+def test_edit_writes_large_files(tools, work):
+    text = "ä line\n" * 300_000
+    do(tools.edit("create", "large", file_text=text))
+    do(tools.edit("insert", "large", insert_line=300_000, new_str="end"))
+    assert (work / "large").read_text() == f"{text}end"
+    (work / "huge").write_bytes(b"x" * (FILE_LIMIT + 1))
+    assert "larger than 16 MiB" in refused(tools.edit("str_replace", "huge", old_str="a"))
+
+
+def test_changes_at_the_same_time_are_all_made(tools, work):
+    (work / "f").write_text("".join(f"<{n}>" for n in range(5)))
+
+    async def change():
+        await asyncio.gather(*(tools.edit("str_replace", "f", old_str=f"<{n}>", new_str=f"[{n}]") for n in range(5)))
+
+    do(change())
+    assert (work / "f").read_text() == "[0][1][2][3][4]"
+
+
+def test_view_shows_two_levels_of_a_directory(tools, work):
+    (work / "a/b/c").mkdir(parents=True)
+    (work / "a/b/file").touch()
+    (work / "a/.hidden").touch()
+    assert do(tools.edit("view", "a")).splitlines() == ["a/", "  b/", "    c/", "    file"]
+
+
+# read
+
+
+def test_read_gives_lines_with_their_numbers(tools, work):
+    (work / "f").write_text("one\ntwo\nthree")
+    assert do(tools.read("f")) == "     1\tone\n     2\ttwo\n     3\tthree"
+    assert do(tools.read(str(work / "f"), offset=1, limit=1)) == "     2\ttwo\n[lines 2 to 2 of 3]"
+    assert do(tools.read("f", offset=9)) == "(the file has 3 lines)"
+    (work / "empty").touch()
+    assert do(tools.read("empty")) == "(the file is empty)"
+
+
+def test_read_gives_the_beginning_of_what_is_long(tools, work):
+    (work / "lines").write_text("".join(f"{n}\n" for n in range(1, 5001)))
+    assert do(tools.read("lines")).endswith("  2000\t2000\n[lines 1 to 2000 of 5000]")
+    (work / "line").write_text("x" * 100_000 + "\nshort\n")
+    first, second = do(tools.read("line")).splitlines()
+    assert first == f"     1\t{'x' * 2000} [... of 100,000 bytes]"
+    assert second == "     2\tshort"
+    (work / "wide").write_text(("y" * 1999 + "\n") * 2000)
+    assert "[lines 1 to 524 of 2000]" in do(tools.read("wide"))
+
+
+def test_read_knows_what_is_no_text(tools, work):
+    (work / "image").write_bytes(PNG)
+    (work / "binary").write_bytes(b"\x00\x01")
+    assert do(tools.read("image")) == (PNG, "image/png")
+    assert "no text (2 bytes)" in refused(tools.read("binary"))
+    assert "is a directory; use list" in refused(tools.read("."))
+    assert "does not exist" in refused(tools.read("gone"))
+    os.mkfifo(work / "pipe")
+    assert "no regular file" in refused(tools.read("pipe"))
+    assert "NUL" in refused(tools.read("a\0b"))
+    assert "empty" in refused(tools.read(""))
+
+
+# grep, glob, list
+
+
+@pytest.fixture
+def tree(work):
+    for name in HOSTILE:
+        (work / name).write_text("needle here\n")
+    (work / "src/deep/er").mkdir(parents=True)
+    (work / "src/a.py").write_text("first\nneedle = 1\n")
+    (work / "src/deep/er/b.ts").write_text("a needle: b\n" * 3)
+    (work / "src/deep/c.bin").write_bytes(b"needle\0\n")
+    (work / ".git").mkdir()
+    (work / ".git/config").write_text("needle\n")
+    (work / ".hidden").write_text("nothing\n")
+    return work
+
+
+def test_grep_finds_lines_in_files_of_any_name(tools, tree):
+    found = do(tools.grep("needle|nothing"))
+    for name in HOSTILE:
+        shown = name.replace("\n", "\\n")
+        assert f"\n\n{shown}:\n     1\tneedle here" in f"\n\n{found}"
+    assert "src/a.py:\n     2\tneedle = 1" in found
+    assert "src/deep/er/b.ts:\n     1\ta needle: b\n     2\ta needle: b" in found
+    assert "src/deep/c.bin" in found
+    assert ".hidden:\n     1\tnothing" in found
+    assert ".git" not in found
+    assert not (tree / "pwned").exists()
+
+
+def test_grep_searches_where_and_what_it_is_told(tools, tree):
+    assert do(tools.grep("needle", path="src", include="*.{py,js}")) == "src/a.py:\n     2\tneedle = 1"
+    assert do(tools.grep("needle", include="src/**/*.ts")).startswith("src/deep/er/b.ts:")
+    assert do(tools.grep("needle", path=str(tree / "src/a.py"))) == f"{tree}/src/a.py:\n     2\tneedle = 1"
+    assert do(tools.grep("needle", path="src/a.py")) == "src/a.py:\n     2\tneedle = 1"
+    assert do(tools.grep("needle", path="new\nline.txt")) == "new\\nline.txt:\n     1\tneedle here"
+    assert do(tools.grep("needle", path=".git")) == ".git/config:\n     1\tneedle"
+    assert do(tools.grep("^-x", include="*.py")) == "No matches."
+    assert "does not exist" in refused(tools.grep("needle", path="gone"))
+    assert "grep:" in refused(tools.grep("(unclosed"))
+
+
+def test_grep_is_bounded(tools, work):
+    (work / "many").write_text("hit\n" * 5000)
+    found = do(tools.grep("hit"))
+    assert found.count("hit") == 1000
+    assert "there are more" in found
+
+
+def test_glob_finds_files(tools, tree):
+    assert do(tools.glob("**/*.py")) == "src/a.py"
+    assert do(tools.glob("src/*")) == "src/a.py"
+    assert do(tools.glob("src/**")).splitlines() == ["src/a.py", "src/deep/c.bin", "src/deep/er/b.ts"]
+    assert do(tools.glob("**/[!a].{ts,bin}", path=str(tree / "src"))).splitlines() == [
+        f"{tree}/src/deep/c.bin",
+        f"{tree}/src/deep/er/b.ts",
+    ]
+    assert do(tools.glob("src/a.py")) == "src/a.py"
+    assert do(tools.glob("?ew*.txt")) == "new\\nline.txt"
+    assert do(tools.glob(f"{tree}/*/d*/c.*")) == f"{tree}/src/deep/c.bin"
+    assert do(tools.glob("*.none")) == "No files found."
+    assert "does not exist" in refused(tools.glob("*", path="gone"))
+    assert "is no directory" in refused(tools.glob("*", path="src/a.py"))
+
+
+def test_list_draws_a_tree(tools, tree):
+    assert do(tools.list("src", ignore=["*.bin", "deep/er/"])).splitlines() == ["src/", "  a.py", "  deep/"]
+    lines = do(tools.list()).splitlines()
+    assert lines[0] == "./"
+    assert "  new\\nline.txt" in lines
+    assert "      b.ts" in do(tools.list("src")).splitlines()
+    assert not any(".git" in line for line in lines)
+    (tree / "empty").mkdir()
+    assert do(tools.list("empty")) == "empty is empty."
+    assert "is no directory" in refused(tools.list("-rf"))
+
+
+def test_list_leaves_out_the_deepest_of_a_large_tree(tools, work):
+    for name in range(40):
+        (work / f"{name:02}" / "in").mkdir(parents=True)
+        for file in range(40):
+            (work / f"{name:02}" / "in" / str(file)).touch()
+    lines = do(tools.list(ignore=[".tmp"])).splitlines()
+    assert lines[1:4] == ["  00/", "    in/", "  01/"]
+    assert lines[-1].startswith("[1,600 more")
+
+
+def test_a_root_directory_is_searched_without_the_kernels_trees(tools):
+    assert "/proc" not in do(tools.glob("/*/version"))
+    assert "does not exist" not in do(tools.glob("/proc/vers*"))
+
+
+def test_a_shell_that_says_something_first_is_understood(tools, work):
+    async def noisy(script, stdin, timeout):
+        result = await tools._shell(script, stdin, timeout)
+        return ShellResult(result.exit_code, b"sh: warning: setlocale\n" + result.output)
+
+    (work / "f").write_text("text\n")
+    assert do(Tools(noisy).read("f")) == "     1\ttext"
+    assert do(Tools(noisy).glob("*")) == "f"
+
+
+def test_the_texts_of_the_modules_stand_alone(tmp_path):
+    texts = []
+    for module in ("shell", "scripts", "text", "tools"):
+        text = Path(hud.__file__).with_name(f"{module}.py").read_text()
+        texts.append(re.sub(r"^from pytest_harbor\S+ import (\(.*?\)|.*?)\n", "", text, flags=re.MULTILINE | re.DOTALL))
+    copy = tmp_path / "standing_alone.py"
+    copy.write_text("\n".join([*texts, "print(Tools.bash.__name__)\n"]))
+    ran = subprocess.run([sys.executable, "-I", "-S", copy], capture_output=True, text=True, check=True)
+    assert ran.stdout == "bash\n"
