@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,7 @@ class AgentContext:
         timeout: seconds it has.
         log: takes its output.
         directory: a directory of the trial on the host, for what the agent wants to leave there.
+        not_counted: seconds so far that are not the agent's, as it waits for a grading that it asked for.
 
     """
 
@@ -36,6 +37,7 @@ class AgentContext:
     timeout: float
     log: LogFile
     directory: Path
+    not_counted: Callable[[], float] = float
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,10 @@ class AgentReport:
 
 
 class Agent(Protocol):
-    """What works on a task."""
+    """What works on a task.
+
+    An agent that runs a program on the host has an attribute `where` with the value `host`.
+    """
 
     @property
     def name(self) -> str:

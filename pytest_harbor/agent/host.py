@@ -34,6 +34,8 @@ class HostCommandAgent:
 
     """
 
+    where = "host"
+
     def __init__(self, line: str, name: str = "command") -> None:
         self.line = line
         self.name = name
@@ -83,7 +85,7 @@ class HostCommandAgent:
     def _wait(process: subprocess.Popen[bytes], context: AgentContext) -> bool:
         """Hand the output over until the command ends; False when its time ran out first."""
         assert process.stdout is not None
-        deadline = time.monotonic() + context.timeout
+        began = time.monotonic()
         with selectors.DefaultSelector() as selector:
             os.set_blocking(process.stdout.fileno(), False)
             selector.register(process.stdout, selectors.EVENT_READ)
@@ -99,7 +101,7 @@ class HostCommandAgent:
                         holding = False
                 elif ended:
                     return True
-                if time.monotonic() >= deadline:
+                if time.monotonic() - began - context.not_counted() >= context.timeout:
                     return ended
                 if not holding and not ended:
                     with contextlib.suppress(subprocess.TimeoutExpired):

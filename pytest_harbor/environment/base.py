@@ -147,6 +147,9 @@ class Environment(Protocol):
 
         """
 
+    def kill(self, process: Process) -> bool:
+        """Kill a process that exec() has started and everything below it; return whether all of it is surely dead."""
+
     def kill_since(self, first: Process) -> str:
         """Kill what began with a process or later, but not what the image's own services have started since.
 

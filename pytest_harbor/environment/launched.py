@@ -103,6 +103,10 @@ class LaunchedEnvironment(ABC):
             process=talk.process,
         )
 
+    def kill(self, process: Process) -> bool:
+        """Kill from inside."""
+        return self._kill("below", process.pid)
+
     def kill_since(self, first: Process) -> str:
         """Kill from inside, or else everything from outside."""
         if self._kill("since", first.started):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from pathlib import Path
 
@@ -57,6 +58,8 @@ class BoundedOutput:
 class LogFile:
     """A log on disk that can be followed while it is written, and holds beginning and end of what was too long.
 
+    Several threads may write to it; what each gives at once stays together.
+
     Args:
         path: the file; its directory is made.
         echo: takes every byte as well, for a person who watches.
@@ -69,6 +72,7 @@ class LogFile:
         self._file = path.open("wb", buffering=0)
         self._bounds = BoundedOutput(head=16 * MIB, tail=MIB)
         self._echo = echo
+        self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
@@ -77,20 +81,22 @@ class LogFile:
 
     def __call__(self, data: bytes) -> None:
         """Take more output."""
-        # An agent that is out of time may go on talking; nobody listens.
-        if self._file.closed:
-            return
-        first = self._bounds.write(data)
-        if first:
-            self._file.write(first)
-        if callable(self._echo):
-            self._echo(data)
+        with self._lock:
+            # An agent that is out of time may go on talking; nobody listens.
+            if self._file.closed:
+                return
+            first = self._bounds.write(data)
+            if first:
+                self._file.write(first)
+            if callable(self._echo):
+                self._echo(data)
 
     def close(self) -> None:
         """Write the end and close the file."""
-        if not self._file.closed:
-            self._file.write(self._bounds.rest())
-            self._file.close()
+        with self._lock:
+            if not self._file.closed:
+                self._file.write(self._bounds.rest())
+                self._file.close()
 
     def __enter__(self) -> LogFile:
         return self

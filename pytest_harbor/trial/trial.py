@@ -7,12 +7,12 @@ import math
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 from pytest_harbor.agent import Agent, AgentContext, AgentReport
-from pytest_harbor.environment import Environment, Provider, Resources, StartRequest
+from pytest_harbor.environment import Environment, Process, Provider, Resources, StartRequest
 from pytest_harbor.environment.archive import UploadError
 from pytest_harbor.environment.output import LogFile
 from pytest_harbor.errors import EnvironmentLost, HookError, InfrastructureError, Phase, UnmetRequirement
@@ -25,6 +25,7 @@ from pytest_harbor.trial.hooks import TrialHooks
 from pytest_harbor.trial.inputs import agent_variables, environment_variables, first_uploads, slug
 from pytest_harbor.trial.place import Recorder, State, TrialPlace
 from pytest_harbor.trial.result import Outcome, Retry, TrialResult
+from pytest_harbor.trial.services import AgentService, Grading, accompanied
 from pytest_harbor.trial.settings import TrialSettings
 from pytest_harbor.trial.verify import AGENT_LOG, Verification, verify
 
@@ -47,6 +48,7 @@ class Trial:
         hooks: where others step in.
         recorder: takes the result to disk, before anybody else hears of it.
         echo: takes the output of agent and tests for a person who watches.
+        services: what accompanies the agent's work.
 
     """
 
@@ -61,6 +63,7 @@ class Trial:
         *,
         recorder: Recorder | None = None,
         echo: Callable[[bytes], None] | None = None,
+        services: Sequence[AgentService] = (),
     ) -> None:
         self.task = task
         self.settings = settings or TrialSettings()
@@ -72,7 +75,9 @@ class Trial:
         self._hooks = hooks or TrialHooks()
         self._recorder = recorder
         self._echo = echo
+        self._services = services
         self._image: Image | None = None
+        self._first: Process | None = None
         self._first_user: str | None = None
         self._done = False
         self._variables: dict[str, str] = {}
@@ -206,9 +211,9 @@ class Trial:
         while True:
             try:
                 environment = self.environment or self.start()
-                report = self._work(self.agent, environment)
-                verification = self._grade(environment, report)
-                self._conclude(environment, verification)
+                if not self._work(self.agent, environment):
+                    verification = self._grade(environment, self._first)
+                    self._conclude(environment, verification)
             except (InfrastructureError, MissingVariable, TaskError) as error:
                 if isinstance(error, InfrastructureError) and self._may_retry(error):
                     self._begin_retry(error)
@@ -280,48 +285,81 @@ class Trial:
         """The trial's id: unique in its run, and the name of its directory."""
         return self.directory.name
 
-    def _work(self, agent: Agent, environment: Environment) -> AgentReport:
-        """Let the agent work; when its time is out, nothing of it lives on."""
+    def _work(self, agent: Agent, environment: Environment) -> bool:
+        """Let the agent work; when its time is out, nothing of it lives on.
+
+        Returns:
+            Whether its work has been graded already, as it asked for that.
+
+        """
         configured = self.task.config.agent
         user = None if configured.user is None else str(configured.user)
         self._first_user = user
         timeout = (configured.timeout_sec or self.settings.agent_timeout) * self.settings.timeout_multiplier
         workdir = self.settings.agent_workdir or environment.workdir
-        with LogFile(self.directory / AGENT_LOG, self._echo) as log, self._phase("agent"):
-            variables = agent_variables(self.task, self.settings, workdir, self.trial_id)
-            variables.update(self._variables)
-            variables.update(self.settings.agent_env)
-            self._hook("agent_env", lambda: self._hooks.agent_env(self.task, agent, variables))
-            wrong = [f"{k!r}: {v!r}" for k, v in variables.items() if not (isinstance(k, str) and isinstance(v, str))]
-            if wrong:
-                raise HookError(f"the hook pytest_harbor_agent_env left what is no text: {', '.join(wrong)}")
-            context = AgentContext(
-                task=self.task,
-                environment=environment,
-                variables=variables,
-                user=user,
-                workdir=workdir,
-                timeout=timeout,
-                log=log,
-                directory=self.directory,
-            )
-            try:
-                report = agent.run(context)
-            except EnvironmentLost as error:
-                # An agent that stops its environment, by accident or to be rid of a bad trial, is graded all the same.
-                environment.revive()
-                report = AgentReport(
-                    None, note=f"{error.fact}, while the agent worked; it was started again to be graded"
+        grading = Grading(lambda: self._grade_early(environment))
+        try:
+            with LogFile(self.directory / AGENT_LOG, self._echo) as log, self._phase("agent"):
+                # Whatever comes into being from here on is the agent's, where it may ask to be graded.
+                self._first = environment.exec(["true"], user="0", cwd="/").process if self._services else None
+                variables = agent_variables(self.task, self.settings, workdir, self.trial_id)
+                variables.update(self._variables)
+                variables.update(self.settings.agent_env)
+                context = AgentContext(
+                    task=self.task,
+                    environment=environment,
+                    variables=variables,
+                    user=user,
+                    workdir=workdir,
+                    timeout=timeout,
+                    log=log,
+                    directory=self.directory,
+                    not_counted=lambda: grading.seconds,
                 )
-            if report.timed_out and report.first is not None:
-                how = environment.kill_since(report.first)
-                log(f"\nharbor: the agent's {timeout:g} s are over; {how}\n".encode())
+                try:
+                    with accompanied(self._services, agent, context, grading) as added:
+                        variables.update(added)
+                        self._change_variables(agent, variables)
+                        report = agent.run(context)
+                except EnvironmentLost as error:
+                    # An agent that stops its environment, by accident or to be rid of a bad trial, is graded
+                    # all the same.
+                    environment.revive()
+                    report = AgentReport(
+                        None, note=f"{error.fact}, while the agent worked; it was started again to be graded"
+                    )
+                if report.timed_out and report.first is not None:
+                    how = environment.kill_since(report.first)
+                    log(f"\nharbor: the agent's {timeout:g} s are over; {how}\n".encode())
+        finally:
+            if grading.seconds:
+                self.result.phases["agent"] = round(self.result.phases["agent"] - grading.seconds, 4)
+        if grading.error:
+            raise grading.error
+        self._first = report.first or self._first
         self.result.agent_exit = report.exit_code
         self.result.agent_timed_out = report.timed_out
         self.result.agent_note = f"timed out after {timeout:g} s" if report.timed_out else report.note
-        return report
+        return grading.done
 
-    def _grade(self, environment: Environment, report: AgentReport) -> Verification:
+    def _change_variables(self, agent: Agent, variables: dict[str, str]) -> None:
+        """Have the hook change the agent's variables."""
+        self._hook("agent_env", lambda: self._hooks.agent_env(self.task, agent, variables))
+        wrong = [f"{k!r}: {v!r}" for k, v in variables.items() if not (isinstance(k, str) and isinstance(v, str))]
+        if wrong:
+            raise HookError(f"the hook pytest_harbor_agent_env left what is no text: {', '.join(wrong)}")
+
+    def _grade_early(self, environment: Environment) -> Callable[[], TrialResult]:
+        """Grade while the agent still runs, and return what makes of it the result."""
+        verification = self._grade(environment, self._first)
+
+        def conclude() -> TrialResult:
+            self._conclude(environment, verification)
+            return self.result
+
+        return conclude
+
+    def _grade(self, environment: Environment, first: Process | None) -> Verification:
         with self._phase("verify"):
             self._warn(*run_collect_hooks(self.task, environment))
             self._warn(*collect_artifacts(self.task, environment, self.directory / "artifacts"))
@@ -331,7 +369,7 @@ class Trial:
                 self.settings,
                 self.directory,
                 agent_user=self._first_user,
-                first=report.first,
+                first=first,
                 echo=self._echo,
             )
 
