@@ -15,7 +15,7 @@ from pytest_harbor.image import AdaptMode, BuildPolicy, ImageStore
 from pytest_harbor.results import Run
 from pytest_harbor.run_id import new_run_id
 from pytest_harbor.task import Task, TaskError
-from pytest_harbor.trial import Trial, TrialHooks, TrialPlace, TrialResult, TrialSettings
+from pytest_harbor.trial import AgentService, Trial, TrialHooks, TrialPlace, TrialResult, TrialSettings
 
 
 def run_trial(
@@ -41,7 +41,7 @@ def run_trial(
         results: directory of all runs' results.
         image: image of a task that brings neither Dockerfile nor docker_image.
         build: `auto`, `always` or `never`.
-        adapt: `lean` or `hud`: what is added to the image.
+        adapt: `lean` or `hud`: what is added to the image; with `hud` an agent on the host gets an MCP server.
         registry: where images are pulled from before they are built, as HOST/PREFIX; empty for nowhere.
         provider: makes the environment; when None, Docker where an engine answers, else Linux namespaces.
         hooks: where to step in.
@@ -75,7 +75,12 @@ def run_trial(
         timeout_multiplier=settings.timeout_multiplier,
     )
     place = TrialPlace(run.id, run.trial_directory(task.name, secrets.token_hex(8)), attempt)
-    trial = Trial(task, used, images, place, settings, hooks, recorder=run)
+    services: list[AgentService] = []
+    if adapt == "hud":
+        from pytest_harbor.hud.serve import McpService
+
+        services.append(McpService())
+    trial = Trial(task, used, images, place, settings, hooks, recorder=run, services=services)
     try:
         if reason := task.unsupported or chosen.unfit(task):
             trial.skip(reason)

@@ -57,6 +57,7 @@ class Lifecycle:
         if session.is_worker or not session.runs_trials:
             return
         _ = session.configured_agent
+        _ = session.services
         _ = session.run
         with contextlib.suppress(InfrastructureError):
             self._table.leftovers = session.provider.remove_owned("dead")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_harbor.results import Run
     from pytest_harbor.selection import Selection
     from pytest_harbor.task import Task
-    from pytest_harbor.trial import Trial, TrialSettings
+    from pytest_harbor.trial import AgentService, Trial, TrialSettings
 
 SESSION: pytest.StashKey[HarborSession] = pytest.StashKey()
 TRIAL: pytest.StashKey[Trial] = pytest.StashKey()
@@ -225,6 +225,26 @@ class HarborSession:
         )
 
     @cached_property
+    def services(self) -> tuple[AgentService, ...]:
+        """What accompanies the agents.
+
+        Raises:
+            pytest.UsageError: something that it needs is not installed.
+
+        """
+        if self.options.adapt != "hud":
+            return ()
+        from pytest_harbor.errors import UnmetRequirement
+        from pytest_harbor.hud.serve import McpService, check_installed
+
+        if self.options.agent_where == "host":
+            try:
+                check_installed()
+            except UnmetRequirement as error:
+                raise pytest.UsageError(f"--harbor-adapt=hud: {error}") from error
+        return (McpService(),)
+
+    @cached_property
     def settings(self) -> TrialSettings:
         """The settings of every trial."""
         from pytest_harbor.trial import TrialSettings
@@ -316,6 +336,7 @@ class HarborSession:
             ItemHooks(item),
             recorder=self.run,
             echo=_echo if getattr(self.config.option, "capture", "") == "no" else None,
+            services=self.services,
         )
         if self.configured_agent is not None:
             trial.result.agent = self.configured_agent.name

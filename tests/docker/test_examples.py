@@ -24,6 +24,7 @@ EARNED = {
     "callable_agent.py:solve": {**NONE, "hello-world": 1.0},
     "callable_agent.py:solve_async": {**NONE, "hello-world": 1.0},
     "tiny_agent.sh": {**NONE, "hello-world": 1.0, "log-top-clients": 1.0},
+    "mcp_agent.py": {"hello-world": 1.0},
     "examples/custom_agent --harbor-agent=oracle": {"hello-world": 1.0, "clean-contacts": 1.0},
 }
 
@@ -51,6 +52,7 @@ def test_readme_names_everything() -> None:
     assert others == {
         "README.md",
         "agents/callable_agent.py",
+        "agents/mcp_agent.py",
         "agents/tiny_agent.sh",
         "custom_agent/conftest.py",
         "custom_agent/test_custom_agent.py",
