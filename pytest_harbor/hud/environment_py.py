@@ -19,6 +19,7 @@ MODULES = (
     "environment/namespace/inside/users.py",
     "task/canary.py",
     "task/variables.py",
+    "trial/retries.py",
     "trial/reward.py",
     "hud/tools.py",
     "hud/processes.py",
@@ -31,6 +32,7 @@ MODULES = (
 _IMPORTS = """\
 import asyncio
 import base64
+import logging
 import os
 from mcp.types import ImageContent
 from hud import Environment
@@ -65,6 +67,10 @@ container = Container(TASK_NAMES)
 tools = Tools(container.shell, _image)
 for tool in (tools.bash, tools.edit, tools.read, tools.grep, tools.glob, tools.list):
     env.tool(tool)
+# What a tool says to the model is no error of the server's that were worth a traceback.
+logging.getLogger("fastmcp.server.server").addFilter(
+    lambda record: not record.exc_info or not isinstance(record.exc_info[1], ToolError)
+)
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ def _prepare(tests: IO[bytes], verifier: User | None, agent: User | None) -> os.
         os.chown(VERIFIER_LOGS, verifier.uid, verifier.gid, follow_symlinks=False)
     _fresh(TESTS, 0o755)
     tests.seek(0)
-    with tarfile.open(fileobj=tests) as archive:
+    with tarfile.open(fileobj=tests, mode="r:") as archive:
         archive.extractall(TESTS, numeric_owner=True, filter="fully_trusted")
     if not stat.S_ISREG(_lstat_mode(TESTS / "test.sh")):
         raise CannotGrade("the task has no tests/test.sh")

@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,7 @@ from pytest_harbor.hud.processes import TICK, CannotRun, Place, Processes, Runni
 from pytest_harbor.hud.sealed import HeldTask, Unsealed, close_to_others, import_as_built, take_tasks
 from pytest_harbor.hud.tools import Kept, ShellResult, ToolError
 from pytest_harbor.task.variables import MissingVariable, resolve_variables
+from pytest_harbor.trial.retries import Retries
 
 TASKS = Path("/harbor/tasks")
 # What the image was built with; see pytest_harbor.hud.serving.
@@ -32,6 +35,8 @@ RECORD = Path("/hud/image.json")
 # More than an agent calls at once.
 THREADS = 64
 VERIFIER_TIMEOUT = 600.0
+# Seconds between the end of the input and that of the server.
+LAST_ANSWER = 1.0
 
 
 class Container:
@@ -51,11 +56,10 @@ class Container:
         self._served = False
         self._entrypoint: Sequence[str] = ()
         self._keep_alive: Sequence[str] = ()
-        self._image = Place(None, str(Path.cwd()), dict(os.environ))
-        self._place = self._image
+        self._image = Place(None, str(Path.cwd()), _given_variables())
+        self._common = self._agent = self._verifier = self._image
         self._tasks: dict[str, HeldTask] = {}
         self._task = ""
-        self._variables: dict[str, str] = {}
         self._graded: asyncio.Task[dict[str, Any]] | None = None
 
     @contextlib.asynccontextmanager
@@ -71,6 +75,7 @@ class Container:
             # Nothing of this container is wanted any more, so nothing is waited for.
             loop.add_signal_handler(number, os._exit, 128 + number)
         loop.add_signal_handler(signal.SIGCHLD, self._processes.bury)
+        threading.Thread(target=_end_with_input, daemon=True).start()
         if RECORD.exists():
             self._open()
         self._served = True
@@ -80,9 +85,10 @@ class Container:
         record = json.loads(RECORD.read_text(encoding="utf-8"))
         uid, gid, groups = record["user"]
         # What was given at the start of the container, keys for instance, is for whoever started it.
-        variables = {name: value for name, value in os.environ.items() if name in record["variables"]}
+        variables = {name: value for name, value in _given_variables().items() if name in record["variables"]}
+        variables["HOME"] = record["home"]
         self._image = Place(User(uid, gid, tuple(groups), record["home"]), record["workdir"], variables)
-        self._place = self._image
+        self._common = self._agent = self._verifier = self._image
         self._entrypoint, self._keep_alive = record["entrypoint"], record["keep_alive"]
         revealing = close_to_others()
         if os.geteuid() != 0:
@@ -108,25 +114,33 @@ class Container:
         if self._graded and name != self._task:
             raise ValueError(f"this container was graded for {self._task!r}; start a new one for another task")
         if not self._graded:
-            self._place, self._variables = self._places(self._tasks[name])
+            self._agent, self._verifier = self._places(self._tasks[name])
             self._task = name
             await self._start_service()
+            await self._await_health(self._tasks[name].table("environment"))
         return self._tasks[name].instruction
 
-    def _places(self, task: HeldTask) -> tuple[Place, dict[str, str]]:
+    def _places(self, task: HeldTask) -> tuple[Place, Place]:
+        """Return where the agent works and where the tests run."""
         environment, verifier = task.table("environment"), task.table("verifier")
         try:
-            common = {**self._image.variables, **_variables(environment, "[environment].env")}
-            user = _user(task.table("agent"), self._image)
-            _user(verifier, self._image)
-            return Place(user, environment.get("workdir") or self._image.workdir, common), {
-                **common,
-                **_variables(verifier, "[verifier].env"),
-            }
+            own = _variables(environment, "[environment].env")
+            workdir = environment.get("workdir") or self._image.workdir
+            self._common = replace(self._image, workdir=workdir, variables={**self._image.variables, **own})
+            tests = _variables(verifier, "[verifier].env")
+            return self._as(task.table("agent"), own), self._as(verifier, {**own, **tests})
         except MissingVariable as error:
             raise ValueError(f"{error}; give it to the container: docker run -e {error.name}=…") from error
         except NoSuchUser as error:
             raise ValueError(str(error)) from error
+
+    def _as(self, table: dict[str, Any], own: dict[str, str]) -> Place:
+        """Return the place of the user that a table names, the image's own by default."""
+        place = self._common
+        if "user" in table:
+            user = find_user(str(table["user"]))
+            place = replace(place, user=user, variables={**place.variables, "HOME": user.home})
+        return replace(place, variables={**place.variables, **own})
 
     async def shell(self, script: str, stdin: bytes, timeout: float | None) -> ShellResult:
         """Run a script of the tools; see pytest_harbor.hud.tools.Shell."""
@@ -135,7 +149,7 @@ class Container:
         await self._start_service()
         kept = Kept()
         # An agent that has removed the working directory must be able to make it again.
-        place = self._place if os.path.isdir(self._place.workdir) else replace(self._place, workdir="/")
+        place = self._agent if os.path.isdir(self._agent.workdir) else replace(self._agent, workdir="/")
         try:
             code = await self._run(["/bin/sh", "-c", script], place, stdin, kept, timeout)
         except CannotRun as error:
@@ -169,9 +183,8 @@ class Container:
             if not self._entrypoint:
                 return
             words, self._entrypoint = self._entrypoint, ()
-            place = Place(self._image.user, self._place.workdir, self._place.variables)
             try:
-                service = self._processes.start([*words, *self._keep_alive], place, stdout=2)
+                service = self._processes.start([*words, *self._keep_alive], self._common, stdout=2)
             except CannotRun as error:
                 _say(f"the ENTRYPOINT of the image cannot be started: {error}")
                 return
@@ -182,6 +195,25 @@ class Container:
                     _say(f"the ENTRYPOINT has ended with {ended.result()}: {did_not_hand_over(words)}")
                     return
                 await asyncio.sleep(TICK)
+
+    async def _await_health(self, environment: dict[str, Any]) -> None:
+        check = environment.get("healthcheck")
+        if not check:
+            return
+        interval, start_interval = check.get("interval_sec", 5.0), check.get("start_interval_sec", 5.0)
+        retries = Retries(interval, check.get("start_period_sec", 0.0), start_interval, int(check.get("retries", 3)))
+        while True:
+            kept = Kept()
+            words = self._common.shell_words(check["command"])
+            code = await self._run(words, self._common, b"", kept, check.get("timeout_sec", 30.0))
+            if code == 0:
+                return
+            pause = retries.failed()
+            if pause is None:
+                said = kept.result(code).output.decode("utf-8", "replace").strip()[-400:]
+                how = "timed out" if code is None else f"ended with {code}"
+                raise ValueError(f"the healthcheck failed {retries.failures} times; the last one {how}: {said}")
+            await asyncio.sleep(pause)
 
     async def grade(self) -> dict[str, Any]:
         """Run the tests of the task that was set up, once, and return the fields of HUD's EvaluationResult."""
@@ -195,18 +227,45 @@ class Container:
             running.kill()
         task = self._tasks[self._task]
         verifier = task.table("verifier")
-        place = Place(_user(verifier, self._image), self._place.workdir, self._variables)
+        notes = [note for hook in verifier.get("collect") or [] if (note := await self._collect(hook))]
         timeout = float(verifier.get("timeout_sec", VERIFIER_TIMEOUT))
         loop = asyncio.get_running_loop()
         result: dict[str, Any] = await loop.run_in_executor(
-            self._threads, grade, task.tests, place, self._place.user, timeout, self._processes
+            self._threads, grade, task.tests, self._verifier, self._agent.user, timeout, self._processes
         )
+        result["info"]["warnings"] += notes
         _say(f"{self._task}: {result['content']}")
         return result
 
+    async def _collect(self, hook: dict[str, Any]) -> str:
+        """Run an entry of [[verifier.collect]] and return what went wrong."""
+        command = str(hook.get("command"))
+        if hook.get("service", "main") != "main":
+            return f"[[verifier.collect]] for service {hook['service']} was left out: there is only main"
+        try:
+            place = self._as(hook, {})
+            code = await self._run(place.shell_words(command), place, b"", Kept(), hook.get("timeout_sec", 60.0))
+        except (CannotRun, NoSuchUser) as error:
+            return f"collect hook {command!r}: {error}"
+        how = "timed out" if code is None else f"exit code {code}"
+        return f"collect hook {command!r}: {how}" if code != 0 else ""
 
-def _user(table: dict[str, Any], image: Place) -> User | None:
-    return find_user(str(table["user"])) if "user" in table else image.user
+
+def _end_with_input() -> None:
+    """End this process when nobody is left who could ask for something, whatever it is doing."""
+    poll = select.poll()
+    # Without an event to wait for, only the end of the other side is reported.
+    poll.register(0, 0)
+    if any(event & select.POLLHUP for _, event in poll.poll()):
+        # By itself it ends when nothing is asked for any more; a last answer may be on its way.
+        time.sleep(LAST_ANSWER)
+        os._exit(0)
+
+
+def _given_variables() -> dict[str, str]:
+    """Return the variables that this process was started with: Python itself adds one for the locale."""
+    entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+    return dict(os.fsdecode(entry).partition("=")[::2] for entry in entries if b"=" in entry)
 
 
 def _variables(table: dict[str, Any], place: str) -> dict[str, str]:

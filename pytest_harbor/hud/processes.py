@@ -76,9 +76,6 @@ class Processes:
 
         """
         user = place.user
-        variables = dict(place.variables)
-        if user is not None:
-            variables["HOME"] = user.home
         source = os.memfd_create("stdin")
         try:
             with os.fdopen(os.dup(source), "wb") as file:
@@ -92,7 +89,7 @@ class Processes:
                     stdout=stdout,
                     stderr=stdout,
                     cwd=place.workdir,
-                    env=variables,
+                    env=dict(place.variables),
                     user=user.uid if user else None,
                     group=user.gid if user else None,
                     extra_groups=sorted({user.gid, *user.groups}) if user else None,

@@ -130,7 +130,7 @@ def _hold(task: Path) -> HeldTask:
     instruction = (task / "instruction.md").read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     config = tomllib.loads((task / "task.toml").read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
     tests = tempfile.TemporaryFile(dir="/hud")  # noqa: SIM115 - held as long as this process lives
-    with tarfile.open(fileobj=tests, mode="w") as archive:
+    with tarfile.open(fileobj=tests, mode="w:") as archive:
         if (task / "tests").is_dir():
             _mend_line_ends(task / "tests" / "test.sh")
             archive.add(task / "tests", ".", filter=_for_everybody)

@@ -18,7 +18,9 @@ _RECORD = (
     "import json, os, sys; "
     "user = [os.getuid(), os.getgid(), os.getgroups()]; "
     "home = os.environ.get('HOME', '/'); "
-    "record = dict(user=user, home=home, workdir=os.getcwd(), variables=sorted(os.environ), "
+    "given = os.fsdecode(open('/proc/self/environ', 'rb').read()).split(chr(0)); "
+    "variables = [entry.partition('=')[0] for entry in given if entry]; "
+    "record = dict(user=user, home=home, workdir=os.getcwd(), variables=sorted(variables), "
     "entrypoint=sys.argv[1:-2], keep_alive=sys.argv[-2:]); "
     "json.dump(record, open('/logs/agent/image.json', 'w'))"
 )
@@ -36,7 +38,10 @@ _SEAL = (
 
 
 def serve_lines(
-    entrypoint: Piece | None = None, shell: Sequence[str] = DEFAULT_SHELL, layer: str = "harbor-layer"
+    entrypoint: Piece | None = None,
+    shell: Sequence[str] = DEFAULT_SHELL,
+    layer: str = "harbor-layer",
+    directories: Sequence[str] = ("/hud", "/logs"),
 ) -> str:
     """Return the instructions that make an image serve its tasks: what Dockerfile.hud ends with.
 
@@ -47,13 +52,15 @@ def serve_lines(
             inherits stays, and is to run its arguments, the server.
         shell: what a line that is no JSON is run with; see shell_before.
         layer: the stage or image that holds the layer.
+        directories: which of its directories are not in the image yet.
 
     """
     words: Sequence[str] = ()
     if entrypoint is not None:
         words = entrypoint.words if entrypoint.words is not None else (*shell, entrypoint.arguments)
     lines = [
-        f"COPY --from={layer} / /",
+        # Each by itself: a link in place of one is followed, below the root it would be an error.
+        *(f"COPY --from={layer} {directory} {directory}" for directory in directories),
         _run(_RECORD, [*(words if is_service(words) else ()), *KEEP_ALIVE]),
         "USER 0",
         "COPY tasks/ /harbor/tasks/",
