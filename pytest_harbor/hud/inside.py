@@ -34,7 +34,16 @@ TASKS = Path("/harbor/tasks")
 RECORD = Path("/hud/image.json")
 # More than an agent calls at once.
 THREADS = 64
+# What task.toml means where it says nothing, as in pytest_harbor.task.schema; times in seconds.
 VERIFIER_TIMEOUT = 600.0
+COLLECT_TIMEOUT = 60.0
+HEALTHCHECK = {
+    "interval_sec": 5.0,
+    "timeout_sec": 30.0,
+    "start_period_sec": 0.0,
+    "start_interval_sec": 5.0,
+    "retries": 3,
+}
 # Seconds between the end of the input and that of the server.
 LAST_ANSWER = 1.0
 
@@ -56,7 +65,7 @@ class Container:
         self._served = False
         self._entrypoint: Sequence[str] = ()
         self._keep_alive: Sequence[str] = ()
-        self._image = Place(None, str(Path.cwd()), _given_variables())
+        self._image = Place(None, "/", {})
         self._common = self._agent = self._verifier = self._image
         self._tasks: dict[str, HeldTask] = {}
         self._task = ""
@@ -64,36 +73,40 @@ class Container:
 
     @contextlib.asynccontextmanager
     async def served(self, _server: object = None) -> AsyncIterator[dict[str, Any]]:
-        """Hold what must not be in the agent's reach, while a server runs.
-
-        Raises:
-            Unsealed: the tests cannot be kept from the agent.
-
-        """
+        """Hold what must not be in the agent's reach, while a server runs; where that cannot be, none does."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             # Nothing of this container is wanted any more, so nothing is waited for.
             loop.add_signal_handler(number, os._exit, 128 + number)
         loop.add_signal_handler(signal.SIGCHLD, self._processes.bury)
         threading.Thread(target=_end_with_input, daemon=True).start()
-        if RECORD.exists():
+        try:
             self._open()
+        except Unsealed as error:
+            _say(str(error))
+            os._exit(1)
         self._served = True
         yield {}
 
     def _open(self) -> None:
-        record = json.loads(RECORD.read_text(encoding="utf-8"))
-        uid, gid, groups = record["user"]
-        # What was given at the start of the container, keys for instance, is for whoever started it.
-        variables = {name: value for name, value in _given_variables().items() if name in record["variables"]}
-        variables["HOME"] = record["home"]
-        self._image = Place(User(uid, gid, tuple(groups), record["home"]), record["workdir"], variables)
+        given = _given_variables()
+        self._image = Place(None, str(Path.cwd()), given)
+        if RECORD.exists():
+            record = json.loads(RECORD.read_text(encoding="utf-8"))
+            uid, gid, groups = record["user"]
+            # What was given at the start of the container, keys for instance, is for whoever started it.
+            variables = {name: value for name, value in given.items() if name in record["variables"]}
+            variables["HOME"] = record["home"]
+            self._image = Place(User(uid, gid, tuple(groups), record["home"]), record["workdir"], variables)
+            self._seal(record)
         self._common = self._agent = self._verifier = self._image
+
+    def _seal(self, record: dict[str, Any]) -> None:
         self._entrypoint, self._keep_alive = record["entrypoint"], record["keep_alive"]
         revealing = close_to_others()
         if os.geteuid() != 0:
             raise Unsealed("this image must be started as root, which its own configuration does")
-        self._tasks = take_tasks(TASKS, self._names)
+        self._tasks = take_tasks(TASKS, self._names, RECORD.parent)
         import_as_built()
         if revealing and self._tasks:
             _say(f"this container has {', '.join(revealing)}: an agent that is root in it can read the tests")
@@ -197,15 +210,16 @@ class Container:
                 await asyncio.sleep(TICK)
 
     async def _await_health(self, environment: dict[str, Any]) -> None:
-        check = environment.get("healthcheck")
-        if not check:
+        if "healthcheck" not in environment:
             return
-        interval, start_interval = check.get("interval_sec", 5.0), check.get("start_interval_sec", 5.0)
-        retries = Retries(interval, check.get("start_period_sec", 0.0), start_interval, int(check.get("retries", 3)))
+        check = {**HEALTHCHECK, **environment["healthcheck"]}
+        retries = Retries(
+            check["interval_sec"], check["start_period_sec"], check["start_interval_sec"], int(check["retries"])
+        )
         while True:
             kept = Kept()
             words = self._common.shell_words(check["command"])
-            code = await self._run(words, self._common, b"", kept, check.get("timeout_sec", 30.0))
+            code = await self._run(words, self._common, b"", kept, check["timeout_sec"])
             if code == 0:
                 return
             pause = retries.failed()
@@ -244,7 +258,9 @@ class Container:
             return f"[[verifier.collect]] for service {hook['service']} was left out: there is only main"
         try:
             place = self._as(hook, {})
-            code = await self._run(place.shell_words(command), place, b"", Kept(), hook.get("timeout_sec", 60.0))
+            code = await self._run(
+                place.shell_words(command), place, b"", Kept(), hook.get("timeout_sec", COLLECT_TIMEOUT)
+            )
         except (CannotRun, NoSuchUser) as error:
             return f"collect hook {command!r}: {error}"
         how = "timed out" if code is None else f"exit code {code}"
@@ -269,9 +285,12 @@ def _given_variables() -> dict[str, str]:
 
 
 def _variables(table: dict[str, Any], place: str) -> dict[str, str]:
-    values = table.get("env") or {}
-    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
-    return resolve_variables(texts, place)
+    return resolve_variables(texts(table.get("env") or {}), place)
+
+
+def texts(values: dict[str, Any]) -> dict[str, str]:
+    """Return the values of an env table as texts."""
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
 
 
 def _runs(words: Sequence[str]) -> bool:

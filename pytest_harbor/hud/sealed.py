@@ -97,22 +97,23 @@ def import_as_built() -> None:
     importlib.machinery.ExtensionFileLoader.create_module = create_module  # type: ignore[assignment, method-assign]
 
 
-def take_tasks(directory: Path, names: Sequence[str]) -> dict[str, HeldTask]:
+def take_tasks(directory: Path, names: Sequence[str], scratch: Path) -> dict[str, HeldTask]:
     """Take tasks out of the file system.
 
     Args:
         directory: where they are; it is removed, whatever else is in it.
         names: their directories.
+        scratch: a directory of the same file system, where it can be written.
 
     Raises:
         Unsealed: they cannot be read or removed.
 
     """
-    device = os.stat("/").st_dev
+    device = os.stat(scratch).st_dev
     try:
         if any(os.stat(folder).st_dev != device for folder, _, _ in os.walk(directory)):
             raise Unsealed(f"{directory} is mounted; it must be part of the image, as it is removed at the start")
-        held = {name: _hold(directory / name) for name in names if (directory / name).is_dir()}
+        held = {name: _hold(directory / name, scratch) for name in names if (directory / name).is_dir()}
         shutil.rmtree(directory)
     except FileNotFoundError as error:
         if os.path.lexists(directory):
@@ -123,13 +124,13 @@ def take_tasks(directory: Path, names: Sequence[str]) -> dict[str, HeldTask]:
     return held
 
 
-def _hold(task: Path) -> HeldTask:
+def _hold(task: Path, scratch: Path) -> HeldTask:
     import tomllib  # Python 3.10, which has no such module, never comes here
 
     # As on the host: a byte order mark and the line ends of Windows do not count.
     instruction = (task / "instruction.md").read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     config = tomllib.loads((task / "task.toml").read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
-    tests = tempfile.TemporaryFile(dir="/hud")  # noqa: SIM115 - held as long as this process lives
+    tests = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - held as long as this process lives
     with tarfile.open(fileobj=tests, mode="w:") as archive:
         if (task / "tests").is_dir():
             _mend_line_ends(task / "tests" / "test.sh")

@@ -345,6 +345,23 @@ def test_an_image_with_a_few_programs_and_no_names(built: Any, session: Session)
 
 
 @pytest.mark.parametrize(
+    "options, why",
+    [
+        (["--user", "65534"], "must be started as root"),
+        (["--read-only"], "cannot be taken out of the file system"),
+        (["--volume", "{here}:/harbor/tasks"], "/harbor/tasks is mounted"),
+    ],
+)
+def test_does_not_serve_where_tests_cannot_be_hidden(rooted: str, tmp_path: Path, options: list[str], why: str) -> None:
+    (tmp_path / "plain").mkdir()
+    words = ["docker", "run", "--rm", *(option.format(here=tmp_path) for option in options), rooted]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert why in done.stderr
+    assert (tmp_path / "plain").is_dir()
+
+
+@pytest.mark.parametrize(
     "words",
     [(), ("-w", "/hud", "IMAGE", "/hud/.venv/bin/python", "-m", "hud", "dev", "env:env", "--stdio")],
     ids=["own start", "hud dev"],
