@@ -125,7 +125,7 @@ def take_tasks(directory: Path, names: Sequence[str], scratch: Path) -> dict[str
 
 
 def _hold(task: Path, scratch: Path) -> HeldTask:
-    import tomllib  # Python 3.10, which has no such module, never comes here
+    import tomllib  # only the layer's own Python comes here, and it has this module
 
     # As on the host: a byte order mark and the line ends of Windows do not count.
     instruction = (task / "instruction.md").read_bytes().decode("utf-8-sig").replace("\r\n", "\n")

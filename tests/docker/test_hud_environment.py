@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -100,12 +101,14 @@ def built(engine: docker.DockerClient, hud_layer: str, tmp_path_factory: pytest.
                 file = context / "tasks" / name / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(content)
-        images[text] = engine.images.build(path=str(context), rm=True)[0].id
+        # A name for each worker: the image is gone with the last of them.
+        images[text] = f"pytest-harbor-test-{secrets.token_hex(6)}"
+        engine.images.build(path=str(context), tag=images[text], rm=True)
         return images[text]
 
     yield build
     for image in images.values():
-        engine.api.remove_image(image, force=True)
+        engine.api.remove_image(image)
 
 
 Session = Callable[..., list[Any]]
