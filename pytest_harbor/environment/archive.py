@@ -17,6 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from pytest_harbor.environment.sizes import size_text
 from pytest_harbor.environment.tarstream import (
     BLOCK,
     DEVICES,
@@ -27,7 +28,6 @@ from pytest_harbor.environment.tarstream import (
     Stopped,
     Stream,
     next_member,
-    size_text,
 )
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_harbor.environment.sizes import size_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -219,11 +221,3 @@ def _number(data: bytes) -> int | None:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
-
-
-def size_text(count: int) -> str:
-    """Return a number of bytes for people: "1 byte", "64 MiB", "1.5 GiB"."""
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if count >= unit:
-            return f"{count / unit:.10g} {name}" if count % unit == 0 else f"{count / unit:.1f} {name}"
-    return "1 byte" if count == 1 else f"{count} bytes"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_harbor.task.canary import without_canary
 from pytest_harbor.task.document import json_values, read_text, read_toml
 from pytest_harbor.task.errors import DatasetError, TaskError
 from pytest_harbor.task.files import tree_digest, upload_list
@@ -23,9 +23,6 @@ COMPOSE = "docker-compose environments are not supported yet"
 OTHER_OS = "{os} environments are not supported"
 SEPARATE_VERIFIER = "separate verifier environments are not supported yet"
 NETWORK_POLICY = "network policies are not supported yet"
-
-# Harbor's own rule: leading lines that are an HTML comment or a # comment and hold the word.
-_CANARY = re.compile(r"(?:<!--.*canary.*-->|#.*canary.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -173,13 +170,7 @@ class Task:
         """
         if self.changed_instruction is not None:
             return self.changed_instruction
-        lines = read_text(self.instruction_path).split("\n")
-        start = 0
-        while start < len(lines) and _CANARY.fullmatch(lines[start].strip()):
-            start += 1
-        while start < len(lines) and not lines[start].strip():
-            start += 1
-        return "\n".join(lines[start:])
+        return without_canary(read_text(self.instruction_path))
 
     @property
     def _multi_step(self) -> bool:

@@ -1,0 +1,149 @@
+"""What env.py does within a container, as far as it can be seen without one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_harbor.hud import inside
+from pytest_harbor.hud.inside import texts
+from pytest_harbor.hud.processes import CannotRun, Place, Processes, below
+from pytest_harbor.hud.sealed import Unsealed, take_tasks
+from pytest_harbor.task.schema import CollectConfig, HealthcheckConfig, VerifierConfig
+
+SHELL = ["/bin/sh", "-c"]
+
+
+def run(
+    script: str,
+    *,
+    stdin: bytes = b"",
+    timeout: float | None = 60,
+    words: list[str] | None = None,
+    background: bool = False,
+) -> tuple[int | None, bytes]:
+    output, stdout = os.pipe()
+    said = bytearray()
+    try:
+        place = Place(None, "/", dict(os.environ))
+        running = Processes().start(words or [*SHELL, script], place, stdin=stdin, stdout=stdout)
+    except CannotRun:
+        os.close(output)
+        raise
+    finally:
+        os.close(stdout)
+    code = running.wait(output, said.extend, timeout)
+    assert background or below(running.pid) == []
+    return code, bytes(said)
+
+
+def test_output_errors_input_and_exit_codes() -> None:
+    assert run("cat; echo error >&2; exit 3", stdin=b"in\x00put") == (3, b"in\x00puterror\n")
+    assert run("kill -9 $$") == (137, b"")
+    code, said = run("head -c 3000000 /dev/zero")
+    assert (code, len(said)) == (0, 3_000_000)
+
+
+def test_a_command_that_cannot_be_started() -> None:
+    with pytest.raises(CannotRun, match="/no/such/program"):
+        run("", words=["/no/such/program"])
+
+
+def test_what_stays_in_the_background_is_not_waited_for() -> None:
+    began = time.monotonic()
+    code, said = run("sleep 3 & echo $!", background=True)
+    assert code == 0
+    assert time.monotonic() - began < 2
+    os.kill(int(said), 9)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="containers are Linux's")
+def test_time_that_is_over_ends_all_that_was_started() -> None:
+    began = time.monotonic()
+    code, said = run("setsid sh -c 'sleep 61 & sleep 62' & echo begun; sleep 63", timeout=0.3)
+    assert (code, said) == (None, b"begun\n")
+    assert time.monotonic() - began < 30
+
+
+@pytest.fixture
+def tasks(make_task, tmp_path: Path) -> Path:
+    make_task(
+        "tasks/one",
+        "[agent]\nuser = 'me'\r\n",
+        instruction="\ufeff# canary\r\n\r\nDo it.\r\n",
+        test="#!/bin/sh\r\nls\r\n",
+    )
+    (tmp_path / "tasks/one/tests/data").write_text("data\r\n")
+    (tmp_path / "tasks/one/tests/data").chmod(0o600)
+    (tmp_path / "tasks/one/tests/link").symlink_to("data")
+    return tmp_path / "tasks"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the layer brings its own Python, which has tomllib")
+def test_tasks_are_taken_out_of_the_file_system(tasks: Path, tmp_path: Path) -> None:
+    held = take_tasks(tasks, ["one", "absent"], tmp_path)
+    assert not tasks.exists()
+    assert list(held) == ["one"]
+    assert held["one"].instruction == "Do it.\n"
+    assert held["one"].table("agent") == {"user": "me"}
+    assert held["one"].table("verifier") == {}
+    held["one"].tests.seek(0)
+    with tarfile.open(fileobj=held["one"].tests) as archive:
+        modes = {entry.name: (entry.mode, entry.uid, entry.linkname) for entry in archive}
+        script = archive.extractfile("./test.sh")
+        assert script is not None
+        assert script.read() == b"#!/bin/sh\nls\n"
+    assert modes["./test.sh"][0] & 0o555 == 0o555
+    assert modes["./data"][:2] == (0o644, 0)
+    assert modes["./link"][2] == "data"
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+    held["one"].tests.close()
+    assert take_tasks(tasks, ["one"], tmp_path) == {}
+
+
+def test_tasks_that_are_mounted_are_left_alone(tasks: Path) -> None:
+    with pytest.raises(Unsealed, match="is mounted"):
+        take_tasks(tasks, ["one"], Path("/proc"))
+    assert (tasks / "one/task.toml").exists()
+
+
+def test_what_task_toml_leaves_out_means_the_same_as_outside() -> None:
+    verifier = VerifierConfig.model_validate({"env": {"A": True, "B": 1.50, "C": 7, "D": "text"}})
+    assert texts({"A": True, "B": 1.50, "C": 7, "D": "text"}) == verifier.env
+    assert verifier.timeout_sec == inside.VERIFIER_TIMEOUT
+    assert CollectConfig(command="x").timeout_sec == inside.COLLECT_TIMEOUT
+    assert HealthcheckConfig(command="x").model_dump() == {"command": "x", **inside.HEALTHCHECK}
+
+
+def test_modules_that_were_changed_are_not_imported(tmp_path: Path) -> None:
+    for name in ("as_built", "changed", "compiled"):
+        (tmp_path / f"{name}.py").write_text("WHAT = 'as built'\n")
+    script = """
+import importlib.util, subprocess, sys, time
+from pathlib import Path
+from pytest_harbor.hud.sealed import import_as_built
+
+import_as_built()
+# Times of files go by ticks of the clock.
+time.sleep(0.05)
+path = Path(sys.path[0])
+(path / "changed.py").write_text("WHAT = 'changed'")
+compile = "import sys; from py_compile import *; compile(*sys.argv[1:], invalidation_mode=PycInvalidationMode(3))"
+cached = importlib.util.cache_from_source(path / "compiled.py")
+subprocess.run([sys.executable, "-c", compile, path / "changed.py", cached], check=True)
+import as_built, compiled
+print(as_built.WHAT, compiled.WHAT)
+try:
+    import changed
+except OSError as error:
+    print(error)
+"""
+    (tmp_path / "main.py").write_text(script)
+    done = subprocess.run([sys.executable, tmp_path / "main.py"], capture_output=True, text=True, check=False)
+    assert done.stdout == f"as built as built\n{tmp_path}/changed.py was changed after the start\n", done.stderr
