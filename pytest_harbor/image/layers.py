@@ -42,8 +42,7 @@ def layer_stage(name: str, escape: str = "\\") -> str:
 
     """
     text = (_DIRECTORY / "Dockerfile").read_text(encoding="utf-8").partition(_OWN)[0].rstrip() + "\n"
-    for stage in _STAGES:
-        text = re.sub(rf"\b{stage}\b", f"{name}-{stage.rpartition('-')[2]}", text)
+    text = re.sub(rf"\b(?:{'|'.join(_STAGES)})\b", lambda match: f"{name}-{match[0].rpartition('-')[2]}", text)
     text = text.replace("\nFROM scratch\n", f"\nFROM scratch AS {name}\n")
     return re.sub(r"\\$", lambda _: escape, text, flags=re.MULTILINE)
 
