@@ -62,7 +62,7 @@ def serve_lines(
         # Each by itself: a link in place of one is followed, below the root it would be an error.
         *(f"COPY --from={layer} {directory} {directory}" for directory in directories),
         _run(_RECORD, [*(words if is_service(words) else ()), *KEEP_ALIVE]),
-        "USER 0",
+        "USER 0:0",
         "COPY tasks/ /harbor/tasks/",
         "COPY env.py /hud/env.py",
         _run(_SEAL),

@@ -30,7 +30,7 @@ def test_an_image_without_an_entrypoint_of_its_own_keeps_what_it_inherits() -> N
     assert lines[-1] == 'CMD ["/hud/.venv/bin/python", "-I", "/hud/env.py"]'
     assert all(words[:3] == ["/hud/.venv/bin/python", "-I", "-c"] for words in runs)
     # The user that is taken note of is the image's own.
-    assert lines.index("USER 0") > next(i for i, line in enumerate(lines) if line.startswith("RUN"))
+    assert lines.index("USER 0:0") > next(i for i, line in enumerate(lines) if line.startswith("RUN"))
     assert [piece.keyword for piece in Dockerfile.parse("\n".join(lines)).instructions].count("COPY") == 4
 
 
