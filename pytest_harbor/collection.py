@@ -49,11 +49,15 @@ class _InTask:
 
     path: Path
     session: pytest.Session
+    config: pytest.Config
 
     @property
     def ihook(self) -> pluggy.HookRelay:
         """The hooks that apply."""
         directory = self.path if self.path.is_dir() else self.path.parent
+        within = session_of(self.config).selection.within
+        while directory.parent in within:
+            directory = directory.parent
         return self.session.gethookproxy(directory.parent)
 
 
@@ -66,11 +70,25 @@ class TaskDirectory(_InTask, FSCollector):
         yield TaskFile.of(session_of(self.config).selection.tasks[self.path], self)
 
 
+class ConvertedDirectory(_InTask, FSCollector):
+    """The folder of a converted environment, or its tasks/: the rest is a build context, and what was generated."""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        """Yield what leads to tasks."""
+        session = session_of(self.config)
+        for path in sorted(session.selection.children.get(self.path, ())):
+            node = collect_directory(session, path, self)
+            if node is not None:
+                yield node
+
+
 def collect_directory(session: HarborSession, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Return the node of a directory that is a task or leads to one; None for any other."""
     selection = session.selection
     if path in selection.tasks:
         return TaskDirectory.from_parent(parent, path=path, nodeid=_node_id(path, session.config))
+    if path in selection.within:
+        return ConvertedDirectory.from_parent(parent, path=path, nodeid=_node_id(path, session.config))
     if path in selection.children or path in selection.found:
         return DatasetDirectory.from_parent(parent, path=path, nodeid=_node_id(path, session.config))
     return None

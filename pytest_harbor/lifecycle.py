@@ -85,8 +85,10 @@ class Lifecycle:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Refuse to run tasks without an agent."""
+        """Put tasks into the order of their taskset, and refuse to run them without an agent."""
         config = self._config
+        if self._session.options.taskset is not None:
+            self._sort(items)
         if config.option.collectonly or config.option.setuponly or self._session.options.agent:
             return
         if config.hook.pytest_harbor_agent.get_hookimpls() or not any(_uses_our_agent(item) for item in items):
@@ -96,6 +98,17 @@ class Lifecycle:
         # A worker cannot end a run; its controller does, when it hears of this.
         config.workeroutput["harbor_usage_error"] = NO_AGENT  # type: ignore[attr-defined]
         items.clear()
+
+    def _sort(self, items: list[pytest.Item]) -> None:
+        """Sort the items of tasks among themselves; other tests keep their places."""
+        from pytest_harbor.collection import HarborItem
+
+        order = {path: number for number, path in enumerate(self._session.selection.tasks)}
+        places = [number for number, item in enumerate(items) if isinstance(item, HarborItem)]
+        # sorted() keeps the order of the attempts at one task.
+        moved = sorted((items[number] for number in places), key=lambda item: order[item.path.parent])
+        for number, item in zip(places, moved, strict=True):
+            items[number] = item
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:

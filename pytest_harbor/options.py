@@ -145,6 +145,13 @@ OPTIONS = (
         "PATH",
         "paths",
     ),
+    Option(
+        "harbor-taskset",
+        "Run the tasks of FILE, in its order: a taskset.json in a folder that pytest-harbor convert has written",
+        _path,
+        None,
+        "FILE",
+    ),
     Option("harbor-task", "Run only the tasks whose name or id matches GLOB; repeatable", _text, (), "GLOB", "many"),
     Option(
         "harbor-exclude-task",
@@ -267,7 +274,8 @@ class HarborConfig:
     """The options of a run, parsed; each attribute is the option of that name.
 
     Attributes:
-        datasets: absolute paths.
+        datasets: absolute paths; with a taskset, that of its folder.
+        taskset: absolute path of a taskset.json, or None.
         agent: `oracle`, `nop`, `command`, `MODULE:CALLABLE`, or empty where none was chosen.
         agent_env: names and values.
         results: absolute path.
@@ -275,6 +283,7 @@ class HarborConfig:
     """
 
     datasets: tuple[Path, ...]
+    taskset: Path | None
     tasks: tuple[str, ...]
     exclude_tasks: tuple[str, ...]
     agent: str
@@ -326,9 +335,10 @@ def read_options(config: pytest.Config) -> HarborConfig:
     """
     values = {option.key: _value(option, config) for option in OPTIONS}
     agent, command = _which_agent(config, values["harbor_agent"], values["harbor_agent_command"])
-    base = config.invocation_params.dir
+    datasets, taskset = _which_tasks(config, values["harbor_dataset"], values["harbor_taskset"])
     return HarborConfig(
-        datasets=tuple(Path(os.path.abspath(base / path)) for path in values["harbor_dataset"]),  # noqa: PTH100 - links stay
+        datasets=datasets,
+        taskset=taskset,
         tasks=values["harbor_task"],
         exclude_tasks=values["harbor_exclude_task"],
         agent=agent,
@@ -357,6 +367,21 @@ def read_options(config: pytest.Config) -> HarborConfig:
     )
 
 
+def _which_tasks(
+    config: pytest.Config, datasets: tuple[str, ...], taskset: str | None
+) -> tuple[tuple[Path, ...], Path | None]:
+    """Settle which of --harbor-dataset and --harbor-taskset counts, and return absolute paths."""
+    base = config.invocation_params.dir
+    flags = bool(config.getoption("harbor_dataset")), bool(config.getoption("harbor_taskset"))
+    if taskset and datasets and flags[0] == flags[1]:
+        raise pytest.UsageError("--harbor-dataset and --harbor-taskset exclude each other; give one of them")
+    if taskset and flags != (True, False):
+        from_ini = not flags[1] and config.inipath
+        file = Path(os.path.abspath((config.inipath.parent if from_ini and config.inipath else base) / taskset))  # noqa: PTH100
+        return (file.parent,), file
+    return tuple(Path(os.path.abspath(base / path)) for path in datasets), None  # noqa: PTH100 - links stay
+
+
 def _results(config: pytest.Config, value: str) -> Path:
     """Return where results go: relative to the ini file where that says it, else to where pytest was called."""
     from_ini = config.getoption("harbor_results") is None and config.getini("harbor_results") and config.inipath
@@ -382,19 +407,49 @@ def _value(option: Option, config: pytest.Config) -> Any:
 def spare_task_directories(early_config: pytest.Config) -> None:
     """Replace task directories among pytest's arguments by what is above them, while it looks for conftest.py files.
 
-    It would import those of a task and of its tests/, which belong into the task's environment.
+    It would import those of a task and of its tests/, which belong into the task's environment; those of a converted
+    environment likewise.
     """
     namespace = early_config.known_args_namespace
     base = early_config.invocation_params.dir
     given = getattr(namespace, "file_or_dir", None) or getattr(namespace, "harbor_dataset", None)
+    if not given and (taskset := getattr(namespace, "harbor_taskset", None)):
+        given = [str(Path(taskset).parent)]
     if not given:
         return
     places = []
     for argument in given:
         path = base / str(argument).partition("::")[0]
         directory = path.parent if path.name == "task.toml" else path
-        places.append(str(directory.parent) if (directory / "task.toml").is_file() else str(argument))
+        outside = _outside(directory)
+        places.append(str(argument) if outside == directory else str(outside))
     namespace.file_or_dir = places
+
+
+def keep_root_outside(early_config: pytest.Config) -> None:
+    """Have pytest's root directory, where its cache is, not be a converted environment.
+
+    pytest takes the directory of the nearest pyproject.toml where no file configures it. That of an environment is for
+    its image, and what pytest would leave beside it would become part of that.
+    """
+    inipath = early_config.inipath
+    if inipath is None or inipath.name != "pyproject.toml" or not (inipath.parent / "Dockerfile.hud").is_file():
+        return
+    if early_config.rootpath != inipath.parent or early_config.known_args_namespace.rootdir:
+        return
+    # As it would be without that file. pytest itself has decided before the first hook.
+    places = [early_config.invocation_params.dir, inipath.parent.parent]
+    early_config._rootpath = Path(os.path.commonpath(places))
+    early_config._inipath = None
+
+
+def _outside(directory: Path) -> Path:
+    """Return the innermost directory around a path that belongs neither to a task nor to a converted environment."""
+    if (directory / "task.toml").is_file():
+        directory = directory.parent
+    if directory.name == "tasks" and (directory.parent / "Dockerfile.hud").is_file():
+        directory = directory.parent
+    return directory.parent if (directory / "Dockerfile.hud").is_file() else directory
 
 
 def _which_agent(config: pytest.Config, agent: str, command: str) -> tuple[str, str]:

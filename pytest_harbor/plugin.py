@@ -44,7 +44,8 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Keep pytest from importing what lies in a task directory that was given as an argument."""
+    """Keep pytest from what lies in a task directory that was given as an argument."""
+    options.keep_root_outside(early_config)
     options.spare_task_directories(early_config)
 
 

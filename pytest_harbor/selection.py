@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_harbor.task import DatasetError, Task, discover, select_tasks
+from pytest_harbor.task import DatasetError, Task, discover, discover_taskset, select_tasks
 
 
 @contextmanager
@@ -26,20 +26,27 @@ class Selection:
         paths: absolute paths of tasks, datasets, or directories of datasets.
         include: globs; empty for all.
         exclude: globs.
+        taskset: a taskset.json, whose tasks count and no others below the paths.
 
     Attributes:
         tasks: the tasks by their directory, in the order in which they run.
         children: for each directory above a task, up to the paths given, what below it leads to tasks, sorted.
-        leads: every directory that leads to a task that was found, selected or not.
+        within: the directories of converted environments and their tasks/, of which nothing but tasks is for pytest.
 
     Raises:
         pytest.UsageError: a path holds no task, or a pattern matches none.
 
     """
 
-    def __init__(self, paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> None:
-        with _usage_error("--harbor-dataset"):
-            found = discover(paths)
+    def __init__(
+        self, paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str], taskset: Path | None = None
+    ) -> None:
+        if taskset is None:
+            with _usage_error("--harbor-dataset"):
+                found = discover(paths)
+        else:
+            with _usage_error("--harbor-taskset"):
+                found = discover_taskset(taskset)
         with _usage_error("--harbor-task"):
             chosen = select_tasks(found, include, ())
         with _usage_error("--harbor-exclude-task"):
@@ -49,8 +56,11 @@ class Selection:
             raise pytest.UsageError("--harbor-task and --harbor-exclude-task together leave no task to run")
         self.found = {task.path: task for task in found}
         self.tasks = {task.path: task for task in chosen}
+        converted = [task for task in found if task.converted]
+        self.within = {place for task in converted for place in (task.path.parent, task.environment_dir)}
         self.children: dict[Path, list[Path]] = {path: [] for path in paths if path not in self.found}
-        roots = set(self.children)
+        # Also where a converted task was given by itself: what lies around it is for its environment alone.
+        roots = {*self.children, *(task.home for task in converted)}
         seen: set[Path] = set()
         for path in self.tasks:
             child = path

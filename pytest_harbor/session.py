@@ -166,9 +166,10 @@ class HarborSession:
         """
         from pytest_harbor.selection import Selection
 
-        if not self.options.datasets:
+        options = self.options
+        if not options.datasets:
             raise pytest.UsageError("there are no Harbor tasks: give --harbor-dataset=PATH")
-        return Selection(self.options.datasets, self.options.tasks, self.options.exclude_tasks)
+        return Selection(options.datasets, options.tasks, options.exclude_tasks, options.taskset)
 
     @cached_property
     def provider(self) -> Provider:

@@ -38,6 +38,11 @@ class BuildContext:
     adaptation: Adaptation | None = None
     name: str = "Dockerfile"
 
+    @contextlib.contextmanager
+    def laid_out(self) -> Iterator[BuildContext]:
+        """Give the context as a builder takes it, a directory and no more, as long as the block lasts."""
+        yield self
+
     @property
     def dockerfile(self) -> Path:
         """The Dockerfile, as it is on disk."""

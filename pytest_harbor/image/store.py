@@ -15,6 +15,7 @@ from pytest_harbor.image.layers import LAYER_PYTHON, hud_layer_context, lean_lay
 from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBackend, Source
 from pytest_harbor.image.once import Outcome, once
 from pytest_harbor.image.registry import Registry
+from pytest_harbor.image.restore import ConvertedContext
 from pytest_harbor.task import Task
 
 REPOSITORY = "pytest-harbor"
@@ -102,9 +103,14 @@ class ImageStore:
 
     def _context(self, task: Task) -> BuildContext | None:
         """Return the build context of a task, whose digest is reckoned once a run."""
-        if task.dockerfile is None:
+        dockerfile = task.dockerfile
+        if dockerfile is None:
             return None
-        return self._contexts.setdefault(task.environment_dir, BuildContext(task.environment_dir))
+        if dockerfile not in self._contexts:
+            kind = ConvertedContext if task.converted else BuildContext
+            adaptation = self._adaptation if self._backend.adapts else None
+            self._contexts[dockerfile] = kind(dockerfile.parent, adaptation=adaptation, name=dockerfile.name)
+        return self._contexts[dockerfile]
 
     def _named(self, ref: str, timeout: float) -> Image:
         """Return an image that has a name of its own, pulled when it is missing."""
@@ -144,7 +150,7 @@ class ImageStore:
 
     def _built(self, context: BuildContext, timeout: float) -> Image:
         """Return the adapted image of a build context, built unless it is there."""
-        if self._backend.adapts:
+        if self._backend.adapts and context.adaptation is None:
             context = replace(context, adaptation=self._adaptation)
         return self._plain(context, timeout)
 
@@ -184,9 +190,10 @@ class ImageStore:
                 return fetched, "pulled"
             if context.adaptation:
                 self.ensure_layer()
-            outcome.attempt(
-                lambda log: self._backend.build_image(context, ref, log=log, timeout=timeout), retries=self._retries
-            )
+            with context.laid_out() as plain:
+                outcome.attempt(
+                    lambda log: self._backend.build_image(plain, ref, log=log, timeout=timeout), retries=self._retries
+                )
             return outcome.log, "built"
 
     @cached_property

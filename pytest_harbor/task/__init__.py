@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pytest_harbor.task.dataset import Dataset, select_tasks
-from pytest_harbor.task.discovery import discover
+from pytest_harbor.task.discovery import discover, discover_taskset
 from pytest_harbor.task.errors import DatasetError, TaskError
 from pytest_harbor.task.task import Task
 
 # The models of task.toml stay in their module: pydantic is slow to import, and an xdist controller reads no task.toml.
-__all__ = ["Dataset", "DatasetError", "Task", "TaskError", "discover", "select_tasks"]
+__all__ = ["Dataset", "DatasetError", "Task", "TaskError", "discover", "discover_taskset", "select_tasks"]

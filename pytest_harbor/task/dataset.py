@@ -11,7 +11,7 @@ from fnmatch import translate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from pytest_harbor.task.discovery import discover
+from pytest_harbor.task.discovery import discover, discover_taskset
 from pytest_harbor.task.document import json_values
 from pytest_harbor.task.errors import DatasetError, TaskError
 
@@ -25,11 +25,12 @@ _SHOWN_PATTERNS = 3
 
 
 class Dataset(Sequence["Task"]):
-    """The tasks of a path: a task, a dataset or a directory of datasets.
+    """The tasks of a path: a task, a dataset, a directory of datasets, or the taskset.json of a converted folder.
 
     Attributes:
         path: the absolute path.
-        name: the name of its directory; for a single task, that of its parent.
+        name: the name of its directory; for a single task, that of its parent; for converted tasks that of the dataset
+            that they come from, if it is one.
 
     Raises:
         DatasetError: the path does not exist or holds no task.
@@ -37,11 +38,15 @@ class Dataset(Sequence["Task"]):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._tasks = discover([path])
-        self._by_name = _index(self._tasks)
         self.path = Path(os.path.abspath(path))  # noqa: PTH100 - links are kept, as in Task
-        single = self._tasks[0].path in (self.path, self.path.parent)
-        self.name = self._tasks[0].dataset if single else self.path.name
+        is_taskset = self.path.suffix == ".json" and self.path.is_file()
+        self._tasks = discover_taskset(path) if is_taskset else discover([path])
+        self._by_name = _index(self._tasks)
+        first = self._tasks[0]
+        single = first.path in (self.path, self.path.parent)
+        if all(task.converted for task in self._tasks):
+            single = single or len({task.dataset for task in self._tasks}) == 1
+        self.name = first.dataset if single else (self.path.parent if is_taskset else self.path).name
 
     def __repr__(self) -> str:
         return f"Dataset({str(self.path)!r}, {len(self)} tasks)"

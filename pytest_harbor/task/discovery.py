@@ -11,8 +11,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_harbor.task.converted import DOCKERFILE, TASKS, environment_of
 from pytest_harbor.task.errors import DatasetError
 from pytest_harbor.task.task import Task
+from pytest_harbor.task.taskset import Origins, task_directories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,14 +31,43 @@ def discover(paths: Sequence[str | os.PathLike[str]]) -> list[Task]:
     names get as much of the path before it as tells them apart (``a/tb2`` and ``b/tb2``). Harbor looks at
     immediate children only.
 
+    In a converted environment (a directory with a Dockerfile.hud and tasks) only its tasks are looked at; their
+    dataset is the one that they were converted from.
+
     Raises:
-        DatasetError: a path does not exist, is no directory and no task.toml, or holds no task.
+        DatasetError: a path does not exist, is no directory and no task.toml, or holds no task; or the taskset.json
+            of converted tasks is broken.
 
     """
     # A dictionary, as it keeps the order and drops what is found twice.
-    found = dict.fromkeys(directory for path in paths for directory in _tasks_below(path))
-    datasets = _dataset_names({os.path.dirname(directory) for directory in found})
-    return [Task(Path(directory), datasets[os.path.dirname(directory)]) for directory in found]
+    return _tasks(dict.fromkeys(directory for path in paths for directory in _tasks_below(path)))
+
+
+def discover_taskset(path: str | os.PathLike[str]) -> list[Task]:
+    """Find the tasks of a taskset.json, in its order.
+
+    Raises:
+        DatasetError: it is broken, or the task of a row is not there.
+
+    """
+    return _tasks([str(directory) for directory in task_directories(Path(os.path.abspath(path)))])
+
+
+def _tasks(directories: Iterable[str]) -> list[Task]:
+    """Make tasks of their directories."""
+    origins = Origins()
+    found: list[tuple[str, tuple[str, ...], str | None]] = []
+    for directory in directories:
+        environment = environment_of(directory)
+        if environment is None:
+            found.append((directory, tuple(os.path.dirname(directory).split(os.sep)), None))
+        else:
+            found.append((directory, origins.dataset(directory, environment), environment))
+    datasets = _dataset_names({place for _, place, _ in found})
+    return [
+        Task(Path(directory), datasets[place], Path(environment) if environment else None)
+        for directory, place, environment in found
+    ]
 
 
 def _tasks_below(path: str | os.PathLike[str]) -> list[str]:
@@ -46,7 +77,8 @@ def _tasks_below(path: str | os.PathLike[str]) -> list[str]:
     if os.path.basename(top) == "task.toml":
         top = os.path.dirname(top)
     elif not os.path.isdir(top):
-        raise DatasetError(f"{top} is not a directory; give a task, a dataset or a directory of datasets")
+        hint = "; a taskset is given with --harbor-taskset" if top.endswith(".json") else ""
+        raise DatasetError(f"{top} is not a directory; give a task, a dataset or a directory of datasets{hint}")
     found = _search(top)
     if not found:
         raise DatasetError(
@@ -68,9 +100,13 @@ def _search(top: str) -> list[str]:
         try:
             with os.scandir(directory) as scan:
                 entries = list(scan)
-            if any(entry.name == "task.toml" for entry in entries):
+            names = {entry.name for entry in entries}
+            if "task.toml" in names:
                 found.append(directory)
                 continue
+            if {DOCKERFILE, TASKS} <= names:
+                # The rest is a build context, and what is generated.
+                entries = [entry for entry in entries if entry.name == TASKS]
             status = os.stat(directory)
         except OSError as error:
             raise DatasetError(
@@ -98,17 +134,17 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _dataset_names(parents: Iterable[str]) -> dict[str, str]:
-    """Name parent directories by the shortest ends of their paths that differ."""
-    names: dict[str, str] = {}
-    unnamed = {parent: parent.split(os.sep) for parent in parents}
+def _dataset_names(places: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Name the paths of datasets, given in parts, by the shortest ends that differ."""
+    names: dict[tuple[str, ...], str] = {}
+    unnamed = set(places)
     length = 1
     while unnamed:
-        ends = {parent: "/".join(parts[-length:]) for parent, parts in unnamed.items()}
+        ends = {place: "/".join(place[-length:]) for place in unnamed}
         uses = Counter(ends.values())
-        for parent, end in ends.items():
+        for place, end in ends.items():
             if uses[end] == 1:
-                names[parent] = end.lstrip("/")
-                del unnamed[parent]
+                names[place] = end.lstrip("/")
+                unnamed.remove(place)
         length += 1
     return names

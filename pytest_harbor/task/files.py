@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # What tools leave beside a task's own files; a digest with them would differ between two checkouts.
-_NOT_CONTENT = frozenset({"__pycache__", ".git", ".DS_Store"})
+NOT_CONTENT = frozenset({"__pycache__", ".git", ".DS_Store"})
 
 
-def _walk(
+def walk(
     top: Path, prefix: PurePosixPath, keep: Callable[[PurePosixPath, int], bool]
 ) -> Iterator[tuple[PurePosixPath, Path, int]]:
     """Yield path below top, host path and mode of what is kept; directories left out are not entered."""
@@ -41,13 +41,17 @@ def _walk(
                     waiting.append(path)
 
 
-def tree_digest(directory: Path) -> str:
-    """Digest the files below a directory; see Task.digest.
+def tree_digest(directory: Path, *more: str, leave_out: tuple[str, ...] = ()) -> str:
+    """Digest the files below a directory but for what is left out, and further texts; see Task.digest.
 
     Directories themselves do not count: Git, through which datasets travel, does not carry empty ones.
     """
     digest = hashlib.sha256()
-    kept = _walk(directory, PurePosixPath(), lambda path, _mode: path.name not in _NOT_CONTENT)
+
+    def keep(path: PurePosixPath, _mode: int) -> bool:
+        return path.name not in NOT_CONTENT and str(path) not in leave_out
+
+    kept = walk(directory, PurePosixPath(), keep)
     for path, host, mode in sorted(kept, key=lambda entry: entry[0]):
         if stat.S_ISDIR(mode):
             continue
@@ -63,6 +67,7 @@ def tree_digest(directory: Path) -> str:
         for part in (os.fsencode(path), kind, content):
             # With its length before it, no part can be mistaken for another's end.
             digest.update(b"%d:" % len(part) + part)
+    digest.update("".join(more).encode())
     return digest.hexdigest()
 
 
@@ -88,7 +93,7 @@ def upload_list(task: Path, folder: str) -> list[tuple[PurePosixPath, Path]]:
     top = PurePosixPath(folder)
     if not (task / top).is_dir() or ignored.match_file(f"{top}/"):
         return []
-    return sorted((path.relative_to(top), host) for path, host, _mode in _walk(task, top, keep))
+    return sorted((path.relative_to(top), host) for path, host, _mode in walk(task, top, keep))
 
 
 def _ignore_rules(path: Path) -> GitIgnoreSpec:

@@ -8,10 +8,12 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_harbor.task import converted
 from pytest_harbor.task.canary import without_canary
 from pytest_harbor.task.document import json_values, read_text, read_toml
 from pytest_harbor.task.errors import DatasetError, TaskError
 from pytest_harbor.task.files import tree_digest, upload_list
+from pytest_harbor.task.taskset import Origins
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,6 +34,7 @@ class Task:
     Attributes:
         path: the absolute task directory; links in it are kept, so that one task can be in two datasets.
         dataset: the name of its dataset, by default the name of the parent directory.
+        converted: the environment's folder of a task that was converted; its build context is there.
         changed_config: used in place of task.toml; see with_changes.
         changed_instruction: used in place of instruction.md; see with_changes.
 
@@ -39,6 +42,7 @@ class Task:
 
     path: Path
     dataset: str = ""
+    converted: Path | None = None
     # A configuration holds dictionaries and has no hash of its own.
     changed_config: TaskConfig | None = field(default=None, repr=False, hash=False)
     changed_instruction: str | None = field(default=None, repr=False)
@@ -56,10 +60,13 @@ class Task:
         """Make the task of a directory.
 
         Raises:
-            DatasetError: there is no task.toml in it.
+            DatasetError: there is no task.toml in it, or the taskset.json of a converted task is broken.
 
         """
         task = cls(Path(path))
+        if environment := converted.environment_of(str(task.path)):
+            dataset = Origins().dataset(str(task.path), environment)[-1]
+            task = cls(task.path, dataset, Path(environment))
         if not os.path.lexists(task.toml_path):
             raise DatasetError(f"{task.path} is not a task: it holds no task.toml; give a task's directory")
         return task
@@ -86,8 +93,13 @@ class Task:
 
     @property
     def environment_dir(self) -> Path:
-        """The build context."""
-        return self.path / "environment"
+        """The build context; that of a converted task holds generated files too."""
+        return self.converted or self.path / "environment"
+
+    @property
+    def home(self) -> Path:
+        """The directory that holds the task and is no part of it: for a converted one, what holds its environment."""
+        return (self.converted or self.path).parent
 
     @property
     def tests_dir(self) -> Path:
@@ -101,9 +113,18 @@ class Task:
 
     @property
     def dockerfile(self) -> Path | None:
-        """environment/Dockerfile, or None."""
-        path = self.environment_dir / "Dockerfile"
-        return path if path.is_file() else None
+        """environment/Dockerfile, or None; for a converted task the Dockerfile.hud that the Dockerfile is part of.
+
+        Raises:
+            TaskError: Dockerfile.hud cannot be read.
+
+        """
+        path = self.environment_dir / (converted.DOCKERFILE if self.converted else "Dockerfile")
+        try:
+            there = path.is_file() and not (self.converted and not converted.has_own_dockerfile(str(path)))
+        except OSError as error:
+            raise TaskError(path, f"cannot be read: {error.strerror or error}") from error
+        return path if there else None
 
     @property
     def has_solution(self) -> bool:
@@ -224,13 +245,16 @@ class Task:
     def digest(self) -> str:
         """SHA-256, in hex, of the files on disk: paths, kinds, execute bits, contents and link targets.
 
-        Times, ``__pycache__``, ``.git`` and ``.DS_Store`` do not matter, nor does with_changes.
+        Times, ``__pycache__``, ``.git`` and ``.DS_Store`` do not matter, nor does with_changes. Those of a converted
+        task's environment count too.
 
         Raises:
             TaskError: a file cannot be read.
 
         """
-        return tree_digest(self.path)
+        if self.converted is None:
+            return tree_digest(self.path)
+        return tree_digest(self.path, tree_digest(self.converted, leave_out=(converted.TASKS,)))
 
     @property
     def difficulty(self) -> str | None:

@@ -16,6 +16,7 @@ FLOATS = ("0.25", "0.5", 0.25, 0.5)
 NOT_POSITIVE = {bad: ["a number above 0"] for bad in ("0", "-1", "nan", "inf", "-inf", "many", "1e999")}
 CASES: dict[str, tuple] = {
     "harbor-dataset": ("one", "two", None, None, {}),
+    "harbor-taskset": ("one.json", "two.json", None, None, {}),
     "harbor-task": ("a*", "b*", ("a*",), ("b*",), {}),
     "harbor-exclude-task": ("a*", "b*", ("a*",), ("b*",), {}),
     "harbor-agent": (
@@ -103,7 +104,7 @@ def parsed(project, *args: str) -> HarborConfig:
 def expected(option: Option, project, number: int):
     if option.kind == "paths":
         return (project.path / CASES[option.name][number],)
-    if option.name == "harbor-results":
+    if option.name in ("harbor-results", "harbor-taskset"):
         return project.path / CASES[option.name][number]
     return CASES[option.name][number + 2]
 
