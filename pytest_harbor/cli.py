@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_harbor.errors import EngineUnavailable, InfrastructureError
+from pytest_harbor.task import DatasetError
 
 if TYPE_CHECKING:
     from pytest_harbor.environment import Provider
@@ -22,12 +23,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     clean.add_argument("--force", action="store_true", help="Also those of runs that are still going on")
     clean.add_argument("--images", action="store_true", help="Also the images that were built for tasks")
+    convert = commands.add_parser("convert", help="Write a task or a dataset in HUD's format")
+    convert.add_argument("source", metavar="SRC", help="A task, a dataset, or a directory of datasets")
+    convert.add_argument(
+        "--output", required=True, metavar="DST", help="Folder to write; an earlier conversion is replaced"
+    )
+    convert.add_argument(
+        "--skip-unsupported", action="store_true", help="End with 0 even if there are tasks that cannot be converted"
+    )
     options = parser.parse_args(arguments)
     try:
+        if options.command == "convert":
+            return _convert(options.source, options.output, skip_unsupported=options.skip_unsupported)
         return _clean(force=options.force, images=options.images)
-    except InfrastructureError as error:
+    except (InfrastructureError, DatasetError) as error:
         print(f"pytest-harbor: {error}", file=sys.stderr)
         return 1
+
+
+def _convert(source: str, output: str, *, skip_unsupported: bool) -> int:
+    from pytest_harbor.hud.convert import convert
+
+    done = convert(source, output)
+    count = sum(len(environment.tasks) for environment in done.environments)
+    if count:
+        into = _counted(len(done.environments), "environment")
+        print(f"converted {_counted(count, 'task')} into {into}: {output}")
+    for environment in done.environments:
+        print(f"  {environment.name} ({_counted(len(environment.tasks), 'task')})")
+    for refusal in done.refused:
+        print(f"not converted: {refusal.task.id}: {refusal.reason}", file=sys.stderr)
+    if not count:
+        print("pytest-harbor: no task can be converted; nothing was written", file=sys.stderr)
+        return 1
+    return 1 if done.refused and not skip_unsupported else 0
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _clean(*, force: bool, images: bool) -> int:

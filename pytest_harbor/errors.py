@@ -76,6 +76,12 @@ class UnmetRequirement(InfrastructureError):
     retry = False
 
 
+class ConversionError(InfrastructureError):
+    """A conversion cannot be written to the folder that it is for."""
+
+    retry = False
+
+
 def describe(fact: str, cure: str = "", log: Path | None = None) -> str:
     """Join a fact, its cure and its log into one message."""
     text = fact.rstrip(" .;") + (f"; {cure.rstrip(' .')}" if cure else "")

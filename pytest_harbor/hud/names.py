@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-SCENARIO = "run-task"
+from pytest_harbor.task.taskset import SCENARIO
 
 
 def base_name(dataset: str) -> str:
