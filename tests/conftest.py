@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 # A busy machine is no error.
@@ -31,7 +34,7 @@ def write_task_files(
     return directory
 
 
-@pytest.fixture(name="write_task_files")
+@pytest.fixture(name="write_task_files", scope="session")
 def _write_task_files():
     """The function that writes a task at any path."""
     return write_task_files
@@ -45,3 +48,32 @@ def make_task(tmp_path):
         return write_task_files(tmp_path / where, toml, **what)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def hud_python(tmp_path_factory) -> Path:
+    """The interpreter of a virtual environment with the very hud-python of converted environments.
+
+    Made once for all workers; where it cannot be made, tests that need it are skipped.
+    """
+    uv = pytest.importorskip("uv").find_uv_bin()
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "hud-python"
+    python, done, failure = place / "venv" / "bin" / "python", place / "done", place / "failure.txt"
+    place.mkdir(exist_ok=True)
+    with FileLock(place / "lock"):
+        if not done.exists() and not failure.exists():
+            pins = Path(__file__).parents[1] / "pytest_harbor" / "image" / "layer" / "pyproject.toml"
+            for command in (
+                ["venv", "--no-python-downloads", "--python", ">=3.11,<3.13", str(place / "venv")],
+                ["pip", "install", "--python", str(python), "-r", str(pins)],
+            ):
+                made = subprocess.run([uv, *command], capture_output=True, text=True, check=False, timeout=600)
+                if made.returncode:
+                    failure.write_text(made.stderr, encoding="utf-8")
+                    break
+            else:
+                done.touch()
+    if failure.exists():
+        pytest.skip(f"hud-python cannot be installed: {failure.read_text(encoding='utf-8').strip()[-300:]}")
+    return python
