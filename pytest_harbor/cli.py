@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_harbor import cli_images
 from pytest_harbor.errors import EngineUnavailable, InfrastructureError
+from pytest_harbor.task import DatasetError
 
 if TYPE_CHECKING:
     from pytest_harbor.environment import Provider
@@ -22,12 +24,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     clean.add_argument("--force", action="store_true", help="Also those of runs that are still going on")
     clean.add_argument("--images", action="store_true", help="Also the images that were built for tasks")
+    cli_images.add(commands)
     options = parser.parse_args(arguments)
     try:
+        if options.command == "images":
+            return cli_images.run(options)
         return _clean(force=options.force, images=options.images)
-    except InfrastructureError as error:
+    except (InfrastructureError, DatasetError) as error:
         print(f"pytest-harbor: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("pytest-harbor: interrupted", file=sys.stderr)
+        return 130
 
 
 def _clean(*, force: bool, images: bool) -> int:
