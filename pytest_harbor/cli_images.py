@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_harbor.errors import UnmetRequirement
+
 if TYPE_CHECKING:
     from pytest_harbor.image.publish import Had, Plan
 
@@ -76,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_harbor.environment.docker import DockerProvider
     from pytest_harbor.image.publish import Publisher, default_jobs
 
-    logs = options.logs.absolute() if options.logs else Path(tempfile.mkdtemp(prefix="pytest-harbor-images-"))
+    logs = _directory(options.logs)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     provider = DockerProvider()
     failed = True
@@ -97,6 +99,16 @@ def run(options: argparse.Namespace) -> int:
         if not options.logs and not (failed and any(logs.iterdir())):
             shutil.rmtree(logs)
     return int(failed)
+
+
+def _directory(chosen: Path | None) -> Path:
+    if chosen is None:
+        return Path(tempfile.mkdtemp(prefix="pytest-harbor-images-"))
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnmetRequirement(f"--logs: {chosen} cannot be made: {error}") from error
+    return chosen.absolute()
 
 
 def _print(plan: Plan, results: Iterator[Had]) -> bool:
