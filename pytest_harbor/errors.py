@@ -50,6 +50,19 @@ class ImageMissing(ImageError):
     """A registry has answered that it does not have an image."""
 
 
+class RegistryUnavailable(ImageError):
+    """A registry does not answer, or refuses: whatever it is asked for.
+
+    Attributes:
+        said: its words, or the engine's.
+
+    """
+
+    def __init__(self, fact: str, cure: str = "", *, log: Path | None = None, said: str = "") -> None:
+        super().__init__(fact, cure, log=log)
+        self.said = said or fact
+
+
 class StartError(InfrastructureError):
     """An environment does not start, or never becomes healthy."""
 

@@ -112,7 +112,8 @@ class BuildContext:
     def digest(self) -> str:
         """SHA-256, in hex, over everything that decides what is built: paths, kinds, modes, links, contents, arguments.
 
-        Times and owners are left out, so that two checkouts of one commit share an image.
+        Times and owners are left out, so that two checkouts of one commit share an image; and so is that a group may
+        write where others may not, in which a umask of 002 differs from one of 022.
 
         Raises:
             ImageError: a file of the context cannot be read.
@@ -131,7 +132,7 @@ class BuildContext:
             for relative in self.files():
                 path = self.path / relative
                 status = path.lstat()
-                mode = f"{stat.S_IMODE(status.st_mode):o}".encode()
+                mode = f"{_comparable(stat.S_IMODE(status.st_mode)):o}".encode()
                 if stat.S_ISLNK(status.st_mode):
                     add(b"link", os.fsencode(relative), os.fsencode(path.readlink()))
                 elif stat.S_ISDIR(status.st_mode):
@@ -141,3 +142,7 @@ class BuildContext:
         except OSError as error:
             raise ImageError(f"the build context {self.path} cannot be read: {error}") from error
         return total.hexdigest()
+
+
+def _comparable(mode: int) -> int:
+    return mode if mode & stat.S_IWOTH else mode & ~stat.S_IWGRP

@@ -6,12 +6,16 @@ architecture fits every base: any glibc, musl, or none.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import re
+import shutil
 import tarfile
-from functools import cache
+import tempfile
+from collections.abc import Iterator
+from functools import cache, cached_property
 from pathlib import Path
 
 from pytest_harbor.image.context import BuildContext
@@ -25,9 +29,33 @@ _OWN = "# What follows is in the layer image alone."
 _FOLDERS = (("logs", 0o755), ("logs/agent", 0o777), ("logs/artifacts", 0o777), ("logs/verifier", 0o777))
 
 
+class LayerContext(BuildContext):
+    """The recipe, and with it the program that serves the tools in an image that is started by itself."""
+
+    @contextlib.contextmanager
+    def laid_out(self) -> Iterator[BuildContext]:
+        """Give a directory with both, as long as the block lasts."""
+        # No code of that package runs here: what it gives is a text that runs in images.
+        from pytest_harbor.hud.environment_py import env_py
+
+        with tempfile.TemporaryDirectory(prefix="pytest-harbor-") as temporary:
+            directory = Path(temporary, "layer")
+            shutil.copytree(self.path, directory)
+            (directory / "env.py").write_text(env_py("harbor", []), encoding="utf-8")
+            for file in directory.iterdir():
+                file.chmod(0o644)
+            yield BuildContext(directory)
+
+    @cached_property
+    def digest(self) -> str:
+        """That of the directory."""
+        with self.laid_out() as context:
+            return context.digest
+
+
 def hud_layer_context() -> BuildContext:
     """Return what the layer image is built from: its root directory is what an adapted image copies to its own."""
-    return BuildContext(_DIRECTORY)
+    return LayerContext(_DIRECTORY)
 
 
 def layer_stage(name: str, escape: str = "\\") -> str:

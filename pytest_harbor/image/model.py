@@ -65,6 +65,10 @@ class ImageBackend(Protocol):
     def engine_id(self) -> str:
         """A name for the place where images live, safe in a file name: builds for one engine share a lock."""
 
+    @property
+    def architecture(self) -> str:
+        """What its images are built for, such as `amd64`, safe in a tag."""
+
     def find_image(self, ref: str) -> ImageDetails | None:
         """Look an image up by name, without any network."""
 
@@ -72,12 +76,16 @@ class ImageBackend(Protocol):
         """Fetch an image within a number of seconds.
 
         Raises:
-            ImageError: it cannot be had; ImageMissing where the registry answered that it has none.
+            ImageError: it cannot be had; ImageMissing where the registry answered that it has none,
+                RegistryUnavailable where it would give none at all.
 
         """
 
     def push_image(self, ref: str, *, log: Path, timeout: float) -> None:
         """Send an image to the registry that its name begins with; ImageError when that cannot be done."""
+
+    def is_published(self, ref: str) -> bool:
+        """Ask the registry that an image's name begins with if it is there; RegistryUnavailable if it does not say."""
 
     def tag_image(self, ref: str, name: str) -> None:
         """Give an image one more name."""

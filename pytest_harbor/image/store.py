@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
@@ -14,11 +16,12 @@ from pytest_harbor.image.context import BuildContext
 from pytest_harbor.image.layers import LAYER_PYTHON, hud_layer_context, lean_layer, lean_layer_digest
 from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBackend, Source
 from pytest_harbor.image.once import Outcome, once
-from pytest_harbor.image.registry import Registry
+from pytest_harbor.image.registry import REPOSITORY, Registry
 from pytest_harbor.image.restore import ConvertedContext
 from pytest_harbor.task import Task
 
-REPOSITORY = "pytest-harbor"
+# The build argument of a converted environment that takes a finished layer in place of one that it builds itself.
+LAYER_ARGUMENT = "HARBOR_LAYER"
 
 # The layer of `hud` needs the network once; how long that may take, in seconds.
 LAYER_TIMEOUT = 1800.0
@@ -58,7 +61,7 @@ class ImageStore:
         self._backend = backend
         self._directory = run_directory / "images"
         self._adapt = adapt
-        self._registry = Registry(backend, registry) if registry and backend.has_registries else None
+        self._registry = Registry(backend, registry, self._directory) if registry and backend.has_registries else None
         self._notes = _left_out(backend, adapt, registry)
         self._policy = policy
         self._fallback = fallback
@@ -86,7 +89,7 @@ class ImageStore:
         if ref is not None:
             return self._named(ref, timeout)
         named = settings.docker_image
-        if named and not (context and (self._policy == "always" or not self._backend.has_registries)):
+        if named and self._prefers_name(context):
             try:
                 return self._named(named, timeout)
             except ImageError as error:
@@ -100,6 +103,35 @@ class ImageStore:
         image = self._named(self._fallback, timeout)
         note = f"the task brings neither Dockerfile nor docker_image: {self._fallback} is used"
         return replace(image, notes=(note, *image.notes))
+
+    def reference(self, task: Task) -> str | None:
+        """Return what the image of a task's Dockerfile is called, built or not; None where none is to be built.
+
+        Raises:
+            ImageError: its build context cannot be read.
+            TaskError: the task's configuration is broken.
+
+        """
+        context = self._context(task)
+        if context is None or (task.config.environment.docker_image and self._prefers_name(context)):
+            return None
+        return _reference(context)
+
+    def environment(self, directory: Path, name: str) -> tuple[str, Callable[[], Image]]:
+        """Return what the image of a converted environment is called, and what has it here, built if need be.
+
+        Args:
+            directory: the environment, with its Dockerfile.hud.
+            name: what it is called, beside its digest.
+
+        """
+        arguments = ((LAYER_ARGUMENT, self.hud_layer_reference),)
+        context = BuildContext(directory, arguments=arguments, name="Dockerfile.hud")
+        return _reference(context, name), lambda: self._plain(context, LAYER_TIMEOUT * self._timeout_multiplier, name)
+
+    def _prefers_name(self, context: BuildContext | None) -> bool:
+        """Tell whether a task's docker_image goes before its Dockerfile."""
+        return context is None or (self._policy != "always" and self._backend.has_registries)
 
     def _context(self, task: Task) -> BuildContext | None:
         """Return the build context of a task, whose digest is reckoned once a run."""
@@ -144,8 +176,13 @@ class ImageStore:
         """Return a context that adds the layer, and nothing else, to a finished image."""
         text = f"# {image.details.id}\nFROM {image.ref}\n"
         directory = self._directory / f"on-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "Dockerfile").write_text(text, encoding="utf-8")
+        if not (directory / "Dockerfile").exists():
+            # Another worker may be reading it by now, and what is beside it would count as its context.
+            directory.mkdir(parents=True, exist_ok=True)
+            mine = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}")
+            mine.write_text(text, encoding="utf-8")
+            mine.chmod(0o644)
+            mine.replace(directory / "Dockerfile")
         return BuildContext(directory)
 
     def _built(self, context: BuildContext, timeout: float) -> Image:
@@ -154,9 +191,9 @@ class ImageStore:
             context = replace(context, adaptation=self._adaptation)
         return self._plain(context, timeout)
 
-    def _plain(self, context: BuildContext, timeout: float) -> Image:
+    def _plain(self, context: BuildContext, timeout: float, name: str = REPOSITORY) -> Image:
         """Return the image of a build context just as that says, built unless it is there."""
-        ref = f"{REPOSITORY}:{context.digest[:24]}"
+        ref = _reference(context, name)
         if ref in self._known:
             return self._known[ref]
         details = self._backend.find_image(ref) if self._policy != "always" else None
@@ -170,8 +207,8 @@ class ImageStore:
                     "run once with --harbor-build=auto",
                 )
             log, source = self._make(context, ref, timeout)
-            if source == "built" and self._registry and self._registry.problem:
-                notes = (f"its image was built here: {self._registry.problem}",)
+            if source == "built" and self._registry and (problem := self._registry.problem(ref)):
+                notes = (f"its image was built here: {problem}",)
             details = self._backend.find_image(ref)
             if details is None:
                 raise ImageError(f"{ref} was built and is not here", "see whether something prunes images", log=log)
@@ -188,7 +225,9 @@ class ImageStore:
             fetched = outcome.directory / "pull.txt"
             if self._registry and self._policy == "auto" and self._registry.fetch(ref, log=fetched, timeout=timeout):
                 return fetched, "pulled"
-            if context.adaptation:
+            if LAYER_ARGUMENT in dict(context.arguments):
+                self.hud_layer()
+            elif context.adaptation:
                 self.ensure_layer()
             with context.laid_out() as plain:
                 outcome.attempt(
@@ -200,7 +239,7 @@ class ImageStore:
     def _adaptation(self) -> Adaptation:
         """What is done to every Dockerfile."""
         if self._adapt == "hud":
-            return Adaptation("hud", f"{REPOSITORY}:{hud_layer_context().digest[:24]}", SERVE, early=("/hud",))
+            return Adaptation("hud", self.hud_layer_reference, SERVE, early=("/hud",))
         return Adaptation("lean", f"{REPOSITORY}:{lean_layer_digest()[:24]}", KEEP_ALIVE)
 
     def ensure_layer(self) -> str:
@@ -212,22 +251,50 @@ class ImageStore:
         """
         ref = self._adaptation.layer
         if self._adapt == "hud":
-            try:
-                self._plain(hud_layer_context(), LAYER_TIMEOUT * self._timeout_multiplier)
-            except ImageError as error:
-                raise ImageError(
-                    f"the layer of --harbor-adapt=hud cannot be built: {error.fact}",
-                    "building it needs the network, once; see its log",
-                    log=error.log,
-                ) from error
-        elif self._backend.find_image(ref) is None:
+            self.hud_layer()
+        else:
+            self._ensure_folders(ref)
+        return ref
+
+    @cached_property
+    def _layer_context(self) -> BuildContext:
+        return hud_layer_context()
+
+    @property
+    def hud_layer_reference(self) -> str:
+        """What the image of the layer of `hud` is called, built or not."""
+        return _reference(self._layer_context)
+
+    def hud_layer(self) -> Image:
+        """Return the image of that layer, which converted environments take too.
+
+        Raises:
+            ImageError: it cannot be built.
+
+        """
+        try:
+            return self._plain(self._layer_context, LAYER_TIMEOUT * self._timeout_multiplier)
+        except ImageError as error:
+            raise ImageError(
+                f"the layer of --harbor-adapt=hud cannot be built: {error.fact}",
+                "building it needs the network, once; see its log",
+                log=error.log,
+            ) from error
+
+    def _ensure_folders(self, ref: str) -> None:
+        """Have the image whose folders `lean` takes."""
+        if self._backend.find_image(ref) is None:
             with self._once("layer", ref):
                 if self._backend.find_image(ref) is None:
                     self._backend.import_image(ref, lean_layer())
-        return ref
 
     def _once(self, kind: str, ref: str) -> AbstractContextManager[Outcome]:
         return once(self._directory, self._backend.engine_id, kind, ref)
+
+
+def _reference(context: BuildContext, name: str = REPOSITORY) -> str:
+    """Return what the image of a build context is called."""
+    return f"{name}:{context.digest[:24]}"
 
 
 def _left_out(backend: ImageBackend, adapt: AdaptMode, registry: str) -> tuple[str, ...]:

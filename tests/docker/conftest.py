@@ -8,7 +8,8 @@ from pathlib import Path
 
 import docker
 import pytest
-from harbor_runs import Harbor
+from harbor_runs import Harbor, Unique
+from registries import PROGRAM, Registry
 
 from pytest_harbor.environment.docker import DockerProvider
 from pytest_harbor.image import ImageStore
@@ -57,3 +58,35 @@ def harbor(pytester: pytest.Pytester, engine: docker.DockerClient) -> Iterator[H
     for name in left:
         engine.api.remove_container(name, force=True, v=True)
     assert left == [], "containers were left behind"
+
+
+@pytest.fixture
+def unique(harbor: Harbor) -> Iterator[Unique]:
+    """Makes the files of an image that nobody has built before; what was built of it is removed."""
+    made = Unique(harbor.client)
+    yield made
+    made.remove_images()
+
+
+@pytest.fixture(scope="session")
+def registry(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry that anybody may use."""
+    made = _start(tmp_path_factory.mktemp("registry") / "open")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def guarded(engine: docker.DockerClient, tmp_path: Path) -> Iterator[Registry]:
+    """A registry with one user."""
+    made = _start(tmp_path / "guarded", users=True)
+    yield made
+    made.close()
+
+
+def _start(directory: Path, *, users: bool = False) -> Registry:
+    if PROGRAM is None:
+        if os.environ.get("HARBOR_REQUIRE_ENGINE") == "1":
+            pytest.fail("HARBOR_REQUIRE_ENGINE=1 and there is no registry to run: install docker-registry")
+        pytest.skip("there is no registry to run: install docker-registry (Debian, Ubuntu)")
+    return Registry(directory, users=users)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -124,6 +125,12 @@ class Harbor:
         self.processes.append(process)
         return process
 
+    def images(self, *args: str, path: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `pytest-harbor images` on the dataset; the logs that it leaves go away with the test."""
+        command = [sys.executable, "-m", "pytest_harbor.cli", "images", str(path or self.dataset), *args]
+        env = {**os.environ, "TMPDIR": str(self.path), **variables}
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=env)
+
     @property
     def output(self) -> str:
         """What spawned processes have printed."""
@@ -149,6 +156,51 @@ class Harbor:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+# The start of Dockerfiles of images that are small enough to be pushed and pulled over and over.
+SMALL = f"""\
+FROM {IMAGE} AS all
+RUN mkdir /small; files="/bin/bash /bin/sh $(dpkg -L coreutils | grep /bin/)"; \\
+  cp -L --parents $files $(ldd $files | grep -o '/[^ :]*' | sort -u) /small
+FROM scratch
+COPY --from=all /small /
+"""
+
+
+class Unique:
+    """The files of images that nobody has built before, told by a label."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self._client = client
+        self._mark = f"pytest-harbor-test-{secrets.token_hex(6)}"
+
+    def __call__(self, *lines: str, start: str = f"FROM {IMAGE}\n", **others: str) -> dict[str, str]:
+        """The files of a task: a Dockerfile that ends with these lines, and others beside it."""
+        dockerfile = start + "\n".join([f"LABEL {self._mark}=1", *lines]) + "\n"
+        return {"environment/Dockerfile": dockerfile, **{f"environment/{name}": text for name, text in others.items()}}
+
+    def remove_images(self) -> None:
+        """Remove what was built."""
+        for image in self._client.images.list(filters={"label": f"{self._mark}=1"}):
+            self._client.api.remove_image(image.id, force=True)
+
+
+def builds(run: Finished) -> list[str]:
+    """The logs of all builds that a run has made."""
+    return sorted(path.read_text() for path in run.directory.glob("images/build-*/log-*.txt"))
+
+
+def path_without_docker(scratch: Path) -> str:
+    """A PATH with everything there is but the docker command."""
+    folder = scratch / "bin-without-docker"
+    folder.mkdir()
+    for directory in os.environ["PATH"].split(os.pathsep):
+        for program in Path(directory).glob("*"):
+            link = folder / program.name
+            if program.name != "docker" and not link.is_symlink():
+                link.symlink_to(program)
+    return str(folder)
 
 
 def read_results(run: Path) -> list[dict[str, Any]]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import docker
 import pytest
-from harbor_runs import IMAGE, ONE, Harbor
+from harbor_runs import IMAGE, ONE, Harbor, Unique
 
 from pytest_harbor.environment.docker import DockerProvider
 from pytest_harbor.environment.docker import build as building
 from pytest_harbor.image import ImageStore
+from pytest_harbor.image.layers import LAYER_PYTHON
 from pytest_harbor.task import Task
 
 NOP = ("--harbor-agent=nop",)
@@ -83,3 +84,16 @@ def test_an_agent_without_rights_can_write_its_logs(harbor: Harbor) -> None:
     run = harbor.run()
     assert run.outcomes() == {"nobody": "passed"}, run.text
     assert (run.trial("nobody") / "agent/mine").exists()
+
+
+def test_hud_without_buildkit(
+    harbor: Harbor, unique: Unique, hud_layer: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(building, "has_buildx", lambda: False)
+    provider = DockerProvider()
+    store = ImageStore(provider, tmp_path / "run", adapt="hud")
+    image = store.ensure(Task.load(harbor.task("nobody", image=None, files=unique("USER nobody"))))
+    provider.close()
+    assert image.source == "built"
+    version = [LAYER_PYTHON, "-I", "-c", "import hud; print(hud.__version__)"]
+    assert harbor.client.containers.run(image.ref, version, remove=True) == b"0.5.41\n"

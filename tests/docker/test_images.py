@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from harbor_runs import IMAGE, ONE, Finished, Harbor
+from harbor_runs import IMAGE, ONE, Harbor, Unique, builds, path_without_docker
 
 NOP = ("--harbor-agent=nop",)
 
 
-@pytest.fixture
-def unique(harbor: Harbor) -> Any:
-    """Makes the files of an image that nobody has built before; what was built of it is removed."""
-    mark = f"pytest-harbor-test-{secrets.token_hex(6)}"
-
-    def files(*lines: str, **others: str) -> dict[str, str]:
-        dockerfile = "\n".join([f"FROM {IMAGE}", f"LABEL {mark}=1", *lines]) + "\n"
-        return {"environment/Dockerfile": dockerfile, **{f"environment/{name}": text for name, text in others.items()}}
-
-    yield files
-    for image in harbor.client.images.list(filters={"label": f"{mark}=1"}):
-        harbor.client.api.remove_image(image.id, force=True)
-
-
-Files = Callable[..., dict[str, str]]
-
-
-def builds(run: Finished) -> list[str]:
-    """The logs of all builds that a run has made."""
-    return sorted(path.read_text() for path in run.directory.glob("images/build-*/log-*.txt"))
-
-
-def test_built_once_and_reused_until_it_changes(harbor: Harbor, unique: Files) -> None:
+def test_built_once_and_reused_until_it_changes(harbor: Harbor, unique: Unique) -> None:
     files = unique("COPY data.txt tool /", **{"data.txt": "one", "tool": "#!/bin/sh\n"})
     for number in range(4):
         harbor.task(f"shared-{number}", test=f"[ $(cat /data.txt) = one ] && {ONE}", image=None, files=files)
@@ -64,7 +39,7 @@ def test_built_once_and_reused_until_it_changes(harbor: Harbor, unique: Files) -
     assert len(ids) == 3
 
 
-def test_policies(harbor: Harbor, unique: Files) -> None:
+def test_policies(harbor: Harbor, unique: Unique) -> None:
     files = unique("RUN touch /from-dockerfile")
     test = f"[ -e /from-dockerfile ] && {ONE}"
     harbor.task("own", test=test, image=None, files=files)
@@ -106,7 +81,7 @@ def test_policies(harbor: Harbor, unique: Files) -> None:
 
 
 @pytest.mark.parametrize("builder", ["cli", "sdk"])
-def test_failing_builds(harbor: Harbor, unique: Files, builder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_builds(harbor: Harbor, unique: Unique, builder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if builder == "sdk":
         monkeypatch.setenv("PATH", path_without_docker(harbor.path))
     elif shutil.which("docker") is None:
@@ -139,19 +114,7 @@ def test_failing_builds(harbor: Harbor, unique: Files, builder: str, monkeypatch
     assert "Traceback" not in run.text
 
 
-def path_without_docker(scratch: Path) -> str:
-    """A PATH with everything there is but the docker command."""
-    folder = scratch / "bin-without-docker"
-    folder.mkdir()
-    for directory in os.environ["PATH"].split(os.pathsep):
-        for program in Path(directory).glob("*"):
-            link = folder / program.name
-            if program.name != "docker" and not link.is_symlink():
-                link.symlink_to(program)
-    return str(folder)
-
-
-def test_without_docker_command(harbor: Harbor, unique: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_docker_command(harbor: Harbor, unique: Unique, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", path_without_docker(harbor.path))
     ignored = {".dockerignore": "*.md\nsecret/\n", "README.md": "no", "keep.txt": "yes"}
     test = f"[ -e /all/keep.txt ] && ! [ -e /all/README.md ] && ! [ -e /all/secret ] && {ONE}"
@@ -166,7 +129,7 @@ def test_without_docker_command(harbor: Harbor, unique: Files, monkeypatch: pyte
     assert sum("COPY . /all/" in log for log in builds(run)) == 1
 
 
-def test_dockerignore_and_build_features(harbor: Harbor, unique: Files) -> None:
+def test_dockerignore_and_build_features(harbor: Harbor, unique: Unique) -> None:
     if shutil.which("docker") is None:
         pytest.skip("no docker CLI")
     ignored = {".dockerignore": "# all but one\n*\n!keep.txt\n", "README.md": "no", "keep.txt": "yes"}
@@ -183,7 +146,7 @@ def test_dockerignore_and_build_features(harbor: Harbor, unique: Files) -> None:
     assert harbor.run(agent=NOP)["ignores"]["image"]["source"] == "cached"
 
 
-def test_build_deadline(harbor: Harbor, unique: Files) -> None:
+def test_build_deadline(harbor: Harbor, unique: Unique) -> None:
     harbor.task("slow", image=None, files=unique("RUN sleep 100"), environment={"build_timeout_sec": 1})
     run = harbor.run("-v", "--harbor-infra-retries=0", agent=NOP)
     assert run.outcomes() == {"slow": "error"}
@@ -191,7 +154,7 @@ def test_build_deadline(harbor: Harbor, unique: Files) -> None:
     assert "build_timeout_sec" in run["slow"]["reason"]
 
 
-def test_setup_only_builds_and_starts_no_agent(harbor: Harbor, unique: Files) -> None:
+def test_setup_only_builds_and_starts_no_agent(harbor: Harbor, unique: Unique) -> None:
     harbor.task("one", "echo agent", image=None, files=unique("RUN true"))
     for agent in (("--harbor-agent-command=bash /task/instruction.md",), ()):
         run = harbor.run("--setup-only", agent=agent)

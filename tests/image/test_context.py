@@ -32,6 +32,10 @@ def digest(root, *arguments) -> str:
 def test_two_checkouts_share_a_digest(tree):
     one, two = tree("one"), tree("two")
     os.utime(two / "run.sh", (1, 1))
+    # One with a umask of 022, one with 002.
+    (two / "data").chmod(0o775)
+    (two / "data" / "a.txt").chmod(0o664)
+    (two / "run.sh").chmod(0o775)
     assert digest(one) == digest(two)
     assert len(digest(one)) == 64
 
@@ -45,6 +49,7 @@ def test_two_checkouts_share_a_digest(tree):
         lambda root: (root / "data" / "b.txt").write_text(""),
         lambda root: (root / "run.sh").chmod(0o644),
         lambda root: (root / "data").chmod(0o700),
+        lambda root: (root / "data").chmod(0o777),
         lambda root: [(root / "link").unlink(), (root / "link").symlink_to("run.sh")],
         lambda root: [(root / "link").unlink(), (root / "link").write_text("a")],
         lambda root: (root / "empty").mkdir(),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_harbor.errors import EngineUnavailable, ImageError, ImageMissing
+from pytest_harbor.errors import EngineUnavailable, ImageError, ImageMissing, RegistryUnavailable
 from pytest_harbor.image import BuildContext, ImageDetails, ImageStore
 from pytest_harbor.task import Task
 
@@ -18,6 +18,7 @@ class FakeBackend:
     """An engine whose images are files, so that processes share it."""
 
     engine_id = "fake"
+    architecture = "mips"
 
     def __init__(self, directory: Path, remote=(), failures: int = 0, away: bool = False) -> None:
         self.has_registries = True
@@ -56,7 +57,7 @@ class FakeBackend:
     def pull_image(self, ref, *, log, timeout):
         self._do(f"pull {ref} {timeout:g}", log)
         if self.registry_away:
-            raise ImageError("the registry is down", log=log)
+            raise RegistryUnavailable("cannot be pulled", log=log, said="it is down")
         if ref not in self.remote:
             raise ImageMissing(f"no {ref} anywhere", log=log)
         self.add(ref)
@@ -384,7 +385,7 @@ def test_a_provider_that_does_not_adapt_says_so(backend, task, tmp_path):
 
 def test_an_image_is_pulled_by_its_digest_before_it_is_built(backend, task, tmp_path):
     a = task()
-    remote = built_ref(a).replace("pytest-harbor:", "r.io/x:")
+    remote = built_ref(a).replace("pytest-harbor:", "r.io/x:") + "-mips"
     backend.remote = {remote}
     image = ImageStore(backend, tmp_path / "run", registry="r.io/x").ensure(a)
     assert (image.ref, image.source, image.notes) == (built_ref(a), "pulled", ())
@@ -402,9 +403,13 @@ def test_a_registry_that_is_down_is_asked_once_and_told(backend, task, tmp_path)
     backend.registry_away = True
     store, other = ImageStore(backend, tmp_path / "run", registry="r.io/x"), task(name="b")
     (other.path / "environment" / "file").touch()
+    note = "its image was built here: the registry r.io/x does not answer or refuses (it is down)"
     for image in (store.ensure(task()), store.ensure(other)):
-        assert (image.source, image.notes) == ("built", ("its image was built here: the registry is down",))
-    assert words(backend) == ["pull", "build", "build"]
+        assert (image.source, image.notes) == ("built", (note,))
+    # Another worker of the run.
+    (other.path / "environment" / "file").write_text("another")
+    assert ImageStore(backend, tmp_path / "run", registry="r.io/x").ensure(other).notes == (note,)
+    assert words(backend) == ["pull", "build", "build", "build"]
 
 
 @pytest.mark.parametrize("policy", ["always", "never"])

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import BinaryIO
 
+import requests
+import urllib3
 from docker import APIClient
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
@@ -24,26 +28,75 @@ from pytest_harbor.image import BuildContext
 IMAGE_LABEL = "pytest-harbor.image"
 
 _NEEDS_BUILDKIT = re.compile(
-    r"""^\s*(?:(?:RUN|COPY|ADD)\b.*?(?:<<-?["']?\w+|\s--(?:mount|network|security|link|chmod|parents|exclude|checksum)\b)
+    r"""^\s*(?:(?:RUN|COPY|ADD)\b.*?<<-?["']?\w+
+          |RUN\s+(?:--\S+\s+)*?--(?:mount|network|security)\b
+          |(?:COPY|ADD)\b.*?\s--(?:link|chmod|parents|exclude|checksum)\b
           |\#\s*syntax\s*=)""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 
 
-def build(client: APIClient, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
-    """Build a context within a number of seconds.
+class Builder:
+    """Builds images, in as many threads as one likes."""
 
-    Raises:
-        ImageError: it failed or took too long; the log has the builder's words.
-        EngineUnavailable: nothing answers.
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
 
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as file:
-        if has_buildx():
-            _with_buildx(context, ref, file, log, timeout)
-        else:
-            _with_engine(client, context, ref, file, log, timeout)
+    def build(self, client: APIClient, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
+        """Build a context within a number of seconds.
+
+        Raises:
+            ImageError: it failed or took too long; the log has the builder's words.
+            EngineUnavailable: nothing answers.
+
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as file:
+            if has_buildx():
+                with context.adapted_dockerfile() as dockerfile:
+                    command = _buildx_command(context, dockerfile, ref)
+                    self._run(command, context, file, log, timeout)
+            else:
+                _with_engine(client, context, ref, file, log, timeout)
+
+    def stop(self) -> None:
+        """End what is being built by the docker CLI, and begin nothing more."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                _kill(process)
+
+    def _run(self, command: list[str], context: BuildContext, file: BinaryIO, log: Path, timeout: float) -> None:
+        process = self._start(command, file, log)
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise _too_slow(context, timeout, log) from None
+        finally:
+            with self._lock:
+                self._running.discard(process)
+                _kill(process)
+            process.wait()
+        if code != 0:
+            raise _failed(context, _last_error(log), "", log)
+
+    def _start(self, command: list[str], file: BinaryIO, log: Path) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._stopped:
+                raise ImageError("nothing more is built", log=log)
+            # A session of its own, so that the CLI and whatever it starts end together.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            self._running.add(process)
+        return process
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @functools.cache
@@ -55,48 +108,23 @@ def has_buildx() -> bool:
     return said.returncode == 0
 
 
-def _with_buildx(context: BuildContext, ref: str, file: BinaryIO, log: Path, timeout: float) -> None:
-    command = [
-        "docker",
-        "buildx",
-        "build",
-        "--builder",
-        _engines_builder(),
-        "--load",
-        "--progress",
-        "plain",
-        "--label",
-        f"{IMAGE_LABEL}=1",
-        "--tag",
-        ref,
+def _buildx_command(context: BuildContext, dockerfile: Path, ref: str) -> list[str]:
+    return [
+        *("docker", "buildx", "build"),
+        *("--builder", _engines_builder()),
+        *("--load", "--progress", "plain"),
+        *("--label", f"{IMAGE_LABEL}=1"),
+        *("--tag", ref),
+        *(word for name, value in context.arguments for word in ("--build-arg", f"{name}={value}")),
+        *("--file", str(dockerfile)),
+        str(context.path),
     ]
-    for name, value in context.arguments:
-        command += ["--build-arg", f"{name}={value}"]
-    with context.adapted_dockerfile() as dockerfile:
-        _run_buildx([*command, "--file", str(dockerfile), str(context.path)], context, file, log, timeout)
 
 
 def _engines_builder() -> str:
     """Return the name of the builder within the engine itself: others do not see the layers that images share."""
     context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_context()
     return context.name if context else "default"
-
-
-def _run_buildx(command: list[str], context: BuildContext, file: BinaryIO, log: Path, timeout: float) -> None:
-    # A session of its own, so that the CLI and whatever it starts end together.
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        code = process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        raise _too_slow(context, timeout, log) from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    if code != 0:
-        raise _failed(context, _last_error(log), "", log)
 
 
 def _with_engine(client: APIClient, context: BuildContext, ref: str, file: BinaryIO, log: Path, timeout: float) -> None:
@@ -112,6 +140,8 @@ def _with_engine(client: APIClient, context: BuildContext, ref: str, file: Binar
                 decode=True,
                 labels={IMAGE_LABEL: "1"},
                 buildargs=dict(context.arguments),
+                # How long it may say nothing; the SDK waits for ever unless told.
+                timeout=math.ceil(timeout),
             ):
                 file.write(str(message.get("stream") or message.get("status", "")).encode())
                 if "error" in message:
@@ -123,6 +153,8 @@ def _with_engine(client: APIClient, context: BuildContext, ref: str, file: Binar
         except APIError as error:
             file.write(str(error).encode())
             raise _failed(context, reason(error), _buildkit_cure(context), log) from error
+        except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
+            raise _too_slow(context, timeout, log) from None
         except (TypeError, DockerException) as error:
             raise _failed(context, short(error), "", log) from error
 

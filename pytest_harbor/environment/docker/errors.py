@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import requests
+import urllib3
 from docker.errors import APIError, DockerException, NotFound
 
 from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, InfrastructureError
@@ -22,7 +23,7 @@ def engine_errors(doing: str) -> Iterator[None]:
         raise EnvironmentLost(f"{doing}: {reason(error)}", "see whether something else removes containers") from error
     except APIError as error:
         raise InfrastructureError(f"{doing}: {reason(error)}") from error
-    except (DockerException, requests.exceptions.RequestException, OSError) as error:
+    except (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise EngineUnavailable(f"{doing}: the Docker Engine does not answer ({short(error)})", CURE) from error
 
 

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import socket
 import time
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import docker
 from docker import APIClient
 from docker.constants import DEFAULT_UNIX_SOCKET
 from docker.context import ContextAPI
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import DeviceRequest
 
 from pytest_harbor.environment import owner
 from pytest_harbor.environment.base import Leftovers, StartRequest
-from pytest_harbor.environment.docker.build import IMAGE_LABEL, build
+from pytest_harbor.environment.docker.build import IMAGE_LABEL, Builder
 from pytest_harbor.environment.docker.container import DockerEnvironment, remove
-from pytest_harbor.environment.docker.errors import CURE, engine_errors, reason, short
+from pytest_harbor.environment.docker.errors import CURE, engine_errors, reason
 from pytest_harbor.environment.docker.events import Events
+from pytest_harbor.environment.docker.transfer import SILENCE, TransferClient, is_published, pull, push
 from pytest_harbor.environment.entrypoint import HANDOVER, is_service
-from pytest_harbor.errors import EngineUnavailable, ImageError, ImageMissing, InfrastructureError, StartError
+from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 from pytest_harbor.image.adapt import KEEP_ALIVE
 
@@ -37,6 +41,8 @@ PROCESS_LIMIT = 4096
 
 API_TIMEOUT = 120
 
+_Client = TypeVar("_Client", bound=APIClient)
+
 
 class DockerProvider:
     """Containers on whichever engine the docker CLI would use: DOCKER_HOST, else the current context."""
@@ -44,6 +50,9 @@ class DockerProvider:
     name = "docker"
     has_registries = True
     adapts = True
+
+    def __init__(self) -> None:
+        self._builder = Builder()
 
     @cached_property
     def _client(self) -> APIClient:
@@ -68,7 +77,7 @@ class DockerProvider:
         """Return the engine's version and its size."""
         return f"docker (Engine {self._info.get('ServerVersion')}, {self._info.get('NCPU')} CPUs)"
 
-    def _connect(self) -> APIClient:
+    def _connect(self, kind: type[_Client] = APIClient, timeout: int = API_TIMEOUT) -> _Client:  # type: ignore[assignment]
         # What docker.from_env() does, with a look at context and address in between.
         with engine_errors("reading DOCKER_HOST and the docker context"):
             address = docker.utils.kwargs_from_env() or {}
@@ -80,7 +89,7 @@ class DockerProvider:
         url = str(address.get("base_url") or DEFAULT_UNIX_SOCKET)
         _probe(url)
         with engine_errors(f"connecting to {url}"):
-            return APIClient(version="auto", timeout=API_TIMEOUT, **address)
+            return kind(version="auto", timeout=timeout, **address)
 
     def find_image(self, ref: str) -> ImageDetails | None:
         """Look an image up on the engine."""
@@ -102,52 +111,40 @@ class DockerProvider:
             variables=dict(entry.partition("=")[::2] for entry in config.get("Env") or ()),
         )
 
+    @property
+    def architecture(self) -> str:
+        """The engine's own, unless DOCKER_DEFAULT_PLATFORM says another."""
+        wanted = os.environ.get("DOCKER_DEFAULT_PLATFORM", "").partition("/")[2].replace("/", "-")
+        return wanted or self._architecture
+
+    @cached_property
+    def _architecture(self) -> str:
+        with engine_errors("asking the engine for its version"):
+            return str(self._client.version()["Arch"])
+
     def pull_image(self, ref: str, *, log: Path, timeout: float) -> None:
         """Pull an image with the credentials of the docker CLI."""
-        deadline = time.monotonic() + timeout
-        name = ref if ":" in ref.rpartition("/")[2] or "@" in ref else f"{ref}:latest"
-        with log.open("w", encoding="utf-8") as file, engine_errors(f"pulling {ref}"):
-            try:
-                for message in self._client.pull(name, stream=True, decode=True):
-                    file.write(f"{message.get('id', '')} {message.get('status', message.get('error', ''))}\n")
-                    if "error" in message:
-                        raise self._not_pulled(ref, short(message["error"]), log)
-                    if time.monotonic() > deadline:
-                        raise self._not_pulled(ref, f"not done after {timeout:g} s", log)
-            except APIError as error:
-                file.write(str(error))
-                raise self._not_pulled(ref, reason(error), log, error.status_code == 404) from error
-            except DockerException as error:
-                raise self._not_pulled(ref, short(error), log) from error
-
-    @staticmethod
-    def _not_pulled(ref: str, why: str, log: Path, missing: bool = False) -> ImageError:
-        return (ImageMissing if missing else ImageError)(
-            f"image {ref} is not here and cannot be pulled ({why})",
-            "check its name, the network and `docker login`",
-            log=log,
-        )
+        with self._transfer(timeout) as client:
+            pull(client, ref, log=log, timeout=timeout)
 
     def push_image(self, ref: str, *, log: Path, timeout: float) -> None:
         """Push an image with the credentials of the docker CLI."""
-        deadline = time.monotonic() + timeout
-        with log.open("w", encoding="utf-8") as file, engine_errors(f"pushing {ref}"):
-            try:
-                for message in self._client.push(ref, stream=True, decode=True):
-                    file.write(f"{message.get('id', '')} {message.get('status', message.get('error', ''))}\n")
-                    if "error" in message:
-                        raise self._not_pushed(ref, short(message["error"]), log)
-                    if time.monotonic() > deadline:
-                        raise self._not_pushed(ref, f"not done after {timeout:g} s", log)
-            except APIError as error:
-                file.write(str(error))
-                raise self._not_pushed(ref, reason(error), log) from error
+        with self._transfer(timeout) as client:
+            push(client, ref, log=log, timeout=timeout)
 
-    @staticmethod
-    def _not_pushed(ref: str, why: str, log: Path) -> ImageError:
-        return ImageError(
-            f"image {ref} cannot be pushed ({why})", "check its name, the network and `docker login`", log=log
-        )
+    def is_published(self, ref: str) -> bool:
+        """Ask a registry whether it has an image."""
+        with self._transfer(SILENCE) as client:
+            return is_published(client, ref)
+
+    @contextlib.contextmanager
+    def _transfer(self, timeout: float) -> Iterator[TransferClient]:
+        """Give a connection of its own, as the SDK's is not to be waited on with two deadlines."""
+        client = self._connect(TransferClient, math.ceil(min(timeout, SILENCE)))
+        try:
+            yield client
+        finally:
+            client.close()
 
     def tag_image(self, ref: str, name: str) -> None:
         """Give an image one more name."""
@@ -167,7 +164,7 @@ class DockerProvider:
         """Build an image."""
         # An engine that is away is told as such, not as a Dockerfile that fails.
         self._info  # noqa: B018 - the look itself matters
-        build(self._client, context, ref, log=log, timeout=timeout)
+        self._builder.build(self._client, context, ref, log=log, timeout=timeout)
 
     def start(self, image: Image, request: StartRequest) -> DockerEnvironment:
         """Create a container, put its files in place, start it."""
@@ -291,7 +288,8 @@ class DockerProvider:
         return removed
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and end what other threads are still building."""
+        self._builder.stop()
         if "_events" in self.__dict__:
             self._events.close()
         if "_client" in self.__dict__:

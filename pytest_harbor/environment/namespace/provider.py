@@ -78,6 +78,11 @@ class NamespaceProvider:
         """Images belong to this host in its present state."""
         return f"namespace-{self._base}"
 
+    @property
+    def architecture(self) -> str:
+        """This machine's own."""
+        return os.uname().machine
+
     def describe(self) -> str:
         """Return what stands in for images, after a look whether it works at all."""
         self._try()
@@ -117,6 +122,10 @@ class NamespaceProvider:
     def push_image(self, ref: str, *, log: Path, timeout: float) -> None:
         """Refuse: its images are layers over this host's own system."""
         raise ImageError(f"image {ref} cannot be pushed without a container engine", "use Docker")
+
+    def is_published(self, ref: str) -> bool:
+        """Refuse: there is no registry."""
+        raise ImageError(f"no registry can be asked for {ref} without a container engine", "use Docker")
 
     def tag_image(self, ref: str, name: str) -> None:
         """Refuse, as only what is pulled or pushed has more than one name."""

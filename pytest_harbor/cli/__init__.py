@@ -1,0 +1,29 @@
+"""The command `pytest-harbor`, with a module a subcommand."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pytest_harbor.cli import clean, convert, images
+from pytest_harbor.errors import InfrastructureError
+from pytest_harbor.task import DatasetError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, or 1 where something could not be done."""
+    parser = argparse.ArgumentParser(prog="pytest-harbor", description="Tools around Harbor tasks as pytest items.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (images, convert, clean):
+        module.add(commands).set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        return status
+    except (InfrastructureError, DatasetError) as error:
+        print(f"pytest-harbor: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("pytest-harbor: interrupted", file=sys.stderr)
+        return 130
