@@ -29,6 +29,8 @@ _FALLBACK_TOOLS = (
     " && apt-get install -y --no-install-recommends build-essential curl git \\\n"
     " && rm -rf /var/lib/apt/lists/*\n"
 )
+# Right behind FROM, so that all environments on a base share what is by far the largest part of them.
+_EARLY = f"COPY --from={LAYER} /hud /hud\n"
 _PLACE = "/harbor-context"
 _DIRECTIVE = re.compile(r"#[ \t]*(?:syntax|escape|check)[ \t]*=", re.IGNORECASE)
 _WILDCARD = re.compile(r"[*?\[\\]")
@@ -66,8 +68,10 @@ def from_dockerfile(original: Original) -> str:
 def from_image(image: str | None) -> str:
     """Return the Dockerfile.hud of tasks that name an image, or nothing at all."""
     # /app is where a task runs that says nothing.
-    base = f"FROM {image}\n" if image else f"FROM {FALLBACK}\n{_FALLBACK_TOOLS}WORKDIR /app\n"
-    return _block(_layer_argument()) + _block(_layer_stages("\\")) + base + header(LAYER_TITLE) + serve_lines()
+    rest = "" if image else f"{_FALLBACK_TOOLS}WORKDIR /app\n"
+    base = f"FROM {image or FALLBACK}\n{_block(_EARLY)}{rest}"
+    layer = header(LAYER_TITLE) + serve_lines(layer=LAYER, directories=("/logs",))
+    return _block(_layer_argument()) + _block(_layer_stages("\\")) + base + layer
 
 
 @dataclass
@@ -131,8 +135,11 @@ class _Conversion:
                 out.append(commented(piece.text))
             else:
                 out.append(piece.text)
+            if number == self._froms[-1]:
+                end = "" if out[-1].endswith("\n") else "\n"
+                out.append(end + _block(_EARLY))
         shell = shell_before(self._dockerfile, entrypoint) if entrypoint else DEFAULT_SHELL
-        return self._with_head(out) + header(LAYER_TITLE) + serve_lines(entrypoint, shell, LAYER)
+        return self._with_head(out) + header(LAYER_TITLE) + serve_lines(entrypoint, shell, LAYER, ("/logs",))
 
     def _ended(self, piece: Piece) -> str:
         """Return the text of an instruction so that nothing becomes part of it, without comments at its end."""

@@ -156,7 +156,8 @@ def test_a_task_with_nothing_gets_the_fallback_image_and_app(make_task, convert)
     make_task()
     assert convert() == 0
     text = (convert.out / ENVIRONMENT / "Dockerfile.hud").read_text()
-    assert "\nFROM python:3.11-slim\nRUN apt-get" in text
+    assert "\nFROM python:3.11-slim\n" in text
+    assert "\nRUN apt-get" in text
     assert "\nWORKDIR /app\n" in text
 
 
