@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 from pytest_harbor.hud.serving import DEFAULT_SHELL, serve_lines, shell_before
 from pytest_harbor.image.adapt import commented, header, terminated
 from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, Piece, split_words, unquote
-from pytest_harbor.image.layers import LAYER_PYTHON, layer_stage
+from pytest_harbor.image.layers import LAYER_ARGUMENT, LAYER_PYTHON, layer_stage
 from pytest_harbor.image.restore import BEGIN, END, LAYER_TITLE, NO_LINE_END, SOURCE, is_comment, is_mark
 from pytest_harbor.task.converted import BASE_TITLE, GENERATED
 
-LAYER_ARGUMENT = "HARBOR_LAYER"
 LAYER = "harbor-layer"
 CONTEXT = "harbor-context"
 

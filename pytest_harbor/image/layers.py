@@ -23,6 +23,9 @@ from pytest_harbor.image.context import BuildContext
 LAYER_PYTHON = "/hud/.venv/bin/python"
 """The layer's interpreter. Start it with -I, as a task's image may well set PYTHONPATH or PYTHONHOME."""
 
+LAYER_ARGUMENT = "HARBOR_LAYER"
+"""The build argument of a converted environment that names a finished layer, in place of one that it builds itself."""
+
 _DIRECTORY = Path(__file__).parent / "layer"
 _STAGES = ("layer-pins", "layer-build")
 _OWN = "# What follows is in the layer image alone."

@@ -17,11 +17,10 @@ from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBacken
 from pytest_harbor.image.registry import REPOSITORY, Registry
 from pytest_harbor.image.store import ImageStore
 from pytest_harbor.task import DatasetError, Task, TaskError, discover, select_tasks
+from pytest_harbor.task.converted import DOCKERFILE, TASKS, TASKSET
 
 # How long a push may take, in seconds.
 PUSH_TIMEOUT = 1800.0
-
-DOCKERFILE_HUD = "Dockerfile.hud"
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class Publisher:
             DatasetError: there is nothing to be found, or nothing matches a pattern.
 
         """
-        converted = [path for path in paths if self._adapt is None and (path / "taskset.json").is_file()]
+        converted = [path for path in paths if self._adapt is None and (path / TASKSET).is_file()]
         datasets = [path for path in paths if path not in converted]
         if converted and datasets:
             raise DatasetError(
@@ -145,16 +144,16 @@ class Publisher:
     def _environments(self, directories: Sequence[Path], patterns: Sequence[str]) -> Plan:
         plan = Plan()
         for directory in directories:
-            for dockerfile in sorted(directory.glob(f"*/{DOCKERFILE_HUD}")):
+            for dockerfile in sorted(directory.glob(f"*/{DOCKERFILE}")):
                 environment = dockerfile.parent
-                names = [environment.name, *(path.name for path in environment.glob("tasks/*"))]
+                names = [environment.name, *(path.name for path in environment.glob(f"{TASKS}/*"))]
                 if patterns and not any(fnmatchcase(name, glob) for name in names for glob in patterns):
                     continue
                 ref, make = self._store.environment(environment, environment.name)
                 plan.wanted.append(Wanted((environment.name,), ref, make, f"{environment.name}:latest"))
         if not plan.wanted:
             where = ", ".join(map(str, directories))
-            raise DatasetError(f"no converted environment below {where} is wanted; each has a {DOCKERFILE_HUD}")
+            raise DatasetError(f"no converted environment below {where} is wanted; each has a {DOCKERFILE}")
         return plan
 
     def _tasks(self, paths: Sequence[Path], patterns: Sequence[str]) -> Plan:

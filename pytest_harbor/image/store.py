@@ -13,15 +13,13 @@ from pathlib import Path
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.adapt import KEEP_ALIVE, Adaptation
 from pytest_harbor.image.context import BuildContext
-from pytest_harbor.image.layers import LAYER_PYTHON, hud_layer_context, lean_layer, lean_layer_digest
+from pytest_harbor.image.layers import LAYER_ARGUMENT, LAYER_PYTHON, hud_layer_context, lean_layer, lean_layer_digest
 from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBackend, Source
 from pytest_harbor.image.once import Outcome, once
 from pytest_harbor.image.registry import REPOSITORY, Registry
 from pytest_harbor.image.restore import ConvertedContext
 from pytest_harbor.task import Task
-
-# The build argument of a converted environment that takes a finished layer in place of one that it builds itself.
-LAYER_ARGUMENT = "HARBOR_LAYER"
+from pytest_harbor.task.converted import DOCKERFILE
 
 # The layer of `hud` needs the network once; how long that may take, in seconds.
 LAYER_TIMEOUT = 1800.0
@@ -126,7 +124,7 @@ class ImageStore:
 
         """
         arguments = ((LAYER_ARGUMENT, self.hud_layer_reference),)
-        context = BuildContext(directory, arguments=arguments, name="Dockerfile.hud")
+        context = BuildContext(directory, arguments=arguments, name=DOCKERFILE)
         return _reference(context, name), lambda: self._plain(context, LAYER_TIMEOUT * self._timeout_multiplier, name)
 
     def _prefers_name(self, context: BuildContext | None) -> bool:
