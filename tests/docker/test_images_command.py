@@ -144,3 +144,5 @@ def test_environments_of_a_converted_directory_and_their_layer(
     assert provider.here >= {ref, hud_layer}
     assert len(list(harbor.path.glob("run/images/build-*/log-*.txt"))) == 1
     provider.close()
+    # The layer itself stays, for other tests.
+    harbor.client.api.remove_image(found["the layer"][2])
