@@ -1,0 +1,1 @@
+"""Verdicts on runs: pure functions from rewards to what a continuous integration should believe."""

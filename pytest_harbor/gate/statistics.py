@@ -1,0 +1,186 @@
+"""The statistics behind verdicts, on the standard library alone.
+
+One-sided throughout: a gate asks whether an agent got worse, not whether it changed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from fractions import Fraction
+from statistics import fmean, stdev
+
+# Up to so many different sums the permutation distribution is reckoned whole.
+EXACT_STATES = 200_000
+# Beyond that, so many random sign flips stand for it; the seed is fixed, so that one run has one verdict.
+FLIPS = 20_000
+SEED = 20_261
+_DENOMINATOR = 10_000
+
+
+def sign_flip(differences: Sequence[float]) -> float:
+    """Return the p-value of paired differences against "no worse": a sign-flip permutation test of their sum.
+
+    If nothing changed, each difference is as likely as its opposite. The p-value is the share of sign patterns whose
+    sum is as low as the one observed, or lower: exact where the sums can be enumerated, else from random patterns.
+
+    Args:
+        differences: one number a task, after minus before; zeros count for nothing.
+
+    """
+    steps = _whole_numbers([difference for difference in differences if difference])
+    if not steps:
+        return 1.0
+    observed = sum(steps)
+    counts = _distribution([abs(step) for step in steps])
+    if counts is not None:
+        return float(Fraction(sum(count for total, count in counts.items() if total <= observed), 2 ** len(steps)))
+    flips = random.Random(SEED)
+    low = 0
+    for _ in range(FLIPS):
+        bits = flips.getrandbits(len(steps))
+        low += sum(step if bits >> place & 1 else -step for place, step in enumerate(steps)) <= observed
+    # The observed pattern is one of those that are possible.
+    return (low + 1) / (FLIPS + 1)
+
+
+def _whole_numbers(differences: Sequence[float]) -> list[int]:
+    """Return the differences in units of their common measure: means of a few rewards have one."""
+    fractions = [Fraction(difference).limit_denominator(_DENOMINATOR) for difference in differences]
+    unit = math.lcm(*(fraction.denominator for fraction in fractions)) if fractions else 1
+    return [int(fraction * unit) for fraction in fractions]
+
+
+def _distribution(sizes: Sequence[int]) -> dict[int, int] | None:
+    """Return how many sign patterns have each sum; None where there are too many sums."""
+    if min(2 * sum(sizes) + 1, 2 ** len(sizes)) > EXACT_STATES:
+        return None
+    counts = {0: 1}
+    for size in sizes:
+        following: dict[int, int] = {}
+        for total, count in counts.items():
+            following[total + size] = following.get(total + size, 0) + count
+            following[total - size] = following.get(total - size, 0) + count
+        counts = following
+    return counts
+
+
+def fisher(passed_before: int, before: int, passed_after: int, after: int) -> float:
+    """Return the p-value of fewer passes after than before, by Fisher's exact test, one-sided.
+
+    Args:
+        passed_before: attempts that passed, of `before`.
+        before: attempts before.
+        passed_after: attempts that passed, of `after`.
+        after: attempts after.
+
+    """
+    passed = passed_before + passed_after
+    whole = math.comb(before + after, passed)
+    least = max(0, passed - before)
+    return sum(math.comb(after, k) * math.comb(before, passed - k) for k in range(least, passed_after + 1)) / whole
+
+
+def discoveries(p_values: Sequence[float], rate: float) -> list[int]:
+    """Return which hypotheses fall when at most a share of those that do may be false: Benjamini and Hochberg.
+
+    Args:
+        p_values: one a hypothesis.
+        rate: the share, from 0 to 1.
+
+    Returns:
+        Positions in p_values, ascending.
+
+    """
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    fallen = 0
+    for rank, place in enumerate(order, 1):
+        if p_values[place] <= rate * rank / len(p_values):
+            fallen = rank
+    return sorted(order[:fallen])
+
+
+def pass_at_k(attempts: int, passed: int, k: int) -> float:
+    """Return the unbiased estimate of the chance that at least one of k attempts passes (Chen et al., 2021).
+
+    Raises:
+        ValueError: there are fewer than k attempts.
+
+    """
+    _enough(attempts, k)
+    return 1.0 - math.comb(attempts - passed, k) / math.comb(attempts, k)
+
+
+def pass_hat_k(attempts: int, passed: int, k: int) -> float:
+    """Return the unbiased estimate of the chance that all of k attempts pass (pass^k).
+
+    Raises:
+        ValueError: there are fewer than k attempts.
+
+    """
+    _enough(attempts, k)
+    return math.comb(passed, k) / math.comb(attempts, k)
+
+
+def _enough(attempts: int, k: int) -> None:
+    if not 1 <= k <= attempts:
+        raise ValueError(f"{attempts} attempts say nothing about {k}")
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a mean by Student's t; without bounds for fewer than two values.
+
+    Args:
+        values: one a task.
+        confidence: how often such an interval holds the true mean, from 0 to 1.
+
+    """
+    if len(values) < 2:
+        return -math.inf, math.inf
+    half = student_quantile((1 + confidence) / 2, len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """Return the quantile of Student's t distribution, by bisection of its distribution function."""
+    if probability < 0.5:
+        return -student_quantile(1 - probability, freedom)
+    low, high = 0.0, 1.0
+    while student(high, freedom) < probability:
+        low, high = high, high * 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if student(middle, freedom) < probability else (low, middle)
+    return (low + high) / 2
+
+
+def student(t: float, freedom: int) -> float:
+    """Return the distribution function of Student's t."""
+    tail = incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t)) / 2
+    return 1 - tail if t > 0 else tail
+
+
+def incomplete_beta(a: float, b: float, x: float) -> float:
+    """Return the regularised incomplete beta function, by the continued fraction of Lentz."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - incomplete_beta(b, a, 1 - x)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
+    tiny = 1e-300
+    c, d = 1.0, 1 / ((1 - (a + b) * x / (a + 1)) or tiny)
+    fraction = d
+    for m in range(1, 10_000):
+        for term in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 / ((1 + term * d) or tiny)
+            c = (1 + term / c) or tiny
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return front * fraction / a

@@ -1,0 +1,30 @@
+"""The rule of a gate as users write it."""
+
+import pytest
+
+from pytest_harbor.gate.spec import GateSpec
+
+
+@pytest.mark.parametrize(
+    "text, spec",
+    [
+        ("drop=0.1", GateSpec(drop=0.1)),
+        ("alpha=0.01, drop=0", GateSpec(drop=0.0, alpha=0.01)),
+        ("pass-rate=.8", GateSpec(pass_rate=0.8)),
+        ("each", GateSpec(each=True)),
+        ("each,pass-rate=1,drop=0.2,alpha=0.1", GateSpec(0.2, 0.1, 1.0, True)),
+    ],
+)
+def test_rules(text, spec):
+    assert GateSpec.parse(text) == spec
+    assert GateSpec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "drop", "each=1", "drop=5%", "drop=-1", "drop=nan", "alpha=0", "alpha=2", "x=1", "drop=1,drop=1", "each,"],
+)
+def test_what_is_no_rule_is_refused_with_what_is(text):
+    with pytest.raises(ValueError, match="use drop=SHARE, alpha=SHARE, pass-rate=SHARE") as caught:
+        GateSpec.parse(text)
+    assert "or each" in str(caught.value)

@@ -1,0 +1,166 @@
+"""What a gate says of runs."""
+
+import random
+
+import pytest
+
+from pytest_harbor.gate.baseline import Baseline, Sample
+from pytest_harbor.gate.spec import GateSpec
+from pytest_harbor.gate.verdict import Limit, judge
+
+DROP = GateSpec()
+
+
+def sample(*rewards: float, **others) -> Sample:
+    others = {"digest": "d", "provider": "docker", **others}
+    return Sample(tuple(map(float, rewards)), sum(reward >= 1 for reward in rewards), **others)
+
+
+def run(*rewards, agent="a", **others):
+    """A sample a task, from the rewards of its attempts."""
+    return {(f"ds/{number:02}", agent): sample(*each, **others) for number, each in enumerate(rewards)}
+
+
+def test_the_same_rewards_pass():
+    same = run(*[(1, 0, 1)] * 10)
+    verdict = judge(same, Baseline(same), DROP)
+    assert verdict.word == "pass"
+    assert verdict.reasons == (
+        "a: mean reward +0.000 over 10 tasks, 95% interval +0.000 to +0.000; no drop of 0.05 or more",
+    )
+
+
+def test_two_of_seven_tasks_that_fail_need_more_than_one_attempt():
+    once = judge(run((0,), (0,), *[(1,)] * 5), Baseline(run(*[(1,)] * 7)), DROP)
+    assert once.word == "inconclusive"
+    (reason,) = once.reasons
+    assert "mean reward -0.286 over 7 tasks" in reason
+    assert "which may be chance (p = 0.25)" in reason
+    assert f"about {once.comparisons[0].attempts} attempts a task would decide" in reason
+    often = judge(run((0,) * 5, (0,) * 5, *[(1,) * 5] * 5), Baseline(run(*[(1,) * 5] * 7)), DROP)
+    assert often.word == "regressed"
+    assert often.reasons[0] == "ds/00, ds/01 did worse beyond chance with a"
+    assert [pair.task for pair in often.comparisons[0].regressions] == ["ds/00", "ds/01"]
+    assert all(pair.significant for pair in often.comparisons[0].regressions)
+
+
+def test_a_small_loss_everywhere_is_found_in_the_mean():
+    before, after = run(*[(1, 1, 0)] * 20), run(*[(1, 0, 0)] * 20)
+    verdict = judge(after, Baseline(before), DROP)
+    assert verdict.word == "regressed"
+    assert "mean reward -0.333 over 20 tasks" in verdict.reasons[0]
+    assert "which chance does not explain (p = 9.5e-07)" in verdict.reasons[0]
+    assert not any(pair.significant for pair in verdict.comparisons[0].pairs)
+
+
+def test_a_certain_loss_that_does_not_matter_passes():
+    before, after = run(*[(1.0,)] * 30), run(*[(0.99,)] * 30)
+    assert judge(after, Baseline(before), DROP).word == "pass"
+    assert judge(after, Baseline(before), GateSpec(drop=0.005)).word == "regressed"
+    assert judge(after, Baseline(before), GateSpec(drop=0.01)).word == "regressed"
+
+
+def test_a_gain_passes_and_is_told():
+    verdict = judge(run((1, 1), (0, 1)), Baseline(run((0, 1), (0, 1))), DROP)
+    assert verdict.word == "pass"
+    assert [pair.task for pair in verdict.comparisons[0].improvements] == ["ds/00"]
+    assert verdict.flaky == (("ds/01", "a"),)
+
+
+@pytest.mark.parametrize(
+    "before, after, why",
+    [
+        (None, sample(1), "not in the baseline"),
+        (sample(1), None, "in the baseline and not in this run"),
+        (sample(1, digest="other"), sample(1), "the task has changed"),
+        (sample(1, provider="namespace"), sample(1), "run by docker, the baseline by namespace"),
+        (sample(), sample(1), "nothing but infrastructure errors in the baseline"),
+        (sample(1), sample(errors=2), "nothing but infrastructure errors in this run"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_and_left_out(before, after, why):
+    key = ("ds/odd", "a")
+    same = run(*[(1,)] * 30)
+    verdict = judge(
+        {**same, **({key: after} if after else {})}, Baseline({**same, **({key: before} if before else {})}), DROP
+    )
+    assert verdict.left_out == {why: (key,)}
+    assert len(verdict.comparisons[0].pairs) == 30
+    assert verdict.word == "pass"
+
+
+def test_without_a_single_pair_nothing_is_judged():
+    verdict = judge(run((1,)), Baseline(run((1,), agent="b")), DROP)
+    assert verdict.word == "inconclusive"
+    assert verdict.reasons == ("no task of this run can be compared with the baseline",)
+
+
+def test_each_agent_is_compared_with_itself_and_the_worst_decides():
+    good, bad = run(*[(1,)] * 20), run(*[(0,)] * 20, agent="b")
+    verdict = judge({**good, **bad}, Baseline({**good, **run(*[(1,)] * 20, agent="b")}), DROP)
+    assert verdict.word == "regressed"
+    assert [comparison.agent for comparison in verdict.comparisons] == ["a", "b"]
+    assert verdict.reasons[0].startswith("b: ")
+
+
+@pytest.mark.parametrize(
+    "spec, word, said",
+    [
+        (GateSpec(pass_rate=0.7), "regressed", "pass rate 66.7% (2 of 3), and the rule asks for 70.0%"),
+        (GateSpec(pass_rate=2 / 3), "pass", "the rule holds"),
+        (GateSpec(each=True), "regressed", "1 of 3 trials did not pass, and the rule asks for each"),
+    ],
+)
+def test_rules_that_need_no_baseline(spec, word, said):
+    verdict = judge(run((1,), (1,), (0.5,)), None, spec)
+    assert (verdict.word, verdict.reasons) == (word, (said,))
+
+
+@pytest.mark.parametrize(
+    "limit, errors, word",
+    [
+        (Limit(0.1), 1, "pass"),
+        (Limit(0.1), 2, "inconclusive"),
+        (Limit(0, share=False), 1, "inconclusive"),
+        (Limit(3, share=False), 3, "pass"),
+        (Limit(3, share=False), 4, "inconclusive"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["errors", "unverified"])
+def test_too_much_that_says_nothing_is_inconclusive(limit, errors, word, kind):
+    rewards = [(1,)] * (10 - (errors if kind == "errors" else 0))
+    whole = run(*rewards)
+    whole["ds/odd", "a"] = sample(**{kind: errors})
+    verdict = judge(whole, None, GateSpec(pass_rate=0.5), limit)
+    assert verdict.word == word
+    if word == "inconclusive":
+        assert f"{errors} of 10 trials are" in verdict.reasons[0]
+
+
+def test_infrastructure_errors_are_no_zeros():
+    before = run(*[(1, 1)] * 20)
+    after = {key: sample(1, errors=1) for key in before}
+    assert judge(after, Baseline(before), DROP, Limit(1.0)).word == "pass"
+
+
+def test_nothing_run_is_inconclusive():
+    assert judge({}, None, GateSpec(each=True)).reasons == ("nothing was run",)
+
+
+def test_the_advised_attempts_decide_four_times_in_five():
+    rng = random.Random(3)
+
+    def draw(p, attempts):
+        return tuple(float(rng.random() < p) for _ in range(attempts))
+
+    chances = [rng.betavariate(0.5, 0.5) for _ in range(40)]
+    worse = [max(0.0, p - 0.15) for p in chances]
+    first = None
+    while first is None:
+        before, after = run(*[draw(p, 1) for p in chances]), run(*[draw(p, 1) for p in worse])
+        first = judge(after, Baseline(before), DROP).comparisons[0].attempts
+    found = 0
+    for _ in range(60):
+        before, after = run(*[draw(p, first) for p in chances]), run(*[draw(p, first) for p in worse])
+        found += judge(after, Baseline(before), DROP).word == "regressed"
+    assert found > 30
