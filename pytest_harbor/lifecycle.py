@@ -7,15 +7,19 @@ import os
 import signal
 import time
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_harbor.errors import InfrastructureError
+from pytest_harbor.report import verdict
 from pytest_harbor.report.terminal import TrialTable
 from pytest_harbor.session import NO_AGENT, HarborSession
 from pytest_harbor.task import Task
 from pytest_harbor.trial import TrialResult
+
+if TYPE_CHECKING:
+    from pytest_harbor.gate import Verdict
 
 WORKER_DIED = "the worker process died while the trial ran (killed, out of memory, or crashed)"
 
@@ -32,6 +36,8 @@ class Lifecycle:
         self._session = session
         self._config = session.config
         self._table = TrialTable()
+        self._verdict: Verdict | None = None
+        self._said: list[str] = []
         if session.runs_trials:
             session.handle_sigterm()
 
@@ -115,6 +121,7 @@ class Lifecycle:
         """Have a trial whose worker died count as an infrastructure error, and remove what it left."""
         if crashitem in {result.node_id for result in self._record_lost()}:
             report.harbor_error = True
+            report.harbor_scored = self._session.gate.scores
             report.harbor_word = ""
         with contextlib.suppress(InfrastructureError):
             self._session.provider.remove_owned("dead")
@@ -134,21 +141,37 @@ class Lifecycle:
                     os.kill(pid, signal.SIGTERM)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
-        """Leave nothing behind: no trial without a result, no container."""
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        """Judge the run, and leave nothing behind: no trial without a result, no container."""
+        self._judge(session)
         try:
             return (yield)
         finally:
-            session = self._session
-            session.abandon(KeyboardInterrupt())
-            if session.runs_trials and "run" in session.__dict__:
-                if not session.is_worker:
+            harbor = self._session
+            harbor.abandon(KeyboardInterrupt())
+            if harbor.runs_trials and "run" in harbor.__dict__:
+                if not harbor.is_worker:
                     self._record_lost()
                 with contextlib.suppress(InfrastructureError):
-                    if session.provider_used:
-                        session.provider.remove_owned("mine")
-                    if not session.is_worker:
-                        session.provider.remove_owned("dead")
+                    if harbor.provider_used:
+                        harbor.provider.remove_owned("mine")
+                    if not harbor.is_worker:
+                        harbor.provider.remove_owned("dead")
+
+    def _judge(self, session: pytest.Session) -> None:
+        """Let the verdict, where one is asked for, decide the exit status of trials that ran to the end."""
+        harbor = self._session
+        if harbor.is_worker or "run" not in harbor.__dict__ or not harbor.runs_trials:
+            return
+        self._record_lost()
+        results = harbor.run.results()
+        ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        stopped = str(session.shouldfail or session.shouldstop or ("" if ended else "interrupted"))
+        self._verdict = harbor.gate.judge(results, stopped)
+        if ended:
+            self._said = harbor.gate.save(results)
+        if self._verdict is not None and ended and harbor.listener and not harbor.listener.other_failures:
+            session.exitstatus = harbor.gate.exit_status(self._verdict)
 
     def _record_lost(self) -> list[TrialResult]:
         """Write down the trials whose worker died before it could, and return their results."""
@@ -172,7 +195,13 @@ class Lifecycle:
         # A worker that was interrupted has written its results, and could not report them.
         for result in session.run.results():
             self._table.add_missing(result)
+        if self._verdict is not None:
+            terminalreporter.section("harbor gate")
+            for line in verdict.lines(self._verdict):
+                terminalreporter.write_line(line)
         self._table.write(terminalreporter, session.run)
+        for line in self._said:
+            terminalreporter.write_line(line)
 
 
 def _uses_our_agent(item: pytest.Item) -> bool:

@@ -11,9 +11,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+
+if TYPE_CHECKING:
+    from pytest_harbor.gate import GateSpec, Limit
 
 AGENTS = ("oracle", "nop", "command", "MODULE:CALLABLE")
 
@@ -28,8 +31,8 @@ class Option:
         parse: turns the text of flag or ini key into a value; raises UsageError with the valid values.
         default: the value where neither is given.
         metavar: what stands for the value in the help.
-        kind: `one` value, `many` (the flag repeats, the ini key has a line a value), `paths` (likewise, relative to
-            where they are written) or `switch`.
+        kind: `one` value, `path` (relative to where it is written), `many` (the flag repeats, the ini key has a line
+            a value), `paths` (both) or `switch`.
 
     """
 
@@ -38,7 +41,7 @@ class Option:
     parse: Callable[[str, str], Any]
     default: Any
     metavar: str = ""
-    kind: Literal["one", "many", "paths", "switch"] = "one"
+    kind: Literal["one", "path", "many", "paths", "switch"] = "one"
 
     @property
     def flag(self) -> str:
@@ -110,6 +113,24 @@ def _registry(value: str, flag: str) -> str:
         raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
 
 
+def _rule(value: str, flag: str) -> GateSpec:
+    from pytest_harbor.gate.spec import GateSpec
+
+    try:
+        return GateSpec.parse(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {error}") from error
+
+
+def _limit(value: str, flag: str) -> Limit:
+    from pytest_harbor.gate.verdict import Limit
+
+    try:
+        return Limit.parse(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
+
+
 def _variable(value: str, flag: str) -> tuple[str, str]:
     name, equals, text = value.partition("=")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -151,6 +172,7 @@ OPTIONS = (
         _path,
         None,
         "FILE",
+        "path",
     ),
     Option("harbor-task", "Run only the tasks whose name or id matches GLOB; repeatable", _text, (), "GLOB", "many"),
     Option(
@@ -198,6 +220,61 @@ OPTIONS = (
     Option("harbor-threshold", "Lowest reward that passes (default 1.0)", _finite, 1.0, "F"),
     Option("harbor-record-only", "Record rewards, and fail nothing because of one", _text, False, "", "switch"),
     Option(
+        "harbor-baseline",
+        "Compare the rewards with those in FILE: the run's verdict, not single trials, decides the exit status",
+        _path,
+        None,
+        "FILE",
+        "path",
+    ),
+    Option(
+        "harbor-gate",
+        "Rule of the verdict: drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, or several joined by commas "
+        "(default drop=0.05,alpha=0.05)",
+        _rule,
+        None,
+        "RULE",
+    ),
+    Option(
+        "harbor-inconclusive",
+        "What a verdict that cannot be reached means for the exit status: fail (status 10; default) or pass",
+        _choice("fail", "pass"),
+        "fail",
+        "WHAT",
+    ),
+    Option(
+        "harbor-max-infra-errors",
+        "How many infrastructure errors, or unverified trials, leave a run worth judging: a number, or a share such "
+        "as 0.1 (the default)",
+        _limit,
+        None,
+        "N|SHARE",
+    ),
+    Option(
+        "harbor-confirm",
+        "Run a task that newly fails N more times, and show what came of it (default 0)",
+        _whole(0),
+        0,
+        "N",
+    ),
+    Option("harbor-save-baseline", "Write the run's rewards to FILE, a baseline", _path, None, "FILE", "path"),
+    Option(
+        "harbor-update-baseline",
+        "Put what ran into the file of --harbor-baseline, whatever the verdict",
+        _text,
+        False,
+        "",
+        "switch",
+    ),
+    Option(
+        "harbor-force-baseline",
+        "Write baselines also of runs with infrastructure errors",
+        _text,
+        False,
+        "",
+        "switch",
+    ),
+    Option(
         "harbor-environment",
         "What makes the environments: docker, namespace (no engine: Linux namespaces over this machine's own system) "
         "or auto (docker where an engine answers, else namespace; default)",
@@ -243,7 +320,14 @@ OPTIONS = (
         "SECONDS",
     ),
     Option("harbor-resource-multiplier", "Factor on CPUs and memory (default 1.0)", _POSITIVE, 1.0, "F"),
-    Option("harbor-results", "Directory of all runs' results (default harbor-results)", _path, "harbor-results", "DIR"),
+    Option(
+        "harbor-results",
+        "Directory of all runs' results (default harbor-results)",
+        _path,
+        "harbor-results",
+        "DIR",
+        "path",
+    ),
     Option("harbor-reward-key", "Key of reward.json that holds the reward (default reward)", _text, "", "KEY"),
     Option(
         "harbor-reward-precedence",
@@ -309,12 +393,20 @@ class HarborConfig:
     reward_precedence: Literal["txt", "json"]
     missing_reward: Literal["zero", "error"]
     infra_retries: int
+    baseline: Path | None
+    gate: GateSpec | None
+    inconclusive: Literal["fail", "pass"]
+    max_infra_errors: Limit | None
+    confirm: int
+    save_baseline: Path | None
+    update_baseline: bool
+    force_baseline: bool
 
 
 def add_options(parser: pytest.Parser) -> None:
     """Add the flags and their ini twins to pytest."""
     group = parser.getgroup("harbor", "Harbor tasks (pytest-harbor)")
-    ini_types = {"one": "string", "many": "linelist", "paths": "paths", "switch": "bool"}
+    ini_types = {"one": "string", "path": "string", "many": "linelist", "paths": "paths", "switch": "bool"}
     for option in OPTIONS:
         how: dict[str, Any] = {"metavar": option.metavar}
         if option.kind == "switch":
@@ -359,16 +451,24 @@ def read_options(config: pytest.Config) -> HarborConfig:
         timeout_multiplier=values["harbor_timeout_multiplier"],
         agent_timeout=values["harbor_agent_timeout"],
         resource_multiplier=values["harbor_resource_multiplier"],
-        results=_results(config, values["harbor_results"]),
+        results=values["harbor_results"],
         reward_key=values["harbor_reward_key"],
         reward_precedence=values["harbor_reward_precedence"],
         missing_reward=values["harbor_missing_reward"],
         infra_retries=values["harbor_infra_retries"],
+        baseline=values["harbor_baseline"],
+        gate=values["harbor_gate"],
+        inconclusive=values["harbor_inconclusive"],
+        max_infra_errors=values["harbor_max_infra_errors"],
+        confirm=values["harbor_confirm"],
+        save_baseline=values["harbor_save_baseline"],
+        update_baseline=values["harbor_update_baseline"],
+        force_baseline=values["harbor_force_baseline"],
     )
 
 
 def _which_tasks(
-    config: pytest.Config, datasets: tuple[str, ...], taskset: str | None
+    config: pytest.Config, datasets: tuple[str, ...], taskset: Path | None
 ) -> tuple[tuple[Path, ...], Path | None]:
     """Settle which of --harbor-dataset and --harbor-taskset counts, and return absolute paths."""
     base = config.invocation_params.dir
@@ -376,16 +476,14 @@ def _which_tasks(
     if taskset and datasets and flags[0] == flags[1]:
         raise pytest.UsageError("--harbor-dataset and --harbor-taskset exclude each other; give one of them")
     if taskset and flags != (True, False):
-        from_ini = not flags[1] and config.inipath
-        file = Path(os.path.abspath((config.inipath.parent if from_ini and config.inipath else base) / taskset))  # noqa: PTH100
-        return (file.parent,), file
+        return (taskset.parent,), taskset
     return tuple(Path(os.path.abspath(base / path)) for path in datasets), None  # noqa: PTH100 - links stay
 
 
-def _results(config: pytest.Config, value: str) -> Path:
-    """Return where results go: relative to the ini file where that says it, else to where pytest was called."""
-    from_ini = config.getoption("harbor_results") is None and config.getini("harbor_results") and config.inipath
-    return (config.inipath.parent if from_ini and config.inipath else config.invocation_params.dir) / value
+def _base(option: Option, config: pytest.Config) -> Path:
+    """Return where a path leads from: the ini file's directory where that says it, else where pytest was called."""
+    from_ini = config.getoption(option.key) is None and config.getini(option.key) and config.inipath
+    return config.inipath.parent if from_ini and config.inipath else config.invocation_params.dir
 
 
 def _value(option: Option, config: pytest.Config) -> Any:
@@ -401,7 +499,10 @@ def _value(option: Option, config: pytest.Config) -> Any:
         return bool(given)
     if option.kind in ("many", "paths"):
         return tuple(option.parse(str(item), source) for item in given or ())
-    return option.parse(str(given), source) if given not in (None, "") else option.default
+    value = option.parse(str(given), source) if given not in (None, "") else option.default
+    if option.kind == "path" and value is not None:
+        return Path(os.path.abspath(_base(option, config) / value))  # noqa: PTH100 - links stay
+    return value
 
 
 def spare_task_directories(early_config: pytest.Config) -> None:

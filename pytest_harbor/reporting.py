@@ -9,6 +9,7 @@ import pytest
 from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocation, ReprTraceback
 
 from pytest_harbor.assignment import assignment_of
+from pytest_harbor.collection import HarborItem
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.report.failure import describe_error, describe_failure, headline
 from pytest_harbor.session import TRIAL, session_of
@@ -64,6 +65,7 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
     if final:
         extra.harbor = result.to_json()
         extra.harbor_word = _word(result)
+        extra.harbor_scored = isinstance(item, HarborItem) and session_of(item.config).gate.scores
         for name, value in _properties(result):
             item.user_properties.append((name, value))
         report.user_properties = list(item.user_properties)
@@ -107,6 +109,8 @@ def status(report: Any) -> tuple[str, str, Any] | None:
     if report.when == "teardown" or report.skipped:
         return None
     reward = f" {report.harbor_word}" if report.harbor_word else ""
+    if getattr(report, "harbor_scored", False) and report.passed and report.when == "call":
+        return "scored", "~", (f"SCORED{reward}", {"cyan": True})
     if report.failed and (report.when == "setup" or getattr(report, "harbor_error", False)):
         return "error", "E", "ERROR"
     if report.passed and report.when == "call":

@@ -20,6 +20,7 @@ from pytest_harbor.options import HarborConfig, read_options
 if TYPE_CHECKING:
     from pytest_harbor.agent import Agent
     from pytest_harbor.environment import Provider
+    from pytest_harbor.gating import Gate
     from pytest_harbor.image import ImageStore
     from pytest_harbor.lifecycle import Lifecycle
     from pytest_harbor.results import Run
@@ -55,8 +56,10 @@ def configure(config: pytest.Config) -> None:
         "harbor(dataset=None, task='*'): run this test once for each task of a dataset (its name, or a path relative "
         "to the test's file) whose name or id matches; without arguments, for each task of --harbor-dataset",
     )
-    config.pluginmanager.register(Listener(session), "harbor-listener")
+    session.listener = Listener(session)
+    config.pluginmanager.register(session.listener, "harbor-listener")
     if session.options.datasets:
+        session.gate  # noqa: B018 - a baseline that cannot be used is told before anything runs
         session.lifecycle.choose_arguments()
 
 
@@ -77,6 +80,11 @@ class Listener:
 
     def __init__(self, session: HarborSession) -> None:
         self._session = session
+        self.other_failures = 0
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Count what no verdict on trials may excuse."""
+        self.other_failures += report.failed
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -97,6 +105,8 @@ class Listener:
         """Keep results for the summary, and have an infrastructure error count as an error everywhere."""
         if hasattr(report, "harbor") or hasattr(report, "harbor_stop"):
             self._session.lifecycle.take(report)
+        # A test of the user's own may fail for reasons that are not the trial's.
+        self.other_failures += report.failed and not getattr(report, "harbor_scored", False)
         if report.when != "call" or not getattr(report, "harbor_error", False):
             yield
             return
@@ -121,6 +131,7 @@ class HarborSession:
         self.config = config
         # A node id that was pasted back brings its task along.
         self.options = options if options.datasets else replace(options, datasets=_named_tasks(config))
+        self.listener: Listener | None = None
         self.open_trials: set[Trial] = set()
         self._previous_handler: Any = None
 
@@ -190,6 +201,18 @@ class HarborSession:
         choice = getattr(self.config, "workerinput", {}).get("harbor_environment", options.environment)
         hidden = (self.config.rootpath, self.config.invocation_params.dir, options.results, *options.datasets)
         return choose_provider(choice, hidden)
+
+    @cached_property
+    def gate(self) -> Gate:
+        """What decides about the run as a whole.
+
+        Raises:
+            pytest.UsageError: the baseline cannot be used.
+
+        """
+        from pytest_harbor.gating import Gate
+
+        return Gate(self.options)
 
     @cached_property
     def run(self) -> Run:
@@ -316,7 +339,20 @@ class HarborSession:
             item.stash[TRIAL] = self._new_trial(item, task)
         return item.stash[TRIAL]
 
-    def _new_trial(self, item: pytest.Item, task: Task) -> Trial:
+    def confirm(self, item: pytest.Item, failed: Trial) -> None:
+        """Run a task that newly failed a few more times; what comes of it is on disk and decides nothing."""
+        from pytest_harbor.errors import InfrastructureError
+
+        for number in range(1, self.options.confirm + 1):
+            trial = self._new_trial(item, failed.task, number)
+            try:
+                with contextlib.suppress(InfrastructureError):
+                    trial.run(failed.agent)
+            finally:
+                trial.stop()
+                self.open_trials.discard(trial)
+
+    def _new_trial(self, item: pytest.Item, task: Task, confirmation: int = 0) -> Trial:
         from pytest_harbor.assignment import assignment_of
         from pytest_harbor.hooks import ItemHooks
         from pytest_harbor.trial import Trial, TrialPlace
@@ -324,7 +360,7 @@ class HarborSession:
         assignment = assignment_of(item)
         place = TrialPlace(
             run=self.run.id,
-            directory=self.run.trial_directory(task.name, item.nodeid),
+            directory=self.run.trial_directory(task.name, f"{item.nodeid} {confirmation}".removesuffix(" 0")),
             attempt=assignment.attempt if assignment else 1,
             node_id=item.nodeid,
         )
@@ -339,6 +375,7 @@ class HarborSession:
             echo=_echo if getattr(self.config.option, "capture", "") == "no" else None,
             services=self.services,
         )
+        trial.result.confirmation = confirmation
         if self.configured_agent is not None:
             trial.result.agent = self.configured_agent.name
         self.open_trials.add(trial)

@@ -1,1 +1,26 @@
 """Verdicts on runs: pure functions from rewards to what a continuous integration should believe."""
+
+from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample
+from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of
+from pytest_harbor.gate.spec import GateSpec
+from pytest_harbor.gate.verdict import Comparison, Limit, Pair, Verdict, judge
+
+INCONCLUSIVE = 10
+"""The exit status of a run that nothing can be said about; pytest's own end at 5."""
+
+__all__ = [
+    "INCONCLUSIVE",
+    "Baseline",
+    "BaselineError",
+    "Comparison",
+    "GateSpec",
+    "Key",
+    "Limit",
+    "Pair",
+    "Sample",
+    "Verdict",
+    "baseline_of",
+    "confirmations_of",
+    "judge",
+    "samples_of",
+]

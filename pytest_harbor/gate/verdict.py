@@ -8,6 +8,7 @@ level says, so that both questions together stay below alpha; benchmarks/gate.py
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist, fmean, stdev
@@ -38,6 +39,22 @@ class Limit:
 
     def __str__(self) -> str:
         return f"{self.value:.0%}" if self.share else f"{self.value:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """Read `3` as a number of trials, `0.1` or `10%` as a share of them.
+
+        Raises:
+            ValueError: it is neither; the message says what is.
+
+        """
+        if re.fullmatch(r"[0-9]{1,9}", text):
+            return cls(int(text), share=False)
+        match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)%|(0?\.[0-9]+|1\.0+)", text)
+        value = (float(match[1]) / 100 if match[1] else float(match[2])) if match else -1.0
+        if not 0 <= value <= 1:
+            raise ValueError("use a number of trials such as 3, or a share such as 0.1 or 10%")
+        return cls(value)
 
 
 @dataclass(frozen=True)
@@ -111,7 +128,13 @@ class Verdict:
     flaky: tuple[Key, ...] = ()
 
 
-def judge(run: Mapping[Key, Sample], baseline: Baseline | None, spec: GateSpec, limit: Limit | None = None) -> Verdict:
+def judge(
+    run: Mapping[Key, Sample],
+    baseline: Baseline | None,
+    spec: GateSpec,
+    limit: Limit | None = None,
+    stopped: str = "",
+) -> Verdict:
     """Judge a run.
 
     Args:
@@ -119,6 +142,7 @@ def judge(run: Mapping[Key, Sample], baseline: Baseline | None, spec: GateSpec, 
         baseline: what to compare with; None where the rule needs none.
         spec: the rule.
         limit: how many infrastructure errors, and how many unverified trials, leave it worth judging.
+        stopped: why it ended before its end; empty where it did not.
 
     """
     left_out: dict[str, list[Key]] = {}
@@ -128,7 +152,7 @@ def judge(run: Mapping[Key, Sample], baseline: Baseline | None, spec: GateSpec, 
         agents = sorted({pair.agent for pair in pairs})
         comparisons = [_compare(agent, [pair for pair in pairs if pair.agent == agent], spec) for agent in agents]
     regressed = [*_absolute(run, spec), *(reason for each in comparisons for reason in _regressed(each, spec))]
-    unsure = [*_unjudged(run, limit or Limit())]
+    unsure = [*([f"the run was stopped: {stopped}"] if stopped else []), *_unjudged(run, limit or Limit())]
     if baseline is not None and not comparisons:
         unsure.append("no task of this run can be compared with the baseline")
     open_questions = [reason for each in comparisons for reason in _undecided(each, spec)]

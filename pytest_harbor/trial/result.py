@@ -47,6 +47,7 @@ class TrialResult:
         warnings: what a reader should know and what decides nothing.
         image: name, id and source of the image.
         provider: what ran the environment.
+        confirmation: number of a further trial of a task that newly failed, from 1; 0 for an attempt.
         retries: earlier tries that ended with an infrastructure error.
         directory: the trial's directory, absolute.
         started_at: start in ISO 8601, UTC.
@@ -78,6 +79,7 @@ class TrialResult:
     image: dict[str, str] = field(default_factory=dict)
     provider: str = ""
     task_digest: str = ""
+    confirmation: int = 0
     retries: list[Retry] = field(default_factory=list)
     directory: str = ""
     node_id: str = ""

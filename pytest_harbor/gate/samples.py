@@ -1,0 +1,59 @@
+"""From the results of a run to what a gate judges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from statistics import fmean
+
+from pytest_harbor.gate.baseline import Baseline, Key, Sample
+from pytest_harbor.trial import TrialResult
+
+
+def samples_of(results: Iterable[TrialResult]) -> dict[Key, Sample]:
+    """Gather the attempts of each agent at each task; confirmations and skipped trials count for nothing."""
+    groups: dict[Key, list[TrialResult]] = {}
+    for result in sorted(results, key=lambda result: (result.task, result.agent, result.attempt, result.node_id)):
+        if result.outcome != "skipped" and not result.confirmation:
+            groups.setdefault((result.task, result.agent), []).append(result)
+    return {key: _sample(group) for key, group in groups.items()}
+
+
+def _sample(results: list[TrialResult]) -> Sample:
+    # An unverified trial without a reward was asked to count as an error (--harbor-missing-reward=error).
+    graded = [result for result in results if result.reward is not None]
+    known = graded or results
+    return Sample(
+        rewards=tuple(result.reward for result in graded if result.reward is not None),
+        passed=sum(result.outcome == "passed" for result in graded),
+        unverified=sum(result.outcome == "unverified" for result in graded),
+        errors=len(results) - len(graded),
+        digest=known[0].task_digest,
+        image=known[0].image.get("id", ""),
+        provider=known[0].provider,
+        model=known[0].model,
+        seconds=round(fmean(sum(result.phases.values()) for result in known), 1),
+    )
+
+
+def confirmations_of(results: Iterable[TrialResult]) -> dict[Key, tuple[int, int]]:
+    """Return for each task that newly failed how many of how many further trials passed."""
+    found: dict[Key, tuple[int, int]] = {}
+    for result in results:
+        if result.confirmation and result.outcome in ("passed", "failed", "unverified"):
+            passed, whole = found.get((result.task, result.agent), (0, 0))
+            found[result.task, result.agent] = (passed + (result.outcome == "passed"), whole + 1)
+    return found
+
+
+def baseline_of(results: Iterable[TrialResult]) -> Baseline:
+    """Return a baseline of what ran, with what is worth knowing of the run."""
+    results = list(results)
+    samples = samples_of(results)
+    run = {
+        "ids": sorted({result.run for result in results}),
+        "started_at": min((result.started_at for result in results if result.started_at), default=""),
+        "trials": sum(len(sample.rewards) + sample.errors for sample in samples.values()),
+        "pytest_harbor": version("pytest-harbor"),
+    }
+    return Baseline(samples, run)
