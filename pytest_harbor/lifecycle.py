@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -202,6 +203,20 @@ class Lifecycle:
         self._table.write(terminalreporter, session.run)
         for line in self._said:
             terminalreporter.write_line(line)
+        if session.options.html:
+            _write_page(session.options.html, self._table.results, self._verdict, terminalreporter)
+
+
+def _write_page(path: Path, results: list[TrialResult], judged: Verdict | None, reporter: Any) -> None:
+    """Write the page, and say where it is or why it is not."""
+    from pytest_harbor.report import html
+
+    try:
+        html.write(path, results, verdict=judged)
+    except OSError as error:
+        reporter.write_line(f"--harbor-html: {path} cannot be written: {error}", red=True)
+    else:
+        reporter.write_line(f"page: {_relative(path)}")
 
 
 def _uses_our_agent(item: pytest.Item) -> bool:

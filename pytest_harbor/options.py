@@ -328,6 +328,14 @@ OPTIONS = (
         "DIR",
         "path",
     ),
+    Option(
+        "harbor-html",
+        "Write a page with all results to FILE, which needs nothing beside it",
+        _path,
+        None,
+        "FILE",
+        "path",
+    ),
     Option("harbor-reward-key", "Key of reward.json that holds the reward (default reward)", _text, "", "KEY"),
     Option(
         "harbor-reward-precedence",
@@ -363,6 +371,7 @@ class HarborConfig:
         agent: `oracle`, `nop`, `command`, `MODULE:CALLABLE`, or empty where none was chosen.
         agent_env: names and values.
         results: absolute path.
+        html: absolute path; None where no page is wanted.
 
     """
 
@@ -389,6 +398,7 @@ class HarborConfig:
     agent_timeout: float
     resource_multiplier: float
     results: Path
+    html: Path | None
     reward_key: str
     reward_precedence: Literal["txt", "json"]
     missing_reward: Literal["zero", "error"]
@@ -452,6 +462,7 @@ def read_options(config: pytest.Config) -> HarborConfig:
         agent_timeout=values["harbor_agent_timeout"],
         resource_multiplier=values["harbor_resource_multiplier"],
         results=values["harbor_results"],
+        html=_to_write("--harbor-html", values["harbor_html"]),
         reward_key=values["harbor_reward_key"],
         reward_precedence=values["harbor_reward_precedence"],
         missing_reward=values["harbor_missing_reward"],
@@ -484,6 +495,14 @@ def _base(option: Option, config: pytest.Config) -> Path:
     """Return where a path leads from: the ini file's directory where that says it, else where pytest was called."""
     from_ini = config.getoption(option.key) is None and config.getini(option.key) and config.inipath
     return config.inipath.parent if from_ini and config.inipath else config.invocation_params.dir
+
+
+def _to_write(flag: str, path: Path | None) -> Path | None:
+    """Return the path of a file to write, if that is what it can be."""
+    if path is not None and path.exists() and not path.is_file():
+        what = "a directory" if path.is_dir() else "no regular file"
+        raise pytest.UsageError(f"{flag}: {path} is {what}; give the path of a file to write")
+    return path
 
 
 def _value(option: Option, config: pytest.Config) -> Any:

@@ -26,6 +26,11 @@ class TrialTable:
         self.leftovers: list[str] = []
         self.began = time.monotonic()
 
+    @property
+    def results(self) -> list[TrialResult]:
+        """All results."""
+        return list(self._results.values())
+
     def add(self, result: TrialResult) -> None:
         """Take a result."""
         self._results[(result.task, result.agent, result.attempt, result.node_id)] = result
@@ -43,7 +48,7 @@ class TrialTable:
 
     def write(self, reporter: Any, run: Run) -> None:
         """Print the table, unless nothing ran."""
-        results = list(self._results.values())
+        results = self.results
         if not results:
             return
         reporter.section("harbor")

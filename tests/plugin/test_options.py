@@ -76,6 +76,7 @@ CASES: dict[str, tuple] = {
     "harbor-agent-timeout": (*FLOATS, NOT_POSITIVE),
     "harbor-resource-multiplier": (*FLOATS, NOT_POSITIVE),
     "harbor-results": ("one", "two", None, None, {}),
+    "harbor-html": ("one", "two", None, None, {}),
     "harbor-reward-key": ("one", "two", "one", "two", {}),
     "harbor-reward-precedence": ("json", "txt", "json", "txt", {"both": ["txt", "json"]}),
     "harbor-missing-reward": ("error", "zero", "error", "zero", {"none": ["zero", "error"]}),
@@ -105,6 +106,7 @@ def expected(option: Option, project, number: int):
     if option.kind == "paths":
         return (project.path / CASES[option.name][number],)
     if option.name in ("harbor-results", "harbor-taskset"):
+    if option.name in ("harbor-results", "harbor-html"):
         return project.path / CASES[option.name][number]
     return CASES[option.name][number + 2]
 

@@ -1,0 +1,78 @@
+"""The grid: a row a task, a column an agent, in each cell the reward before and after and a mark an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pytest_harbor.gate.baseline import Key
+from pytest_harbor.report.html.groups import Entry, Group
+from pytest_harbor.report.html.markup import Markup, hidden, join, number, one_line, tag
+
+MARKS = {"passed": "✓", "failed": "✕", "unverified": "?", "error": "!", "skipped": "\N{EN DASH}"}
+
+
+def grid(groups: Mapping[Key, Group]) -> Iterator[Markup]:
+    """Yield the rows of the grid, with what belongs before and after them."""
+    agents = sorted({agent for _, agent in groups})
+    yield Markup(
+        '<div class="wide" tabindex="0" role="region" aria-labelledby="grid-title"><table class="grid">'
+        '<caption class="aloud">Rewards by task and agent</caption>'
+    )
+    heads = (tag("th", one_line(agent) or "(no agent)", scope="col") for agent in agents)
+    yield tag("thead", tag("tr", tag("th", "task", scope="col"), *heads))
+    yield Markup("<tbody>")
+    for task in dict.fromkeys(task for task, _ in groups):
+        yield tag(
+            "tr",
+            tag("th", one_line(task), scope="row"),
+            *(_cell(groups.get((task, agent))) for agent in agents),
+        )
+    yield Markup("</tbody></table></div>")
+
+
+def _cell(group: Group | None) -> Markup:
+    if group is None:
+        return tag("td", tag("span", "not run", class_="quiet"))
+    return tag(
+        "td",
+        tag(
+            "div",
+            tag("b", number(group.reward) if group.reward is not None else "no reward", class_="number"),
+            before(group),
+            tag("span", "flaky", class_="note") if group.flaky else None,
+            tag("span", "beyond chance", class_="note") if group.pair and group.pair.significant else None,
+            class_="rewards",
+        ),
+        tag("div", *(_mark(entry) for entry in group.entries), class_="marks"),
+    )
+
+
+def before(group: Group) -> Markup | None:
+    """Return the reward before, where it is known."""
+    if group.pair is None:
+        return None
+    signs = {"worse": "▼ ", "better": "▲ ", "": ""}
+    return tag(
+        "span",
+        tag("span", signs[group.change], aria_hidden="true") if group.change else None,
+        hidden(f"{group.change}, ") if group.change else None,
+        f"was {number(group.pair.before.mean)}",
+        class_=f"before {group.change}".rstrip(),
+    )
+
+
+def _mark(entry: Entry) -> Markup:
+    result = entry.result
+    reward = "" if result.reward is None else f", reward {number(result.reward)}"
+    return tag(
+        "a",
+        MARKS[result.outcome],
+        href=f"#{entry.anchor}",
+        class_=f"mark {result.outcome}{' further' if result.confirmation else ''}",
+        aria_label=f"{result.task}, {entry.which}: {result.outcome}{reward}",
+    )
+
+
+def outcome_pill(outcome: str) -> Markup:
+    """Return an outcome as a word with its mark."""
+    return tag("span", tag("span", MARKS[outcome], aria_hidden="true"), join([" ", outcome]), class_=f"pill {outcome}")

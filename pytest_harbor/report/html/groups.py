@@ -1,0 +1,82 @@
+"""Trials put together by task and agent, with what the gate knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pytest_harbor.gate.baseline import Key
+from pytest_harbor.gate.verdict import Pair, Verdict
+from pytest_harbor.report.terminal import GRADED
+from pytest_harbor.trial import TrialResult
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One trial and its number on the page."""
+
+    number: int
+    result: TrialResult
+
+    @property
+    def anchor(self) -> str:
+        """The id of its section."""
+        return f"trial-{self.number}"
+
+    @property
+    def which(self) -> str:
+        """Which of the trials of its task it is."""
+        confirmation = self.result.confirmation
+        return f"confirmation {confirmation}" if confirmation else f"attempt {self.result.attempt}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The attempts of one agent at one task.
+
+    Attributes:
+        pair: the task before and after, where the gate could compare it.
+
+    """
+
+    key: Key
+    entries: tuple[Entry, ...]
+    pair: Pair | None = None
+
+    @property
+    def reward(self) -> float | None:
+        """The mean of the attempts' rewards; None where there is none. Confirmations do not count."""
+        rewards = [result.reward for result in self._attempts if result.reward is not None]
+        return sum(rewards) / len(rewards) if rewards else None
+
+    @property
+    def flaky(self) -> bool:
+        """Whether some attempts passed and others did not."""
+        graded = [result.outcome for result in self._attempts if result.outcome in GRADED]
+        return 0 < graded.count("passed") < len(graded)
+
+    @property
+    def _attempts(self) -> list[TrialResult]:
+        return [entry.result for entry in self.entries if not entry.result.confirmation]
+
+    @property
+    def change(self) -> str:
+        """`worse` or `better` than before; empty where it is neither or nothing is known."""
+        if self.pair is None or not self.pair.difference:
+            return ""
+        return "worse" if self.pair.difference < 0 else "better"
+
+
+def in_order(results: Iterable[TrialResult]) -> list[Entry]:
+    """Return trials in the order of the page, which does not depend on that in which they ended."""
+    ordered = sorted(results, key=lambda r: (r.task, r.agent, r.confirmation, r.attempt, r.node_id, r.run, r.directory))
+    return [Entry(number, result) for number, result in enumerate(ordered, 1)]
+
+
+def group(entries: Sequence[Entry], verdict: Verdict | None) -> dict[Key, Group]:
+    """Return the trials by task and agent."""
+    pairs = {(pair.task, pair.agent): pair for each in (verdict.comparisons if verdict else ()) for pair in each.pairs}
+    found: dict[Key, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault((entry.result.task, entry.result.agent), []).append(entry)
+    return {key: Group(key, tuple(each), pairs.get(key)) for key, each in found.items()}

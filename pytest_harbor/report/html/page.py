@@ -1,0 +1,306 @@
+"""The page as a whole, in pieces, so that however large a run is, one trial at a time is in memory."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from pytest_harbor.errors import PHASES
+from pytest_harbor.gate.baseline import Key
+from pytest_harbor.gate.verdict import Verdict
+from pytest_harbor.report.html.grid import MARKS, grid, outcome_pill
+from pytest_harbor.report.html.groups import Entry, Group, group, in_order
+from pytest_harbor.report.html.judged import changes_section, verdict_section
+from pytest_harbor.report.html.markup import Markup, duration, join, one_line, plural, tag
+from pytest_harbor.report.html.trial import trial_section
+from pytest_harbor.report.terminal import count_outcomes, summary
+from pytest_harbor.trial import TrialResult
+
+# Bytes of messages and logs on a page; each trial gets an equal share, within limits.
+ROOM = 8 << 20
+ROOM_OF_TRIAL = (1 << 10, 64 << 10)
+
+
+def write(path: Path, results: Sequence[TrialResult], *, verdict: Verdict | None = None, title: str = "") -> None:
+    """Write the page of a run; whoever reads the file meanwhile sees the old one or the new one.
+
+    Args:
+        path: the file; its directory is made.
+        results: the trials, in any order.
+        verdict: what the gate says of them, where there is one.
+        title: title of the page; empty for one that names the datasets.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        raise OSError(f"{path} is no regular file")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+    try:
+        with open(handle, "w", encoding="utf-8", newline="\n") as file:  # noqa: PTH123 - it is open already
+            file.writelines(render(results, verdict=verdict, title=title))
+            # A scratch file is for its owner alone; a report has the rights of any other file.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(handle, 0o666 & ~umask)
+        Path(scratch).replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(scratch).unlink()
+        raise
+
+
+def render(results: Sequence[TrialResult], *, verdict: Verdict | None = None, title: str = "") -> Iterator[str]:
+    """Yield the page of a run piece by piece; the same trials and logs give the same page.
+
+    Args:
+        results: the trials, in any order.
+        verdict: what the gate says of them, where there is one.
+        title: title of the page; empty for one that names the datasets.
+
+    """
+    entries = in_order(results)
+    groups = group(entries, verdict)
+    title = title or f"Harbor run of {_names(result.dataset for result in results) or 'nothing'}"
+    yield Markup('<!DOCTYPE html>\n<html lang="en">')
+    yield _head(title, verdict)
+    yield Markup("<body>")
+    yield tag("a", "Skip to the trials", href="#trials", class_="skip")
+    changes = changes_section(verdict, groups) if verdict else None
+    yield _header(title, changes=changes is not None)
+    yield Markup("<main>")
+    if verdict is not None:
+        yield verdict_section(verdict)
+    yield _totals(results)
+    if changes is not None:
+        yield changes
+    yield _time(entries)
+    yield _filter(results, groups)
+    yield Markup('<section id="grid" aria-labelledby="grid-title"><h2 id="grid-title">Tasks</h2>\n')
+    yield from grid(groups)
+    yield Markup('</section>\n<section id="trials" tabindex="-1"><h2>Trials</h2>\n')
+    low, high = ROOM_OF_TRIAL
+    room = min(high, max(low, ROOM // max(1, len(entries))))
+    for entry in entries:
+        yield trial_section(entry, groups[(entry.result.task, entry.result.agent)], room)
+        yield "\n"
+    yield tag("p", "No trial matches the filter.", id="nothing", hidden=True)
+    yield Markup(f"</section></main><script>{_asset('page.js')}</script></body></html>\n")
+
+
+@cache
+def _asset(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _head(title: str, verdict: Verdict | None) -> Markup:
+    style, script = _asset("page.css"), _asset("page.js")
+    # Nothing is loaded, and nothing runs but our own style and script, whatever an agent has printed.
+    policy = (
+        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+    word = f"{verdict.word}: " if verdict else ""
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("link", rel="icon", href="data:,"),
+        tag("title", f"{word}{one_line(title)}"),
+        Markup(f"<style>{style}</style>"),
+    )
+
+
+def _header(title: str, *, changes: bool) -> Markup:
+    places = [("changes", "Changes"), ("time", "Time"), ("grid", "Tasks"), ("trials", "Trials")]
+    return tag(
+        "header",
+        tag("h1", one_line(title)),
+        tag(
+            "nav",
+            *(tag("a", text, href=f"#{place}") for place, text in places if changes or place != "changes"),
+            aria_label="On this page",
+        ),
+    )
+
+
+def _names(names: Iterator[str]) -> str:
+    found = sorted({one_line(name) for name in names if name})
+    shown = 5
+    more = f" and {len(found) - shown:,} more" if len(found) > shown else ""
+    return f"{', '.join(found[:shown])}{more}"
+
+
+def _totals(results: Sequence[TrialResult]) -> Markup:
+    attempts = [result for result in results if not result.confirmation]
+    counts = count_outcomes(attempts)
+    cards = [
+        tag("div", tag("dt", outcome_pill(outcome)), tag("dd", f"{count:,}", class_="number"))
+        for outcome, count in counts.items()
+        if count or outcome != "skipped"
+    ]
+    _, *rest = summary(attempts, 0)
+    confirmations = len(results) - len(attempts)
+    if confirmations:
+        rest.append(
+            f"beside it {plural(confirmations, 'confirmation')}, which {'counts' if confirmations == 1 else 'count'} for nothing here"
+        )
+    took = _took(results)
+    tasks = len({result.task for result in results})
+    size = f"{plural(len(attempts), 'trial')} of {plural(tasks, 'task')}{f' in {took}' if took else ''}"
+    facts = [
+        ("run", _names(result.run for result in results)),
+        ("agent", _names(result.agent for result in results)),
+        ("model", _names(result.model for result in results)),
+        ("environment", _names(result.provider for result in results)),
+        ("began", min((one_line(result.started_at) for result in results if result.started_at), default="")),
+    ]
+    return tag(
+        "section",
+        tag("h2", "Totals"),
+        tag("dl", *cards, class_="totals"),
+        tag("p", "; ".join([size, *rest])),
+        tag("dl", *(tag("div", tag("dt", name), tag("dd", text)) for name, text in facts if text), class_="facts"),
+        id="totals",
+    )
+
+
+def _took(results: Sequence[TrialResult]) -> str:
+    """Return the time from the first trial's start to the last one's end."""
+    with contextlib.suppress(ValueError, TypeError):
+        starts = [datetime.fromisoformat(result.started_at) for result in results if result.started_at]
+        ends = [datetime.fromisoformat(result.finished_at) for result in results if result.finished_at]
+        if starts and ends:
+            return duration((max(ends) - min(starts)).total_seconds())
+    return ""
+
+
+def _time(entries: Sequence[Entry]) -> Markup:
+    rows = []
+    total = sum(seconds for entry in entries for seconds in entry.result.phases.values())
+    for phase in PHASES:
+        timed = [(entry.result.phases[phase], entry) for entry in entries if phase in entry.result.phases]
+        if timed:
+            rows.append(_phase(phase, timed, total))
+    if not rows:
+        return tag("section", tag("h2", "Time"), tag("p", "Nothing was timed."), id="time")
+    heads = ("phase", "all trials", "share", "mean", "longest")
+    return tag(
+        "section",
+        tag("h2", "Time by phase", id="time-title"),
+        tag(
+            "div",
+            tag(
+                "table",
+                tag("caption", "Time by phase", class_="aloud"),
+                tag("thead", tag("tr", *(tag("th", head, scope="col") for head in heads))),
+                tag("tbody", *rows),
+            ),
+            class_="wide",
+            tabindex=0,
+            role="region",
+            aria_labelledby="time-title",
+        ),
+        id="time",
+    )
+
+
+def _phase(phase: str, timed: Sequence[tuple[float, Entry]], total: float) -> Markup:
+    spent = sum(seconds for seconds, _ in timed)
+    longest, entry = max(timed, key=lambda pair: (pair[0], -pair[1].number))
+    share = spent / total if total else 0.0
+    bar = tag(
+        "svg",
+        tag("rect", class_="groove", width=100, height=8, rx=4),
+        tag("rect", class_="bar", width=f"{100 * share:.2f}", height=8, rx=4),
+        viewBox="0 0 100 8",
+        class_="share",
+        aria_hidden="true",
+        preserveAspectRatio="none",
+    )
+    return tag(
+        "tr",
+        tag("th", phase, scope="row"),
+        tag("td", duration(spent), class_="number"),
+        tag("td", bar, f" {share:.0%}", class_="number"),
+        tag("td", duration(spent / len(timed)), class_="number"),
+        tag(
+            "td",
+            tag(
+                "a", duration(longest), href=f"#{entry.anchor}", aria_label=f"{duration(longest)}, {entry.result.task}"
+            ),
+            class_="number",
+        ),
+    )
+
+
+def _filter(results: Sequence[TrialResult], groups: Mapping[Key, Group]) -> Markup:
+    """Return the filter, which the script shows: without it, it could do nothing."""
+    counts = count_outcomes(results)
+    boxes = [
+        tag(
+            "label",
+            tag("input", type="checkbox", name="outcome", value=outcome, checked=True),
+            join([" ", tag("span", MARKS[outcome], aria_hidden="true"), f" {outcome}"]),
+        )
+        for outcome, count in counts.items()
+        if count
+    ]
+    agents = sorted({result.agent for result in results})
+    kinds = {"worse": "worse than before", "better": "better than before", "flaky": "flaky"}
+    known = {each.change for each in groups.values()} | {"flaky" for each in groups.values() if each.flaky}
+    return tag(
+        "form",
+        tag(
+            "div",
+            tag("label", "Search ", for_="search"),
+            tag("input", type="search", id="search", autocomplete="off", placeholder="tasks, messages, logs"),
+            class_="field",
+        ),
+        tag("fieldset", tag("legend", "Outcome"), *boxes),
+        _select("agent", [(agent, one_line(agent) or "(no agent)") for agent in agents], "all agents")
+        if len(agents) > 1
+        else None,
+        _select("kind", [(kind, text) for kind, text in kinds.items() if kind in known], "all tasks")
+        if known - {""}
+        else None,
+        tag(
+            "div",
+            tag("button", "Open all", type="button", id="open"),
+            tag("button", "Close all", type="button", id="close"),
+            class_="buttons",
+        ),
+        tag("p", role="status", id="shown"),
+        id="filter",
+        role="search",
+        aria_label="Filter trials",
+        hidden=True,
+    )
+
+
+def _select(name: str, choices: Sequence[tuple[str, str]], everything: str) -> Markup:
+    options = [tag("option", everything, value=""), *(tag("option", text, value=value) for value, text in choices)]
+    return tag(
+        "div",
+        tag("label", name.capitalize().replace("Kind", "Tasks") + " ", for_=f"by-{name}"),
+        tag("select", *options, id=f"by-{name}"),
+        class_="field",
+    )
