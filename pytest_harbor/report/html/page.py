@@ -160,9 +160,7 @@ def _totals(results: Sequence[TrialResult]) -> Markup:
     _, *rest = summary(attempts, 0)
     confirmations = len(results) - len(attempts)
     if confirmations:
-        rest.append(
-            f"beside it {plural(confirmations, 'confirmation')}, which {'counts' if confirmations == 1 else 'count'} for nothing here"
-        )
+        rest.append(f"{plural(confirmations, 'confirmation')} beside it, not counted here")
     took = _took(results)
     tasks = len({result.task for result in results})
     size = f"{plural(len(attempts), 'trial')} of {plural(tasks, 'task')}{f' in {took}' if took else ''}"

@@ -1,0 +1,89 @@
+"""Runs to make pages of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_harbor.gate.baseline import Baseline, Sample
+from pytest_harbor.gate.samples import samples_of
+from pytest_harbor.gate.spec import GateSpec
+from pytest_harbor.gate.verdict import Verdict, judge
+from pytest_harbor.trial import TrialResult
+from pytest_harbor.trial.ctrf import InnerTest, InnerTests
+from pytest_harbor.trial.result import Retry
+from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
+
+REWARDS = {"passed": 1.0, "failed": 0.25, "unverified": 0.0, "error": None, "skipped": None}
+
+
+def result_of(task: str = "tb2/a", outcome: str = "passed", agent: str = "claude", **fields) -> TrialResult:
+    given = {"run": "run1", "dataset": "tb2", "task_path": f"/{task}", "attempt": 1, "provider": "docker"}
+    given |= {"reward": REWARDS[outcome], "phases": {"build": 0.5, "agent": 60.0, "verify": 2.0}, "task_digest": "d"}
+    given |= {"started_at": "2026-11-21T08:00:00.000+00:00", "finished_at": "2026-11-21T08:01:10.000+00:00"}
+    return TrialResult(task=task, agent=agent, outcome=outcome, **{**given, **fields})
+
+
+def full_result(text: str = "text", directory: Path | str = "", **fields) -> TrialResult:
+    """A trial that has everything, and a text wherever there can be one."""
+    given = {
+        "run": text,
+        "dataset": text,
+        "reason": text,
+        "metrics": {text: 1.5},
+        "phase": text,
+        "model": text,
+        "agent_exit": 1,
+        "agent_note": text,
+        "verifier_exit": 3,
+        "tests": InnerTests(1, 2, 3, 4, [InnerTest(text, text)]),
+        "warnings": [text],
+        "image": {"ref": text, "id": text, "source": text},
+        "provider": text,
+        "retries": [Retry(text, text, text)],
+        "directory": str(directory),
+        "node_id": text,
+        "started_at": text,
+        "finished_at": text,
+    }
+    return result_of(**{"task": text, "agent": text, "outcome": "failed", **given, **fields})
+
+
+def write_logs(directory: Path, agent: str | bytes = "", tests: str | bytes = "") -> Path:
+    for name, content in ((AGENT_LOG, agent), (TEST_LOG, tests)):
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+    return directory
+
+
+def verdict_on(results: list[TrialResult], before: float = 1.0) -> Verdict:
+    """The verdict on a run, where every trial had a reward before."""
+    run = samples_of(results)
+    samples = {
+        key: Sample((before,) * len(sample.rewards), len(sample.rewards) if before >= 1 else 0, digest=sample.digest)
+        for key, sample in run.items()
+    }
+    samples = {key: Sample(**{**vars(sample), "provider": run[key].provider}) for key, sample in samples.items()}
+    return judge(run, Baseline(samples), GateSpec())
+
+
+def long_run(tasks: int, attempts: int, root: Path | None = None) -> list[TrialResult]:
+    """A run of many trials; with a root, each has logs."""
+    outcomes = ("passed", "passed", "failed", "passed", "unverified", "passed", "error", "failed")
+    results = []
+    for number in range(tasks * attempts):
+        outcome = outcomes[number % 8]
+        task = f"tb2/{('serve', 'train', 'parse')[number % 3]}-something-long-{number // attempts:04}"
+        fields = {"attempt": number % attempts + 1, "node_id": f"{task}[{number}]"}
+        if outcome == "failed":
+            message = "AssertionError: assert 'a,b' == 'a,c'\n  - a,c\n  + a,b"
+            fields["tests"] = InnerTests(5, 2, 0, 0, [InnerTest("test_rows", message), InnerTest("test_end", "x")])
+        if outcome in ("error", "unverified"):
+            fields["reason"] = "the engine did not answer within 120 s; see whether it is overloaded"
+        if number % 5 == 0:
+            fields["warnings"] = ["the task wants 8 CPUs, and the machine has 2"]
+        if root is not None:
+            lines = "".join(f"step {line}: \x1b[32mrunning\x1b[0m <b>make</b> & more\n" for line in range(200))
+            fields["directory"] = str(write_logs(root / str(number), f"{lines}needle{number}\n", lines))
+        results.append(result_of(task, outcome, **fields))
+    return results

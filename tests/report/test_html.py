@@ -1,0 +1,387 @@
+"""The page of a run, without a browser: what is in it, and that nothing gets into it as markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import random
+import re
+import stat
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from html_runs import full_result, long_run, result_of, verdict_on, write_logs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_harbor.report.html import render, write
+from pytest_harbor.report.html.logs import LINES, read_end
+from pytest_harbor.report.html.markup import Markup, duration, number, tag
+from pytest_harbor.report.html.page import ROOM
+from pytest_harbor.trial.ctrf import InnerTest, InnerTests
+from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
+
+HOSTILE = (
+    "</pre></article></main><script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "</style><style>*{display:none}</style>",
+    "<img src=x onerror=alert(1)>",
+    '" onmouseover="alert(1)" x="',
+    "' onfocus='alert(1)' autofocus='",
+    "<!-- <![CDATA[ ]]> -->",
+    "&lt;script&gt; &amp; &#60;b&#62; &nbsp",
+    "javascript:alert(1)",
+    "]]><svg/onload=alert(1)>",
+    "\x1b[2J\x1b]8;;http://evil\x07link\x1b]8;;\x07 \x00\x07\x08\x7f\x9b31m",
+    "safe\u202egnp.exe\u2066\u2069 \u200b\ufeff \u2028\u2029 \ufffe",
+    "zalgo" + "\u0300\u0489" * 50,
+    "\ud800 lone \udfff",
+    "x" * 5_000,
+)
+
+
+class Outline(HTMLParser):
+    """What a page consists of: elements and attributes, and the text between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, tuple[str, ...]]] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.open: list[str] = []
+        self.texts: dict[str, str] = {}
+        self.seen: list[str] = []
+
+    def handle_starttag(self, name, attributes):
+        self.elements.append((name, tuple(key for key, _ in attributes)))
+        self.attributes += [(name, key, value) for key, value in attributes]
+        if name not in ("meta", "link", "input"):
+            self.open.append(name)
+
+    def handle_startendtag(self, name, attributes):
+        self.elements.append((name, tuple(key for key, _ in attributes)))
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("script", "style"):
+            self.texts[self.open[-1]] = self.texts.get(self.open[-1], "") + data
+        else:
+            self.seen.append(data)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.seen)
+
+
+def page_of(*results, **more) -> str:
+    return "".join(render(results, **more))
+
+
+def outline(page: str) -> Outline:
+    found = Outline()
+    found.feed(page)
+    found.close()
+    assert found.open == [], "elements were left open"
+    return found
+
+
+def hostile_page(text: str, directory: Path) -> str:
+    write_logs(directory, text, text)
+    (directory / "exception.txt").write_bytes(text.encode("utf-8", "replace"))
+    results = [full_result(text, directory), full_result(text, directory, attempt=2, outcome="error", reward=None)]
+    return page_of(*results, verdict=verdict_on(results), title=text)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_text_becomes_markup(text, tmp_path):
+    page = outline(hostile_page(text, tmp_path))
+    tame = outline(hostile_page("tame", tmp_path))
+    assert page.elements == tame.elements
+    assert page.texts == tame.texts
+
+
+@given(text=st.text(st.characters(), min_size=1).filter(lambda text: text.strip()))
+@pytest.mark.slow
+def test_whatever_the_text_nothing_becomes_markup(text, tmp_path_factory):
+    result = full_result(text + "x")
+    assert outline(page_of(result)).elements == outline(page_of(full_result("tame"))).elements
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_nothing_is_invisible_or_turns_the_text_around(text, tmp_path):
+    page = hostile_page(text, tmp_path)
+    assert [c for c in page if not c.isprintable() and c not in "\n\t"] == []
+    page.encode()
+
+
+def test_nothing_is_loaded_and_only_our_own_script_runs(tmp_path):
+    page = hostile_page(HOSTILE[0], tmp_path)
+    found = outline(page)
+    for element, key, value in found.attributes:
+        assert not key.startswith("on"), (element, key)
+        assert key not in ("style", "src", "srcset", "action", "srcdoc"), (element, key)
+        if key == "href":
+            assert value == "data:," if element == "link" else re.fullmatch(r"#[a-z]+(-\d+)?", value), value
+    assert [name for name, _ in found.elements].count("script") == 1
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    for kind in ("script", "style"):
+        digest = base64.b64encode(hashlib.sha256(found.texts[kind].encode()).digest()).decode()
+        assert rules[f"{kind}-src"] == f"'sha256-{digest}'"
+    assert "url(" not in found.texts["style"]
+    assert not re.search(r"innerHTML|eval\(|fetch|XMLHttp|https?:", found.texts["script"])
+
+
+def test_markup_is_made_by_tag_alone():
+    assert tag("p", "<b>", Markup("<i>x</i>"), None, 3, class_="a", hidden=True, title=None) == (
+        '<p class="a" hidden>&lt;b&gt;<i>x</i>3</p>'
+    )
+    assert tag("p", f"{tag('b', 'x')}") == "<p>&lt;b&gt;x&lt;/b&gt;</p>"
+
+
+# Logs.
+
+
+def test_the_end_of_a_log(tmp_path):
+    write_logs(tmp_path, "one\ntwo\r\n\x1b[31mthree\x1b[0m\n\n")
+    log = read_end(tmp_path, AGENT_LOG, 1000)
+    assert (log.text, log.whole) == ("one\ntwo\nthree", True)
+
+
+def test_a_log_that_is_too_long_begins_with_a_whole_line(tmp_path):
+    write_logs(tmp_path, "".join(f"line {n}\n" for n in range(1000)))
+    log = read_end(tmp_path, AGENT_LOG, 100)
+    assert log.text.startswith("line 98")
+    assert log.text.endswith("line 999")
+    assert not log.whole
+
+
+def test_a_log_of_one_huge_line_begins_with_a_whole_character(tmp_path):
+    write_logs(tmp_path, "ü" * 100_000)
+    for limit in (100, 101):
+        assert read_end(tmp_path, AGENT_LOG, limit).text == "ü" * 50
+
+
+def test_a_log_of_a_great_many_lines(tmp_path):
+    write_logs(tmp_path, "x\n" * 10_000)
+    log = read_end(tmp_path, AGENT_LOG, 1 << 20)
+    assert log.text == "\n".join(["x"] * LINES)
+    assert not log.whole
+
+
+def test_what_is_no_text(tmp_path):
+    write_logs(tmp_path, bytes(range(256)) * 10)
+    text = read_end(tmp_path, AGENT_LOG, 1000).text
+    assert all(c.isprintable() or c in "\n\t" for c in text)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n  \n"])
+def test_an_empty_log_is_none(tmp_path, content):
+    write_logs(tmp_path, content)
+    assert read_end(tmp_path, AGENT_LOG, 100) is None
+
+
+def test_no_log_no_directory_and_what_is_no_file(tmp_path):
+    assert read_end(tmp_path, AGENT_LOG, 100) is None
+    assert read_end(tmp_path / "gone", AGENT_LOG, 100) is None
+    (tmp_path / AGENT_LOG).mkdir(parents=True)
+    assert read_end(tmp_path, AGENT_LOG, 100) is None
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    (tmp_path / "agent").mkdir()
+    os.mkfifo(tmp_path / AGENT_LOG)
+    assert read_end(tmp_path, AGENT_LOG, 100) is None
+    (tmp_path / "verifier").parent.joinpath("verifier").symlink_to("agent")
+    assert read_end(tmp_path, TEST_LOG, 100) is None
+
+
+def test_no_link_leads_out_of_the_directory(tmp_path):
+    secret = tmp_path / "secret"
+    write_logs(secret, "of the host")
+    trial = tmp_path / "trial"
+    (trial / "agent").mkdir(parents=True)
+    (trial / AGENT_LOG).symlink_to(secret / AGENT_LOG)
+    assert read_end(trial, AGENT_LOG, 100) is None
+    (trial / AGENT_LOG).unlink()
+    (trial / "agent").rmdir()
+    (trial / "agent").symlink_to(secret / "agent")
+    assert read_end(trial, AGENT_LOG, 100) is None
+    assert "of the host" not in page_of(result_of(directory=str(trial)))
+
+
+def test_a_link_above_the_directory_is_the_users_own(tmp_path):
+    write_logs(tmp_path / "real", "there")
+    (tmp_path / "link").symlink_to("real")
+    assert read_end(tmp_path / "link", AGENT_LOG, 100).text == "there"
+
+
+# Size.
+
+
+def test_a_page_is_bounded_however_much_was_printed(tmp_path):
+    logs = write_logs(tmp_path, "<&>" * 700_000, b"\xff" * 2_000_000)
+    failures = [InnerTest("n" * 300, "m" * 2_000)] * 20
+    results = [
+        full_result(directory=logs, attempt=n, tests=InnerTests(0, 20, 0, 0, failures), warnings=["w" * 9_999] * 999)
+        for n in range(100)
+    ]
+    sizes = [len(piece.encode()) for piece in render(results)]
+    # What is escaped grows, by a factor of five at most.
+    assert sum(sizes) < 6 * ROOM
+    assert max(sizes) < 1 << 20
+
+
+def test_a_thousand_trials_get_smaller_shares(tmp_path):
+    logs = write_logs(tmp_path, "x" * 99 + "\n", "y" * 1_000_000)
+    results = [result_of(attempt=n, directory=str(logs)) for n in range(1000)]
+    assert sum(len(piece) for piece in render(results)) < 2 * ROOM
+
+
+def test_the_same_run_gives_the_same_page(tmp_path):
+    results = long_run(20, 3, tmp_path)
+    verdict = verdict_on(results)
+    page = page_of(*results, verdict=verdict)
+    shuffled = random.Random(1).sample(results, len(results))
+    assert page_of(*shuffled, verdict=verdict) == page
+
+
+# What is on it.
+
+
+def test_the_verdict_comes_first():
+    results = [result_of(f"tb2/{n}", "failed" if n < 5 else "passed") for n in range(10)]
+    verdict = verdict_on(results)
+    assert verdict.word == "regressed"
+    page = page_of(*results, verdict=verdict, title="Nightly")
+    assert "<title>regressed: Nightly</title>" in page
+    text = outline(page).text
+    places = [text.index(part) for part in ("Verdict: regressed", verdict.reasons[0], "Rule: ", "Totals")]
+    assert places == sorted(places)
+    assert "Regressions (5)" in text
+    assert "1.00 → 0.25" in text
+
+
+def test_a_page_without_a_verdict_speaks_of_none():
+    text = outline(page_of(result_of())).text
+    assert "Verdict" not in text
+    assert "Changes" not in text
+    assert "1 trial of 1 task in 1 min 10 s; mean reward 1.000, pass rate 100.0% (1 of 1 graded)" in text
+
+
+def test_a_page_of_nothing():
+    text = outline(page_of()).text
+    assert "0 trials of 0 tasks" in text
+    assert "Nothing was timed." in text
+
+
+def test_the_grid_has_rewards_before_and_after_and_a_mark_an_attempt():
+    results = [result_of(attempt=1), result_of("tb2/a", "failed", attempt=2), result_of("tb2/b", "error", "codex")]
+    page = page_of(*results, verdict=verdict_on(results))
+    grid = page[page.index('<table class="grid">') : page.index("</table>", page.index('<table class="grid">')) + 8]
+    text = outline(grid).text
+    assert "0.62▼ worse, was 1.00flaky✓✕" in text
+    assert "no reward!" in text
+    assert text.count("not run") == 2
+    assert 'aria-label="tb2/a, attempt 2: failed, reward 0.25"' in grid
+
+
+def test_confirmations_are_shown_and_count_for_nothing():
+    results = [result_of("tb2/a", "failed"), *(result_of(confirmation=n, node_id=f"a[c{n}]") for n in (1, 2))]
+    text = outline(page_of(*results, verdict=verdict_on(results))).text
+    assert "1 trial of 1 task" in text
+    assert "2 confirmations beside it, not counted here" in text
+    assert "confirmation 2" in text
+    assert "0.25▼ worse, was 1.00✕✓✓" in text
+    assert "flaky" not in text
+
+
+def test_a_trial_has_a_section_with_all_there_is(tmp_path):
+    write_logs(tmp_path, "the agent said <this>\n", "the tests said that\n")
+    result = full_result(directory=tmp_path, task="tb2/a", reason="no reward\nat all", warnings=["64 CPUs"])
+    page = page_of(result)
+    section = page[page.index('<article id="trial-1"') :]
+    text = outline(section[: section.index("</article>") + 10]).text
+    for expected in (
+        "failed",
+        "tb2/a",
+        "attempt 1",
+        "0.25, passes from 1",
+        "ended with 1",
+        "test.sh ended with 3",
+        "text 1.5",
+        "1 min 00 s",
+        "no reward\nat all",
+        "2 of 10 tests failed",
+        "and 1 more",
+        "64 CPUs",
+        "[text] text",
+        "the agent said <this>",
+        "the tests said that",
+    ):
+        assert expected in text
+
+
+def test_an_error_shows_what_ended_it(tmp_path):
+    (tmp_path / "exception.txt").write_text("Traceback: it broke\n")
+    assert "Traceback: it broke" in page_of(result_of(outcome="error", directory=str(tmp_path)))
+    assert "Traceback: it broke" not in page_of(result_of(directory=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "value, said",
+    [(None, "none"), (1, "1.00"), (1 / 3, "0.33"), (0.9999, "0.9999"), (1e-9, "1e-09"), (-2.5, "-2.50"), (0, "0.00")],
+)
+def test_no_reward_is_rounded_to_what_it_is_not(value, said):
+    assert number(None if value is None else float(value)) == said
+
+
+def test_durations():
+    assert [duration(seconds) for seconds in (0.04, 59.9, 61, 3600, 360_000)] == [
+        "0.0 s",
+        "59.9 s",
+        "1 min 01 s",
+        "1 h 00 min",
+        "100 h 00 min",
+    ]
+
+
+# The file.
+
+
+def test_a_page_takes_the_place_of_the_one_before(tmp_path):
+    file = tmp_path / "deep" / "report.html"
+    write(file, [result_of()])
+    before = file.stat().st_ino
+    write(file, [result_of(), result_of("tb2/b")], title="ü")
+    assert file.read_text(encoding="utf-8") == page_of(result_of(), result_of("tb2/b"), title="ü")
+    assert file.stat().st_ino != before
+    assert [path.name for path in file.parent.iterdir()] == ["report.html"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_page_that_cannot_be_finished_leaves_the_one_before(tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text("before")
+    with pytest.raises(TypeError):
+        write(file, [result_of(), result_of("tb2/b", warnings=1)])
+    assert file.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_link_stays_and_no_device_is_replaced(tmp_path):
+    (tmp_path / "link.html").symlink_to("real.html")
+    write(tmp_path / "link.html", [])
+    assert (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "real.html").is_file()
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(OSError, match="no regular file"):
+            write(path, [])
+    assert (tmp_path / "pipe").is_fifo()
