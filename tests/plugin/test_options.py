@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_harbor import options
+from pytest_harbor.gate import GateSpec, Limit
 from pytest_harbor.options import OPTIONS, HarborConfig, Option
 
 # For each option: a value, another, what they parse to, and values that are refused with what the message must list.
@@ -46,6 +47,24 @@ CASES: dict[str, tuple] = {
     "harbor-model": ("one", "two", "one", "two", {}),
     "harbor-attempts": ("3", "1", 3, 1, {bad: ["a whole number from 1"] for bad in ("0", "-1", "1.5", "x", "\u0661")}),
     "harbor-threshold": (*FLOATS, {bad: ["a number such as 1.0"] for bad in ("high", "nan", "inf")}),
+    "harbor-baseline": ("one", "two", None, None, {}),
+    "harbor-save-baseline": ("one", "two", None, None, {}),
+    "harbor-gate": (
+        "drop=0.1",
+        "each",
+        GateSpec(drop=0.1),
+        GateSpec(each=True),
+        {bad: ["drop=SHARE", "alpha=SHARE", "pass-rate=SHARE", "each"] for bad in ("", "drop", "drop=2", "most")[1:]},
+    ),
+    "harbor-inconclusive": ("pass", "fail", "pass", "fail", {"skip": ["fail", "pass"]}),
+    "harbor-max-infra-errors": (
+        "3",
+        "10%",
+        Limit(3, share=False),
+        Limit(0.1),
+        {bad: ["a number of trials such as 3", "a share such as 0.1 or 10%"] for bad in ("-1", "2.5", "x", "200%")},
+    ),
+    "harbor-confirm": ("3", "0", 3, 0, {bad: ["a whole number from 0"] for bad in ("-1", "1.5")}),
     "harbor-environment": (
         "namespace",
         "docker",
@@ -105,8 +124,7 @@ def parsed(project, *args: str) -> HarborConfig:
 def expected(option: Option, project, number: int):
     if option.kind == "paths":
         return (project.path / CASES[option.name][number],)
-    if option.name in ("harbor-results", "harbor-taskset"):
-    if option.name in ("harbor-results", "harbor-html"):
+    if option.kind == "path":
         return project.path / CASES[option.name][number]
     return CASES[option.name][number + 2]
 

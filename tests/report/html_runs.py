@@ -73,7 +73,8 @@ def long_run(tasks: int, attempts: int, root: Path | None = None) -> list[TrialR
     results = []
     for number in range(tasks * attempts):
         outcome = outcomes[number % 8]
-        task = f"tb2/{('serve', 'train', 'parse')[number % 3]}-something-long-{number // attempts:04}"
+        place = number // attempts
+        task = f"tb2/{('serve', 'train', 'parse')[place % 3]}-something-long-{place:04}"
         fields = {"attempt": number % attempts + 1, "node_id": f"{task}[{number}]"}
         if outcome == "failed":
             message = "AssertionError: assert 'a,b' == 'a,c'\n  - a,c\n  + a,b"

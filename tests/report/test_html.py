@@ -105,7 +105,7 @@ def test_no_text_becomes_markup(text, tmp_path):
 
 @given(text=st.text(st.characters(), min_size=1).filter(lambda text: text.strip()))
 @pytest.mark.slow
-def test_whatever_the_text_nothing_becomes_markup(text, tmp_path_factory):
+def test_whatever_the_text_nothing_becomes_markup(text):
     result = full_result(text + "x")
     assert outline(page_of(result)).elements == outline(page_of(full_result("tame"))).elements
 

@@ -1,0 +1,297 @@
+"""The page of a run in a real browser: one Chromium, one test, as starting it costs more than all the checks."""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from chromium import Page, chromium, find
+from html_runs import full_result, long_run, result_of, verdict_on, write_logs
+
+from pytest_harbor.report.html import write
+
+HOSTILE = (
+    "</pre></details></article><script>document.body.dataset.broken = 1; alert(1)</script>"
+    "<img src=http://192.0.2.1/x onerror=alert(1)><link rel=stylesheet href=http://192.0.2.1/y>"
+    "<meta http-equiv=refresh content='0; url=http://192.0.2.1/z'><iframe src=//192.0.2.1></iframe> \u202e" + "w" * 400
+)
+# A slow machine with much else to do; the numbers of an ordinary one are a tenth of these.
+OPENED_WITHIN = 30
+FILTERED_WITHIN = 10
+
+# What is on the screen and in the text of the page: colours as painted, on what is painted below.
+CONTRAST = """(() => {
+  const parse = (colour) => { const n = colour.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1]; };
+  const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map((v) => {
+    v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z; };
+  const behind = (element) => { for (let e = element; e; e = e.parentElement) {
+    const colour = parse(getComputedStyle(e).backgroundColor); if (colour[3] === 1) return colour; }
+    return [255, 255, 255, 1]; };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walker.nextNode());) {
+    const element = node.parentElement;
+    if (!node.data.trim() || !element.checkVisibility() || element.closest("script, .aloud")) continue;
+    const [one, other] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
+    const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    found.push([ratio, `${element.tagName}.${element.className}: ${node.data.trim().slice(0, 30)}`]);
+  }
+  return found.sort((a, b) => a[0] - b[0]).slice(0, 5).concat([[found.length, "texts"]]);
+})()"""
+
+SMALL_TARGETS = """[...document.querySelectorAll("a.mark, button, select, summary, input[type=search]")].filter((e) => {
+  const box = e.getBoundingClientRect();
+  return e.checkVisibility() && (box.width < 24 || box.height < 24);
+}).map((e) => e.outerHTML.slice(0, 100))"""
+
+FOCUSED = "(document.activeElement.id || document.activeElement.name || document.activeElement.tagName)"
+
+
+def mixed_run(root: Path) -> list:
+    """A small run that has everything, and something hostile in each place."""
+    write_logs(root / "hostile", HOSTILE, HOSTILE)
+    task = f"tb2/{HOSTILE[:200]}"
+    results = [full_result(HOSTILE, root / "hostile", task=task, agent=agent) for agent in ("claude", "codex")]
+    results += long_run(12, 3, root)
+    results += [
+        result_of(f"tb2/{word}", agent="codex") for word in ("serve-something-long-0000", "train-something-long-0001")
+    ]
+    results += [result_of("tb2/confirmed", "failed"), result_of("tb2/confirmed", confirmation=1, node_id="c")]
+    return [*results, result_of("tb2/not-for-us", "skipped", reason="Windows is not supported", phases={})]
+
+
+@pytest.fixture
+def page(tmp_path):
+    program = find()
+    if program is None:
+        reason = f"there is no Chromium (Debian: apt-get install chromium) among {os.environ.get('PATH')}"
+        if os.environ.get("HARBOR_REQUIRE_ENGINE") == "1":
+            pytest.fail(f"HARBOR_REQUIRE_ENGINE=1 and {reason}")
+        pytest.skip(reason)
+    with chromium(program, tmp_path / "profile") as page:
+        yield page
+
+
+@pytest.mark.slow
+def test_the_page_in_chromium(page, tmp_path):
+    results = mixed_run(tmp_path / "run")
+    file = tmp_path / "report.html"
+    write(file, results, verdict=verdict_on(results), title="Nightly")
+    page.look()
+    page.open(file)
+    check_filter(page)
+    page.open(file)
+    check_keyboard(page)
+    check_links(page)
+    page.run("document.getElementById('open').click()")
+    check_accessible_names(page)
+    check_structure(page)
+    for scheme in ("light", "dark"):
+        page.look(scheme=scheme)
+        check_contrast(page)
+    for width in (360, 320):
+        page.look(width=width, height=740)
+        check_fits(page, width)
+    page.look(medium="print")
+    check_print(page)
+    check_nothing_ran_and_nothing_was_asked_for(page, file)
+    page.look()
+    check_without_script(page, file)
+    thousand = tmp_path / "thousand.html"
+    results = long_run(334, 3, tmp_path / "thousand")
+    write(thousand, results, verdict=verdict_on(results))
+    check_thousand(page, thousand)
+
+
+def shown(page: Page) -> str:
+    return page.run("document.getElementById('shown').textContent")
+
+
+def enter(page: Page, words: str) -> str:
+    page.run("document.getElementById('search').select(); document.getElementById('search').focus()")
+    page.press(words)
+    return shown(page)
+
+
+def check_filter(page: Page) -> None:
+    assert shown(page) == "43 of 43 trials shown"
+    assert enter(page, "needle7") == "1 of 43 trials shown", "logs are searched"
+    assert page.run("document.querySelectorAll('.grid tbody tr:not([hidden])').length") == 1
+    assert enter(page, "ROWS serve") == shown(page) != "43 of 43 trials shown", "words in any case, all of them"
+    assert enter(page, "nowhere-to-be-found") == "0 of 43 trials shown"
+    assert page.run("document.getElementById('nothing').checkVisibility()")
+    page.run("document.getElementById('search').value = ''; document.querySelector('[value=passed]').click()")
+    assert page.run("document.querySelectorAll('.trial:not([hidden])[data-outcome=passed]').length") == 0
+    page.run("document.querySelector('[value=passed]').click()")
+    for control, value, fits in (
+        ("by-agent", "codex", "trial.dataset.agent === 'codex'"),
+        ("by-kind", "worse", "trial.dataset.kind?.includes('worse')"),
+        ("by-kind", "flaky", "trial.dataset.kind?.includes('flaky')"),
+    ):
+        choose(page, control, value)
+        assert page.run(f"[...document.querySelectorAll('.trial')].every((trial) => trial.hidden !== !!({fits}))")
+        assert not shown(page).startswith("0 ")
+        choose(page, control, "")
+    assert shown(page) == "43 of 43 trials shown"
+
+
+def choose(page: Page, control: str, value: str) -> None:
+    page.run(
+        f"(() => {{ const control = document.getElementById('{control}'); control.value = '{value}';"
+        "control.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+
+
+def check_keyboard(page: Page) -> None:
+    page.press("Tab")
+    assert page.run("document.activeElement.textContent") == "Skip to the trials"
+    assert page.run("document.activeElement.getBoundingClientRect().left >= 0"), "it is seen when it has the focus"
+    tab_to(page, "document.activeElement.id === 'search'")
+    page.press("needle7")
+    assert shown(page) == "1 of 43 trials shown"
+    page.press("Enter")
+    assert page.run("location.search") == "", "there is nothing to submit"
+    page.press("Escape")
+    page.run("document.getElementById('search').value = ''")
+    page.press("Tab", " ")
+    assert page.run("document.querySelector('[value=passed]').checked") is False
+    assert "43 of" not in shown(page)
+    page.press(" ")
+    assert shown(page) == "43 of 43 trials shown"
+    tab_to(page, "document.activeElement.id === 'close'")
+    tab_to(page, "document.activeElement.matches('.mark.failed')")
+    page.press("Enter")
+    page.settle()
+    opened = "document.activeElement.closest('details')?.open"
+    assert page.run("document.activeElement.tagName") == "SUMMARY"
+    assert page.run(opened) is True
+    page.press("Enter")
+    assert page.run(opened) is False
+    page.press(" ")
+    assert page.run(opened) is True
+    outline = page.run("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid", "where the focus is can be seen"
+
+
+def tab_to(page: Page, condition: str, most: int = 60) -> None:
+    for _ in range(most):
+        page.press("Tab")
+        if page.run(condition):
+            return
+    raise AssertionError(f"{most} tabs do not lead to {condition}, but to {page.run(FOCUSED)}")
+
+
+def check_links(page: Page) -> None:
+    """A link leads to its trial also where the filter has hidden it, and a second time."""
+    enter(page, "needle1")
+    for _ in range(2):
+        page.run("document.querySelector('.trial[data-outcome=error] details').open = false")
+        target = page.run("document.querySelector('.trial[data-outcome=error]').id")
+        page.run(f"document.querySelector('.grid a[href=\"#{target}\"]').click()")
+        page.run("new Promise((done) => setTimeout(done, 50))")
+        page.settle()
+        assert page.run(f"document.getElementById('{target}').querySelector('details').open")
+        assert page.run(f"document.getElementById('{target}').getBoundingClientRect().top < innerHeight")
+    enter(page, "x")
+    page.run("document.getElementById('search').value = ''; document.getElementById('filter').reset()")
+    page.run("document.getElementById('search').dispatchEvent(new Event('input', {bubbles: true}))")
+    assert shown(page) == "43 of 43 trials shown"
+
+
+def check_accessible_names(page: Page) -> None:
+    needs = ("link", "button", "searchbox", "checkbox", "combobox", "heading", "region", "table", "article", "form")
+    needs += ("search", "navigation", "group", "DisclosureTriangle", "columnheader", "rowheader", "image")
+    nodes = page.send("Accessibility.getFullAXTree")["nodes"]
+    roles = [node["role"]["value"] for node in nodes if not node["ignored"]]
+    nameless = [
+        node["role"]["value"]
+        for node in nodes
+        if not node["ignored"]
+        and node["role"]["value"] in set(needs) - {"group"}
+        and not node.get("name", {}).get("value", "").strip()
+    ]
+    assert nameless == []
+    for role in ("banner", "main", "navigation", "search", "status", "table", "columnheader", "rowheader", "article"):
+        assert role in roles, f"nothing has the role {role}"
+    assert roles.count("main") == roles.count("banner") == 1
+    assert page.run("document.documentElement.lang") == "en"
+    names = [node["name"]["value"] for node in nodes if not node["ignored"] and node["role"]["value"] == "link"]
+    assert any("attempt 2: failed, reward 0.25" in name for name in names)
+
+
+def check_structure(page: Page) -> None:
+    levels = page.run("[...document.querySelectorAll('h1,h2,h3,h4')].map((h) => Number(h.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels)), "no level is left out"
+    ids = page.run("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(ids) == len(set(ids))
+    for element in page.run(
+        "[...document.querySelectorAll('[aria-labelledby]')].map((e) => e.ariaLabelledByElements.length)"
+    ):
+        assert element == 1
+    assert page.run(SMALL_TARGETS) == []
+
+
+def check_contrast(page: Page) -> None:
+    *worst, (texts, _) = page.run(CONTRAST)
+    assert texts > 500
+    assert worst[0][0] >= 4.5, worst
+
+
+def check_fits(page: Page, width: int) -> None:
+    page.settle()
+    assert page.run("document.documentElement.scrollWidth") <= width
+    wide = (
+        "[...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && !e.closest('.wide, .aloud, svg')"
+    )
+    found = page.run(f"{wide} && e.getBoundingClientRect().right > {width} + 1).map((e) => e.outerHTML.slice(0, 200))")
+    assert found == []
+    assert page.run(SMALL_TARGETS) == []
+
+
+def check_print(page: Page) -> None:
+    assert not page.run("document.getElementById('filter').checkVisibility()")
+    assert page.run("getComputedStyle(document.body).color") == "rgb(31, 28, 25)", (
+        "ink on paper, whatever the screen has"
+    )
+    assert page.send("Page.printToPDF")["data"]
+
+
+def check_nothing_ran_and_nothing_was_asked_for(page: Page, file: Path) -> None:
+    assert page.run("document.body.dataset.broken") is None
+    asked = [what["request"]["url"] for method, what in page.events if method == "Network.requestWillBeSent"]
+    assert {url.partition("#")[0] for url in asked} <= {file.as_uri(), "data:,"}
+    events = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Page.javascriptDialogOpening")
+    assert [event for event in page.events if event[0] in events] == []
+    # The page's own rules hold, had anything got through.
+    page.run(
+        "new Promise((done) => { const script = document.createElement('script'); script.onerror = done;"
+        "setTimeout(done, 200); try { script.text = 'document.body.dataset.broken = 1'; } catch {}"
+        "document.body.append(script); document.body.insertAdjacentText('beforeend', ''); })"
+    )
+    assert page.run("document.body.dataset.broken") is None
+
+
+def check_without_script(page: Page, file: Path) -> None:
+    page.send("Emulation.setScriptExecutionDisabled", value=True)
+    page.open(file)
+    assert page.run("document.getElementById('filter').checkVisibility()") is False
+    assert page.run("document.querySelectorAll('.trial').length") == 43
+    page.send("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def check_thousand(page: Page, file: Path) -> None:
+    took = page.open(file)
+    page.settle()
+    assert took < OPENED_WITHIN
+    assert shown(page) == "1,002 of 1,002 trials shown"
+    for words, expected in (("needle777", "1 of 1,002"), ("serve test_rows", "of 1,002"), ("zzz", "0 of 1,002")):
+        began = time.monotonic()
+        assert expected in enter(page, words)
+        page.settle()
+        assert time.monotonic() - began < FILTERED_WITHIN
