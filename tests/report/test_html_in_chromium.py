@@ -18,6 +18,11 @@ HOSTILE = (
     "<img src=http://192.0.2.1/x onerror=alert(1)><link rel=stylesheet href=http://192.0.2.1/y>"
     "<meta http-equiv=refresh content='0; url=http://192.0.2.1/z'><iframe src=//192.0.2.1></iframe> \u202e" + "w" * 400
 )
+INJECTED = (
+    "<script>document.body.dataset.broken = 1</script>"
+    "<img src=http://192.0.2.1/x onerror='document.body.dataset.broken = 1'>"
+    "<p id=injected style='color: rgb(1, 2, 3)' onclick='document.body.dataset.broken = 1'>x</p>"
+)
 # A slow machine with much else to do; the numbers of an ordinary one are a tenth of these.
 OPENED_WITHIN = 30
 FILTERED_WITHIN = 10
@@ -100,6 +105,7 @@ def test_the_page_in_chromium(page, tmp_path):
     check_print(page)
     check_nothing_ran_and_nothing_was_asked_for(page, file)
     page.look()
+    check_second_line(page, file)
     check_without_script(page, file)
     thousand = tmp_path / "thousand.html"
     results = long_run(334, 3, tmp_path / "thousand")
@@ -268,13 +274,22 @@ def check_nothing_ran_and_nothing_was_asked_for(page: Page, file: Path) -> None:
     assert {url.partition("#")[0] for url in asked} <= {file.as_uri(), "data:,"}
     events = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Page.javascriptDialogOpening")
     assert [event for event in page.events if event[0] in events] == []
-    # The page's own rules hold, had anything got through.
-    page.run(
-        "new Promise((done) => { const script = document.createElement('script'); script.onerror = done;"
-        "setTimeout(done, 200); try { script.text = 'document.body.dataset.broken = 1'; } catch {}"
-        "document.body.append(script); document.body.insertAdjacentText('beforeend', ''); })"
-    )
+
+
+def check_second_line(page: Page, file: Path) -> None:
+    """Were something hostile to get into the page as markup, it could still neither run nor call anybody."""
+    broken = file.with_name("broken.html")
+    broken.write_text(file.read_text(encoding="utf-8").replace("<main>", f"<main>{INJECTED}"), encoding="utf-8")
+    page.open(broken)
+    page.run("document.getElementById('injected').click()")
+    page.run("new Promise((done) => setTimeout(done, 200))")
     assert page.run("document.body.dataset.broken") is None
+    assert page.run("getComputedStyle(document.getElementById('injected')).color") != "rgb(1, 2, 3)"
+    answered = [what["response"]["url"] for method, what in page.events if method == "Network.responseReceived"]
+    assert {url for url in answered if url.startswith("http")} == set()
+    blocked = [what["entry"]["text"] for method, what in page.events if method == "Log.entryAdded"]
+    for directive in ("script-src", "style-src", "img-src"):
+        assert any("Content Security Policy" in text and directive in text for text in blocked), directive
 
 
 def check_without_script(page: Page, file: Path) -> None:
