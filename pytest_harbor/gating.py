@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,6 +45,19 @@ class Gate:
         """Whether single trials are scored, and the run as a whole is judged."""
         return self._options.baseline is not None or self._options.gate is not None
 
+    @property
+    def deferred(self) -> bool:
+        """Whether there is no verdict yet, since others run parts of the tasks."""
+        return self.scores and self._options.shard is not None and self._options.shard.count > 1
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long an attempt at each task took when the baseline was made, over all agents."""
+        found: dict[str, list[float]] = {}
+        for (task, _), sample in self.baseline.samples.items() if self.baseline else ():
+            if sample.seconds > 0:
+                found.setdefault(task, []).append(sample.seconds)
+        return {task: fmean(seconds) for task, seconds in found.items()}
+
     def newly_failed(self, result: TrialResult) -> bool:
         """Tell whether a trial failed whose task always passed before."""
         before = self.baseline.samples.get((result.task, result.agent)) if self.baseline else None
@@ -59,7 +73,7 @@ class Gate:
             stopped: why the run ended before its end; empty where it did not.
 
         """
-        if not self.scores or (self.baseline is None and self._options.gate is None):
+        if not self.scores or self.deferred or (self.baseline is None and self._options.gate is None):
             return None
         spec = self._options.gate or GateSpec()
         return judge(samples_of(results), self.baseline, spec, self._options.max_infra_errors, stopped)

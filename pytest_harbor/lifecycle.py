@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_harbor.errors import InfrastructureError
+from pytest_harbor.recording import record
 from pytest_harbor.report import verdict
 from pytest_harbor.report.terminal import TrialTable
 from pytest_harbor.session import NO_AGENT, HarborSession
@@ -73,6 +74,10 @@ class Lifecycle:
         """Say what is about to run, and on what."""
         session = self._session
         lines = [f"harbor: {_datasets(session.selection.datasets())}"]
+        if session.options.shard:
+            how = "durations in the baseline" if session.gate.seconds() else "number"
+            share = f"{len(session.selection.tasks):,} of {len(session.selection.whole):,} tasks"
+            lines.append(f"harbor: shard {session.options.shard}, {share}, divided by {how}")
         if not session.runs_trials:
             return lines
         options = session.options
@@ -116,6 +121,10 @@ class Lifecycle:
         moved = sorted((items[number] for number in places), key=lambda item: order[item.path.parent])
         for number, item in zip(places, moved, strict=True):
             items[number] = item
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Write down what the run is about."""
+        record(self._session, session.items)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
@@ -166,13 +175,19 @@ class Lifecycle:
             return
         self._record_lost()
         results = harbor.run.results()
+        if harbor.options.shard and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            # There may be more shards than tasks, and a matrix of jobs must not fail because of that.
+            session.exitstatus = pytest.ExitCode.OK
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         stopped = str(session.shouldfail or session.shouldstop or ("" if ended else "interrupted"))
         self._verdict = harbor.gate.judge(results, stopped)
         if ended:
             self._said = harbor.gate.save(results)
-        if self._verdict is not None and ended and harbor.listener and not harbor.listener.other_failures:
-            session.exitstatus = harbor.gate.exit_status(self._verdict)
+        if ended and harbor.listener and not harbor.listener.other_failures:
+            if harbor.gate.deferred:
+                session.exitstatus = pytest.ExitCode.OK
+            elif self._verdict is not None:
+                session.exitstatus = harbor.gate.exit_status(self._verdict)
 
     def _record_lost(self) -> list[TrialResult]:
         """Write down the trials whose worker died before it could, and return their results."""
@@ -200,6 +215,12 @@ class Lifecycle:
             terminalreporter.section("harbor gate")
             for line in verdict.lines(self._verdict):
                 terminalreporter.write_line(line)
+        elif session.gate.deferred:
+            terminalreporter.section("harbor gate")
+            terminalreporter.write_line(
+                f"no verdict on shard {session.options.shard} alone: "
+                "`pytest-harbor gate RUN... --baseline FILE` judges the runs of all shards together"
+            )
         self._table.write(terminalreporter, session.run)
         for line in self._said:
             terminalreporter.write_line(line)

@@ -17,6 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_harbor.gate import GateSpec, Limit
+    from pytest_harbor.task.shards import Shard
 
 AGENTS = ("oracle", "nop", "command", "MODULE:CALLABLE")
 
@@ -131,6 +132,15 @@ def _limit(value: str, flag: str) -> Limit:
         raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
 
 
+def _shard(value: str, flag: str) -> Shard:
+    from pytest_harbor.task.shards import Shard
+
+    try:
+        return Shard.parse(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
+
+
 def _variable(value: str, flag: str) -> tuple[str, str]:
     name, equals, text = value.partition("=")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -182,6 +192,14 @@ OPTIONS = (
         (),
         "GLOB",
         "many",
+    ),
+    Option(
+        "harbor-shard",
+        "Run only part K of N of the selected tasks, such as 2/8; of about equal duration where --harbor-baseline "
+        "knows durations, else of equal number",
+        _shard,
+        None,
+        "K/N",
     ),
     Option(
         "harbor-agent",
@@ -379,6 +397,7 @@ class HarborConfig:
     taskset: Path | None
     tasks: tuple[str, ...]
     exclude_tasks: tuple[str, ...]
+    shard: Shard | None
     agent: str
     agent_command: str
     agent_name: str
@@ -443,6 +462,7 @@ def read_options(config: pytest.Config) -> HarborConfig:
         taskset=taskset,
         tasks=values["harbor_task"],
         exclude_tasks=values["harbor_exclude_task"],
+        shard=values["harbor_shard"],
         agent=agent,
         agent_command=command,
         agent_name=values["harbor_agent_name"],

@@ -38,10 +38,14 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         raise pytest.Collector.CollectError(f"the mark harbor of {definition.name}: {error}") from error
     _ = session.lifecycle
     many = len({task.dataset for task in chosen}) > 1
+    chosen = [task for task in chosen if session.in_shard(task)]
     parameters = [
         pytest.param(assignment, marks=[_decorator(mark) for mark in marks], id=_id(assignment, many))
         for assignment, marks in assignments(chosen, definition, session.options)
     ]
+    if not chosen and session.options.shard:
+        reason = f"none of its tasks is of shard {session.options.shard}"
+        parameters = [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="none")]
     metafunc.parametrize("harbor_task", parameters, indirect=True)
 
 
@@ -65,7 +69,7 @@ def _tasks(session: HarborSession, dataset: str | None, definition: pytest.Funct
     """Return the tasks of a dataset by its name, or at a path relative to the test's file; of all when None."""
     if session.options.datasets:
         if dataset is None:
-            return list(session.selection.tasks.values())
+            return list(session.selection.whole.values())
         groups = session.selection.datasets()
         if dataset in groups:
             return groups[dataset]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pytest_harbor.task import DatasetError, Task, discover, discover_taskset, select_tasks
+from pytest_harbor.task.shards import Shard
 
 
 @contextmanager
@@ -27,9 +28,12 @@ class Selection:
         include: globs; empty for all.
         exclude: globs.
         taskset: a taskset.json, whose tasks count and no others below the paths.
+        shard: which part of what they select.
+        seconds: how long an attempt took, by task id, of tasks where that is known.
 
     Attributes:
-        tasks: the tasks by their directory, in the order in which they run.
+        whole: the tasks of all shards by their directory.
+        tasks: the tasks of this one, in the order in which they run; none where there are more shards than tasks.
         children: for each directory above a task, up to the paths given, what below it leads to tasks, sorted.
         within: the directories of converted environments and their tasks/, of which nothing but tasks is for pytest.
 
@@ -39,7 +43,13 @@ class Selection:
     """
 
     def __init__(
-        self, paths: Sequence[Path], include: Sequence[str], exclude: Sequence[str], taskset: Path | None = None
+        self,
+        paths: Sequence[Path],
+        include: Sequence[str],
+        exclude: Sequence[str],
+        taskset: Path | None = None,
+        shard: Shard | None = None,
+        seconds: Mapping[str, float] | None = None,
     ) -> None:
         if taskset is None:
             with _usage_error("--harbor-dataset"):
@@ -55,7 +65,9 @@ class Selection:
         if not chosen:
             raise pytest.UsageError("--harbor-task and --harbor-exclude-task together leave no task to run")
         self.found = {task.path: task for task in found}
-        self.tasks = {task.path: task for task in chosen}
+        self.whole = {task.path: task for task in chosen}
+        members = (shard or Shard()).members((task.id for task in chosen), seconds or {})
+        self.tasks = {path: task for path, task in self.whole.items() if task.id in members}
         converted = [task for task in found if task.converted]
         self.within = {place for task in converted for place in (task.path.parent, task.environment_dir)}
         self.children: dict[Path, list[Path]] = {path: [] for path in paths if path not in self.found}
@@ -71,8 +83,8 @@ class Selection:
                 child = child.parent
 
     def datasets(self) -> dict[str, list[Task]]:
-        """Return the tasks by dataset."""
+        """Return the tasks of all shards by dataset."""
         groups: dict[str, list[Task]] = {}
-        for task in self.tasks.values():
+        for task in self.whole.values():
             groups.setdefault(task.dataset, []).append(task)
         return groups

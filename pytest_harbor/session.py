@@ -133,6 +133,8 @@ class HarborSession:
         self.options = options if options.datasets else replace(options, datasets=_named_tasks(config))
         self.listener: Listener | None = None
         self.open_trials: set[Trial] = set()
+        # The tasks of all shards that have been asked about, and whether each is of ours.
+        self.shard: dict[str, bool] = {}
         self._previous_handler: Any = None
 
     @property
@@ -180,7 +182,19 @@ class HarborSession:
         options = self.options
         if not options.datasets:
             raise pytest.UsageError("there are no Harbor tasks: give --harbor-dataset=PATH")
-        return Selection(options.datasets, options.tasks, options.exclude_tasks, options.taskset)
+        seconds = self.gate.seconds() if options.shard else {}
+        return Selection(
+            options.datasets, options.tasks, options.exclude_tasks, options.taskset, options.shard, seconds
+        )
+
+    def in_shard(self, task: Task) -> bool:
+        """Tell whether a task is of this run's shard; those that only a mark names are dealt by their ids."""
+        if self.options.datasets and task.path in self.selection.whole:
+            found = task.path in self.selection.tasks
+        else:
+            found = self.options.shard is None or self.options.shard.has(task.id)
+        self.shard[task.id] = found
+        return found
 
     @cached_property
     def provider(self) -> Provider:

@@ -11,6 +11,7 @@ import pytest
 from pytest_harbor import options
 from pytest_harbor.gate import GateSpec, Limit
 from pytest_harbor.options import OPTIONS, HarborConfig, Option
+from pytest_harbor.task.shards import Shard
 
 # For each option: a value, another, what they parse to, and values that are refused with what the message must list.
 FLOATS = ("0.25", "0.5", 0.25, 0.5)
@@ -20,6 +21,13 @@ CASES: dict[str, tuple] = {
     "harbor-taskset": ("one.json", "two.json", None, None, {}),
     "harbor-task": ("a*", "b*", ("a*",), ("b*",), {}),
     "harbor-exclude-task": ("a*", "b*", ("a*",), ("b*",), {}),
+    "harbor-shard": (
+        "1/2",
+        "3/3",
+        Shard(1, 2),
+        Shard(3, 3),
+        {bad: ["NUMBER/COUNT"] for bad in ("0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2", "1.0/2", "\u0661/2")},
+    ),
     "harbor-agent": (
         "oracle",
         "nop",

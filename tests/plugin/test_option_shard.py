@@ -1,0 +1,193 @@
+"""--harbor-shard: which tests run, what is written down, and what it means for the exit status."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_harbor.gate import Baseline, Sample
+from pytest_harbor.results import RunRecord
+
+SKIPPED = '[environment]\nos = "windows"\n'
+
+ALL = "--harbor-dataset=tb2"
+
+
+@pytest.fixture
+def tasks(project):
+    for name in "abcdefg":
+        project.task(f"tb2/{name}", SKIPPED)
+
+
+def names(ids: list[str]) -> list[str]:
+    return sorted(node_id.rpartition("::")[2] for node_id in ids)
+
+
+def baseline(project, **seconds: float) -> str:
+    samples = {(f"tb2/{name}", "x"): Sample((1.0,), 1, seconds=time) for name, time in seconds.items()}
+    Baseline(samples).write(project.path / "baseline.json")
+    return "--harbor-baseline=baseline.json"
+
+
+def records(project) -> list[RunRecord]:
+    return [RunRecord.read(file.parent) for file in sorted(project.path.glob("harbor-results/*/run.json"))]
+
+
+@pytest.mark.parametrize("workers", [False, True])
+def test_every_task_is_in_one_shard(project, tasks, workers):
+    found = []
+    for number in (1, 2, 3):
+        options = ["-v", "-n", "2"] if workers else ["-v"]
+        outcome = project.run(ALL, "--harbor-agent=nop", f"--harbor-shard={number}/3", *options, subprocess=workers)
+        assert outcome.ret == 0
+        assert outcome.counts["skipped"] in (2, 3)
+        outcome.has(f"harbor: shard {number}/3, {outcome.counts['skipped']} of 7 tasks, divided by number")
+        found += names([word for line in outcome.out.splitlines() for word in line.split() if "task.toml::" in word])
+    assert sorted(set(found)) == list("abcdefg")
+    kept = records(project)
+    assert {record.shard for record in kept} == {"1/3", "2/3", "3/3"}
+    assert all(record.selection == tuple(f"tb2/{name}" for name in "abcdefg") for record in kept)
+    assert sorted(task for record in kept for task in record.tasks) == sorted(kept[0].selection)
+
+
+def test_attempts_of_a_task_stay_together(project, tasks):
+    ids = project.ids(ALL, "--harbor-shard=1/3", "--harbor-attempts=2")
+    assert len(ids) == 2 * len({node_id.partition("[")[0] for node_id in ids})
+
+
+def test_other_options_choose_first(project, tasks):
+    found = [
+        name
+        for number in (1, 2)
+        for name in names(
+            project.ids(ALL, "--harbor-task=[abc]", "--harbor-exclude-task=b", f"--harbor-shard={number}/2")
+        )
+    ]
+    assert sorted(found) == ["a", "c"]
+
+
+def test_durations_of_the_baseline_count(project, tasks):
+    told = baseline(project, a=100, b=1, c=1, d=1, e=1, f=1, g=1)
+    assert names(project.ids(ALL, told, "--harbor-shard=1/2")) == ["a"]
+    assert names(project.ids(ALL, told, "--harbor-shard=2/2")) == list("bcdefg")
+    outcome = project.run(ALL, told, "--harbor-shard=1/2", "--harbor-agent=nop")
+    outcome.has("shard 1/2, 1 of 7 tasks, divided by durations in the baseline")
+
+
+def test_a_shard_without_a_task_passes_and_is_written_down(project, tasks):
+    found = []
+    for number in range(1, 9):
+        outcome = project.run(ALL, "--harbor-agent=nop", f"--harbor-shard={number}/8")
+        assert outcome.ret == 0, str(outcome)
+        found.append(outcome.counts.get("skipped", 0))
+    assert sorted(found) == [0, 1, 1, 1, 1, 1, 1, 1]
+    assert sorted(len(record.tasks) for record in records(project)) == sorted(found)
+
+
+def test_what_other_options_leave_out_is_written_down(project, tasks):
+    assert project.run(ALL, "--harbor-agent=nop", "--harbor-shard=1/1", "-k", "f or g").ret == 0
+    (record,) = records(project)
+    assert record.left_out == ("tb2/a", "tb2/b", "tb2/c", "tb2/d", "tb2/e")
+
+
+def test_a_shard_of_which_k_leaves_nothing(project, tasks):
+    for number in (1, 2):
+        assert project.run(ALL, "--harbor-agent=nop", f"--harbor-shard={number}/2", "-k", "g").ret == 0
+    kept = records(project)
+    assert sorted(len(record.tasks) - len(record.left_out) for record in kept) == [0, 1]
+
+
+def test_without_a_shard_nothing_to_run_is_still_told(project, tasks):
+    assert project.run(ALL, "--harbor-agent=nop", "-k", "nothing").ret == 5
+    assert records(project) == []
+
+
+def test_a_run_without_shards_is_written_down_too(project, tasks):
+    project.run(ALL, "--harbor-agent=nop", "--harbor-attempts=2", "--harbor-agent-env=SECRET=hunter2")
+    (record,) = records(project)
+    assert (record.shard, record.tasks, record.left_out) == ("", record.selection, ())
+    assert record.options["attempts"] == 2
+    assert "hunter2" not in json.dumps(record.options)
+    assert record.run == project.results()[0]["run"]
+
+
+def test_collecting_writes_nothing(project, tasks):
+    project.ids(ALL, "--harbor-shard=1/2")
+    assert not (project.path / "harbor-results").exists()
+
+
+USERS = """
+import pytest
+
+@pytest.mark.harbor
+def test_all(harbor_task): pass
+
+@pytest.mark.harbor(dataset="tb2")
+def test_dataset(harbor_task): pass
+
+@pytest.mark.harbor(dataset="tb2", task="a")
+def test_one(harbor_task): pass
+
+@pytest.mark.harbor(dataset="./other")
+def test_path(harbor_task): pass
+
+def test_plain(): pass
+"""
+
+
+def test_tests_of_users_are_divided_with_their_tasks(project, tasks):
+    for name in ("x", "y", "z"):
+        project.task(f"other/{name}")
+    project.file("test_mine.py", USERS)
+    found = [set(names(project.ids(ALL, "test_mine.py", f"--harbor-shard={n}/3"))) for n in (1, 2, 3)]
+    parameters = [{name for name in each if "[" in name and not name.endswith("[none]")} for each in found]
+    assert not parameters[0] & parameters[1] | parameters[1] & parameters[2] | parameters[0] & parameters[2]
+    whole = set(names(project.ids(ALL, "test_mine.py"))) - {"test_plain"}
+    assert set().union(*parameters) == whole
+    assert len(whole) == 7 + 7 + 1 + 3
+    assert all("test_plain" in each for each in found)
+    for each in parameters:
+        mine = {name for name in each if name.startswith("test_all")}
+        assert {name.replace("_all", "_dataset") for name in mine} == {n for n in each if n.startswith("test_dataset")}
+
+
+def test_a_test_none_of_whose_tasks_is_here_says_so(project, tasks):
+    project.file("test_mine.py", USERS)
+    project.task("other/x")
+    said = [project.run("test_mine.py", ALL, f"--harbor-shard={n}/7", "-rs", "-k", "test_one") for n in range(1, 8)]
+    assert sum("none of its tasks is of shard" in outcome.out for outcome in said) == 6
+    assert all(outcome.ret == 0 for outcome in said)
+
+
+def test_marks_that_name_paths_need_no_dataset(project):
+    for name in "abcdef":
+        project.task(f"other/{name}")
+    project.file("test_mine.py", 'import pytest\n@pytest.mark.harbor("./other")\ndef test_it(harbor_task): pass\n')
+    found = [names(project.ids("test_mine.py", f"--harbor-shard={n}/2")) for n in (1, 2)]
+    assert sorted(found[0] + found[1]) == [f"test_it[{name}]" for name in "abcdef"]
+    project.run("test_mine.py", "--harbor-shard=1/2")
+    (record,) = records(project)
+    assert record.selection == tuple(f"other/{name}" for name in "abcdef")
+    assert len(record.tasks) == len(found[0])
+
+
+def test_a_shard_is_not_judged_alone(project):
+    for name in "ab":
+        project.task(f"tb2/{name}")
+    outcome = project.run(ALL, "--harbor-agent=nop", "--harbor-shard=1/2", "--harbor-gate=each")
+    assert outcome.ret == 0, str(outcome)
+    outcome.has("no verdict on shard 1/2 alone", "pytest-harbor gate RUN... --baseline FILE")
+    outcome.lacks("verdict: ")
+
+
+def test_the_only_shard_is_judged(project):
+    project.task("tb2/a")
+    outcome = project.run(ALL, "--harbor-agent=nop", "--harbor-shard=1/1", "--harbor-gate=each")
+    assert outcome.ret == 10
+    outcome.has("verdict: ")
+
+
+def test_a_failure_of_another_test_is_not_excused_by_a_shard(project, tasks):
+    project.file("test_mine.py", "def test_plain(): assert 0\n")
+    assert project.run("test_mine.py", ALL, "--harbor-shard=1/2", "--harbor-gate=each", "--harbor-agent=nop").ret == 1
