@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_harbor.errors import InfrastructureError
+from pytest_harbor.gate import confirmations_of, samples_of
 from pytest_harbor.recording import record
 from pytest_harbor.report import verdict
 from pytest_harbor.report.terminal import TrialTable
@@ -213,7 +214,9 @@ class Lifecycle:
             self._table.add_missing(result)
         if self._verdict is not None:
             terminalreporter.section("harbor gate")
-            for line in verdict.lines(self._verdict):
+            results = session.run.results()
+            every = self._config.option.verbose > 0
+            for line in verdict.lines(self._verdict, samples_of(results), confirmations_of(results), every=every):
                 terminalreporter.write_line(line)
         elif session.gate.deferred:
             terminalreporter.section("harbor gate")

@@ -6,16 +6,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pytest_harbor.cli import clean, convert, images
+from pytest_harbor.cli import clean, convert, gate, images
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.task import DatasetError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, or 1 where something could not be done."""
+    """Run the command and return its exit status: 0, 1 where something could not be done, or a gate's."""
     parser = argparse.ArgumentParser(prog="pytest-harbor", description="Tools around Harbor tasks as pytest items.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (images, convert, clean):
+    for module in (images, convert, gate, clean):
         module.add(commands).set_defaults(run=module.run)
     options = parser.parse_args(arguments)
     try:

@@ -134,6 +134,7 @@ def judge(
     spec: GateSpec,
     limit: Limit | None = None,
     stopped: str = "",
+    doubts: Sequence[str] = (),
 ) -> Verdict:
     """Judge a run.
 
@@ -143,6 +144,7 @@ def judge(
         spec: the rule.
         limit: how many infrastructure errors, and how many unverified trials, leave it worth judging.
         stopped: why it ended before its end; empty where it did not.
+        doubts: why else it says too little to be judged.
 
     """
     left_out: dict[str, list[Key]] = {}
@@ -152,7 +154,8 @@ def judge(
         agents = sorted({pair.agent for pair in pairs})
         comparisons = [_compare(agent, [pair for pair in pairs if pair.agent == agent], spec) for agent in agents]
     regressed = [*_absolute(run, spec), *(reason for each in comparisons for reason in _regressed(each, spec))]
-    unsure = [*([f"the run was stopped: {stopped}"] if stopped else []), *_unjudged(run, limit or Limit())]
+    halted = [f"the run was stopped: {stopped}"] if stopped else []
+    unsure = [*halted, *doubts, *_unjudged(run, limit or Limit())]
     if baseline is not None and not comparisons:
         unsure.append("no task of this run can be compared with the baseline")
     open_questions = [reason for each in comparisons for reason in _undecided(each, spec)]

@@ -148,18 +148,29 @@ def notes(results: list[TrialResult]) -> list[str]:
 
 
 def summary(results: list[TrialResult], seconds: float) -> list[str]:
-    """Return the totals: what counts in the pass rate, and beside it what does not.
+    """Return the totals of a run.
 
     Args:
         results: the trials.
         seconds: how long they took together, by the clock on the wall.
 
     """
+    return totals(results, f"{seconds:.1f} s")
+
+
+def totals(results: list[TrialResult], within: str) -> list[str]:
+    """Return the totals: what counts in the pass rate, and beside it what does not.
+
+    Args:
+        results: the trials.
+        within: what they were in: seconds, or runs.
+
+    """
     counts = count_outcomes(results)
     # An infrastructure error says nothing about the agent: it is neither a 0 nor part of what the rate is of.
     graded = [result for result in results if result.outcome in GRADED]
     said = ", ".join(f"{number} {name}" for name, number in counts.items() if number or name != "skipped")
-    lines = [f"{len(results)} trial{'' if len(results) == 1 else 's'} in {seconds:.1f} s: {said}"]
+    lines = [f"{len(results)} trial{'' if len(results) == 1 else 's'} in {within}: {said}"]
     if graded:
         rewards = [result.reward for result in graded if result.reward is not None]
         mean = f"mean reward {sum(rewards) / len(rewards):.3f}, " if rewards else ""

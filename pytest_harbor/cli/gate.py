@@ -1,0 +1,167 @@
+"""The command `pytest-harbor gate`: judge runs that have ended, and put those of shards together."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_harbor.gate import Baseline, GateSpec, Limit, Verdict
+    from pytest_harbor.results import Merged
+
+USAGE = 2
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add the command to its parser."""
+    parser = commands.add_parser(
+        "gate",
+        help="Judge runs that have ended, those of several shards together, without running anything",
+        description="Ends with 0 where the verdict is pass, 1 where it is regressed or a baseline was not written, 10 "
+        "where it is inconclusive, and 2 where the arguments, the baseline or the runs cannot be used.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Directory of a run, or its results.jsonl")
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="Compare the rewards with those in FILE")
+    parser.add_argument(
+        "--gate",
+        type=_rule,
+        metavar="RULE",
+        help="drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, or several joined by commas "
+        "(default drop=0.05,alpha=0.05)",
+    )
+    parser.add_argument(
+        "--inconclusive",
+        choices=("fail", "pass"),
+        default="fail",
+        help="What a verdict that cannot be reached means for the exit status (default fail, which is 10)",
+    )
+    parser.add_argument(
+        "--max-infra-errors",
+        type=_limit,
+        metavar="N|SHARE",
+        help="How many infrastructure errors, unverified trials or unreadable results leave the runs worth judging "
+        "(default 0.1)",
+    )
+    parser.add_argument("--save-baseline", type=Path, metavar="FILE", help="Write the rewards of the runs to FILE")
+    parser.add_argument(
+        "--force-baseline",
+        action="store_true",
+        help="Write it also where there are infrastructure errors or results are missing",
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="Leave no task out")
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge, and return the exit status."""
+    from pytest_harbor.gate import Baseline, BaselineError
+    from pytest_harbor.results import RunError, merge
+
+    if options.baseline is None and options.gate is None and options.save_baseline is None:
+        return _refuse("give --baseline=FILE to compare with, --gate=RULE, or --save-baseline=FILE")
+    try:
+        baseline = Baseline.read(options.baseline) if options.baseline else None
+    except BaselineError as error:
+        return _refuse(f"--baseline: {error}")
+    try:
+        merged = merge(options.runs)
+    except RunError as error:
+        return _refuse(str(error))
+    status = 0
+    if options.baseline is not None or options.gate is not None:
+        status = _judge(options, merged, baseline)
+    _tell(merged)
+    if options.save_baseline and not _save(options, merged):
+        status = status or 1
+    return status
+
+
+def _judge(options: argparse.Namespace, merged: Merged, baseline: Baseline | None) -> int:
+    from pytest_harbor.gate import GateSpec, Limit, confirmations_of, judge, samples_of
+    from pytest_harbor.report.verdict import lines
+
+    limit = options.max_infra_errors or Limit()
+    samples = samples_of(merged.results)
+    verdict = judge(samples, baseline, options.gate or GateSpec(), limit, doubts=_doubts(merged, limit))
+    for line in lines(verdict, samples, confirmations_of(merged.results), every=options.verbose):
+        print(line)
+    return _status(verdict, options.inconclusive)
+
+
+def _status(verdict: Verdict, inconclusive: str) -> int:
+    from pytest_harbor.gate import INCONCLUSIVE
+
+    statuses = {"pass": 0, "regressed": 1, "inconclusive": INCONCLUSIVE if inconclusive == "fail" else 0}
+    return statuses[verdict.word]
+
+
+def _doubts(merged: Merged, limit: Limit) -> list[str]:
+    """Return why the results are too few to be judged."""
+    corrupt, whole = len(merged.corrupt), len(merged.corrupt) + len(merged.results)
+    if limit.exceeded(corrupt, whole):
+        return [*merged.gaps, f"{corrupt} of {whole} results cannot be read, and more than {limit} are too many"]
+    return merged.gaps
+
+
+def _tell(merged: Merged) -> None:
+    """Print what the verdict rests on."""
+    from pytest_harbor.report.terminal import totals
+    from pytest_harbor.report.verdict import one_line
+
+    for problem in merged.corrupt:
+        print(f"left out: {one_line(problem)}")
+    for note in merged.notes:
+        print(f"note: {one_line(note)}")
+    runs = f"{len(merged.runs)} run{'' if len(merged.runs) == 1 else 's'}"
+    for line in totals(merged.results, runs):
+        print(line)
+
+
+def _save(options: argparse.Namespace, merged: Merged) -> bool:
+    """Write a baseline, and tell whether that was done."""
+    from pytest_harbor.gate import baseline_of
+
+    file: Path = options.save_baseline
+    baseline = baseline_of(merged.results)
+    errors = sum(sample.errors for sample in baseline.samples.values())
+    problems = [*merged.gaps, *([f"infrastructure errors ended {errors} trials"] if errors else [])]
+    if not baseline.samples:
+        print(f"pytest-harbor: {file} was not written: nothing ran", file=sys.stderr)
+        return False
+    if problems and not options.force_baseline:
+        cure = "run that again, or add --force-baseline"
+        print(f"pytest-harbor: {file} was not written: {'; '.join(problems)}; {cure}", file=sys.stderr)
+        return False
+    try:
+        baseline.write(file)
+    except OSError as error:
+        print(f"pytest-harbor: {file} was not written: {error}", file=sys.stderr)
+        return False
+    tasks = len({task for task, _ in baseline.samples})
+    print(f"baseline of {tasks} task{'' if tasks == 1 else 's'}: {file}")
+    return True
+
+
+def _refuse(message: str) -> int:
+    print(f"pytest-harbor: {message}", file=sys.stderr)
+    return USAGE
+
+
+def _rule(text: str) -> GateSpec:
+    from pytest_harbor.gate import GateSpec
+
+    try:
+        return GateSpec.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _limit(text: str) -> Limit:
+    from pytest_harbor.gate import Limit
+
+    try:
+        return Limit.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid; {error}") from error

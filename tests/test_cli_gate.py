@@ -1,0 +1,257 @@
+"""`pytest-harbor gate`: runs that have ended are judged, and nothing is run."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pytest_harbor.cli import main
+from pytest_harbor.gate import Baseline, baseline_of
+from pytest_harbor.results import Run, RunRecord
+from pytest_harbor.trial import TrialResult
+
+TASKS = [f"tb2/{n:02}" for n in range(12)]
+
+
+def results(rewards: dict[str, list[float | None]], run: str = "r") -> list[TrialResult]:
+    return [
+        TrialResult(
+            run=run,
+            task=task,
+            dataset="tb2",
+            task_path="",
+            agent="bot",
+            attempt=attempt,
+            outcome="error" if reward is None else "passed" if reward >= 1 else "failed",
+            reward=reward,
+            provider="docker",
+            task_digest="d",
+            phases={"agent": 2.0},
+            node_id=f"{task}[{attempt}]",
+        )
+        for task, each in rewards.items()
+        for attempt, reward in enumerate(each, 1)
+    ]
+
+
+GOOD = {task: [1.0] * 5 for task in TASKS}
+BAD = {task: [0.0] * 5 if task in TASKS[:6] else [1.0] * 5 for task in TASKS}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name: str, trials: list[TrialResult], *, shard: str = "") -> str:
+        run = Run(tmp_path / "harbor-results", name)
+        run.directory.mkdir(parents=True)
+        for trial in trials:
+            run.append(trial)
+        RunRecord(name, tuple(TASKS), tuple({trial.task for trial in trials}), (), shard).write(run.directory)
+        return str(run.directory)
+
+    return write
+
+
+@pytest.fixture
+def baseline(tmp_path) -> str:
+    file = tmp_path / "baseline.json"
+    baseline_of(results(GOOD)).write(file)
+    return str(file)
+
+
+@pytest.fixture
+def gate(capsys):
+    def gate(*words: str) -> tuple[int, str, str]:
+        try:
+            status = main(["gate", *words])
+        except SystemExit as error:
+            status = int(error.code or 0)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return gate
+
+
+def test_a_run_as_good_as_the_baseline_passes(gate, write, baseline):
+    status, out, err = gate(write("new", results(GOOD)), "--baseline", baseline)
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "verdict: pass (rule drop=0.05,alpha=0.05)",
+        "  bot: mean reward +0.000 over 12 tasks, 95% interval +0.000 to +0.000; no drop of 0.05 or more",
+        "60 trials in 1 run: 60 passed, 0 failed, 0 unverified, 0 error",
+        "mean reward 1.000, pass rate 100.0% (60 of 60 graded)",
+    ]
+
+
+def test_a_worse_run_has_regressed(gate, write, baseline):
+    status, out, _ = gate(write("new", results(BAD)), "--baseline", baseline)
+    assert status == 1
+    assert out.startswith("verdict: regressed")
+    assert "  tb2/00  bot  1.00 -> 0.00  passed 5 of 5, now 0 of 5; beyond chance\n" in out
+
+
+def test_other_rules_other_verdicts_on_the_same_run(gate, write, baseline):
+    run = write("new", results({**GOOD, TASKS[0]: [1, 1, 1, 1, 0]}))
+    assert gate(run, "--baseline", baseline)[0] == 0
+    assert gate(run, "--baseline", baseline, "--gate", "each")[0] == 1
+    assert gate(run, "--baseline", baseline, "--gate", "drop=0.001")[0] == 10
+    assert gate(run, "--baseline", baseline, "--gate", "drop=0.001", "--inconclusive", "pass")[0] == 0
+    assert gate(run, "--gate", "pass-rate=0.9")[0] == 0
+    assert gate(run, "--gate", "pass-rate=0.999")[0] == 1
+
+
+def test_sharded_runs_get_the_verdict_of_one_run(gate, write, baseline):
+    trials = results(BAD)
+    whole = gate(write("whole", trials), "--baseline", baseline)
+    shards = [
+        write(f"s{n}", [trial for trial in trials if int(trial.task[-2:]) % 3 == n], shard=f"{n + 1}/3")
+        for n in range(3)
+    ]
+    random.Random(1).shuffle(shards)
+    merged = gate(*shards, "--baseline", baseline)
+    assert merged[0] == whole[0] == 1
+    assert merged[1].replace("3 runs", "1 run") == whole[1]
+
+
+def test_a_missing_shard_makes_it_inconclusive(gate, write, baseline):
+    run = write("s1", results({task: GOOD[task] for task in TASKS[:6]}), shard="1/2")
+    status, out, _ = gate(run, "--baseline", baseline)
+    assert status == 10
+    assert (
+        "  6 of 12 tasks have no result: tb2/06, tb2/07, tb2/08, tb2/09, tb2/10 and 1 more; no run is of shard 2/2"
+        in out
+    )
+    assert gate(run, "--baseline", baseline, "--inconclusive=pass")[0] == 0
+
+
+def test_runs_that_overlap_are_refused(gate, write, baseline):
+    status, out, err = gate(write("a", results(GOOD)), write("b", results(GOOD)), "--baseline", baseline)
+    assert (status, out) == (2, "")
+    assert "overlap: both have tb2/00 with bot, attempt 1" in err
+
+
+def test_a_corrupt_line_costs_only_its_trial_and_is_told(gate, write, baseline):
+    run = write("new", results(GOOD))
+    file = Path(run) / "results.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0][:50], *lines[1:]]) + "\n")
+    status, out, _ = gate(run, "--baseline", baseline)
+    assert status == 0
+    assert f"left out: {file}, line 1: " in out
+    assert "59 trials in 1 run" in out
+
+
+def test_too_many_corrupt_lines_make_it_inconclusive(gate, write, baseline):
+    run = write("new", results(GOOD))
+    file = Path(run) / "results.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join("{" if n % 5 == 0 else line for n, line in enumerate(lines)) + "\n")
+    status, out, _ = gate(run, "--baseline", baseline)
+    assert status == 10
+    assert "12 of 60 results cannot be read, and more than 10% are too many" in out
+    assert gate(run, "--baseline", baseline, "--max-infra-errors=12")[0] == 0
+
+
+def test_infrastructure_errors_are_limited(gate, write, baseline):
+    run = write("new", results({**GOOD, TASKS[0]: [None] * 5, TASKS[1]: [None] * 5}))
+    assert gate(run, "--baseline", baseline)[0] == 10
+    assert gate(run, "--baseline", baseline, "--max-infra-errors=50%")[0] == 0
+    assert gate(run, "--baseline", baseline, "--max-infra-errors=9")[0] == 10
+    assert gate(run, "--baseline", baseline, "--max-infra-errors=10")[0] == 0
+
+
+def test_shards_are_merged_into_a_baseline(gate, write, tmp_path):
+    trials = results(BAD)
+    shards = [write(f"s{n}", [t for t in trials if int(t.task[-2:]) % 2 == n], shard=f"{n + 1}/2") for n in (0, 1)]
+    file = tmp_path / "new" / "baseline.json"
+    status, out, err = gate(*shards, "--save-baseline", str(file))
+    assert (status, err) == (0, "")
+    assert f"baseline of 12 tasks: {file}" in out
+    assert "verdict" not in out
+    assert Baseline.read(file).samples == baseline_of(trials).samples
+
+
+def test_a_baseline_can_be_judged_and_saved_at_once(gate, write, baseline, tmp_path):
+    status, out, _ = gate(
+        write("new", results(BAD)), "--baseline", baseline, "--save-baseline", str(tmp_path / "next.json")
+    )
+    assert status == 1
+    assert out.startswith("verdict: regressed")
+    assert (tmp_path / "next.json").exists()
+
+
+@pytest.mark.parametrize("problem", ["errors", "gaps"])
+def test_a_baseline_with_errors_or_gaps_is_not_written_unless_forced(gate, write, tmp_path, problem):
+    trials = {**GOOD, TASKS[0]: [None] * 5} if problem == "errors" else {task: GOOD[task] for task in TASKS[1:]}
+    run, file = write("new", results(trials)), tmp_path / "baseline.json"
+    status, _, err = gate(run, "--save-baseline", str(file))
+    assert status == 1
+    assert f"{file} was not written: " in err
+    assert ("infrastructure errors ended 5 trials" if problem == "errors" else "tb2/00") in err
+    assert not file.exists()
+    assert gate(run, "--save-baseline", str(file), "--force-baseline")[0] == 0
+    assert file.exists()
+
+
+def test_a_baseline_of_nothing_and_in_no_place(gate, write, tmp_path):
+    status, _, err = gate(write("none", []), "--save-baseline", str(tmp_path / "b.json"), "--force-baseline")
+    assert status == 1
+    assert "nothing ran" in err
+    (tmp_path / "file").write_text("")
+    status, _, err = gate(write("new", results(GOOD)), "--save-baseline", str(tmp_path / "file" / "b.json"))
+    assert status == 1
+    assert "was not written: " in err
+
+
+def test_nothing_to_judge_is_inconclusive(gate, write, baseline):
+    status, out, _ = gate(write("none", []), "--baseline", baseline, "--gate=each")
+    assert status == 10
+    assert "nothing was run" in out
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ([], "give --baseline=FILE to compare with, --gate=RULE, or --save-baseline=FILE"),
+        (["--baseline", "absent.json"], "absent.json does not exist; make it with --harbor-save-baseline=absent.json"),
+        (["--gate", "drop=2"], "'drop=2' is not valid; use drop=SHARE"),
+        (["--gate=each", "--max-infra-errors", "many"], "'many' is not valid; use a number of trials such as 3"),
+        (["--gate=each", "--inconclusive", "maybe"], "invalid choice: 'maybe'"),
+    ],
+)
+def test_usage(gate, write, words, said):
+    status, out, err = gate(write("new", results(GOOD)), *words)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_what_is_no_run(gate, write, baseline, tmp_path):
+    status, _, err = gate(str(tmp_path / "absent"), "--baseline", baseline)
+    assert status == 2
+    assert "absent is no run, it has no results.jsonl" in err
+    write("one", [])
+    status, _, err = gate(str(tmp_path / "harbor-results"), "--baseline", baseline)
+    assert status == 2
+    assert "it holds 1 run, give " in err
+
+
+def test_a_moved_run_is_judged_as_well(gate, write, baseline, tmp_path):
+    run = write("new", results(BAD))
+    shutil.move(run, tmp_path / "artifact")
+    assert gate(str(tmp_path / "artifact"), "--baseline", baseline)[0] == 1
+
+
+def test_all_tasks_are_told_with_v(gate, write, baseline):
+    run = write("new", results({**GOOD, TASKS[0]: [1, 1, 1, 1, 0]}))
+    assert "-v shows them" in gate(run, "--baseline", baseline)[1]
+    assert "tb2/00  bot  1.00 -> 0.80" in gate(run, "--baseline", baseline, "-v")[1]
+
+
+def test_hostile_results_move_no_cursor(gate, write, baseline):
+    trials = results({**GOOD, "tb2/\x1b[2J\nverdict: pass": [0.0]})
+    _, out, _ = gate(write("new", trials), "--baseline", baseline, "--gate=each")
+    assert "\x1b" not in out
+    assert sum(line.startswith("verdict: ") for line in out.splitlines()) == 1
