@@ -15,7 +15,7 @@ import pytest
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.gate import confirmations_of, samples_of
 from pytest_harbor.recording import record
-from pytest_harbor.report import verdict
+from pytest_harbor.report import github, verdict
 from pytest_harbor.report.terminal import TrialTable
 from pytest_harbor.session import NO_AGENT, HarborSession
 from pytest_harbor.task import Task
@@ -212,23 +212,39 @@ class Lifecycle:
         # A worker that was interrupted has written its results, and could not report them.
         for result in session.run.results():
             self._table.add_missing(result)
-        if self._verdict is not None:
-            terminalreporter.section("harbor gate")
-            results = session.run.results()
+        on_github = github.active(os.environ)
+        reporter = github.Disarmed(terminalreporter) if on_github else terminalreporter
+        report = self._report(session.run.results())
+        if report.verdict is not None:
+            reporter.section("harbor gate")
             every = self._config.option.verbose > 0
-            for line in verdict.lines(self._verdict, samples_of(results), confirmations_of(results), every=every):
-                terminalreporter.write_line(line)
+            for line in verdict.lines(report.verdict, report.samples, report.confirmations, every=every):
+                reporter.write_line(line)
         elif session.gate.deferred:
-            terminalreporter.section("harbor gate")
-            terminalreporter.write_line(
+            reporter.section("harbor gate")
+            reporter.write_line(
                 f"no verdict on shard {session.options.shard} alone: "
                 "`pytest-harbor gate RUN... --baseline FILE` judges the runs of all shards together"
             )
-        self._table.write(terminalreporter, session.run)
+        self._table.write(reporter, session.run)
         for line in self._said:
-            terminalreporter.write_line(line)
+            reporter.write_line(line)
         if session.options.html:
-            _write_page(session.options.html, self._table.results, self._verdict, terminalreporter)
+            _write_page(session.options.html, self._table.results, self._verdict, reporter)
+        if on_github and report.results:
+            for line in github.publish(report, os.environ, session.run.directory / github.COMMENT):
+                terminalreporter.write_line(line)
+
+    def _report(self, results: list[TrialResult]) -> github.Report:
+        """Return what there is to tell beyond the table."""
+        session = self._session
+        return github.Report(
+            results,
+            samples_of(results),
+            self._verdict,
+            confirmations_of(results),
+            None if session.options.record_only or session.gate.deferred else "error",
+        )
 
 
 def _write_page(path: Path, results: list[TrialResult], judged: Verdict | None, reporter: Any) -> None:

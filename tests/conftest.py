@@ -13,6 +13,12 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+@pytest.fixture(autouse=True)
+def _not_on_github(monkeypatch):
+    """Write no summary of what tests run to the job that runs them."""
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+
+
 def write_task_files(
     directory: Path,
     toml: str | bytes = "",

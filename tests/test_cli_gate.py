@@ -255,3 +255,30 @@ def test_hostile_results_move_no_cursor(gate, write, baseline):
     _, out, _ = gate(write("new", trials), "--baseline", baseline, "--gate=each")
     assert "\x1b" not in out
     assert sum(line.startswith("verdict: ") for line in out.splitlines()) == 1
+
+
+def test_what_github_shows_of_runs_that_were_merged(gate, write, baseline, tmp_path, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    run, comment = write("new", results(BAD)), tmp_path / "comment.md"
+    status, out, _ = gate(run, "--baseline", baseline, "--github-comment", str(comment))
+    assert status == 1
+    assert "\n::error title=regressions%3A tb2/00::1.00 -> 0.00, passed 5 of 5" in out
+    assert "**Verdict: regressed**" in (tmp_path / "summary.md").read_text()
+    assert comment.read_text().startswith("<!-- pytest-harbor -->\n## pytest-harbor\n**Verdict: regressed**")
+
+
+def test_a_comment_is_written_elsewhere_too(gate, write, baseline, tmp_path):
+    comment = tmp_path / "comment.md"
+    _, out, _ = gate(write("new", results(BAD)), "--baseline", baseline, "--github-comment", str(comment))
+    assert "::error" not in out
+    assert "Verdict: regressed" in comment.read_text()
+
+
+def test_names_give_no_workflow_command(gate, write, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    run = write("new", results({"::set-output name=x::y/##[error]z": [0.0], **GOOD}))
+    _, out, _ = gate(run, "--gate=each")
+    commands = [line for line in out.splitlines() if line.lstrip().startswith("::") or "##[" in line]
+    assert len(commands) == 1
+    assert commands[0].startswith("::error title=failed%3A %3A%3Aset-output name=x%3A%3Ay/")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_harbor.gate import Baseline, GateSpec, Limit, Verdict
+    from pytest_harbor.gate import GateSpec, Limit, Verdict
+    from pytest_harbor.report.github import Report
     from pytest_harbor.results import Merged
 
 USAGE = 2
@@ -50,16 +52,25 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         action="store_true",
         help="Write it also where there are infrastructure errors or results are missing",
     )
+    parser.add_argument(
+        "--github-comment",
+        type=Path,
+        metavar="FILE",
+        help="Write the body of a comment to FILE, in Markdown; summary and annotations of GitHub Actions are written "
+        "wherever GITHUB_ACTIONS is true",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="Leave no task out")
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Judge, and return the exit status."""
-    from pytest_harbor.gate import Baseline, BaselineError
+    from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Limit, confirmations_of, judge, samples_of
+    from pytest_harbor.report.github import Report
     from pytest_harbor.results import RunError, merge
 
-    if options.baseline is None and options.gate is None and options.save_baseline is None:
+    judges = options.baseline is not None or options.gate is not None
+    if not judges and options.save_baseline is None:
         return _refuse("give --baseline=FILE to compare with, --gate=RULE, or --save-baseline=FILE")
     try:
         baseline = Baseline.read(options.baseline) if options.baseline else None
@@ -69,25 +80,14 @@ def run(options: argparse.Namespace) -> int:
         merged = merge(options.runs)
     except RunError as error:
         return _refuse(str(error))
-    status = 0
-    if options.baseline is not None or options.gate is not None:
-        status = _judge(options, merged, baseline)
-    _tell(merged)
+    samples, limit = samples_of(merged.results), options.max_infra_errors or Limit()
+    rule = options.gate or GateSpec()
+    verdict = judge(samples, baseline, rule, limit, doubts=_doubts(merged, limit)) if judges else None
+    _tell(options, merged, Report(merged.results, samples, verdict, confirmations_of(merged.results), None))
+    status = _status(verdict, options.inconclusive) if verdict else 0
     if options.save_baseline and not _save(options, merged):
         status = status or 1
     return status
-
-
-def _judge(options: argparse.Namespace, merged: Merged, baseline: Baseline | None) -> int:
-    from pytest_harbor.gate import GateSpec, Limit, confirmations_of, judge, samples_of
-    from pytest_harbor.report.verdict import lines
-
-    limit = options.max_infra_errors or Limit()
-    samples = samples_of(merged.results)
-    verdict = judge(samples, baseline, options.gate or GateSpec(), limit, doubts=_doubts(merged, limit))
-    for line in lines(verdict, samples, confirmations_of(merged.results), every=options.verbose):
-        print(line)
-    return _status(verdict, options.inconclusive)
 
 
 def _status(verdict: Verdict, inconclusive: str) -> int:
@@ -105,18 +105,25 @@ def _doubts(merged: Merged, limit: Limit) -> list[str]:
     return merged.gaps
 
 
-def _tell(merged: Merged) -> None:
-    """Print what the verdict rests on."""
+def _tell(options: argparse.Namespace, merged: Merged, report: Report) -> None:
+    """Print the verdict and what it rests on, and write what GitHub shows."""
+    from pytest_harbor.report import github
     from pytest_harbor.report.terminal import totals
-    from pytest_harbor.report.verdict import one_line
+    from pytest_harbor.report.verdict import lines, one_line
 
-    for problem in merged.corrupt:
-        print(f"left out: {one_line(problem)}")
-    for note in merged.notes:
-        print(f"note: {one_line(note)}")
-    runs = f"{len(merged.runs)} run{'' if len(merged.runs) == 1 else 's'}"
-    for line in totals(merged.results, runs):
-        print(line)
+    said = []
+    if report.verdict:
+        said += lines(report.verdict, report.samples, report.confirmations, every=options.verbose)
+    said += [f"left out: {one_line(problem)}" for problem in merged.corrupt]
+    said += [f"note: {one_line(note)}" for note in merged.notes]
+    said += totals(merged.results, f"{len(merged.runs)} run{'' if len(merged.runs) == 1 else 's'}")
+    on_github = github.active(os.environ)
+    for line in said:
+        print(github.disarm(line) if on_github else line)
+    if on_github or options.github_comment:
+        for line in github.publish(report, os.environ if on_github else {}, options.github_comment):
+            if on_github or not line.startswith("::"):
+                print(line)
 
 
 def _save(options: argparse.Namespace, merged: Merged) -> bool:

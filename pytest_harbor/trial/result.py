@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
 
@@ -114,6 +116,36 @@ class TrialResult:
                 tests = dict(known["tests"])
                 tests["failures"] = [InnerTest(**failure) for failure in tests["failures"]]
                 known["tests"] = InnerTests(**tests)
-            return cls(**known)
+            result = cls(**known)
         except (TypeError, KeyError) as error:
             raise ValueError(f"no trial result: {error}") from error
+        result._check()
+        return result
+
+    def _check(self) -> None:
+        """Refuse what was not written by to_json: reports and gates rely on these types.
+
+        Raises:
+            ValueError: a field is of another type, or has a value that there is not.
+
+        """
+        texts = {entry.name for entry in dataclasses.fields(self) if entry.type == "str"}
+        wrong = sorted(name for name in texts if not isinstance(getattr(self, name), str))
+        wrong += [name for name in ("attempt", "confirmation") if type(getattr(self, name)) is not int]
+        wrong += [] if self.outcome in get_args(Outcome) else ["outcome"]
+        wrong += [] if self.reward is None or _is_number(self.reward) else ["reward"]
+        wrong += [] if _is_number(self.threshold) else ["threshold"]
+        wrong += [name for name in ("metrics", "phases") if not _all(getattr(self, name), _is_number)]
+        wrong += [] if _all(self.image, lambda value: isinstance(value, str)) else ["image"]
+        if not isinstance(self.warnings, list) or not all(isinstance(warning, str) for warning in self.warnings):
+            wrong.append("warnings")
+        if wrong:
+            raise ValueError(f"no trial result: {wrong[0]} is {getattr(self, wrong[0])!r:.100}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _all(values: Any, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(values, dict) and all(isinstance(name, str) and fits(value) for name, value in values.items())

@@ -33,6 +33,12 @@ def result_of(run: Run, task: str = "tb2/a", **fields) -> TrialResult:
     return TrialResult(**{**given, "directory": directory, **fields})
 
 
+def changed(**fields) -> bytes:
+    """A line that says something else than what is ever written."""
+    whole = TrialResult(run="r", task="t", dataset="", task_path="", agent="", attempt=1).to_json()
+    return json.dumps({**whole, **fields}).encode()
+
+
 def test_run_ids_sort_by_time_and_differ():
     ids = [new_run_id() for _ in range(50)]
     assert len(set(ids)) > 45
@@ -168,6 +174,15 @@ def test_a_line_that_was_torn_does_not_swallow_the_next(run):
             b'{"schema_version": 1, "run": "r", "task": "t", "dataset": "", "task_path": "", "agent": "", "attempt": 1, "retries": [1]}',  # noqa: E501
             "no trial result",
         ),
+        (changed(outcome="<b>"), "outcome is '<b>'"),
+        (changed(reward=float("nan")), "reward is nan"),
+        (changed(reward="1"), "reward is '1'"),
+        (changed(task=1), "task is 1"),
+        (changed(attempt="1"), "attempt is '1'"),
+        (changed(phases={"agent": None}), "phases is {'agent': None}"),
+        (changed(metrics=[]), "metrics is []"),
+        (changed(image={"id": 1}), "image is {'id': 1}"),
+        (changed(warnings=[1]), "warnings is [1]"),
         (b"[" * 100_000, ""),
         (b"\0\0\0\0", ""),
     ],

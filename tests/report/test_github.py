@@ -1,0 +1,262 @@
+"""What GitHub shows: nothing that a task or an agent says becomes more than text there."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_harbor.gate import Baseline, GateSpec, judge, samples_of
+from pytest_harbor.report import github
+from pytest_harbor.report.github import COMMENT_LIMIT, MARKER, SUMMARY_LIMIT, Report, bounded, commands, disarm, inline
+from pytest_harbor.report.verdict import one_line
+from pytest_harbor.trial import TrialResult
+
+
+def result(task="tb2/a", reward: float | None = 1.0, attempt=1, **fields) -> TrialResult:
+    outcome = "error" if reward is None else "passed" if reward >= 1 else "failed"
+    given = {"run": "r", "dataset": "tb2", "task_path": f"/repo/{task}", "agent": "bot", "outcome": outcome}
+    given.update(fields)
+    return TrialResult(task=task, reward=reward, attempt=attempt, task_digest="d", **given)
+
+
+def report(*results: TrialResult, before=None, rule="drop=0.05", **what) -> Report:
+    samples = samples_of(results)
+    verdict = None
+    if before is not None:
+        verdict = judge(samples, Baseline(samples_of(before)), GateSpec.parse(rule))
+    return Report(results, samples, verdict, **what)
+
+
+def many(reward: float, tasks: int = 12, prefix="tb2/") -> list[TrialResult]:
+    return [result(f"{prefix}{n:04}", reward, attempt) for n in range(tasks) for attempt in range(1, 6)]
+
+
+def text_of(each: Report) -> str:
+    return "".join(github.summary(each))
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "a|b|c",
+    "`x` **b** _i_ ~~s~~",
+    "@everyone @org/team",
+    "https://evil.example www.evil.example a@evil.example",
+    "[click](https://evil.example)",
+    "![x](https://evil.example/x.png)",
+    "# title",
+    "#1 GH-1 owner/repo#1",
+    "a\n\n<img src=x onerror=y>\n\n::error::x",
+    "--> <!-- pytest-harbor -->",
+    "</details></code>",
+    "\x1b[31mred\x00",
+    "\u202etxt.exe",
+    "&lt;b&gt; &#64;everyone",
+    "\\",
+    ":smile:",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_text_is_only_its_characters(text):
+    said = inline(text)
+    assert re.fullmatch(r"<code>[A-Za-z0-9 ,/=\-&#;\u00a1-\U0010ffff]*</code>", said)
+    assert html.unescape(said.removeprefix("<code>").removesuffix("</code>")) == one_line(text)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_only_its_characters(text):
+    said = inline(text)
+    assert not re.search(r"[\n\r|`*_@<>\[\]()~:.!\\\"']", said.removeprefix("<code>").removesuffix("</code>"))
+    assert html.unescape(said.removeprefix("<code>").removesuffix("</code>")) == one_line(text)
+
+
+def test_a_long_text_is_cut():
+    assert len(inline("x" * 10_000)) < 350
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_part_of_a_summary_lets_a_text_out(text):
+    results = [*many(1), result(f"tb2/{text}", 0.0, agent=text), result(f"{text}/x", None, reason=text)]
+    before = [*many(1), result(f"tb2/{text}", 1.0, agent=text)]
+    whole = text_of(report(*results, before=before, rule="each"))
+    without_code = re.sub(r"<code>[^<]*</code>", "", whole)
+    assert set(re.findall(r"<[^>]*>", without_code)) <= {"<details>", "</details>", "<summary>", "</summary>"}
+    assert not re.search(r"[@`\[\]!\x1b]", without_code)
+    rows = [line for line in without_code.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} <= {6, 8}
+
+
+def test_the_verdict_comes_first_then_the_tasks():
+    whole = text_of(report(*many(0, 6), *many(1, 6, "x/"), before=[*many(1, 6), *many(1, 6, "x/")]))
+    lines = [line for line in whole.splitlines() if line]
+    assert lines[0] == "## pytest-harbor"
+    assert lines[1].startswith("**Verdict: regressed** (rule <code>drop=0&#46;05,alpha=0&#46;05</code>)")
+    assert "60 trials in all: 30 passed, 30 failed, 0 unverified, 0 error" in lines
+    assert "### Regressions (6)" in lines
+    row = "| <code>tb2/0000</code> | <code>bot</code> | 1.00 | 0.00 | passed 5 of 5, now 0 of 5; beyond chance |"
+    assert row in lines
+    assert whole.index("Verdict") < whole.index("Regressions") < whole.index("All trials (60)")
+
+
+def test_without_a_gate_there_are_trials_and_no_verdict():
+    whole = text_of(report(result(), result("tb2/b", 0.0), result("tb2/c", None, reason="no engine")))
+    assert "Verdict" not in whole
+    assert whole.index("tb2/b") < whole.index("tb2/a"), "what did not pass comes first"
+    assert "no engine" in html.unescape(whole)
+
+
+def test_tables_stand_apart_from_what_precedes_them():
+    whole = text_of(report(*many(0), before=many(1)))
+    lines = whole.splitlines()
+    for place, line in enumerate(lines):
+        if line.startswith("| task"):
+            assert lines[place - 1] == "" or lines[place - 1].startswith("### ")
+            assert lines[place + 1].startswith("| ---")
+            assert line.count("|") == lines[place + 1].count("|") == lines[place + 2].count("|")
+
+
+@pytest.mark.parametrize("limit", [0, 10, 200, 5_000, 65_536])
+def test_what_is_too_long_is_cut_between_parts_with_a_note(limit):
+    parts = github.summary(report(*many(0, 300), before=many(1, 300)))
+    whole = bounded(parts, limit)
+    assert len(whole.encode()) <= limit
+    assert whole.count("<details>") == whole.count("</details>")
+    if limit > 200:
+        assert whole.endswith("The rest is left out: GitHub takes no more.\n")
+
+
+@given(st.lists(st.text(max_size=30)), st.integers(0, 300))
+def test_nothing_is_ever_longer_than_its_limit(parts, limit):
+    assert len(bounded(parts, limit).encode("utf-8", "replace")) <= limit
+
+
+# Annotations.
+
+
+def test_an_annotation_points_at_the_task_in_the_repository(tmp_path):
+    failed = result("tb2/b", 0.0, task_path=str(tmp_path / "data/tb2/b"))
+    (said,) = commands(report(result(), failed), tmp_path)
+    assert said == ("::error file=data/tb2/b/task.toml,line=1,title=failed%3A tb2/b::reward 0, needs 1 (agent bot)")
+
+
+@pytest.mark.parametrize("root", [None, "/elsewhere"])
+def test_a_task_elsewhere_has_no_place(root, tmp_path):
+    (said,) = commands(report(result("tb2/b", 0.0)), tmp_path / "no" if root else None)
+    assert said.startswith("::error title=failed%3A tb2/b::")
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "a::error::b", "x,line=9", "100%25", "a%0A::error::b", "new\r\nline"])
+def test_a_hostile_text_gives_no_further_command(text, tmp_path):
+    task = result(f"tb2/{text}", None, reason=f"{text}\n::error::{text}", task_path=str(tmp_path / text))
+    (said,) = commands(report(task), tmp_path)
+    assert "\n" not in said
+    assert "\r" not in said
+    head, properties, data = re.fullmatch(r"::(error) ((?:[^:,]+,?)+)::(.*)", said).groups()
+    assert head == "error"
+    names = [each.partition("=")[0] for each in properties.split(",")]
+    assert names == ["file", "line", "title"]
+    assert not re.search(r"%(?!25|0A|0D|3A|2C)", properties)
+    assert not re.search(r"%(?!25|0A|0D)", data)
+
+
+def test_at_most_ten_of_a_level_and_the_rest_counted(tmp_path):
+    results = [result(f"tb2/{n:02}", 0.0) for n in range(30)]
+    said = commands(report(*results), tmp_path)
+    assert len(said) == 10
+    assert said[-1] == "::error title=pytest-harbor::21 more; see the summary of this step"
+    assert len(commands(report(*results[:10]), tmp_path)) == 10
+
+
+def test_attempts_are_one_annotation(tmp_path):
+    assert len(commands(report(*[result("tb2/a", 0.0, n) for n in (1, 2, 3)]), tmp_path)) == 1
+
+
+def test_levels_follow_the_verdict(tmp_path):
+    before = many(1)
+    flaky = [result("x/f", reward, n) for n, reward in enumerate([1, 0, 1], 1)]
+
+    def levels(*results, **what) -> set[str]:
+        return {line.split()[0].strip(":") for line in commands(report(*results, **what), tmp_path)}
+
+    assert levels(*many(0), before=before) == {"error"}
+    assert levels(*many(0), *flaky, before=before) == {"error", "notice"}
+    assert levels(*many(1), before=before) == set()
+    assert levels(*many(1, 11), result("tb2/0011", 0.0), before=before, rule="drop=0.5") == set()
+    assert levels(*many(1), result("tb2/new", None), before=before) == {"warning"}
+    assert levels(result("tb2/0000", 0.0), before=before) == {"warning"}, "inconclusive"
+
+
+def test_levels_without_a_verdict(tmp_path):
+    trials = [result("a", 0.0), result("b", None), result("c", 0.0, outcome="unverified"), result("d")]
+    said = [line.split()[0] for line in commands(report(*trials), tmp_path)]
+    assert said == ["::error"] * 3
+    said = [line.split()[0] for line in commands(report(*trials, level=None), tmp_path)]
+    assert said == ["::warning"] * 2
+
+
+# Workflow commands in what is printed.
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["::error::x", "  ::set-output name=a::b", "\t::stop-commands::x", "##[error]x", "a ##[add-mask]b", ":::"],
+)
+def test_what_is_printed_is_no_command(line):
+    for text in (line, f"fine\n{line}\nfine", f"fine\r\n{line}"):
+        for each in disarm(text).splitlines():
+            assert not each.lstrip().startswith("::")
+            assert "##[" not in each
+        assert len(disarm(text)) == len(text) + 1
+
+
+def test_what_is_harmless_stays_as_it_is():
+    text = "std::vector a::b\n# [x] ## [y]\nx ::\n: :"
+    assert disarm(text) == text
+
+
+# Writing.
+
+
+def test_summary_and_comment_are_written_and_annotations_returned(tmp_path):
+    environ = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"), "GITHUB_WORKSPACE": "/repo"}
+    (tmp_path / "summary.md").write_text("of another program\n")
+    comment = tmp_path / "run" / "github-comment.md"
+    said = github.publish(report(*many(0, 2), before=many(1, 2)), environ, comment)
+    assert said[0].startswith("::error file=tb2/0000/task.toml,line=1,title=regressions%3A tb2/0000::1.00 -> 0.00, ")
+    whole = (tmp_path / "summary.md").read_text()
+    assert whole.startswith("of another program\n## pytest-harbor\n")
+    assert comment.read_text() == f"{MARKER}\n{whole.partition('program' + chr(10))[2]}"
+
+
+def test_both_stay_within_what_github_takes(tmp_path):
+    environ = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    (tmp_path / "summary.md").write_text("x" * 1000)
+    comment = tmp_path / "comment.md"
+    big = report(*[result(f"tb2/{n:05}", 0.0, reason="y" * 500) for n in range(12_000)])
+    github.publish(big, environ, comment)
+    assert SUMMARY_LIMIT * 0.99 < (tmp_path / "summary.md").stat().st_size <= SUMMARY_LIMIT
+    assert len(comment.read_text()) <= COMMENT_LIMIT
+    # A summary that is full already is not made longer.
+    github.publish(big, environ, None)
+    assert (tmp_path / "summary.md").stat().st_size <= SUMMARY_LIMIT
+
+
+def test_what_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    environ = {"GITHUB_STEP_SUMMARY": str(tmp_path / "file" / "x")}
+    said = github.publish(report(result()), environ, tmp_path / "file" / "y" / "comment.md")
+    assert [line.partition(":")[2].partition(":")[0] for line in said] == [
+        " the summary was not written",
+        " the comment was not written",
+    ]
+
+
+@pytest.mark.parametrize(
+    "environ, active", [({}, False), ({"GITHUB_ACTIONS": ""}, False), ({"GITHUB_ACTIONS": "true"}, True)]
+)
+def test_where_it_is_active(environ, active):
+    assert github.active(environ) is active
