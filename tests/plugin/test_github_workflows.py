@@ -1,0 +1,90 @@
+"""The workflows of examples/github-actions: their commands exist, with the options that they are given."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pytest_harbor import options
+from pytest_harbor.cli import gate
+from pytest_harbor.report.github import MARKER
+
+FOLDER = Path(__file__).parents[2] / "examples" / "github-actions"
+WORKFLOWS = sorted(FOLDER.glob("*.yml"))
+
+
+def steps(workflow: Path) -> list[dict]:
+    jobs = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]
+    return [step for job in jobs.values() for step in job["steps"]]
+
+
+def commands(program: str) -> list[list[str]]:
+    """Return the words of each command line of a program, with 1 for what the workflow fills in."""
+    lines = [line for workflow in WORKFLOWS for step in steps(workflow) for line in step.get("run", "").splitlines()]
+    words = [shlex.split(re.sub(r"\$\{\{.*?\}\}", "1", line)) for line in lines]
+    return [each[1:] for each in words if each and each[0] == program]
+
+
+def test_there_are_workflows_with_commands():
+    assert [workflow.name for workflow in WORKFLOWS] == ["harbor-baseline.yml", "harbor-gate.yml"]
+    assert len(commands("pytest")) == 2
+    assert len(commands("pytest-harbor")) == 2
+
+
+@pytest.mark.parametrize("words", commands("pytest"), ids=" ".join)
+def test_options_of_pytest(project, words):
+    project.task("tasks/a")
+    # xdist is not loaded in this process, and the number of workers is its option.
+    place = words.index("-n")
+    config = project.pytester.parseconfig(*words[:place], *words[place + 2 :], "-p", "no:cacheprovider")
+    assert config.args, "no word is left over as a path"
+    assert not [word for word in config.known_args_namespace.file_or_dir or [] if word.startswith("-")]
+    read = options.read_options(config)
+    assert str(read.shard) == "1/4"
+    assert read.attempts == 3
+    assert read.datasets == (project.path / "tasks",)
+
+
+@pytest.mark.parametrize("words", commands("pytest-harbor"), ids=" ".join)
+def test_options_of_the_gate(words):
+    assert words[0] == "gate"
+    parser = argparse.ArgumentParser()
+    gate.add(parser.add_subparsers())
+    read = parser.parse_args(words)
+    assert [str(run) for run in read.runs] == ["shards/*/*"]
+    assert read.save_baseline or (read.baseline and read.gate and read.github_comment)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda workflow: workflow.name)
+def test_shards_are_those_of_the_matrix(workflow):
+    jobs = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]
+    numbers = jobs["trials"]["strategy"]["matrix"]["shard"]
+    (line,) = [line for step in jobs["trials"]["steps"] if "--harbor-shard" in (line := step.get("run", ""))]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert f"--harbor-shard=${{{{ matrix.shard }}}}/{len(numbers)}" in line
+
+
+def test_the_comment_is_found_by_its_marker():
+    (script,) = [
+        step["with"]["script"] for step in steps(FOLDER / "harbor-gate.yml") if "script" in step.get("with", {})
+    ]
+    assert f"startsWith('{MARKER}')" in script
+    assert "updateComment" in script
+    assert "createComment" in script
+    written = [words[words.index("gate") :] for words in commands("pytest-harbor")]
+    assert any("--github-comment=github-comment.md" in words for words in written)
+    assert "github-comment.md" in script
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda workflow: workflow.name)
+def test_rights_are_named_and_nothing_of_a_pull_request_is_put_into_a_shell(workflow):
+    whole = yaml.safe_load(workflow.read_text(encoding="utf-8"))
+    assert whole["permissions"] == {"contents": "read"}
+    for step in steps(workflow):
+        filled = re.findall(r"\$\{\{\s*(.*?)\s*\}\}", step.get("run", ""))
+        assert set(filled) <= {"matrix.shard"}
