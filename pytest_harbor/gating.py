@@ -79,11 +79,12 @@ class Gate:
         return judge(samples_of(results), self.baseline, spec, self._options.max_infra_errors, stopped)
 
     def exit_status(self, verdict: Verdict) -> int:
-        """Return pytest's exit status for a verdict."""
-        if verdict.word == "inconclusive":
-            return INCONCLUSIVE if self._options.inconclusive == "fail" else pytest.ExitCode.OK
-        failed = verdict.word == "regressed" and not self._options.update_baseline
-        return pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK
+        """Return pytest's exit status for a verdict; an update accepts whatever it is."""
+        if verdict.word == "pass" or self._options.update_baseline:
+            return pytest.ExitCode.OK
+        if verdict.word == "regressed":
+            return pytest.ExitCode.TESTS_FAILED
+        return INCONCLUSIVE if self._options.inconclusive == "fail" else pytest.ExitCode.OK
 
     def save(self, results: list[TrialResult]) -> list[str]:
         """Write the baselines that are asked for, and return what to say of it."""
