@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -86,3 +87,65 @@ def test_both_families(project, cases, family):
     project.task("tb2/a")
     _, found = cases("-o", f"junit_family={family}")
     assert found["a"].find("error") is not None
+
+
+# What the strict schemas of CI servers agree on (that of Jenkins among them): attributes, first those that must be
+# there, and elements within, in their order. Properties of a test case are pytest's own addition.
+COUNTS = ("tests", "failures", "errors")
+ALLOWED: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "testsuites": ((), ("name", "time", *COUNTS), ("testsuite",)),
+    "testsuite": (
+        ("name", *COUNTS),
+        ("time", "skipped", "timestamp", "hostname", "id", "package"),
+        ("properties", "testcase", "system-out", "system-err"),
+    ),
+    "testcase": (
+        ("name",),
+        ("time", "classname"),
+        ("properties", "skipped", "error", "failure", "system-out", "system-err"),
+    ),
+    "properties": ((), (), ("property",)),
+    "property": (("name", "value"), (), ()),
+    "skipped": ((), ("type", "message"), ()),
+    "error": ((), ("type", "message"), ()),
+    "failure": ((), ("type", "message"), ()),
+    "system-out": ((), (), ()),
+    "system-err": ((), (), ()),
+}
+
+
+def assert_strict(element) -> None:
+    must, may, within = ALLOWED[element.tag]
+    assert set(must) <= set(element.attrib) <= {*must, *may}, element.attrib
+    places = [within.index(child.tag) for child in element]
+    assert places == sorted(places), [child.tag for child in element]
+    for name in ("skipped", *COUNTS):
+        assert element.get(name, "0").isdigit()
+    assert re.fullmatch(r"[0-9]+(\.[0-9]{1,3})?", element.get("time", "0"))
+    for child in element:
+        assert_strict(child)
+
+
+@pytest.mark.parametrize("workers", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("gate", [(), ("--harbor-gate=pass-rate=0.2",)], ids=["", "scored"])
+def test_graded_trials_under_a_strict_schema(project, workers, gate):
+    project.rewards(good=1.0, bad=0.25, flaky=[1.0, 0.0], lost=[1.0, None])
+    project.task("tb2/skipped", SKIPPED)
+    options = ["--harbor-attempts=2", "--harbor-infra-retries=0", "--junitxml=out.xml", *gate]
+    options += ["-n", "2"] if workers else []
+    project.run("--harbor-dataset=tb2", "--harbor-agent=nop", *options, subprocess=workers)
+    root = ElementTree.parse(project.path / "out.xml").getroot()
+    assert_strict(root)
+    (suite,) = root
+    failures = "0" if gate else "3"
+    assert [suite.get(name) for name in (*COUNTS, "skipped")] == ["10", failures, "1", "2"]
+    found = {case.get("name"): case for case in suite.iter("testcase")}
+    assert len(found) == 10
+    assert properties(found["good"])["harbor_reward"] == "1.0"
+    assert properties(found["flaky[2]"])["harbor_reward"] == "0.0"
+    told = properties(found["bad"])
+    assert (told["harbor_reward"], told["harbor_outcome"], told["harbor_metric_rows"]) == ("0.25", "failed", "7.0")
+    assert "harbor_seconds_verify" in told
+    assert (found["bad"].find("failure") is None) == bool(gate)
+    assert "the container is gone" in found["lost[2]"].find("error").get("message")
+    assert "harbor_reward" not in properties(found["lost[2]"])
