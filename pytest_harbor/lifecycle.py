@@ -39,6 +39,7 @@ class Lifecycle:
         self._session = session
         self._config = session.config
         self._table = TrialTable()
+        self._refused = False
         self._verdict: Verdict | None = None
         self._said: list[str] = []
         if session.runs_trials:
@@ -106,6 +107,7 @@ class Lifecycle:
             return
         if config.hook.pytest_harbor_agent.get_hookimpls() or not any(_uses_our_agent(item) for item in items):
             return
+        self._refused = True
         if not self._session.is_worker:
             raise pytest.UsageError(NO_AGENT)
         # A worker cannot end a run; its controller does, when it hears of this.
@@ -124,8 +126,9 @@ class Lifecycle:
             items[number] = item
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Write down what the run is about."""
-        record(self._session, session.items)
+        """Write down what the run is about; pytest comes here from a collection that was refused, too."""
+        if not self._refused:
+            record(self._session, session.items)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pytest_harbor import early_config as early
 from pytest_harbor import options
 
 # Fixtures are named here because pytest looks for them in the plugin's module.
@@ -45,8 +46,8 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Keep pytest from what lies in a task directory that was given as an argument."""
-    options.keep_root_outside(early_config)
-    options.spare_task_directories(early_config)
+    early.keep_root_outside(early_config)
+    early.spare_task_directories(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:

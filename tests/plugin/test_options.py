@@ -10,7 +10,8 @@ import pytest
 
 from pytest_harbor import options
 from pytest_harbor.gate import GateSpec, Limit
-from pytest_harbor.options import OPTIONS, HarborConfig, Option
+from pytest_harbor.option_table import OPTIONS, Option
+from pytest_harbor.options import HarborConfig
 from pytest_harbor.task.shards import Shard
 
 # For each option: a value, another, what they parse to, and values that are refused with what the message must list.

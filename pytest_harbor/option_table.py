@@ -1,0 +1,378 @@
+"""Every option, once: its flag, its ini key, what values it takes.
+
+Imported in every project that has the plugin installed, so: pytest and the standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_harbor.gate import GateSpec, Limit
+    from pytest_harbor.task.shards import Shard
+
+AGENTS = ("oracle", "nop", "command", "MODULE:CALLABLE")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        name: the flag without dashes; the ini key has underscores instead.
+        help: what it does.
+        parse: turns the text of flag or ini key into a value; raises UsageError with the valid values.
+        default: the value where neither is given.
+        metavar: what stands for the value in the help.
+        kind: `one` value, `path` (relative to where it is written), `many` (the flag repeats, the ini key has a line
+            a value), `paths` (both) or `switch`.
+
+    """
+
+    name: str
+    help: str
+    parse: Callable[[str, str], Any]
+    default: Any
+    metavar: str = ""
+    kind: Literal["one", "path", "many", "paths", "switch"] = "one"
+
+    @property
+    def flag(self) -> str:
+        """The flag."""
+        return f"--{self.name}"
+
+    @property
+    def key(self) -> str:
+        """The ini key, which is also the name on `config.option`."""
+        return self.name.replace("-", "_")
+
+
+def _text(value: str, flag: str) -> str:
+    return value
+
+
+def _path(value: str, flag: str) -> str:
+    if not value.strip():
+        raise pytest.UsageError(f"{flag}: an empty path is not valid; give that of a task, a dataset, or a directory")
+    return os.path.expanduser(value)  # noqa: PTH111 - a shell leaves the tilde of --flag=~/x alone
+
+
+def _choice(*choices: str) -> Callable[[str, str], str]:
+    def parse(value: str, flag: str) -> str:
+        if value not in choices:
+            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {' or '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _number(lowest: float, what: str) -> Callable[[str, str], float]:
+    def parse(value: str, flag: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or number < lowest or (lowest == 0 and what.startswith("above") and number == 0):
+            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use a number {what}")
+        return number
+
+    return parse
+
+
+def _whole(lowest: int) -> Callable[[str, str], int]:
+    def parse(value: str, flag: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < lowest:
+            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use a whole number from {lowest}")
+        return int(value)
+
+    return parse
+
+
+def _finite(value: str, flag: str) -> float:
+    return _number(-math.inf, "such as 1.0 or 0.5")(value, flag)
+
+
+def _agent(value: str, flag: str) -> str:
+    module, _, function = value.rpartition(":")
+    if value in AGENTS[:3] or (module and function):
+        return value
+    raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {', '.join(AGENTS[:3])} or {AGENTS[3]}")
+
+
+def _registry(value: str, flag: str) -> str:
+    try:
+        return repository(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
+
+
+def _rule(value: str, flag: str) -> GateSpec:
+    from pytest_harbor.gate.spec import GateSpec
+
+    try:
+        return GateSpec.parse(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {error}") from error
+
+
+def _limit(value: str, flag: str) -> Limit:
+    from pytest_harbor.gate.verdict import Limit
+
+    try:
+        return Limit.parse(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
+
+
+def _shard(value: str, flag: str) -> Shard:
+    from pytest_harbor.task.shards import Shard
+
+    try:
+        return Shard.parse(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
+
+
+def _variable(value: str, flag: str) -> tuple[str, str]:
+    name, equals, text = value.partition("=")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; use NAME=VALUE, or NAME to pass the host's value")
+    if not equals:
+        if name not in os.environ:
+            raise pytest.UsageError(f"{flag}: {name} is not set on the host; set it, or use {name}=VALUE")
+        text = os.environ[name]
+    return name, text
+
+
+def repository(value: str) -> str:
+    """Check the name of a repository in a registry.
+
+    Raises:
+        ValueError: it is none; the message says what one looks like.
+
+    """
+    part = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+    if not re.fullmatch(rf"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?(?:/{part})+", value):
+        raise ValueError("use HOST/PREFIX, such as ghcr.io/acme/tb2, in lower case and without a tag")
+    return value
+
+
+_POSITIVE = _number(0, "above 0")
+
+OPTIONS = (
+    Option(
+        "harbor-dataset",
+        "Run the Harbor tasks below PATH (a task, a dataset, or a directory of datasets); repeatable",
+        _path,
+        (),
+        "PATH",
+        "paths",
+    ),
+    Option(
+        "harbor-taskset",
+        "Run the tasks of FILE, in its order: a taskset.json in a folder that pytest-harbor convert has written",
+        _path,
+        None,
+        "FILE",
+        "path",
+    ),
+    Option("harbor-task", "Run only the tasks whose name or id matches GLOB; repeatable", _text, (), "GLOB", "many"),
+    Option(
+        "harbor-exclude-task",
+        "Leave out the tasks whose name or id matches GLOB; repeatable",
+        _text,
+        (),
+        "GLOB",
+        "many",
+    ),
+    Option(
+        "harbor-shard",
+        "Run only part K of N of the selected tasks, such as 2/8; of about equal duration where --harbor-baseline "
+        "knows durations, else of equal number",
+        _shard,
+        None,
+        "K/N",
+    ),
+    Option(
+        "harbor-agent",
+        "What works on the tasks: oracle (the task's own solution), nop (nothing), command (see "
+        "--harbor-agent-command) or a Python callable as MODULE:CALLABLE",
+        _agent,
+        "",
+        "AGENT",
+    ),
+    Option("harbor-agent-command", "Command line of the agent; implies --harbor-agent=command", _text, "", "CMD"),
+    Option("harbor-agent-name", "Name of the agent in results and baselines", _text, "", "NAME"),
+    Option(
+        "harbor-agent-where",
+        "Where the agent's command runs: container (default) or host",
+        _choice("container", "host"),
+        "container",
+        "WHERE",
+    ),
+    Option(
+        "harbor-agent-env",
+        "Variable of the agent, as K=V, or K to pass the host's value; repeatable",
+        _variable,
+        (),
+        "K[=V]",
+        "many",
+    ),
+    Option(
+        "harbor-agent-workdir",
+        "Working directory of the agent in the environment (default: the task's)",
+        _text,
+        "",
+        "DIR",
+    ),
+    Option("harbor-model", "Name of the model, which the agent gets as OPENAI_MODEL", _text, "", "NAME"),
+    Option("harbor-attempts", "Run every task N times (default 1)", _whole(1), 1, "N"),
+    Option("harbor-threshold", "Lowest reward that passes (default 1.0)", _finite, 1.0, "F"),
+    Option("harbor-record-only", "Record rewards, and fail nothing because of one", _text, False, "", "switch"),
+    Option(
+        "harbor-baseline",
+        "Compare the rewards with those in FILE: the run's verdict, not single trials, decides the exit status",
+        _path,
+        None,
+        "FILE",
+        "path",
+    ),
+    Option(
+        "harbor-gate",
+        "Rule of the verdict: drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, or several joined by commas "
+        "(default drop=0.05,alpha=0.05)",
+        _rule,
+        None,
+        "RULE",
+    ),
+    Option(
+        "harbor-inconclusive",
+        "What a verdict that cannot be reached means for the exit status: fail (status 10; default) or pass",
+        _choice("fail", "pass"),
+        "fail",
+        "WHAT",
+    ),
+    Option(
+        "harbor-max-infra-errors",
+        "How many infrastructure errors, or unverified trials, leave a run worth judging: a number, or a share such "
+        "as 0.1 (the default)",
+        _limit,
+        None,
+        "N|SHARE",
+    ),
+    Option(
+        "harbor-confirm",
+        "Run a task that newly fails N more times, and show what came of it (default 0)",
+        _whole(0),
+        0,
+        "N",
+    ),
+    Option("harbor-save-baseline", "Write the run's rewards to FILE, a baseline", _path, None, "FILE", "path"),
+    Option(
+        "harbor-update-baseline",
+        "Put what ran into the file of --harbor-baseline, whatever the verdict",
+        _text,
+        False,
+        "",
+        "switch",
+    ),
+    Option(
+        "harbor-force-baseline",
+        "Write baselines also of runs with infrastructure errors",
+        _text,
+        False,
+        "",
+        "switch",
+    ),
+    Option(
+        "harbor-environment",
+        "What makes the environments: docker, namespace (no engine: Linux namespaces over this machine's own system) "
+        "or auto (docker where an engine answers, else namespace; default)",
+        _choice("auto", "docker", "namespace"),
+        "auto",
+        "PROVIDER",
+    ),
+    Option(
+        "harbor-image",
+        "Image for tasks that bring neither Dockerfile nor docker_image (default python:3.11-slim)",
+        _text,
+        "python:3.11-slim",
+        "REF",
+    ),
+    Option(
+        "harbor-build",
+        "Whether images are built: auto (if not there and not to be pulled; default), always or never",
+        _choice("auto", "always", "never"),
+        "auto",
+        "WHEN",
+    ),
+    Option(
+        "harbor-adapt",
+        "What is added to the images of tasks: lean (what a trial needs; default) or hud (also hud-python, which "
+        "serves MCP; an agent on the host gets MCP tools at HARBOR_MCP_URL)",
+        _choice("lean", "hud"),
+        "lean",
+        "MODE",
+    ),
+    Option(
+        "harbor-registry",
+        "Registry that images are pulled from before they are built, see `pytest-harbor images --push`",
+        _registry,
+        "",
+        "HOST/PREFIX",
+    ),
+    Option("harbor-timeout-multiplier", "Factor on all deadlines (default 1.0)", _POSITIVE, 1.0, "F"),
+    Option(
+        "harbor-agent-timeout",
+        "Seconds for the agent of tasks that set none (default 3600)",
+        _POSITIVE,
+        3600.0,
+        "SECONDS",
+    ),
+    Option("harbor-resource-multiplier", "Factor on CPUs and memory (default 1.0)", _POSITIVE, 1.0, "F"),
+    Option(
+        "harbor-results",
+        "Directory of all runs' results (default harbor-results)",
+        _path,
+        "harbor-results",
+        "DIR",
+        "path",
+    ),
+    Option(
+        "harbor-html",
+        "Write a page with all results to FILE, which needs nothing beside it",
+        _path,
+        None,
+        "FILE",
+        "path",
+    ),
+    Option("harbor-reward-key", "Key of reward.json that holds the reward (default reward)", _text, "", "KEY"),
+    Option(
+        "harbor-reward-precedence",
+        "Which file counts where a verifier leaves both: txt (default) or json",
+        _choice("txt", "json"),
+        "txt",
+        "FILE",
+    ),
+    Option(
+        "harbor-missing-reward",
+        "What a verifier that leaves no usable reward means: zero (default) or error",
+        _choice("zero", "error"),
+        "zero",
+        "WHAT",
+    ),
+    Option(
+        "harbor-infra-retries",
+        "How often a trial is tried again after an infrastructure error (default 1)",
+        _whole(0),
+        1,
+        "N",
+    ),
+)
