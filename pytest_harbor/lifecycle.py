@@ -14,6 +14,7 @@ import pytest
 
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.gate import confirmations_of, samples_of
+from pytest_harbor.progress import watched
 from pytest_harbor.recording import record
 from pytest_harbor.report import github, verdict
 from pytest_harbor.report.terminal import TrialTable
@@ -153,6 +154,12 @@ class Lifecycle:
             for pid in self._session.run.busy_processes():
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGTERM)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, Any, Any]:
+        """Tell what is in work."""
+        with watched(self._session):
+            return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:

@@ -62,7 +62,7 @@ class Run:
         name = "".join(c if c.isprintable() else "_" for c in encoded.decode("utf-8", "ignore"))
         return self.directory / f"{name}__{_digest(f'{self.id} {key}')}"
 
-    def note(self, result: TrialResult, state: State) -> None:
+    def note(self, result: TrialResult, state: State, phase: str = "") -> None:
         """Keep in the trial's own trial.json what it is about and how far it is.
 
         A trial that is `running` for a process that is dead was lost; see lost().
@@ -73,7 +73,8 @@ class Run:
         """
         directory = Path(result.directory)
         directory.mkdir(parents=True, exist_ok=True)
-        data = {"state": state, "owner": owner.owner(), "machine": owner.machine(), **result.to_json()}
+        process = {"owner": owner.owner(), "machine": owner.machine()}
+        data = {"state": state, "now": phase, **process, **result.to_json()}
         scratch = directory / ".trial.json.tmp"
         scratch.write_text(json.dumps(data, indent=1), encoding="utf-8")
         scratch.replace(directory / "trial.json")

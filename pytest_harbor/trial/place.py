@@ -24,8 +24,8 @@ class TrialPlace:
 class Recorder(Protocol):
     """Takes what a trial is and what it came to, to disk."""
 
-    def note(self, result: TrialResult, state: State) -> None:
-        """Keep how far the trial is."""
+    def note(self, result: TrialResult, state: State, phase: str = "") -> None:
+        """Keep how far the trial is, and in which phase."""
 
     def append(self, result: TrialResult) -> None:
         """Keep the result; on disk when this returns."""

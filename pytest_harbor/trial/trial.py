@@ -137,7 +137,6 @@ class Trial:
         self.task.check()
         self._warn(*self.task.warnings)
         with self._phase("build"):
-            self._note("running")
             ref = ref or self._hook("image", lambda: self._hooks.image(self.task))
             image = self._images.ensure(self.task, ref)
         self._image = image
@@ -439,6 +438,8 @@ class Trial:
         began = time.monotonic()
         self._current = phase
         try:
+            if not self._done and phase != "stop":
+                self._note("running")
             yield
         except InfrastructureError as error:
             error.phase = error.phase or phase
@@ -478,7 +479,7 @@ class Trial:
 
     def _note(self, state: State) -> None:
         if self._recorder:
-            self._recorder.note(self.result, state)
+            self._recorder.note(self.result, state, self._current if state == "running" else "")
 
     def _warn(self, *texts: str) -> None:
         self.result.warnings += [text for text in texts if text not in self.result.warnings]
