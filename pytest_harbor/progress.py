@@ -224,8 +224,8 @@ def watched(session: HarborSession) -> Iterator[None]:
     config = session.config
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     writer = getattr(reporter, "_tw", None)
-    wanted = config.option.verbose >= 0 and session.runs_trials and config.pluginmanager.has_plugin("dsession")
-    if writer is None or not hasattr(writer, "_file") or not wanted:
+    wanted = session.runs_trials and config.pluginmanager.has_plugin("dsession")
+    if writer is None or not hasattr(writer, "_file") or not wanted or config.option.verbose < 0:
         yield
         return
     kept = writer._file
