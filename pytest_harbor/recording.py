@@ -43,7 +43,8 @@ def record(session: HarborSession, items: Iterable[pytest.Item]) -> None:
 
     """
     options = session.options
-    if not session.runs_trials or getattr(session.config, "workerinput", {}).get("workerid", "gw0") != "gw0":
+    only_shown = not session.runs_trials or getattr(session.config.option, "setupplan", False)
+    if only_shown or getattr(session.config, "workerinput", {}).get("workerid", "gw0") != "gw0":
         return
     about = {assignment.task.id for item in items if (assignment := assignment_of(item))}
     if options.datasets:

@@ -115,6 +115,8 @@ def test_a_run_without_shards_is_written_down_too(project, tasks):
 def test_collecting_writes_nothing(project, tasks):
     project.ids(ALL, "--harbor-shard=1/2")
     assert not (project.path / "harbor-results").exists()
+    assert project.run(ALL, "--harbor-shard=1/2", "--setup-plan", "--harbor-agent=nop").ret == 0
+    assert records(project) == []
 
 
 USERS = """
