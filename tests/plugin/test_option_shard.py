@@ -9,6 +9,8 @@ import pytest
 from pytest_harbor.gate import Baseline, Sample
 from pytest_harbor.results import RunRecord
 
+pytestmark = pytest.mark.slow
+
 SKIPPED = '[environment]\nos = "windows"\n'
 
 ALL = "--harbor-dataset=tb2"

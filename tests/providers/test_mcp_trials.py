@@ -23,6 +23,8 @@ from pytest_harbor.image import ImageStore
 from pytest_harbor.task import Task
 from pytest_harbor.trial import Trial, TrialHooks, TrialPlace, TrialSettings
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("mcp")
 
 IMAGE = "python:3.12-slim"
