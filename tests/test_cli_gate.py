@@ -79,7 +79,7 @@ def test_a_run_as_good_as_the_baseline_passes(gate, write, baseline):
     assert (status, err) == (0, "")
     assert out.splitlines() == [
         "verdict: pass (rule drop=0.05,alpha=0.05)",
-        "  bot: mean reward +0.000 over 12 tasks, 95% interval +0.000 to +0.000; no drop of 0.05 or more",
+        "  bot: mean reward +0.000 over 12 tasks, 95% interval +0.000 to +0.000 (p = 1); no drop of 0.05 or more",
         "60 trials in 1 run: 60 passed, 0 failed, 0 unverified, 0 error",
         "mean reward 1.000, pass rate 100.0% (60 of 60 graded)",
     ]

@@ -269,7 +269,7 @@ def _estimate(comparison: Comparison) -> str:
 
 
 def _passed(comparisons: Iterable[Comparison], spec: GateSpec) -> str:
-    said = "; ".join(_estimate(comparison) for comparison in comparisons)
+    said = "; ".join(f"{_estimate(each)} (p = {each.p_value:.2g})" for each in comparisons)
     return f"{said}; no drop of {spec.drop:g} or more" if said else "the rule holds"
 
 

@@ -26,7 +26,7 @@ def test_the_same_rewards_pass():
     verdict = judge(same, Baseline(same), DROP)
     assert verdict.word == "pass"
     assert verdict.reasons == (
-        "a: mean reward +0.000 over 10 tasks, 95% interval +0.000 to +0.000; no drop of 0.05 or more",
+        "a: mean reward +0.000 over 10 tasks, 95% interval +0.000 to +0.000 (p = 1); no drop of 0.05 or more",
     )
 
 

@@ -25,7 +25,7 @@ def test_a_green_run_is_two_lines():
     said = judged(GOOD, GOOD)
     assert said == [
         "verdict: pass (rule drop=0.05,alpha=0.05)",
-        "  bot: mean reward +0.000 over 7 tasks, 95% interval +0.000 to +0.000; no drop of 0.05 or more",
+        "  bot: mean reward +0.000 over 7 tasks, 95% interval +0.000 to +0.000 (p = 1); no drop of 0.05 or more",
     ]
 
 
