@@ -16,7 +16,7 @@ from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.gate import confirmations_of, samples_of
 from pytest_harbor.progress import watched
 from pytest_harbor.recording import record
-from pytest_harbor.report import github, verdict
+from pytest_harbor.report import attempts, github, verdict
 from pytest_harbor.report.terminal import TrialTable
 from pytest_harbor.session import NO_AGENT, HarborSession
 from pytest_harbor.task import Task
@@ -236,7 +236,7 @@ class Lifecycle:
                 f"no verdict on shard {session.options.shard} alone: "
                 "`pytest-harbor gate RUN... --baseline FILE` judges the runs of all shards together"
             )
-        self._table.write(reporter, session.run)
+        self._table.write(reporter, session.run, attempts.lines(report.samples, flaky=report.verdict is None))
         for line in self._said:
             reporter.write_line(line)
         if session.options.html:

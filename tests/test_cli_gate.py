@@ -82,6 +82,8 @@ def test_a_run_as_good_as_the_baseline_passes(gate, write, baseline):
         "  bot: mean reward +0.000 over 12 tasks, 95% interval +0.000 to +0.000 (p = 1); no drop of 0.05 or more",
         "60 trials in 1 run: 60 passed, 0 failed, 0 unverified, 0 error",
         "mean reward 1.000, pass rate 100.0% (60 of 60 graded)",
+        "bot: pass@1 100.0%, pass@5 100.0%, pass^5 100.0%; mean reward 1.000 over 12 tasks, "
+        "95% interval 1.000 to 1.000",
     ]
 
 

@@ -46,8 +46,8 @@ class TrialTable:
         if node_id in self._by_node:
             self._by_node[node_id].phases["stop"] = seconds
 
-    def write(self, reporter: Any, run: Run) -> None:
-        """Print the table, unless nothing ran."""
+    def write(self, reporter: Any, run: Run, more: Iterable[str] = ()) -> None:
+        """Print the table, unless nothing ran, and below the totals what else there is to say of them."""
         results = self.results
         if not results:
             return
@@ -61,7 +61,7 @@ class TrialTable:
             reporter.write_line(f"... and {len(rows) - len(shown)} more tasks; -v shows all")
         for line in notes(results):
             reporter.write_line(line)
-        for line in summary(results, time.monotonic() - self.began):
+        for line in (*summary(results, time.monotonic() - self.began), *more):
             reporter.write_line(line)
         reporter.write_line(f"results: {run.results_file}")
 
