@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import re
+import secrets
 import shlex
 import signal
 import socket
@@ -92,7 +93,8 @@ class Trials:
             Task.load(path),
             self.provider,
             ImageStore(self.provider, self.directory, policy="auto"),
-            TrialPlace("run", self.directory / str(number)),
+            # Processes are known by the trial's id, also to another worker of this test run.
+            TrialPlace("run", self.directory / f"{number}__{secrets.token_hex(4)}"),
             TrialSettings(agent_workdir="", **settings),
             hooks,
             services=self.services,
