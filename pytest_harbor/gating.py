@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_harbor.gate import INCONCLUSIVE, Baseline, BaselineError, GateSpec, Verdict, baseline_of, judge, samples_of
+from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Verdict, baseline_of, judge, samples_of
 
 if TYPE_CHECKING:
     from pytest_harbor.options import HarborConfig
@@ -73,18 +73,14 @@ class Gate:
             stopped: why the run ended before its end; empty where it did not.
 
         """
-        if not self.scores or self.deferred or (self.baseline is None and self._options.gate is None):
+        if self.deferred or (self.baseline is None and self._options.gate is None):
             return None
         spec = self._options.gate or GateSpec()
         return judge(samples_of(results), self.baseline, spec, self._options.max_infra_errors, stopped)
 
     def exit_status(self, verdict: Verdict) -> int:
         """Return pytest's exit status for a verdict; an update accepts whatever it is."""
-        if verdict.word == "pass" or self._options.update_baseline:
-            return pytest.ExitCode.OK
-        if verdict.word == "regressed":
-            return pytest.ExitCode.TESTS_FAILED
-        return INCONCLUSIVE if self._options.inconclusive == "fail" else pytest.ExitCode.OK
+        return 0 if self._options.update_baseline else verdict.exit_status(self._options.inconclusive)
 
     def save(self, results: list[TrialResult]) -> list[str]:
         """Write the baselines that are asked for, and return what to say of it."""

@@ -220,11 +220,12 @@ class Lifecycle:
         # The terminal comes here before the session has finished, and a worker that was killed had no last word.
         self._record_lost()
         # A worker that was interrupted has written its results, and could not report them.
-        for result in session.run.results():
+        results = session.run.results()
+        for result in results:
             self._table.add_missing(result)
         on_github = github.active(os.environ)
         reporter = github.Disarmed(terminalreporter) if on_github else terminalreporter
-        report = self._report(session.run.results())
+        report = self._report(results)
         if report.verdict is not None:
             reporter.section("harbor gate")
             every = self._config.option.verbose > 0

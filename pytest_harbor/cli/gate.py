@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_harbor.gate import GateSpec, Limit, Verdict
+    from pytest_harbor.gate import GateSpec, Limit
     from pytest_harbor.report.github import Report
     from pytest_harbor.results import Merged
 
@@ -84,17 +84,10 @@ def run(options: argparse.Namespace) -> int:
     rule = options.gate or GateSpec()
     verdict = judge(samples, baseline, rule, limit, doubts=_doubts(merged, limit)) if judges else None
     _tell(options, merged, Report(merged.results, samples, verdict, confirmations_of(merged.results), None))
-    status = _status(verdict, options.inconclusive) if verdict else 0
+    status = verdict.exit_status(options.inconclusive) if verdict else 0
     if options.save_baseline and not _save(options, merged):
         status = status or 1
     return status
-
-
-def _status(verdict: Verdict, inconclusive: str) -> int:
-    from pytest_harbor.gate import INCONCLUSIVE
-
-    statuses = {"pass": 0, "regressed": 1, "inconclusive": INCONCLUSIVE if inconclusive == "fail" else 0}
-    return statuses[verdict.word]
 
 
 def _doubts(merged: Merged, limit: Limit) -> list[str]:

@@ -3,10 +3,7 @@
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample
 from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of
 from pytest_harbor.gate.spec import GateSpec
-from pytest_harbor.gate.verdict import Comparison, Limit, Pair, Verdict, judge
-
-INCONCLUSIVE = 10
-"""The exit status of a run that nothing can be said about; pytest's own end at 5."""
+from pytest_harbor.gate.verdict import INCONCLUSIVE, Comparison, Limit, Pair, Verdict, judge
 
 __all__ = [
     "INCONCLUSIVE",

@@ -20,6 +20,9 @@ from pytest_harbor.gate.statistics import discoveries, fisher, mean_interval, si
 
 Word = Literal["pass", "regressed", "inconclusive"]
 
+INCONCLUSIVE = 10
+"""The exit status of a run that nothing can be said about; pytest's own end at 5."""
+
 # The share of alpha that the question about the mean may use up.
 SHARE_OF_MEAN = 0.85
 # The chance that the number of attempts advised decides, if the estimate is right.
@@ -126,6 +129,10 @@ class Verdict:
     comparisons: tuple[Comparison, ...] = ()
     left_out: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
     flaky: tuple[Key, ...] = ()
+
+    def exit_status(self, inconclusive: Literal["fail", "pass"]) -> int:
+        """Return the exit status of a process; `fail` gives a verdict that cannot be reached one of its own."""
+        return {"pass": 0, "regressed": 1, "inconclusive": INCONCLUSIVE if inconclusive == "fail" else 0}[self.word]
 
 
 def judge(
