@@ -11,14 +11,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import pytest
 
 if TYPE_CHECKING:
     from pytest_harbor.gate import GateSpec, Limit
+    from pytest_harbor.proxy.budget import SessionBudget
     from pytest_harbor.task.shards import Shard
 
-AGENTS = ("oracle", "nop", "command", "MODULE:CALLABLE")
+AGENTS = ("oracle", "nop", "openai", "command", "MODULE:CALLABLE")
+"""What --harbor-agent takes: names, and what stands for a callable."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +98,18 @@ def _whole(lowest: int) -> Callable[[str, str], int]:
     return parse
 
 
+_POSITIVE = _number(0, "above 0")
+
+
 def _finite(value: str, flag: str) -> float:
     return _number(-math.inf, "such as 1.0 or 0.5")(value, flag)
 
 
 def _agent(value: str, flag: str) -> str:
     module, _, function = value.rpartition(":")
-    if value in AGENTS[:3] or (module and function):
+    if value in AGENTS[:-1] or (module and function):
         return value
-    raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {', '.join(AGENTS[:3])} or {AGENTS[3]}")
+    raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {', '.join(AGENTS[:-1])} or {AGENTS[-1]}")
 
 
 def _registry(value: str, flag: str) -> str:
@@ -151,6 +157,41 @@ def _variable(value: str, flag: str) -> tuple[str, str]:
     return name, text
 
 
+def _name(value: str, flag: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        # Not shown: it may be the key itself.
+        raise pytest.UsageError(f"{flag}: this is not the name of a variable; name one, such as OPENAI_API_KEY")
+    return value
+
+
+def _url(value: str, flag: str) -> str:
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
+    except ValueError:
+        valid = False
+    if not valid or parts.username is not None or any(c.isspace() for c in value):
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; use http(s)://HOST[:PORT][/PATH]")
+    return value.rstrip("/")
+
+
+def _files(value: str, flag: str) -> tuple[str, str]:
+    source, _, target = value.rpartition(":")
+    parts = target.split("/")
+    if not source.strip() or not target.startswith("/") or ".." in parts or not any(parts):
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; use SRC:DST, where DST is an absolute path below /")
+    return os.path.expanduser(source), "/" + "/".join(part for part in parts if part not in ("", "."))  # noqa: PTH111
+
+
+def _session_budget(value: str, flag: str) -> SessionBudget:
+    from pytest_harbor.proxy.budget import SessionBudget
+
+    try:
+        return SessionBudget.parse(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
+
+
 def repository(value: str) -> str:
     """Check the name of a repository in a registry.
 
@@ -163,8 +204,6 @@ def repository(value: str) -> str:
         raise ValueError("use HOST/PREFIX, such as ghcr.io/acme/tb2, in lower case and without a tag")
     return value
 
-
-_POSITIVE = _number(0, "above 0")
 
 OPTIONS = (
     Option(
@@ -202,8 +241,9 @@ OPTIONS = (
     ),
     Option(
         "harbor-agent",
-        "What works on the tasks: oracle (the task's own solution), nop (nothing), command (see "
-        "--harbor-agent-command) or a Python callable as MODULE:CALLABLE",
+        "What works on the tasks: oracle (the task's own solution), nop (nothing), openai (a small agent that comes "
+        "along, for any OpenAI-compatible model), command (see --harbor-agent-command) or a Python callable as "
+        "MODULE:CALLABLE",
         _agent,
         "",
         "AGENT",
@@ -232,7 +272,115 @@ OPTIONS = (
         "",
         "DIR",
     ),
-    Option("harbor-model", "Name of the model, which the agent gets as OPENAI_MODEL", _text, "", "NAME"),
+    Option(
+        "harbor-agent-setup",
+        "Install the agent with a command line, or a script given by its path, once for each image instead of once "
+        "for each trial",
+        _text,
+        "",
+        "CMD|FILE",
+    ),
+    Option(
+        "harbor-agent-files",
+        "Put a file or a directory of the host into each environment before the agent works, as SRC:DST; repeatable",
+        _files,
+        (),
+        "SRC:DST",
+        "many",
+    ),
+    Option(
+        "harbor-agents",
+        "Run the agents that FILE lists, a TOML file with a table [[agents]] for each, on every task",
+        _path,
+        None,
+        "FILE",
+        "path",
+    ),
+    Option(
+        "harbor-model",
+        "Name of the model, which the agent gets as OPENAI_MODEL; the proxy puts it into every call",
+        _text,
+        "",
+        "NAME",
+    ),
+    Option(
+        "harbor-proxy",
+        "What the agent's calls of models go through: off (nothing of ours; default), live (a proxy that meters and "
+        "logs them), record (which also keeps them in a cassette), replay (which answers from that alone) or auto "
+        "(which replays what it has and records the rest)",
+        _choice("off", "live", "record", "replay", "auto"),
+        "off",
+        "MODE",
+    ),
+    Option(
+        "harbor-cassettes",
+        "Directory of the cassettes of --harbor-proxy (default cassettes)",
+        _path,
+        "cassettes",
+        "DIR",
+        "path",
+    ),
+    Option(
+        "harbor-proxy-log",
+        "What is kept of each call in the trial's directory: full (requests and answers; default), meta (only what "
+        "is told of them) or off",
+        _choice("full", "meta", "off"),
+        "full",
+        "WHAT",
+    ),
+    Option(
+        "harbor-openai-base-url",
+        "Where the proxy sends calls of OpenAI's API (default: the host's OPENAI_BASE_URL, else OpenAI)",
+        _url,
+        "",
+        "URL",
+    ),
+    Option(
+        "harbor-openai-key",
+        "Variable of the host with the key for that (default OPENAI_API_KEY)",
+        _name,
+        "OPENAI_API_KEY",
+        "VARIABLE",
+    ),
+    Option(
+        "harbor-anthropic-base-url",
+        "Where the proxy sends calls of Anthropic's API (default: the host's ANTHROPIC_BASE_URL, else Anthropic)",
+        _url,
+        "",
+        "URL",
+    ),
+    Option(
+        "harbor-anthropic-key",
+        "Variable of the host with the key for that (default ANTHROPIC_API_KEY)",
+        _name,
+        "ANTHROPIC_API_KEY",
+        "VARIABLE",
+    ),
+    Option(
+        "harbor-prices",
+        "Prices of models, in a TOML file, beside and before those that are built in",
+        _path,
+        None,
+        "FILE",
+        "path",
+    ),
+    Option(
+        "harbor-max-turns",
+        "Calls of models that a trial may make through the proxy",
+        _whole(1),
+        None,
+        "N",
+    ),
+    Option("harbor-max-tokens", "Tokens, of prompts and answers, that a trial may use", _whole(1), None, "N"),
+    Option("harbor-max-cost", "US dollars that a trial may cost", _POSITIVE, None, "USD"),
+    Option(
+        "harbor-session-budget",
+        "What the run may use, all its workers together: US dollars, or tokens as in 2000000tokens; tasks that have "
+        "not begun when it is spent are skipped",
+        _session_budget,
+        None,
+        "USD|Ntokens",
+    ),
     Option("harbor-attempts", "Run every task N times (default 1)", _whole(1), 1, "N"),
     Option("harbor-threshold", "Lowest reward that passes (default 1.0)", _finite, 1.0, "F"),
     Option("harbor-record-only", "Record rewards, and fail nothing because of one", _text, False, "", "switch"),

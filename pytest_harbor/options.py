@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_harbor.gate import GateSpec, Limit
+    from pytest_harbor.proxy.budget import SessionBudget
     from pytest_harbor.task.shards import Shard
 
 from pytest_harbor.option_table import OPTIONS, Option
@@ -28,6 +29,13 @@ class HarborConfig:
         taskset: absolute path of a taskset.json, or None.
         agent: `oracle`, `nop`, `command`, `MODULE:CALLABLE`, or empty where none was chosen.
         agent_env: names and values.
+        agent_setup: a command line, or the text of a script.
+        agent_files: absolute paths of the host, and where in the environment what is there goes.
+        agents: absolute path of a file with agents, or None.
+        cassettes: absolute path.
+        openai_key: name of a variable of the host.
+        anthropic_key: likewise.
+        prices: absolute path, or None.
         results: absolute path.
         html: absolute path; None where no page is wanted.
 
@@ -44,7 +52,22 @@ class HarborConfig:
     agent_where: Literal["container", "host"]
     agent_env: tuple[tuple[str, str], ...]
     agent_workdir: str
+    agent_setup: str
+    agent_files: tuple[tuple[Path, str], ...]
+    agents: Path | None
     model: str
+    proxy: Literal["off", "live", "record", "replay", "auto"]
+    cassettes: Path
+    proxy_log: Literal["full", "meta", "off"]
+    openai_base_url: str
+    openai_key: str
+    anthropic_base_url: str
+    anthropic_key: str
+    prices: Path | None
+    max_turns: int | None
+    max_tokens: int | None
+    max_cost: float | None
+    session_budget: SessionBudget | None
     attempts: int
     threshold: float
     record_only: bool
@@ -109,7 +132,22 @@ def read_options(config: pytest.Config) -> HarborConfig:
         agent_where=values["harbor_agent_where"],
         agent_env=values["harbor_agent_env"],
         agent_workdir=values["harbor_agent_workdir"],
+        agent_setup=_agent_setup(config, values["harbor_agent_setup"]),
+        agent_files=_agent_files(config, values["harbor_agent_files"]),
+        agents=values["harbor_agents"],
         model=values["harbor_model"],
+        proxy=values["harbor_proxy"],
+        cassettes=values["harbor_cassettes"],
+        proxy_log=values["harbor_proxy_log"],
+        openai_base_url=values["harbor_openai_base_url"],
+        openai_key=values["harbor_openai_key"],
+        anthropic_base_url=values["harbor_anthropic_base_url"],
+        anthropic_key=values["harbor_anthropic_key"],
+        prices=values["harbor_prices"],
+        max_turns=values["harbor_max_turns"],
+        max_tokens=values["harbor_max_tokens"],
+        max_cost=values["harbor_max_cost"],
+        session_budget=values["harbor_session_budget"],
         attempts=values["harbor_attempts"],
         threshold=values["harbor_threshold"],
         record_only=values["harbor_record_only"],
@@ -151,9 +189,28 @@ def _which_tasks(
     return tuple(Path(os.path.abspath(base / path)) for path in datasets), None  # noqa: PTH100 - links stay
 
 
-def _base(option: Option, config: pytest.Config) -> Path:
+def _agent_files(config: pytest.Config, files: tuple[tuple[str, str], ...]) -> tuple[tuple[Path, str], ...]:
+    """Return what --harbor-agent-files names with absolute paths of the host."""
+    base = _base("harbor_agent_files", config)
+    return tuple((Path(os.path.abspath(base / source)), target) for source, target in files)  # noqa: PTH100
+
+
+def _agent_setup(config: pytest.Config, value: str) -> str:
+    """Return the command line that --harbor-agent-setup is, or the text of the script that it names."""
+    path = Path(os.path.abspath(_base("harbor_agent_setup", config) / os.path.expanduser(value)))  # noqa: PTH100, PTH111
+    try:
+        if value and path.is_file():
+            return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise pytest.UsageError(f"--harbor-agent-setup: {path} cannot be read: {error}") from error
+    if value.endswith((".sh", ".bash", ".py")) and not any(c.isspace() for c in value):
+        raise pytest.UsageError(f"--harbor-agent-setup: {path} does not exist; give a script's path or a command line")
+    return value
+
+
+def _base(key: str, config: pytest.Config) -> Path:
     """Return where a path leads from: the ini file's directory where that says it, else where pytest was called."""
-    from_ini = config.getoption(option.key) is None and config.getini(option.key) and config.inipath
+    from_ini = config.getoption(key) is None and config.getini(key) and config.inipath
     return config.inipath.parent if from_ini and config.inipath else config.invocation_params.dir
 
 
@@ -180,7 +237,7 @@ def _value(option: Option, config: pytest.Config) -> Any:
         return tuple(option.parse(str(item), source) for item in given or ())
     value = option.parse(str(given), source) if given not in (None, "") else option.default
     if option.kind == "path" and value is not None:
-        return Path(os.path.abspath(_base(option, config) / value))  # noqa: PTH100 - links stay
+        return Path(os.path.abspath(_base(option.key, config) / value))  # noqa: PTH100 - links stay
     return value
 
 

@@ -294,6 +294,8 @@ class HarborSession:
             agent_timeout=options.agent_timeout,
             resource_multiplier=options.resource_multiplier,
             agent_env=dict(options.agent_env),
+            agent_setup=options.agent_setup,
+            agent_files=options.agent_files,
             agent_workdir=options.agent_workdir,
             model=options.model,
             reward_key=options.reward_key,

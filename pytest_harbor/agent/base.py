@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,8 @@ class AgentContext:
     Attributes:
         task: the task; its instruction is `task.instruction`.
         environment: where it works.
-        variables: environment variables of the agent.
+        variables: environment variables of the agent, of what it runs in the environment.
+        host_variables: further variables, of what it runs on the host.
         user: who it is in the environment; None for the image's user.
         workdir: where it works in the environment.
         timeout: seconds it has.
@@ -38,6 +39,7 @@ class AgentContext:
     log: LogFile
     directory: Path
     not_counted: Callable[[], float] = float
+    host_variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

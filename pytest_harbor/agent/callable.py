@@ -29,8 +29,9 @@ class AgentEnvironment:
 
     Attributes:
         name: name of the container, for programs of your own.
-        variables: the agent's variables, HARBOR_TASK_NAME and so on.
+        variables: the agent's variables, HARBOR_TASK_NAME and so on, as a program on the host needs them.
         workdir: the agent's working directory.
+        directory: a directory on the host for files that are kept with the trial; it may have to be made.
         log: takes bytes or text for the agent's log.
 
     """
@@ -42,8 +43,9 @@ class AgentEnvironment:
         self._revoked = False
         self.lost: EnvironmentLost | None = None
         self.name = context.environment.name
-        self.variables = dict(context.variables)
+        self.variables = {**context.variables, **context.host_variables}
         self.workdir = context.workdir
+        self.directory = context.directory / "host"
 
     def exec(
         self,
@@ -74,7 +76,7 @@ class AgentEnvironment:
                 command,
                 user=user or self._context.user,
                 cwd=cwd or self.workdir,
-                env={**self.variables, **(env or {})},
+                env={**self._context.variables, **(env or {})},
                 timeout=left if timeout is None else min(timeout, left),
                 output=self._context.log,
             )
@@ -139,6 +141,7 @@ class AsyncAgentEnvironment:
         self.name = environment.name
         self.variables = environment.variables
         self.workdir = environment.workdir
+        self.directory = environment.directory
         self.log = environment.log
 
     async def exec(self, command: str | Sequence[str], **options: Any) -> ExecResult:

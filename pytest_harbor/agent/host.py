@@ -51,7 +51,8 @@ class HostCommandAgent:
         # Whatever comes into being in the environment from here on is the agent's.
         first = context.environment.exec(["true"], user="0", cwd="/").process
         (workdir / "instruction.md").write_text(context.task.instruction, encoding="utf-8")
-        variables = {**os.environ, **context.variables, "HARBOR_CONTAINER": context.environment.name}
+        variables = {**os.environ, **context.variables, **context.host_variables}
+        variables["HARBOR_CONTAINER"] = context.environment.name
         variables["HARBOR_EXEC"] = context.environment.exec_prefix()
         word = first_word(self.line)
         if "/" in word:

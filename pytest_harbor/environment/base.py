@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -155,6 +157,23 @@ class Environment(Protocol):
 
         Returns:
             How it was done, in words for a log. When this returns, all of it is dead.
+
+        """
+
+    def listen(self, take: Callable[[socket.socket], None]) -> AbstractContextManager[str]:
+        """Listen for programs of the environment at a port of their own, and open nothing else to them.
+
+        Args:
+            take: takes each connection, a stream socket, as soon as it is made; called in threads of the provider.
+                Who takes a connection closes it.
+
+        Returns:
+            A context manager; it gives `host:port` as programs of the environment reach it, also where the environment
+            has no network, or its engine is another machine. When it is left, nobody listens there any more, and
+            connections that were made through it are cut.
+
+        Raises:
+            InfrastructureError: it cannot be had.
 
         """
 

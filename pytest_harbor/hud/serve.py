@@ -22,7 +22,8 @@ from pytest_harbor.hud.environment_shell import EnvironmentShell
 from pytest_harbor.hud.mcp_sdk import check_installed
 from pytest_harbor.hud.names import base_name, scenario
 from pytest_harbor.hud.tools import ToolError, Tools
-from pytest_harbor.trial import ServiceContext, TrialResult
+from pytest_harbor.task import Task
+from pytest_harbor.trial import AgentVariables, ServiceContext, TrialResult
 
 __all__ = ["McpService", "check_installed"]
 
@@ -40,8 +41,11 @@ LOGGED = 16 * 1024
 class McpService:
     """Gives agents that run on the host an MCP server for each of their trials."""
 
+    def admit(self, task: Task, variables: Mapping[str, str]) -> None:
+        """Any variable may be there."""
+
     @contextlib.contextmanager
-    def open(self, context: ServiceContext) -> Iterator[Mapping[str, str]]:
+    def open(self, context: ServiceContext) -> Iterator[AgentVariables]:
         """Serve while the agent works.
 
         Raises:
@@ -49,12 +53,12 @@ class McpService:
 
         """
         if getattr(context.agent, "where", "") != "host":
-            yield {}
+            yield AgentVariables()
             return
         check_installed()
         served = TrialServer(context)
         try:
-            yield served.start()
+            yield AgentVariables(host=served.start())
         finally:
             served.stop()
         # What kept the agent from its work is no fault of its own.
@@ -79,7 +83,7 @@ class TrialServer:
         self._grade = context.grade
         # By HARBOR_TRIAL_ID a host knows the agent's own processes, which end with it; a service that the agent has
         # started in the environment does not.
-        self.shell = EnvironmentShell(context.work, frozenset({URL, SCENARIO, "HARBOR_TRIAL_ID"}))
+        self.shell = EnvironmentShell(context.work, frozenset({"HARBOR_TRIAL_ID"}))
         self.graded = False
         self._grading = False
         self._tools = Tools(self.shell, mcp_sdk.image_content)

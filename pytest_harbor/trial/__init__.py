@@ -3,13 +3,15 @@
 from pytest_harbor.trial.hooks import TrialHooks
 from pytest_harbor.trial.place import Recorder, State, TrialPlace
 from pytest_harbor.trial.result import Outcome, Retry, TrialResult
-from pytest_harbor.trial.services import AgentService, ServiceContext
+from pytest_harbor.trial.services import AgentService, AgentVariables, ServiceContext
 from pytest_harbor.trial.settings import TrialSettings
 from pytest_harbor.trial.trial import Trial
+from pytest_harbor.trial.usage import Usage
 from pytest_harbor.trial.verify import Verification
 
 __all__ = [
     "AgentService",
+    "AgentVariables",
     "Outcome",
     "Recorder",
     "Retry",
@@ -20,5 +22,6 @@ __all__ = [
     "TrialPlace",
     "TrialResult",
     "TrialSettings",
+    "Usage",
     "Verification",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
+from pytest_harbor.trial.usage import Usage
 
 Outcome = Literal["passed", "failed", "unverified", "error", "skipped"]
 
@@ -46,6 +47,8 @@ class TrialResult:
         agent_timed_out: whether its time ran out.
         verifier_exit: exit code of test.sh, which decides nothing.
         tests: the single tests, where the verifier left a ctrf.json.
+        usage: what the agent used of models; None where the proxy was off, or the agent has no use for it.
+        budget: which budget of the trial was spent; empty for none. The trial was graded as it stood.
         warnings: what a reader should know and what decides nothing.
         image: name, id and source of the image.
         provider: what ran the environment.
@@ -77,6 +80,8 @@ class TrialResult:
     verifier_exit: int | None = None
     verifier_timed_out: bool = False
     tests: InnerTests | None = None
+    usage: Usage | None = None
+    budget: str = ""
     warnings: list[str] = field(default_factory=list)
     image: dict[str, str] = field(default_factory=dict)
     provider: str = ""
@@ -116,6 +121,8 @@ class TrialResult:
                 tests = dict(known["tests"])
                 tests["failures"] = [InnerTest(**failure) for failure in tests["failures"]]
                 known["tests"] = InnerTests(**tests)
+            if known.get("usage") is not None:
+                known["usage"] = Usage.from_json(known["usage"])
             result = cls(**known)
         except (TypeError, KeyError) as error:
             raise ValueError(f"no trial result: {error}") from error

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pytest_harbor.agent import Agent, AgentContext
+from pytest_harbor.task import Task
 from pytest_harbor.trial.result import TrialResult
 
 
@@ -21,6 +22,7 @@ class ServiceContext:
     Attributes:
         agent: who works.
         work: what the agent gets; its variables are complete when its work begins, not yet when a service is opened.
+        result: what the trial has come to so far; a service may add to its warnings, and to what it alone knows of.
         grade: ends the agent's work and grades it now, once, and returns the result so far. It may be called from any
             thread, and raises what grading raises.
 
@@ -28,13 +30,36 @@ class ServiceContext:
 
     agent: Agent
     work: AgentContext
+    result: TrialResult
     grade: Callable[[], TrialResult]
+
+
+@dataclass(frozen=True)
+class AgentVariables:
+    """Variables that a service has for an agent.
+
+    Attributes:
+        environment: for what the agent runs in the environment.
+        host: for what it runs on the host, on top of all others.
+
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    host: Mapping[str, str] = field(default_factory=dict)
 
 
 class AgentService(Protocol):
     """Accompanies the work of agents. One object serves all trials of a process, several at a time."""
 
-    def open(self, context: ServiceContext) -> AbstractContextManager[Mapping[str, str]]:
+    def admit(self, task: Task, variables: Mapping[str, str]) -> None:
+        """Look at the variables that everything in an environment is to have, before it is started.
+
+        Raises:
+            InfrastructureError: they must not be there.
+
+        """
+
+    def open(self, context: ServiceContext) -> AbstractContextManager[AgentVariables]:
         """Accompany one agent from the beginning of its work to its end.
 
         Returns:
@@ -118,18 +143,21 @@ class Grading:
 
 @contextlib.contextmanager
 def accompanied(
-    services: Sequence[AgentService], agent: Agent, work: AgentContext, grading: Grading
-) -> Iterator[dict[str, str]]:
+    services: Sequence[AgentService], agent: Agent, work: AgentContext, result: TrialResult, grading: Grading
+) -> Iterator[AgentVariables]:
     """Have services accompany an agent's work; gives their variables.
 
     A grading that goes on when the work ends well is waited for, and then the services end.
     """
     variables: dict[str, str] = {}
+    host: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         for service in services:
-            variables.update(stack.enter_context(service.open(ServiceContext(agent, work, grading.ask))))
+            given = stack.enter_context(service.open(ServiceContext(agent, work, result, grading.ask)))
+            variables.update(given.environment)
+            host.update(given.host)
         try:
-            yield variables
+            yield AgentVariables(variables, host)
             grading.settle()
         except BaseException:
             grading.abandon()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 
@@ -17,6 +18,8 @@ class TrialSettings:
         agent_timeout: seconds for the agent of a task that sets none.
         resource_multiplier: factor on CPUs and memory.
         agent_env: variables of the agent, resolved.
+        agent_setup: a command line or a script that installs the agent, once for each image; empty for none.
+        agent_files: what of the host is put where in the environment before the agent works.
         agent_workdir: where the agent works; empty for the task's own place.
         model: name of the model the agent is told to use; empty for none.
         reward_key: key of reward.json that holds the reward; empty for `reward`.
@@ -31,6 +34,8 @@ class TrialSettings:
     agent_timeout: float = 3600.0
     resource_multiplier: float = 1.0
     agent_env: Mapping[str, str] = field(default_factory=dict)
+    agent_setup: str = ""
+    agent_files: Sequence[tuple[Path, str]] = ()
     agent_workdir: str = ""
     model: str = ""
     reward_key: str = ""

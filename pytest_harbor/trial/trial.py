@@ -169,6 +169,8 @@ class Trial:
             self._variables = environment_variables(self.task)
             # Also the verifier's, before an agent works in vain.
             resolve_variables(self.task.config.verifier.env, "[verifier].env")
+            for service in self._services:
+                service.admit(self.task, self._variables)
             request = StartRequest(
                 name=f"harbor-{slug(self.task.name)}-{secrets.token_hex(5)}",
                 task=self.task.id,
@@ -304,6 +306,7 @@ class Trial:
                 variables = agent_variables(self.task, self.settings, workdir, self.trial_id)
                 variables.update(self._variables)
                 variables.update(self.settings.agent_env)
+                host_variables: dict[str, str] = {}
                 context = AgentContext(
                     task=self.task,
                     environment=environment,
@@ -314,10 +317,12 @@ class Trial:
                     log=log,
                     directory=self.directory,
                     not_counted=lambda: grading.seconds,
+                    host_variables=host_variables,
                 )
                 try:
-                    with accompanied(self._services, agent, context, grading) as added:
-                        variables.update(added)
+                    with accompanied(self._services, agent, context, self.result, grading) as added:
+                        variables.update(added.environment)
+                        host_variables.update(added.host)
                         self._change_variables(agent, variables)
                         report = agent.run(context)
                 except EnvironmentLost as error:

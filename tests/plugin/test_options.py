@@ -12,11 +12,14 @@ from pytest_harbor import options
 from pytest_harbor.gate import GateSpec, Limit
 from pytest_harbor.option_table import OPTIONS, Option
 from pytest_harbor.options import HarborConfig
+from pytest_harbor.proxy.budget import SessionBudget
 from pytest_harbor.task.shards import Shard
 
 # For each option: a value, another, what they parse to, and values that are refused with what the message must list.
 FLOATS = ("0.25", "0.5", 0.25, 0.5)
 NOT_POSITIVE = {bad: ["a number above 0"] for bad in ("0", "-1", "nan", "inf", "-inf", "many", "1e999")}
+URLS = ("http://localhost:8000/v1/", "https://a.example", "http://localhost:8000/v1", "https://a.example")
+NO_URL = {bad: ["http(s)://HOST"] for bad in ("localhost:8000", "ftp://a", "http://", "http://a?b", "http://u:p@a")}
 CASES: dict[str, tuple] = {
     "harbor-dataset": ("one", "two", None, None, {}),
     "harbor-taskset": ("one.json", "two.json", None, None, {}),
@@ -53,6 +56,39 @@ CASES: dict[str, tuple] = {
         {bad: ["NAME=VALUE"] for bad in ("1K=v", "=v", "A-B=1", "")},
     ),
     "harbor-agent-workdir": ("/one", "/two", "/one", "/two", {}),
+    "harbor-agent-setup": ("pip install one", "two; three", "pip install one", "two; three", {}),
+    "harbor-agent-files": (
+        "/a:/b/",
+        "/c:d:/e",
+        ((Path("/a"), "/b"),),
+        ((Path("/c:d"), "/e"),),
+        {bad: ["SRC:DST"] for bad in ("one", "a:b", ":/a", "a:/", "a:/b/../c", "a:")},
+    ),
+    "harbor-agents": ("one", "two", None, None, {}),
+    "harbor-proxy": (
+        "live",
+        "record",
+        "live",
+        "record",
+        {bad: ["off", "live", "record", "replay", "auto"] for bad in ("on", "LIVE")},
+    ),
+    "harbor-cassettes": ("one", "two", None, None, {}),
+    "harbor-proxy-log": ("meta", "off", "meta", "off", {bad: ["full", "meta", "off"] for bad in ("none", "OFF")}),
+    "harbor-openai-base-url": (*URLS, NO_URL),
+    "harbor-openai-key": ("KEY_1", "_K", "KEY_1", "_K", {}),
+    "harbor-anthropic-base-url": (*URLS, NO_URL),
+    "harbor-anthropic-key": ("KEY_1", "_K", "KEY_1", "_K", {}),
+    "harbor-prices": ("one", "two", None, None, {}),
+    "harbor-max-turns": ("3", "1", 3, 1, {bad: ["a whole number from 1"] for bad in ("0", "1.5", "x")}),
+    "harbor-max-tokens": ("3", "1", 3, 1, {bad: ["a whole number from 1"] for bad in ("0", "1.5", "x")}),
+    "harbor-max-cost": (*FLOATS, NOT_POSITIVE),
+    "harbor-session-budget": (
+        "12.50",
+        "2000tokens",
+        SessionBudget(12.5, "USD"),
+        SessionBudget(2000, "tokens"),
+        {bad: ["US dollars such as 12.50", "2000000tokens"] for bad in ("0", "-1", "5 EUR", "tokens", "nan", "1e3")},
+    ),
     "harbor-model": ("one", "two", "one", "two", {}),
     "harbor-attempts": ("3", "1", 3, 1, {bad: ["a whole number from 1"] for bad in ("0", "-1", "1.5", "x", "\u0661")}),
     "harbor-threshold": (*FLOATS, {bad: ["a number such as 1.0"] for bad in ("high", "nan", "inf")}),
@@ -185,8 +221,8 @@ def test_switches(project, option):
 @pytest.mark.parametrize("option", OPTIONS, ids=by_name)
 def test_defaults_are_those_that_the_help_names(project, option):
     value = value_of(parsed(project), option)
-    if option.name == "harbor-results":
-        assert value == project.path / "harbor-results"
+    if option.kind == "path" and option.default is not None:
+        assert value == project.path / option.default
         return
     assert value == option.default
     named = re.search(r"default ([\w:.-]+)|(\w+) \(default\)|\(if [^)]*; default\)", option.help)

@@ -22,7 +22,7 @@ from pytest_harbor.errors import EngineUnavailable
 from pytest_harbor.hud.serve import McpService
 from pytest_harbor.image import ImageStore
 from pytest_harbor.task import Task
-from pytest_harbor.trial import Trial, TrialHooks, TrialPlace, TrialSettings
+from pytest_harbor.trial import AgentVariables, Trial, TrialHooks, TrialPlace, TrialSettings
 
 pytestmark = pytest.mark.slow
 
@@ -218,11 +218,14 @@ def test_a_hook_and_a_missing_reward_are_seen_by_the_agent_too(run, tmp_path):
 class AsksAtOnce:
     """A service that has the work graded while the agent runs."""
 
+    def admit(self, task, variables):
+        pass
+
     @contextlib.contextmanager
     def open(self, context):
         asking = threading.Thread(target=context.grade)
         asking.start()
-        yield {"ADDED": "by a service"}
+        yield AgentVariables(host={"ADDED": "by a service"})
         asking.join()
 
 
