@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +28,10 @@ class ItemHooks(TrialHooks):
     def agent_env(self, task: Task, agent: Agent, variables: dict[str, str]) -> None:
         """Call pytest_harbor_agent_env."""
         self._hook.pytest_harbor_agent_env(task=task, agent=agent, variables=variables)
+
+    def cassette_request(self, task: Task, request: dict[str, Any]) -> None:
+        """Call pytest_harbor_cassette_request."""
+        self._hook.pytest_harbor_cassette_request(task=task, request=request)
 
     def environment_started(self, task: Task, environment: Environment) -> None:
         """Call pytest_harbor_environment_started."""

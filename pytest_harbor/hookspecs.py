@@ -46,6 +46,16 @@ def pytest_harbor_agent_env(task: Task, agent: Agent, variables: dict[str, str])
 
 
 @pytest.hookspec
+def pytest_harbor_cassette_request(task: Task, request: dict[str, Any]) -> None:
+    """Make equal what may differ between a recorded call of a model and its replay: `method`, `path` and `body`::
+
+    def pytest_harbor_cassette_request(request):
+        if isinstance(request["body"], dict):
+            request["body"].pop("seed", None)
+    """
+
+
+@pytest.hookspec
 def pytest_harbor_environment_started(task: Task, environment: Environment) -> None:
     """Prepare an environment before the agent sees it: upload files, run commands::
 

@@ -267,20 +267,19 @@ class HarborSession:
         """What accompanies the agents.
 
         Raises:
-            pytest.UsageError: something that it needs is not installed.
+            pytest.UsageError: something that it needs is not there, or options contradict each other.
 
         """
-        if self.options.adapt != "hud":
-            return ()
-        from pytest_harbor.errors import UnmetRequirement
-        from pytest_harbor.hud.serve import McpService, check_installed
+        from pytest_harbor.accompaniment import services_of
 
-        if self.options.agent_where == "host":
-            try:
-                check_installed()
-            except UnmetRequirement as error:
-                raise pytest.UsageError(f"--harbor-adapt=hud: {error}") from error
-        return (McpService(),)
+        return services_of(self.options, self.ledger)
+
+    @cached_property
+    def ledger(self) -> Ledger | None:
+        """What the run has used of its budget, None where it has none."""
+        from pytest_harbor.accompaniment import ledger_of
+
+        return ledger_of(self.options, self.run.directory)
 
     @cached_property
     def settings(self) -> TrialSettings:
@@ -414,6 +413,8 @@ class HarborSession:
         """Give up what is open."""
         if self._previous_handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._previous_handler)
+        for service in self.__dict__.get("services", ()):
+            service.close()
         if self.provider_used:
             self.provider.close()
 

@@ -63,7 +63,8 @@ class AgentReport:
 class Agent(Protocol):
     """What works on a task.
 
-    An agent that runs a program on the host has an attribute `where` with the value `host`.
+    An agent that runs a program on the host has an attribute `where` with the value `host`; one that surely calls no
+    model has an attribute `calls_models` that is false.
     """
 
     @property

@@ -14,6 +14,8 @@ class NopAgent:
 
     """
 
+    calls_models = False
+
     def __init__(self, name: str = "nop") -> None:
         self.name = name
 

@@ -14,6 +14,8 @@ SOLUTION = "/solution"
 class OracleAgent:
     """Uploads solution/ and runs its solve.sh, as Harbor's oracle does. Its exit code is shown and never decides."""
 
+    calls_models = False
+
     def __init__(self, name: str = "oracle") -> None:
         self.name = name
 

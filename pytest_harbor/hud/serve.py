@@ -44,6 +44,9 @@ class McpService:
     def admit(self, task: Task, variables: Mapping[str, str]) -> None:
         """Any variable may be there."""
 
+    def close(self) -> None:
+        """Nothing outlives a trial."""
+
     @contextlib.contextmanager
     def open(self, context: ServiceContext) -> Iterator[AgentVariables]:
         """Serve while the agent works.

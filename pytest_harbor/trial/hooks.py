@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_harbor.environment import Environment
 from pytest_harbor.task import Task
@@ -21,6 +21,9 @@ class TrialHooks:
 
     def agent_env(self, task: Task, agent: Agent, variables: dict[str, str]) -> None:
         """Change the agent's variables in place."""
+
+    def cassette_request(self, task: Task, request: dict[str, Any]) -> None:
+        """Make equal in a request, in place, what may differ between recording and replay."""
 
     def environment_started(self, task: Task, environment: Environment) -> None:
         """Prepare an environment before the agent sees it."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from pytest_harbor.agent import Agent, AgentContext
 from pytest_harbor.task import Task
+from pytest_harbor.trial.hooks import TrialHooks
 from pytest_harbor.trial.result import TrialResult
 
 
@@ -23,6 +24,8 @@ class ServiceContext:
         agent: who works.
         work: what the agent gets; its variables are complete when its work begins, not yet when a service is opened.
         result: what the trial has come to so far; a service may add to its warnings, and to what it alone knows of.
+        hooks: where others step in.
+        graded: tells whether grading has begun, which an agent may ask for while it works.
         grade: ends the agent's work and grades it now, once, and returns the result so far. It may be called from any
             thread, and raises what grading raises.
 
@@ -31,6 +34,8 @@ class ServiceContext:
     agent: Agent
     work: AgentContext
     result: TrialResult
+    hooks: TrialHooks
+    graded: Callable[[], bool]
     grade: Callable[[], TrialResult]
 
 
@@ -58,6 +63,9 @@ class AgentService(Protocol):
             InfrastructureError: they must not be there.
 
         """
+
+    def close(self) -> None:
+        """Let go of whatever it holds, at the end of a run."""
 
     def open(self, context: ServiceContext) -> AbstractContextManager[AgentVariables]:
         """Accompany one agent from the beginning of its work to its end.
@@ -96,6 +104,11 @@ class Grading:
         if self._began is None:
             return 0.0
         return (self._ended or time.monotonic()) - self._began
+
+    @property
+    def begun(self) -> bool:
+        """Whether anybody has asked for it."""
+        return self._began is not None
 
     @property
     def done(self) -> bool:
@@ -143,7 +156,12 @@ class Grading:
 
 @contextlib.contextmanager
 def accompanied(
-    services: Sequence[AgentService], agent: Agent, work: AgentContext, result: TrialResult, grading: Grading
+    services: Sequence[AgentService],
+    agent: Agent,
+    work: AgentContext,
+    result: TrialResult,
+    hooks: TrialHooks,
+    grading: Grading,
 ) -> Iterator[AgentVariables]:
     """Have services accompany an agent's work; gives their variables.
 
@@ -153,7 +171,8 @@ def accompanied(
     host: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         for service in services:
-            given = stack.enter_context(service.open(ServiceContext(agent, work, result, grading.ask)))
+            context = ServiceContext(agent, work, result, hooks, lambda: grading.begun, grading.ask)
+            given = stack.enter_context(service.open(context))
             variables.update(given.environment)
             host.update(given.host)
         try:

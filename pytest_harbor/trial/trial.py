@@ -320,11 +320,14 @@ class Trial:
                     host_variables=host_variables,
                 )
                 try:
-                    with accompanied(self._services, agent, context, self.result, grading) as added:
+                    with accompanied(self._services, agent, context, self.result, self._hooks, grading) as added:
                         variables.update(added.environment)
                         host_variables.update(added.host)
                         self._change_variables(agent, variables)
+                        for service in self._services:
+                            service.admit(self.task, variables)
                         report = agent.run(context)
+                        self.result.agent_timed_out = report.timed_out
                 except EnvironmentLost as error:
                     # An agent that stops its environment, by accident or to be rid of a bad trial, is graded
                     # all the same.

@@ -1,0 +1,182 @@
+"""One call of a model on its way through the proxy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any, Literal
+
+from pytest_harbor.proxy.api import Endpoint
+from pytest_harbor.proxy.meter import Meter
+from pytest_harbor.proxy.prices import Prices, Tokens
+from pytest_harbor.trial import Usage
+
+Source = Literal["upstream", "cassette", "proxy"]
+"""Who answered: the model's server, a recording, or the proxy itself, which refused."""
+
+
+@dataclass
+class Call:
+    """One call.
+
+    Attributes:
+        number: its number in its trial, from 1.
+        endpoint: what it is for.
+        method: its HTTP method.
+        target: path and query as they were sent.
+        body: its body, as it goes upstream.
+        retry: whether the same call has failed before.
+        source: who answered.
+        status: HTTP status of the answer; 0 while there is none.
+        pieces: the answer's body as it came, decoded.
+        streamed: whether that is a stream of events.
+        first_byte: seconds until the answer began; None where it did not.
+        seconds: seconds until it had ended.
+        given_up: whether the agent has closed its connection before the end.
+        error: what went wrong on the way; empty for nothing.
+
+    """
+
+    number: int
+    endpoint: Endpoint
+    method: str
+    target: str
+    body: bytes
+    retry: bool = False
+    source: Source = "upstream"
+    status: int = 0
+    pieces: list[bytes] = field(default_factory=list)
+    streamed: bool = False
+    first_byte: float | None = None
+    seconds: float = 0.0
+    given_up: bool = False
+    error: str = ""
+    meter: Meter | None = None
+    at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds"))
+    began: float = field(default_factory=time.monotonic)
+
+    @cached_property
+    def digest(self) -> str:
+        """What equal calls have in common."""
+        return hashlib.sha256(f"{self.method} {self.target}\n".encode("utf-8", "replace") + self.body).hexdigest()
+
+    @cached_property
+    def request(self) -> Any:
+        """The body as JSON, as text where it is none, None where there is none."""
+        return readable(self.body)
+
+    @property
+    def model(self) -> str:
+        """The model: as the answer names it, else as the request does."""
+        if self.meter is not None and self.meter.model:
+            return self.meter.model
+        return self.asked_model
+
+    @property
+    def asked_model(self) -> str:
+        """The model as the request names it."""
+        request = self.request
+        model = request.get("model") if isinstance(request, dict) else None
+        return model if isinstance(model, str) else ""
+
+    def begin_answer(self, status: int, *, streamed: bool) -> None:
+        """Take note that an answer begins."""
+        self.status = status
+        self.streamed = streamed
+        self.first_byte = time.monotonic() - self.began
+        self.meter = Meter(self.endpoint.kind, streamed=streamed)
+
+    def take(self, data: bytes) -> None:
+        """Take a piece of the answer, decoded."""
+        self.pieces.append(data)
+        if self.meter is not None and self.endpoint.is_metered and self.status < 400:
+            self.meter.feed(data)
+
+    def end(self) -> None:
+        """Take note that this was all."""
+        self.seconds = time.monotonic() - self.began
+        if self.meter is not None:
+            self.meter.end()
+
+    @property
+    def tokens(self) -> tuple[Tokens, bool]:
+        """The tokens so far, and whether they are only estimated."""
+        if not self.endpoint.is_metered or not 200 <= self.status < 300 or self.meter is None:
+            return Tokens(), False
+        told = self.meter.tokens
+        return (told, False) if told is not None else (self.meter.estimate(len(self.body)), True)
+
+    def usage(self, prices: Prices) -> Usage:
+        """Return what it has used so far."""
+        if not self.endpoint.is_metered or self.source == "proxy":
+            return Usage()
+        tokens, estimated = self.tokens
+        cost = self.cost(prices)
+        return Usage(
+            requests=0 if self.retry else 1,
+            retries=1 if self.retry else 0,
+            input_tokens=tokens.input,
+            cached_tokens=tokens.cached,
+            output_tokens=tokens.output,
+            reasoning_tokens=tokens.reasoning,
+            cost=cost,
+            seconds=round(self.seconds, 3),
+            estimated=int(estimated),
+            replayed=int(self.source == "cassette"),
+            models={self.model: 1} if self.model and not self.retry else {},
+            unpriced=[self.model or "(no model named)"] if cost is None else [],
+        )
+
+    def cost(self, prices: Prices) -> float | None:
+        """Return US dollars; None where the model's price is not known."""
+        tokens, _ = self.tokens
+        if tokens == Tokens():
+            return 0.0
+        price = prices.find(self.model) or prices.find(self.asked_model)
+        return None if price is None else price.cost(tokens)
+
+    def to_json(self, prices: Prices, *, bodies: bool) -> dict[str, Any]:
+        """Return the call as a line of calls.jsonl, see docs/results.md; with what was said where asked for."""
+        tokens, estimated = self.tokens
+        used = {
+            "input_tokens": tokens.input,
+            "cached_tokens": tokens.cached,
+            "output_tokens": tokens.output,
+            "reasoning_tokens": tokens.reasoning,
+            "estimated": estimated,
+        }
+        line: dict[str, Any] = {
+            "number": self.number,
+            "at": self.at,
+            "method": self.method,
+            "path": self.target,
+            "model": self.model,
+            "stream": self.streamed,
+            "status": self.status,
+            "source": self.source,
+            "seconds": round(self.seconds, 4),
+            "first_byte_seconds": None if self.first_byte is None else round(self.first_byte, 4),
+            "retry": self.retry,
+            "usage": used if tokens != Tokens() else None,
+            "cost": self.cost(prices),
+            "error": "given up by the agent" if self.given_up else self.error,
+        }
+        if bodies:
+            answer = b"".join(self.pieces)
+            said = answer.decode("utf-8", "replace") if self.streamed else readable(answer)
+            line |= {"request": self.request, "response": said}
+        return line
+
+
+def readable(body: bytes) -> Any:
+    """Return a body as JSON, as text where it is none, None where it is empty."""
+    if not body:
+        return None
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body.decode("utf-8", "replace")

@@ -1,0 +1,101 @@
+"""The proxy as what accompanies an agent's work: there while it works, and not a moment longer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from pytest_harbor.errors import UnmetRequirement
+from pytest_harbor.proxy.settings import ProxySettings
+from pytest_harbor.task import Task
+from pytest_harbor.trial import AgentVariables, ServiceContext
+
+if TYPE_CHECKING:
+    from pytest_harbor.proxy.server import ProxyServer
+
+
+class ProxyService:
+    """Has the calls of agents go through the proxy. One for all trials of a process; it is started by the first.
+
+    Args:
+        settings: the proxy's settings.
+
+    """
+
+    def __init__(self, settings: ProxySettings) -> None:
+        self._settings = settings
+        self._started: ProxyServer | None = None
+
+    def admit(self, task: Task, variables: Mapping[str, str]) -> None:
+        """Refuse variables that hold a real key.
+
+        Raises:
+            UnmetRequirement: one does.
+
+        """
+        for upstream in self._settings.upstreams.values():
+            for name, value in variables.items():
+                if upstream.key and upstream.key in value:
+                    raise UnmetRequirement(
+                        f"the variable {name} of the environment of {task.name} holds a real key of the host",
+                        "the proxy is there to keep it out: take it out of task.toml, --harbor-agent-env or the hook, "
+                        "or use --harbor-proxy=off",
+                    )
+
+    @contextlib.contextmanager
+    def open(self, context: ServiceContext) -> Iterator[AgentVariables]:
+        """Answer the calls of one agent.
+
+        Raises:
+            InfrastructureError: it cannot be had, or the agent could not work because of what it met.
+
+        """
+        if not getattr(context.agent, "calls_models", True):
+            yield AgentVariables()
+            return
+        from pytest_harbor.proxy.trial import ProxiedTrial
+
+        trial = ProxiedTrial(self._settings, context)
+        ended_well = False
+        try:
+            with contextlib.ExitStack() as stack:
+                door = self._server.serve(trial)
+                stack.callback(door.close)
+                here = ""
+                if getattr(context.agent, "where", "") != "host":
+                    here = stack.enter_context(context.work.environment.listen(door.take))
+                    trial.reached_at(here)
+                trial.reached_at(door.address)
+                yield AgentVariables(
+                    environment=_variables(here, trial.secret, trial.model) if here else {},
+                    host=_variables(door.address, trial.secret, trial.model),
+                )
+            ended_well = True
+        finally:
+            trial.conclude(ended_well=ended_well)
+
+    @property
+    def _server(self) -> ProxyServer:
+        if self._started is None:
+            from pytest_harbor.proxy.server import ProxyServer
+
+            self._started = ProxyServer(self._settings.upstreams)
+        return self._started
+
+    def close(self) -> None:
+        """End the server."""
+        if self._started is not None:
+            self._started.close()
+            self._started = None
+
+
+def _variables(address: str, secret: str, model: str) -> dict[str, str]:
+    """Return what tells the clients of both vendors where to call, and with what for a key."""
+    variables = {
+        "OPENAI_BASE_URL": f"http://{address}/v1",
+        "OPENAI_API_KEY": secret,
+        "ANTHROPIC_BASE_URL": f"http://{address}",
+        "ANTHROPIC_API_KEY": secret,
+    }
+    return {**variables, "OPENAI_MODEL": model, "ANTHROPIC_MODEL": model} if model else variables

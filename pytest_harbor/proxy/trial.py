@@ -1,0 +1,371 @@
+"""What the proxy knows of one trial. Everything here happens in the thread of the server, one thing at a time."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_harbor.errors import HookError, InfrastructureError, UnmetRequirement
+from pytest_harbor.proxy.api import CREDENTIALS, SERVED, Endpoint
+from pytest_harbor.proxy.call import Call, readable
+from pytest_harbor.proxy.cassette import SHOWN, Cassette, CassetteError, Recorded, pieces_of, place_of
+from pytest_harbor.proxy.normalise import normalise_body
+from pytest_harbor.proxy.redact import Redactor, secret_values
+from pytest_harbor.proxy.settings import ProxySettings
+from pytest_harbor.trial import ServiceContext, Usage
+
+DIRECTORY = "proxy"
+CALLS = "calls.jsonl"
+
+# What of an answer's headers a client goes by, and a cassette keeps.
+KEPT_HEADERS = ("content-type", "retry-after", "x-should-retry")
+# Answers that say nothing about the agent: the key, the limits or the state of a model's server.
+_TROUBLE = frozenset({401, 402, 403, 408, 409, 429, *range(500, 600)})
+# Of these, those that go on until somebody does something.
+_LASTING = frozenset({401, 402, 403})
+
+
+class Refusal(Exception):
+    """The proxy answers a call itself.
+
+    Attributes:
+        status: HTTP status.
+        code: a name for programs.
+        message: for people.
+
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+class ProxiedTrial:
+    """One trial's calls.
+
+    Args:
+        settings: the proxy's settings.
+        context: the trial.
+
+    Attributes:
+        secret: what the trial's agent has for a key.
+        problem: what ends the trial as an infrastructure error; None for nothing.
+        spent: which budget of the trial was spent; empty for none.
+
+    Raises:
+        UnmetRequirement: it is to be replayed, and there is no cassette.
+
+    """
+
+    def __init__(self, settings: ProxySettings, context: ServiceContext) -> None:
+        self.settings = settings
+        self.context = context
+        self.secret = f"sk-harbor-{secrets.token_hex(24)}"
+        self.problem: InfrastructureError | None = None
+        self.spent = ""
+        self._trouble: InfrastructureError | None = None
+        self._calls: list[Call] = []
+        self._finished = Usage()
+        self._open: set[int] = set()
+        self._turns = 0
+        self._failed: dict[str, int] = {}
+        self._unknown: set[str] = set()
+        self._directory = context.work.directory / DIRECTORY
+        keys = [(upstream.key, f"{vendor}-key") for vendor, upstream in settings.upstreams.items()]
+        named = secret_values(context.work.variables)
+        self.redactor = Redactor([*keys, (self.secret, "secret"), *((value, name) for name, value in named.items())])
+        self._facts = [(text, f"<{name}>") for name, text in _facts(context).items() if len(text) >= 6]
+        self._cassette = self._load()
+
+    @property
+    def model(self) -> str:
+        """The model that goes into every call; empty for the agent's own choice."""
+        return self.context.result.model
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used so far, calls that go on included."""
+        total = self._finished
+        for call in self._calls:
+            if call.number in self._open:
+                total = total + call.usage(self.settings.prices)
+        return total
+
+    def reached_at(self, address: str) -> None:
+        """Take note of a `host:port` that the agent calls: it differs from trial to trial."""
+        self._facts.append((address, "<proxy>"))
+
+    def log(self, text: str) -> None:
+        """Say something in the agent's log."""
+        self.context.work.log(f"harbor: proxy: {self.redactor.hide(text)}\n".encode("utf-8", "replace"))
+
+    # What comes before a call is answered.
+
+    def authorise(self, headers: Mapping[str, str]) -> None:
+        """Check that a request comes from this trial.
+
+        Raises:
+            Refusal: it does not show the trial's secret.
+
+        """
+        given = [headers[name].rpartition(" ")[2] for name in CREDENTIALS if name in headers]
+        if not any(hmac.compare_digest(key.encode("utf-8", "replace"), self.secret.encode()) for key in given):
+            raise Refusal(401, "harbor_wrong_key", "this is not the key of this trial; use OPENAI_API_KEY as it is set")
+        if self.context.graded():
+            raise Refusal(403, "harbor_over", "the agent's work is being graded; no model answers any more")
+
+    def unknown(self, method: str, target: str) -> Refusal:
+        """Return the refusal of a path that is not served; the log has each once."""
+        path = target.partition("?")[0][:200]
+        if f"{method} {path}" not in self._unknown and len(self._unknown) < 1000:
+            self._unknown.add(f"{method} {path}")
+            self.log(f"{method} {path} is not served (404)")
+        return Refusal(404, "harbor_unknown_path", f"{method} {path} is not served here; served are {SERVED}")
+
+    def begin(self, place: Endpoint, method: str, target: str, body: bytes) -> Call:
+        """Begin a call.
+
+        Raises:
+            Refusal: a budget is spent, or cannot be kept.
+
+        """
+        call = Call(len(self._calls) + 1, place, method, target, body)
+        call.retry = retry = self._failed.get(call.digest, 0) > 0
+        self._calls.append(call)
+        try:
+            if place.is_metered and not retry:
+                self._afford(call)
+        except Refusal as refusal:
+            call.source, call.status, call.error = "proxy", refusal.status, refusal.message
+            self.write_down(call)
+            raise
+        if retry:
+            self._failed[call.digest] -= 1
+        elif place.is_turn:
+            self._turns += 1
+        self._open.add(call.number)
+        return call
+
+    def _afford(self, call: Call) -> None:
+        settings = self.settings
+        ledger = settings.ledger if settings.has_upstream else None
+        spent = settings.budget.spent(self._turns, self.usage)
+        try:
+            spent = spent or (ledger.spent() if ledger else "")
+        except OSError as error:
+            self.problem = InfrastructureError(f"the session's budget: {error}")
+            raise Refusal(503, "harbor_budget_unknown", str(error)) from error
+        if spent:
+            if not self.spent:
+                self.log(f"{spent}; calls are refused from here on, and the work is graded as it stands")
+            self.spent = self.spent or spent
+            raise Refusal(429, "harbor_budget_spent", f"{spent}: no further calls of models in this trial")
+        in_dollars = settings.budget.cost is not None or (ledger is not None and ledger.in_dollars)
+        if in_dollars and settings.prices.find(call.asked_model) is None:
+            fact = f"there is no price for the model {call.asked_model!r}, so that a budget in dollars cannot be kept"
+            self.problem = UnmetRequirement(fact, "put it into a file for --harbor-prices, or limit tokens instead")
+            raise Refusal(400, "harbor_no_price", fact)
+
+    # What becomes of it.
+
+    def failed(self, call: Call, error: str) -> None:
+        """Take note that a model's server could not be reached, or broke off."""
+        call.error = error
+        self.log(f"call {call.number}: {error}")
+
+    def end(self, call: Call) -> bool:
+        """Take note that a call has ended, well or not; False where that is known already."""
+        if call.number not in self._open:
+            return False
+        call.end()
+        self._open.discard(call.number)
+        self._finished = self._finished + call.usage(self.settings.prices)
+        failed = call.status >= 400 or call.status == 0
+        if failed:
+            self._failed[call.digest] = self._failed.get(call.digest, 0) + 1
+        if call.source == "upstream" and call.endpoint.is_metered:
+            self._trouble = self._trouble_of(call)
+        return True
+
+    def write_down(self, call: Call) -> None:
+        """Charge the run for a call, and keep it; this may be called from any thread.
+
+        Raises:
+            OSError: it cannot be written down.
+
+        """
+        if self.settings.log != "off":
+            line = call.to_json(self.settings.prices, bodies=self.settings.log == "full")
+            text = self.redactor.hide(json.dumps(line, ensure_ascii=True))
+            self._directory.mkdir(parents=True, exist_ok=True)
+            # In one go, as several calls may end at the same time.
+            with (self._directory / CALLS).open("ab", buffering=0) as file:
+                file.write(text.encode() + b"\n")
+        if self.settings.ledger is not None and call.source == "upstream":
+            used = call.usage(self.settings.prices)
+            if used.tokens:
+                self.settings.ledger.add(used.cost or 0.0, used.tokens)
+
+    def _trouble_of(self, call: Call) -> InfrastructureError | None:
+        if call.given_up:
+            return self._trouble
+        if call.status != 0 and call.status not in _TROUBLE and not (call.error and call.status < 400):
+            return None
+        said = call.error or f"{call.status} {' '.join(b''.join(call.pieces)[:300].decode('utf-8', 'replace').split())}"
+        fact = f"the last call of a model failed: {self.redactor.hide(said)}"
+        cure = "see whether key, quota and --harbor-*-base-url are right" if call.status in _LASTING else ""
+        kind = UnmetRequirement if call.status in _LASTING else InfrastructureError
+        return kind(fact, cure, log=self._directory / CALLS if self.settings.log != "off" else None)
+
+    # Recording and replaying.
+
+    def _load(self) -> Cassette | None:
+        mode, result = self.settings.mode, self.context.result
+        if mode == "live":
+            return None
+        path = place_of(self.settings.cassettes, result.task, result.agent, result.attempt, result.confirmation)
+        if mode == "record":
+            return Cassette(path)
+        try:
+            return Cassette.load(path)
+        except FileNotFoundError as error:
+            if mode == "auto":
+                return Cassette(path)
+            raise UnmetRequirement(
+                f"there is no cassette {path} to replay", "record it once with --harbor-proxy=record"
+            ) from error
+        except CassetteError as error:
+            raise UnmetRequirement(str(error), "record it anew with --harbor-proxy=record") from error
+
+    @property
+    def records(self) -> bool:
+        """Whether calls go into a cassette."""
+        return self._cassette is not None and self.settings.mode in ("record", "auto")
+
+    @property
+    def replays(self) -> bool:
+        """Whether calls may be answered from a cassette."""
+        return self._cassette is not None and self.settings.mode in ("replay", "auto")
+
+    def normal_form(self, call: Call) -> dict[str, Any]:
+        """Return a request without what differs from trial to trial; may be called from another thread.
+
+        Raises:
+            HookError: the hook pytest_harbor_cassette_request went wrong.
+
+        """
+        request = {
+            "method": call.method,
+            "path": call.target,
+            "body": normalise_body(readable(self.redactor.hide_bytes(call.body)), self._facts),
+        }
+        try:
+            self.context.hooks.cassette_request(self.context.work.task, request)
+            json.dumps(request)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise HookError(f"the hook pytest_harbor_cassette_request: {said}", "mend the hook") from error
+        return request
+
+    def replay(self, call: Call, request: dict[str, Any]) -> Recorded | None:
+        """Return the recorded answer of a call, None where the call is to be made.
+
+        Raises:
+            Refusal: it was not recorded, and only what was is answered.
+
+        """
+        assert self._cassette is not None
+        found = self._cassette.find(request)
+        if found is not None:
+            call.source = "cassette"
+            return found
+        if self.settings.mode == "auto":
+            return None
+        said, lines = self._cassette.nearest(request)
+        fact = f"call {call.number} of {call.method} {call.target} is not in the cassette {self._cassette.path}: {said}"
+        log = self._keep_difference(call, lines)
+        shown = "\n".join(lines[:SHOWN])
+        more = f"\n[{len(lines) - SHOWN} more lines in {log}]" if len(lines) > SHOWN else ""
+        self.problem = self.problem or UnmetRequirement(
+            f"{fact}\n{shown}{more}\n" if lines else fact,
+            "record it anew with --harbor-proxy=record, or see docs/proxy.md for what may differ",
+            log=log,
+        )
+        self.log(f"{fact}\n{shown}{more}")
+        call.source, call.error = "proxy", fact
+        raise Refusal(404, "harbor_not_recorded", f"{fact}\n{shown}{more}")
+
+    def _keep_difference(self, call: Call, lines: list[str]) -> Path | None:
+        if not lines:
+            return None
+        path = self._directory / f"call-{call.number}.diff"
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        return path
+
+    def record(self, call: Call, request: dict[str, Any], headers: Mapping[str, str]) -> None:
+        """Keep an answer in the cassette."""
+        assert self._cassette is not None
+        body = self.redactor.hide_bytes(b"".join(call.pieces))
+        kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
+        self._cassette.add(Recorded(request, call.status, kept, pieces_of(body, streamed=call.streamed)))
+
+    # The end.
+
+    def conclude(self, *, ended_well: bool) -> None:
+        """Tell the trial's result what came of it, and write the cassette.
+
+        Args:
+            ended_well: whether the agent has worked until it was done or out of time.
+
+        Raises:
+            InfrastructureError: the agent could not work because of what it met here.
+
+        """
+        result = self.context.result
+        result.usage = self.usage
+        result.budget = self.spent
+        if not ended_well:
+            return
+        if self.problem is None and not self.spent:
+            self.problem = self._trouble
+        if self._cassette is not None and self.problem is None:
+            self._keep(self._cassette)
+        if self.problem is not None:
+            raise self.problem
+        if not self._calls:
+            result.warnings.append("the agent made no call through the proxy; see whether it uses OPENAI_BASE_URL")
+
+    def _keep(self, cassette: Cassette) -> None:
+        recorded, unused = cassette.recorded, cassette.unused
+        if self.settings.mode == "record" or cassette.has_new:
+            try:
+                cassette.write(everything=bool(self.spent) or self.context.result.agent_timed_out)
+            except OSError as error:
+                self.problem = InfrastructureError(f"the cassette {cassette.path} cannot be written: {error}")
+        elif unused:
+            self.context.result.warnings.append(
+                f"{unused} of the {recorded} calls in the cassette were not asked for: {cassette.path}"
+            )
+
+
+def _facts(context: ServiceContext) -> dict[str, str]:
+    """Return what names this very trial, by what stands for it."""
+    work = context.work
+    return {
+        "trial-directory": str(work.directory),
+        "environment-id": work.environment.id,
+        "environment": work.environment.name,
+        "run": context.result.run,
+        "trial": work.variables.get("HARBOR_TRIAL_ID", ""),
+        "host-name": work.environment.id[:12],
+    }
