@@ -73,13 +73,17 @@ def harbor_agent(request: pytest.FixtureRequest, harbor_task: Task) -> Agent:
 
 
 @pytest.fixture
-def harbor_checked_agent(harbor_task: Task, harbor_agent: Any) -> Agent:
+def harbor_checked_agent(request: pytest.FixtureRequest, harbor_task: Task, harbor_agent: Any) -> Agent:
     """The agent that harbor_agent gave, checked before an image is built for nothing; not meant to be overridden."""
     from pytest_harbor.agent import as_agent
+    from pytest_harbor.session import session_of
 
     agent = as_agent(harbor_agent)
     if reason := agent.unfit(harbor_task):
         pytest.skip(reason)
+    ledger = session_of(request.config).ledger
+    if ledger is not None and getattr(agent, "calls_models", True) and (spent := ledger.spent()):
+        pytest.skip(spent)
     return agent
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_harbor.gating import Gate
     from pytest_harbor.image import ImageStore
     from pytest_harbor.lifecycle import Lifecycle
+    from pytest_harbor.proxy import Ledger
     from pytest_harbor.results import Run
     from pytest_harbor.selection import Selection
     from pytest_harbor.task import Task
