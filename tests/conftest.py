@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+from model_server import ModelServer
 
 # A busy machine is no error.
 settings.register_profile("unhurried", deadline=None)
@@ -54,6 +55,13 @@ def make_task(tmp_path):
         return write_task_files(tmp_path / where, toml, **what)
 
     return make
+
+
+@pytest.fixture
+def model_server():
+    """A model server; what it is to say goes to its `script`."""
+    with ModelServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
