@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
+import io
 import socket
 import ssl
 import threading
@@ -90,6 +90,8 @@ class ProxyServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _connect(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
         context = ssl.create_default_context()
         # Beside what the system trusts, which on some systems is nothing.
         context.load_verify_locations(certifi.where())
@@ -100,6 +102,7 @@ class ProxyServer:
             skip_auto_headers=_AUTOMATIC,
             auto_decompress=False,
             trust_env=True,
+            trace_configs=[trace],
             max_line_size=HEADER_LIMIT,
             max_field_size=HEADER_LIMIT,
             read_bufsize=256 * 1024,
@@ -185,6 +188,7 @@ class _Handler:
         self._upstreams = upstreams
         self._session = session
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._writes: set[asyncio.Future[None]] = set()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -204,6 +208,11 @@ class _Handler:
             return _refused(vendor, refusal)
         except web.HTTPRequestEntityTooLarge:
             return _refused(vendor, Refusal(413, "harbor_too_large", f"a body of more than {BODY_LIMIT // MIB} MiB"))
+        except (ConnectionError, aiohttp.ClientError, web.RequestPayloadError):
+            # Nobody is there any more.
+            raise asyncio.CancelledError from None
+        except Exception as error:
+            return _refused(vendor, self._trial.broken(error))
 
     async def stop(self) -> None:
         """Cut what goes on, and wait for it."""
@@ -211,6 +220,7 @@ class _Handler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._writes, return_exceptions=True)
 
     async def _answer(self, request: web.BaseRequest, place: Endpoint, body: bytes) -> web.StreamResponse:
         trial = self._trial
@@ -247,11 +257,17 @@ class _Handler:
     async def _end(self, call: Call) -> None:
         """Write down what became of a call, whatever it was."""
         if self._trial.end(call):
-            try:
-                # Not in the loop, where others wait.
-                await asyncio.shield(asyncio.to_thread(self._trial.write_down, call))
-            except OSError as error:
-                self._trial.problem = InfrastructureError(f"a call cannot be written down: {error}")
+            # Not in the loop, where others wait; and to its end, also where the agent does not wait for it.
+            writing = asyncio.ensure_future(asyncio.to_thread(self._write_down, call))
+            self._writes.add(writing)
+            writing.add_done_callback(self._writes.discard)
+            await asyncio.shield(writing)
+
+    def _write_down(self, call: Call) -> None:
+        try:
+            self._trial.write_down(call)
+        except OSError as error:
+            self._trial.problem = InfrastructureError(f"a call cannot be written down: {error}")
 
     async def _replay(self, request: web.BaseRequest, call: Call, found: Recorded) -> web.StreamResponse:
         pieces = [self._trial.redactor.show_bytes(piece) for piece in found.pieces]
@@ -308,12 +324,18 @@ class _Handler:
     @contextlib.asynccontextmanager
     async def _ask(self, call: Call, url: URL, headers: CIMultiDict[str]) -> Any:
         """Make the call, again where its connection, kept from an earlier one, was closed meanwhile."""
-        ask = functools.partial(
-            self._session.request, call.method, url, headers=headers, data=call.body or None, allow_redirects=False
-        )
+        kept = _Kept()
+
+        def ask(**more: Any) -> Any:
+            # As a file, so that a large one goes out piece by piece while others are answered.
+            body = io.BytesIO(call.body) if call.body else None
+            return self._session.request(call.method, url, headers=headers, data=body, allow_redirects=False, **more)
+
         try:
-            answer = await ask()
+            answer = await ask(trace_request_ctx=kept)
         except aiohttp.ServerDisconnectedError:
+            if not kept.reused:
+                raise
             answer = await ask()
         async with answer:
             yield answer
@@ -332,6 +354,17 @@ class _Handler:
             body = plain.replace(key.encode(), b"<key>")
             headers.popall("Content-Encoding", None)
         return web.Response(status=answer.status, reason=answer.reason, headers=headers, body=body)
+
+
+class _Kept:
+    """Whether a call went over a connection that was kept from an earlier one."""
+
+    reused = False
+
+
+async def _note_reuse(session: Any, context: Any, parameters: Any) -> None:
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.reused = True
 
 
 async def _body(request: web.BaseRequest, headers: Mapping[str, str]) -> bytes:

@@ -128,6 +128,14 @@ class ProxiedTrial:
             self.log(f"{method} {path} is not served (404)")
         return Refusal(404, "harbor_unknown_path", f"{method} {path} is not served here; served are {SERVED}")
 
+    def broken(self, error: Exception) -> Refusal:
+        """Return the refusal of a request that the proxy failed at, which ends the trial."""
+        said = f"the proxy failed: {type(error).__name__}: {error}"
+        self.problem = self.problem or InfrastructureError(said)
+        self.problem.__cause__ = self.problem.__cause__ or error
+        self.log(said)
+        return Refusal(500, "harbor_proxy_failed", said)
+
     def begin(self, place: Endpoint, method: str, target: str, body: bytes) -> Call:
         """Begin a call.
 
