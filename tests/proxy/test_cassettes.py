@@ -1,0 +1,333 @@
+"""Recording and replaying."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import openai
+import pytest
+from model_server import Answer, Call, Reply, Tokens, failure
+
+from pytest_harbor.errors import HookError, UnmetRequirement
+from pytest_harbor.proxy import Ledger, SessionBudget, TrialBudget
+from pytest_harbor.proxy.cassette import place_of
+from pytest_harbor.trial import TrialHooks
+
+
+def ask(proxied, text="hi", **options):
+    return proxied.openai().chat.completions.create(
+        model="model-a", messages=[{"role": "user", "content": text}], **options
+    )
+
+
+def cassette(proxies):
+    (file,) = proxies.directory.glob("cassettes/*/*/*.json")
+    return file
+
+
+def work(proxied):
+    """What an agent does: calls that build on one another, through three protocols, streamed and not."""
+    said = []
+    first = ask(proxied, "begin").choices[0].message
+    said.append(first.model_dump())
+    for event in ask(proxied, f"go on after {first.tool_calls[0].id}", stream=True):
+        said.append(event.model_dump())
+    said.append(proxied.openai().responses.create(model="model-a", input="hi").model_dump())
+    with proxied.anthropic().messages.stream(
+        model="model-a", max_tokens=9, messages=[{"role": "user", "content": "hi"}]
+    ) as stream:
+        said.append(stream.get_final_message().model_dump())
+    said += [model.id for model in proxied.openai().models.list()]
+    return said
+
+
+def test_a_trial_replays_with_the_server_off_as_it_was_recorded(proxies, model_server, prices):
+    model_server.script += [
+        Answer("a", calls=[Call("ls")], tokens=Tokens(20, 5, 9, 3)),
+        Answer("b c d"),
+        Answer("e"),
+        Answer("f g", calls=[Call("ls")]),
+    ]
+    with proxies("record", prices=prices) as recorded:
+        said = work(recorded)
+    asked = len(model_server.requests)
+    model_server.close()
+    with proxies("replay", prices=prices) as replayed:
+        assert work(replayed) == said
+    assert (recorded.error, replayed.error) == (None, None)
+    assert asked == 5
+    assert [call["source"] for call in replayed.calls] == ["cassette"] * 5
+    was, now = recorded.result.usage, replayed.result.usage
+    assert (was.replayed, now.replayed) == (0, 4)
+    for name in ("requests", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost", "models"):
+        assert getattr(was, name) == getattr(now, name)
+    assert not replayed.result.warnings
+
+
+def test_the_bytes_of_an_answer_are_those_that_were_recorded(proxies, model_server):
+    body = '{"odd" : 1.0e0,\r\n "text": "h\\u00e9é\\ud800"}\n\n'.encode()
+    events = "data: é\r\n\r\nevent: x\r\ndata: {}\r\n\r\n: no end".encode()
+    binary = b"\x00\xff{"
+    model_server.script += [
+        Reply([body]),
+        Reply([events[:20], events[20:]], headers=[("content-type", "text/event-stream")], streamed=True),
+        Reply([binary], headers=[("content-type", "application/octet-stream"), ("set-cookie", "s=1")]),
+    ]
+
+    def read(proxied):
+        client = proxied.openai().completions.with_raw_response
+        return [client.create(model="m", prompt=f"{number}").http_response.read() for number in range(3)]
+
+    with proxies("record") as recorded:
+        assert read(recorded) == [body, events, binary]
+    with proxies("replay") as replayed:
+        assert read(replayed) == [body, events, binary]
+    assert "set-cookie" not in cassette(proxies).read_text()
+
+
+def test_equal_calls_are_answered_in_their_order(proxies, model_server):
+    model_server.script += [Answer("first"), Answer("second")]
+    with proxies("record") as recorded:
+        assert [ask(recorded).choices[0].message.content for _ in range(2)] == ["first", "second"]
+    with proxies("replay") as replayed:
+        assert [ask(replayed).choices[0].message.content for _ in range(2)] == ["first", "second"]
+        with pytest.raises(openai.NotFoundError, match="recorded 2 times and was asked for once more"):
+            ask(replayed)
+    assert isinstance(replayed.error, UnmetRequirement)
+
+
+def test_a_call_that_was_not_recorded_fails_with_the_difference_to_the_nearest(proxies, model_server):
+    model_server.script += [Answer("a"), Answer("b")]
+    with proxies("record") as recorded:
+        ask(recorded, "List the files.\nThen count them.")
+        ask(recorded, "Something else altogether")
+    with proxies("replay") as replayed, pytest.raises(openai.NotFoundError) as error:
+        ask(replayed, "List the files.\nThen sum them up.")
+    assert "harbor_not_recorded" in str(error.value.body)
+    for text in (error.value.message, str(replayed.error), replayed.log):
+        assert "call 1 of POST /v1/chat/completions is not in the cassette" in text
+        assert str(cassette(proxies)) in text
+        assert "the nearest is call 1 of 2" in text
+        assert "-Then count them." in text
+        assert "+Then sum them up." in text
+        assert ' "content": "List the files.\\n' in text
+    assert "--harbor-proxy=record" in str(replayed.error)
+    assert not replayed.error.retry
+    assert "-Then count them." in (replayed.directory / "proxy" / "call-1.diff").read_text()
+    # Nothing has been asked again, and nothing was written.
+    assert len(replayed.calls) == 1
+    assert len(json.loads(cassette(proxies).read_text())["calls"]) == 2
+
+
+def test_without_a_cassette_there_is_nothing_to_replay(proxies):
+    match = r"no cassette .*tester\.3\.json to replay; record it once"
+    with pytest.raises(UnmetRequirement, match=match), proxies("replay", attempt=3):
+        pass
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"schema_version": 2, "calls": []}',
+        '{"schema_version": 1, "calls": 3}',
+        '{"schema_version": 1, "calls": [{}]}',
+        '{"schema_version": 1, "calls": [{"request": {}, "response": {"status": "200", "headers": {}, "body": []}}]}',
+        '{"schema_version": 1, "calls": [{"request": {}, "response": {"status": 200, "headers": {}, "body": [1]}}]}',
+        '{"schema_version": 1, "calls": [{"request": {}, "response": {"status": 200, "headers": {}, "base64": [7]}}]}',
+    ],
+)
+def test_a_file_that_is_no_cassette_is_told_as_such(proxies, text):
+    place = place_of(proxies.directory / "cassettes", "tb2/hello", "tester", 1)
+    place.parent.mkdir(parents=True)
+    place.write_text(text)
+    for mode in ("replay", "auto"):
+        with pytest.raises(UnmetRequirement, match="is no cassette"), proxies(mode):
+            pass
+
+
+def test_each_attempt_has_a_cassette_of_its_own(proxies, model_server):
+    for attempt in (1, 2):
+        model_server.script.append(Answer(f"attempt {attempt}"))
+        with proxies("record", attempt=attempt) as proxied:
+            ask(proxied)
+    for attempt in (2, 1):
+        with proxies("replay", attempt=attempt) as proxied:
+            assert ask(proxied).choices[0].message.content == f"attempt {attempt}"
+
+
+def test_auto_replays_what_it_has_and_records_the_rest(proxies, model_server):
+    model_server.script += [Answer("a"), Answer("b"), Answer("new"), Answer("c")]
+    with proxies("auto") as proxied:
+        assert ask(proxied, "one").choices[0].message.content == "a"
+        assert ask(proxied, "two").choices[0].message.content == "b"
+    with proxies("auto") as proxied:
+        assert ask(proxied, "one").choices[0].message.content == "a"
+        assert ask(proxied, "zwei").choices[0].message.content == "new"
+    assert [call["source"] for call in proxied.calls] == ["cassette", "upstream"]
+    assert proxied.result.usage.replayed == 1
+    # What is no part of the agent's way any more is not kept.
+    model_server.close()
+    with proxies("replay") as proxied:
+        assert ask(proxied, "zwei").choices[0].message.content == "new"
+        assert ask(proxied, "one").choices[0].message.content == "a"
+        with pytest.raises(openai.NotFoundError):
+            ask(proxied, "two")
+
+
+def test_auto_that_finds_everything_changes_no_file(proxies, model_server):
+    model_server.script += [Answer("a"), Answer("b")]
+    with proxies("record") as proxied:
+        ask(proxied, "one")
+        ask(proxied, "two")
+    before = cassette(proxies).stat().st_mtime_ns
+    with proxies("auto") as proxied:
+        ask(proxied, "one")
+    assert cassette(proxies).stat().st_mtime_ns == before
+    assert "1 of the 2 calls in the cassette were not asked for" in proxied.result.warnings[0]
+
+
+def test_recording_anew_forgets_the_old(proxies, model_server):
+    model_server.script += [Answer("a"), Answer("b")]
+    for text in ("one", "two"):
+        with proxies("record") as proxied:
+            ask(proxied, text)
+    (call,) = json.loads(cassette(proxies).read_text())["calls"]
+    assert call["request"]["body"]["messages"][0]["content"] == "two"
+
+
+def test_failures_that_were_overcome_are_not_recorded_and_the_last_one_is(proxies, model_server):
+    model_server.script += [
+        failure(429, "slow", retry_after_ms="1"),
+        failure(500, "oops", retry_after_ms="1"),
+        Answer("at last"),
+        failure(400, "context too long"),
+    ]
+    with proxies("record") as proxied:
+        assert ask(proxied).choices[0].message.content == "at last"
+        with pytest.raises(openai.BadRequestError, match="too long"):
+            ask(proxied, "x" * 10)
+    with proxies("replay") as proxied:
+        assert ask(proxied).choices[0].message.content == "at last"
+        with pytest.raises(openai.BadRequestError, match="too long"):
+            ask(proxied, "x" * 10)
+    assert proxied.result.usage.retries == 0
+
+
+def test_a_trial_that_failed_for_other_reasons_keeps_the_old_cassette(proxies, model_server):
+    model_server.script += [Answer("a"), failure(500, "oops")]
+    with proxies("record") as proxied:
+        ask(proxied, "one")
+    before = cassette(proxies).read_text()
+    with proxies("record") as proxied, pytest.raises(openai.InternalServerError):
+        proxied.openai(max_retries=0).completions.create(model="m", prompt="x")
+    assert proxied.error is not None
+    with pytest.raises(KeyboardInterrupt), proxies("record"):
+        raise KeyboardInterrupt
+    assert cassette(proxies).read_text() == before
+
+
+def test_a_trial_that_was_cut_short_forgets_nothing(proxies, model_server):
+    model_server.script += [Answer("a"), Answer("b"), Answer("new")]
+    with proxies("record") as proxied:
+        ask(proxied, "one")
+        ask(proxied, "two")
+    with proxies("auto") as proxied:
+        ask(proxied, "new")
+        proxied.result.agent_timed_out = True
+    assert len(json.loads(cassette(proxies).read_text())["calls"]) == 3
+
+
+def test_budgets_hold_in_a_replay_and_the_run_is_not_charged(proxies, model_server, tmp_path):
+    model_server.script += [Answer("a"), Answer("b")]
+    with proxies("record") as proxied:
+        ask(proxied, "one")
+        ask(proxied, "two")
+    ledger = Ledger(tmp_path / "budget.json", SessionBudget.parse("1tokens"))
+    with proxies("replay", budget=TrialBudget(turns=1), ledger=ledger) as proxied:
+        ask(proxied, "one")
+        with pytest.raises(openai.RateLimitError, match="max-turns"):
+            ask(proxied, "two")
+    assert proxied.error is None
+    assert ledger.spent() == ""
+
+
+def test_parallel_calls_find_their_answers_in_any_order(proxies, model_server):
+    model_server.script.append(lambda request: Answer(f"to {request.json['messages'][0]['content']}"))
+    with proxies("record") as proxied:
+        for number in range(8):
+            ask(proxied, f"{number}")
+    model_server.close()
+    said = {}
+    with proxies("replay") as proxied:
+        client = proxied.openai()
+
+        def one(number):
+            message = [{"role": "user", "content": f"{number}"}]
+            said[number] = client.chat.completions.create(model="model-a", messages=message).choices[0].message.content
+
+        threads = [threading.Thread(target=one, args=(number,)) for number in reversed(range(8))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert said == {number: f"to {number}" for number in range(8)}
+
+
+class Ignoring(TrialHooks):
+    def cassette_request(self, task, request):
+        assert task.name == "hello"
+        request["body"].pop("seed", None)
+
+
+class Broken(TrialHooks):
+    def cassette_request(self, task, request):
+        raise ValueError("no such thing")
+
+
+class Unwritable(TrialHooks):
+    def cassette_request(self, task, request):
+        request["body"] = object()
+
+
+def test_a_hook_makes_more_things_equal(proxies, model_server):
+    proxies.hooks = Ignoring()
+    model_server.script.append(Answer("a"))
+    with proxies("record") as proxied:
+        ask(proxied, seed=1)
+    with proxies("replay") as proxied:
+        assert ask(proxied, seed=2).choices[0].message.content == "a"
+    # It changes what is compared, not what is sent.
+    assert model_server.requests[0].json["seed"] == 1
+
+
+@pytest.mark.parametrize("hooks, said", [(Broken, "no such thing"), (Unwritable, "not JSON serializable")])
+def test_a_hook_that_goes_wrong_ends_the_trial_as_its_fault(proxies, model_server, hooks, said):
+    proxies.hooks = hooks()
+    with proxies("record") as proxied, pytest.raises(openai.InternalServerError, match=said):
+        ask(proxied)
+    assert isinstance(proxied.error, HookError)
+    assert "pytest_harbor_cassette_request" in str(proxied.error)
+    assert not model_server.requests
+
+
+@pytest.mark.parametrize(
+    "task, agent",
+    [("a/b", "c"), ("a/..", "c"), ("a/b", "../../c"), ("a/b", "m:f"), ("a/\u00e9 x", "C"), ("a/" + "b" * 300, "c")],
+)
+def test_every_task_and_agent_has_a_file_of_its_own_below_the_directory(tmp_path, task, agent):
+    place = place_of(tmp_path, task, agent, 1)
+    assert tmp_path in place.resolve().parents
+    assert len(place.relative_to(tmp_path).parts) == 3
+    place.parent.mkdir(parents=True)
+    place.write_text("x")
+    others = {
+        place_of(tmp_path, task, agent, 2),
+        place_of(tmp_path, task, agent, 1, 1),
+        place_of(tmp_path, task, agent + "_", 1),
+    }
+    others |= {place_of(tmp_path, task.replace("/", "/_"), agent, 1)}
+    assert len(others | {place}) == 5
