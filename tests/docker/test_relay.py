@@ -14,7 +14,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
@@ -88,8 +87,8 @@ def start(provider: DockerProvider) -> Iterator[Callable[..., DockerEnvironment]
         environment.stop()
 
 
-def relays(engine: docker.DockerClient, name: str) -> list[Any]:
-    return list(engine.containers.list(all=True, filters={"name": f"{name}-relay-"}))
+def relays(engine: docker.DockerClient, name: str) -> list[str]:
+    return [found["Id"] for found in engine.api.containers(all=True, filters={"name": f"{name}-relay-"})]
 
 
 def test_a_relay_may_do_nothing_and_is_gone_in_the_end(
@@ -97,7 +96,8 @@ def test_a_relay_may_do_nothing_and_is_gone_in_the_end(
 ) -> None:
     environment = start()
     with environment.listen(echo) as address:
-        [container] = relays(engine, environment.name)
+        [found] = relays(engine, environment.name)
+        container = engine.containers.get(found)
         assert environment.exec(["python3", "-c", ECHO, address]).output == "127.0.0.1 True\n"
         # Root of the environment sees none of it.
         said = environment.exec("cat /proc/[0-9]*/cmdline | tr '\\0' ' '; ls /proc/[0-9]*/root/", user="0").output
@@ -138,7 +138,7 @@ def test_a_relay_or_an_environment_that_is_removed_meanwhile(
         program.start()
         assert came.wait(30)
         if victim == "relay":
-            relays(engine, environment.name)[0].kill()
+            engine.api.kill(relays(engine, environment.name)[0])
             assert ended.wait(30)
             program.join(30)
             assert outputs == ["ended\n"]
