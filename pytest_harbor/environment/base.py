@@ -164,8 +164,9 @@ class Environment(Protocol):
         """Listen for programs of the environment at a port of their own, and open nothing else to them.
 
         Args:
-            take: takes each connection, a stream socket, as soon as it is made; called in threads of the provider.
-                Who takes a connection closes it.
+            take: takes each connection, a stream socket, as soon as it is made; called in threads of the provider,
+                which it must not hold up. Who takes a connection closes it, and this very object: it is what is cut.
+                Of more than 128 connections at a time the others wait.
 
         Returns:
             A context manager; it gives `host:port` as programs of the environment reach it, also where the environment

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from docker import APIClient
 from docker.errors import APIError, NotFound
@@ -11,6 +12,8 @@ from docker.errors import APIError, NotFound
 from pytest_harbor.environment.archive import Upload, pack
 from pytest_harbor.environment.docker.errors import engine_errors, reason, short
 from pytest_harbor.environment.docker.events import Events
+from pytest_harbor.environment.docker.owned import remove
+from pytest_harbor.environment.docker.reach import Reach
 from pytest_harbor.environment.docker.stream import Deadline, ExecStream
 from pytest_harbor.environment.entrypoint import did_not_hand_over
 from pytest_harbor.environment.launched import LaunchedEnvironment
@@ -31,6 +34,7 @@ class DockerEnvironment(LaunchedEnvironment):
         self,
         client: APIClient,
         events: Events,
+        reach: Reach,
         container: str,
         name: str,
         image: Image,
@@ -39,6 +43,7 @@ class DockerEnvironment(LaunchedEnvironment):
     ) -> None:
         self._client = client
         self._events = events
+        self._reach = reach
         self.id = container
         self.name = name
         self.image = image
@@ -196,6 +201,10 @@ class DockerEnvironment(LaunchedEnvironment):
         self._events.forget(container=self.id)
         return "its processes were killed by restarting the container"
 
+    def listen(self, take: Callable[[socket.socket], None]) -> AbstractContextManager[str]:
+        """Listen at the gateway of its network, or within it through a relay."""
+        return self._reach.listen(self, self.id, take)
+
     def exec_prefix(self) -> str:
         """Return a docker command."""
         return f"docker exec -i --user 0 {self.name}"
@@ -207,17 +216,3 @@ class DockerEnvironment(LaunchedEnvironment):
         remove(self._client, self.id)
         self._removed = True
         self._events.forget(container=self.id)
-
-
-def remove(client: APIClient, container: str) -> None:
-    """Remove a container and its volumes by force; one that is gone already, or going, is fine."""
-    with engine_errors(f"removing container {container[:12]}"):
-        try:
-            client.remove_container(container, force=True, v=True)
-        except NotFound:
-            return
-        except APIError as error:
-            if error.status_code != 409:
-                raise
-            with contextlib.suppress(NotFound):
-                client.wait(container, condition="removed", timeout=60)

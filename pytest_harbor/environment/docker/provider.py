@@ -22,19 +22,16 @@ from docker.types import DeviceRequest
 from pytest_harbor.environment import owner
 from pytest_harbor.environment.base import Leftovers, StartRequest
 from pytest_harbor.environment.docker.build import IMAGE_LABEL, Builder
-from pytest_harbor.environment.docker.container import DockerEnvironment, remove
+from pytest_harbor.environment.docker.container import DockerEnvironment
 from pytest_harbor.environment.docker.errors import CURE, engine_errors, reason
 from pytest_harbor.environment.docker.events import Events
+from pytest_harbor.environment.docker.owned import MACHINE_LABEL, OWNER_LABEL, RUN_LABEL, TASK_LABEL, remove
+from pytest_harbor.environment.docker.reach import Reach
 from pytest_harbor.environment.docker.transfer import SILENCE, TransferClient, is_published, pull, push
 from pytest_harbor.environment.entrypoint import HANDOVER, is_service
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 from pytest_harbor.image.adapt import KEEP_ALIVE
-
-OWNER_LABEL = "pytest-harbor.owner"
-MACHINE_LABEL = "pytest-harbor.machine"
-RUN_LABEL = "pytest-harbor.run"
-TASK_LABEL = "pytest-harbor.task"
 
 # More processes than any honest task has; fewer than would take the machine down with a fork bomb.
 PROCESS_LIMIT = 4096
@@ -67,6 +64,10 @@ class DockerProvider:
         with engine_errors("asking the engine about itself"):
             info: dict[str, Any] = self._client.info()
             return info
+
+    @cached_property
+    def _reach(self) -> Reach:
+        return Reach(self._client, lambda: self._info, self)
 
     @property
     def engine_id(self) -> str:
@@ -194,6 +195,7 @@ class DockerProvider:
             environment = DockerEnvironment(
                 self._client,
                 self._events,
+                self._reach,
                 container,
                 request.name,
                 image,

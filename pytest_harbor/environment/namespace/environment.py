@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pytest_harbor.environment import shell
 from pytest_harbor.environment.archive import Upload, pack
 from pytest_harbor.environment.entrypoint import HANDOVER, did_not_hand_over, is_service
 from pytest_harbor.environment.launched import LaunchedEnvironment
+from pytest_harbor.environment.listening import accepting, listen_at, port_of
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.layout import Layout
 from pytest_harbor.environment.namespace.sandbox import Sandbox, processes_of
@@ -161,6 +164,16 @@ class NamespaceEnvironment(LaunchedEnvironment):
         self._sandbox.kill_all()
         self.begin()
         return "its processes were killed, together with all others"
+
+    @contextlib.contextmanager
+    def listen(self, take: Callable[[socket.socket], None]) -> Iterator[str]:
+        """Listen at the loopback: the host's, or that which the sandbox has for itself."""
+        if not self.running():
+            raise self._sandbox.lost()
+        listener = listen_at("127.0.0.1") if self._layout.network else self._sandbox.listen()
+        port = port_of(listener)
+        with accepting(listener, take):
+            yield f"127.0.0.1:{port}"
 
     def exec_prefix(self) -> str:
         """Return an nsenter command: words without quotes, so that a shell can take them out of a variable."""

@@ -145,6 +145,14 @@ class Sandbox:
         """Tell whether a path leads to a directory."""
         return self._do("isdir", path=path) == 0
 
+    def listen(self) -> socket.socket:
+        """Return what listens at an unused port of the sandbox's own loopback."""
+        here, inner = socket.socketpair()
+        with here, inner:
+            self._ask("listen", inner.fileno()).wait(self.lost)
+            _, descriptors, _, _ = socket.recv_fds(here, 1, 1)
+        return socket.socket(fileno=descriptors[0])
+
     def put(self, archive: IO[bytes] | int, prefix: str = "", owner: str = "", mode: int = -1, name: str = "") -> None:
         """Unpack a tar.
 

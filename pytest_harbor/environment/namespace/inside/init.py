@@ -226,6 +226,9 @@ class _First:
                 code = 0
             elif request["do"] == "isdir":
                 code = 0 if os.path.isdir(request["path"]) else 1
+            elif request["do"] == "listen":
+                _listen(data)
+                code = 0
             elif request["do"] == "await":
                 code = self._await(request["words"], request["seconds"])
         except FileNotFoundError as error:
@@ -269,6 +272,14 @@ class _First:
                 return 1
             time.sleep(HANDOVER_TICK)
         return 0
+
+
+def _listen(host: int) -> None:
+    """Make a socket that listens in this network namespace, for a process outside of it."""
+    with socket.socket() as listener, socket.socket(fileno=host) as there:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        socket.send_fds(there, [b"!"], [listener.fileno()])
 
 
 def _receive(host: socket.socket) -> tuple[bytes, list[int]]:
