@@ -14,6 +14,7 @@ import pytest
 
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.gate import confirmations_of, samples_of
+from pytest_harbor.options import HarborConfig
 from pytest_harbor.progress import watched
 from pytest_harbor.recording import record
 from pytest_harbor.report import attempts, github, verdict
@@ -93,6 +94,8 @@ class Lifecycle:
             lines.append(f"harbor: environment {session.provider.describe()}{why}")
         except InfrastructureError as error:
             lines.append(f"harbor: environment {session.provider.name}: {error}{why}")
+        if options.proxy != "off":
+            lines.append(f"harbor: {_proxy(options)}")
         lines.append(f"harbor: results {_relative(session.run.directory)}")
         if self._table.leftovers:
             lines.append(f"harbor: removed what a dead run left: {', '.join(self._table.leftovers)}")
@@ -277,6 +280,13 @@ def _uses_our_agent(item: pytest.Item) -> bool:
     if not found or any(mark.name == "skip" for mark in item.iter_markers()):
         return False
     return bool(getattr(found[-1].func, "__module__", "") == "pytest_harbor.fixtures")
+
+
+def _proxy(options: HarborConfig) -> str:
+    """Return in a phrase what calls of models go through."""
+    cassettes = "" if options.proxy == "live" else f", cassettes {_relative(options.cassettes)}"
+    budget = f", budget of the run {options.session_budget}" if options.session_budget else ""
+    return f"proxy for calls of models: {options.proxy}{cassettes}{budget}"
 
 
 def _datasets(groups: dict[str, list[Task]]) -> str:
