@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,8 @@ BYTES_PER_TOKEN = 4
 
 READABLE = ("gzip", "deflate", "identity")
 """The codings of answers that can be read here."""
+
+_NO_USAGE = re.compile(rb'"usage"\s*:\s*null')
 
 _TOLD = {
     "input": ("prompt_tokens", "input_tokens"),
@@ -66,7 +69,8 @@ class Meter:
         self._told: dict[str, int] = {}
         self._cached = 0
         self._reasoning = 0
-        self._line = b""
+        self._rest = b""
+        self._unread: list[bytes] = []
         self._text = 0
         self.model = ""
 
@@ -95,19 +99,32 @@ class Meter:
     def feed(self, data: bytes) -> None:
         """Take a piece of the answer, decoded."""
         if not self._streamed:
-            self._line += data
+            self._rest += data
             return
-        lines = (self._line + data).split(b"\n")
-        self._line = lines.pop()
+        *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            if line.startswith(b"data:"):
-                self._object(line[5:])
+            self._line(line)
+
+    def _line(self, line: bytes) -> None:
+        """Read a line of a stream where it tells something; most are only kept, as reading takes its time."""
+        if not line.startswith(b"data:"):
+            return
+        if not self.model or (b'"usage"' in line and not _NO_USAGE.search(line)):
+            self._object(line[5:])
+        else:
+            self._unread.append(line[5:])
 
     def end(self) -> None:
         """Take note that this was all."""
-        if self._line and (not self._streamed or self._line.startswith(b"data:")):
-            self._object(self._line.removeprefix(b"data:"))
-        self._line = b""
+        if not self._streamed:
+            self._object(self._rest)
+        else:
+            self._line(self._rest)
+        self._rest = b""
+        if self.tokens is None:
+            for text in self._unread:
+                self._object(text)
+        self._unread = []
 
     def _object(self, text: bytes) -> None:
         try:
