@@ -332,10 +332,13 @@ def explain(error: openai.APIError, client: openai.OpenAI) -> str:
         ModelError: the server fails.
 
     """
+    # The codes of the proxy that `--harbor-proxy` starts begin like this.
     code = str(error.code or "")
     if getattr(error, "status_code", 0) == 429 and code.startswith("harbor_"):
         return f"The budget is spent: {error.message}"
-    if re.search(r"context.?(length|size|window)", f"{code} {error.message}", re.IGNORECASE):
+    if not code.startswith("harbor_") and re.search(
+        r"context.?(length|size|window)", f"{code} {error.message}", re.IGNORECASE
+    ):
         return f"The conversation has become too long for the model: {error.message}"
     why = f" ({error.__cause__})" if error.__cause__ else ""
     raise ModelError(f"the model's server {client.base_url.host} fails: {error.message}{why}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from pytest_harbor.agent.base import AgentContext, AgentReport
@@ -35,7 +36,7 @@ class OpenAIAgent:
 
     @staticmethod
     def lacks(variables: Mapping[str, str]) -> str:
-        """Return what the agent misses among its variables, with the cure; empty where it can begin."""
-        if variables.get("OPENAI_MODEL"):
+        """Return what an agent with these variables cannot work without, and the cure; empty where it has all."""
+        if variables.get("OPENAI_MODEL") or os.environ.get("OPENAI_MODEL"):
             return ""
         return "no model was named; give --harbor-model=NAME"
