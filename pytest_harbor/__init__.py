@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_harbor.api import run_trial, run_trial_async
-    from pytest_harbor.errors import InfrastructureError
+    from pytest_harbor.errors import CannotExecute, InfrastructureError
     from pytest_harbor.task import Dataset, DatasetError, Task, TaskError
     from pytest_harbor.trial import TrialHooks, TrialResult, TrialSettings
 
 __all__ = [
+    "CannotExecute",
     "Dataset",
     "DatasetError",
     "InfrastructureError",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CannotExecute": "errors",
     "Dataset": "task",
     "DatasetError": "task",
     "InfrastructureError": "errors",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_harbor.agent import Agent, OpenAIAgent
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.gate import confirmations_of, samples_of
 from pytest_harbor.options import HarborConfig
@@ -21,7 +22,7 @@ from pytest_harbor.report import attempts, github, verdict
 from pytest_harbor.report.terminal import TrialTable
 from pytest_harbor.session import NO_AGENT, HarborSession
 from pytest_harbor.task import Task
-from pytest_harbor.trial import TrialResult
+from pytest_harbor.trial import TrialResult, TrialSettings
 
 if TYPE_CHECKING:
     from pytest_harbor.gate import Verdict
@@ -68,11 +69,24 @@ class Lifecycle:
         _ = session.selection
         if session.is_worker or not session.runs_trials:
             return
-        _ = session.configured_agent
+        self._require_model(session.configured_agent, session.settings)
         _ = session.services
         _ = session.run
         with contextlib.suppress(InfrastructureError):
             self._table.leftovers = session.provider.remove_owned("dead")
+
+    def _require_model(self, agent: Agent | None, settings: TrialSettings) -> None:
+        """See to it that an agent that asks a model knows which, unless a hook may tell it.
+
+        Raises:
+            pytest.UsageError: it does not.
+
+        """
+        hook = self._config.hook.pytest_harbor_agent_env
+        if isinstance(agent, OpenAIAgent) and not self._config.option.setuponly and not hook.get_hookimpls():
+            problem = agent.lacks({"OPENAI_MODEL": settings.model, **settings.agent_env})
+            if problem:
+                raise pytest.UsageError(f"agent {agent.name}: {problem}")
 
     def pytest_report_header(self) -> list[str]:
         """Say what is about to run, and on what."""

@@ -319,7 +319,10 @@ def _reply(protocol: Protocol, request: Request, answer: Answer) -> Reply:
 
 
 def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which needs an escape
+        return json.dumps(value).encode()
 
 
 def _id(prefix: str) -> str:

@@ -7,6 +7,7 @@ from pytest_harbor.agent.host import HostCommandAgent
 from pytest_harbor.agent.load import AgentError, as_agent, load_callable
 from pytest_harbor.agent.nop import NopAgent
 from pytest_harbor.agent.oracle import OracleAgent
+from pytest_harbor.agent.reference import OpenAIAgent
 
 __all__ = [
     "Agent",
@@ -19,6 +20,7 @@ __all__ = [
     "CommandAgent",
     "HostCommandAgent",
     "NopAgent",
+    "OpenAIAgent",
     "OracleAgent",
     "as_agent",
     "load_callable",

@@ -55,6 +55,7 @@ class AgentEnvironment:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
+        log: bool = True,
     ) -> ExecResult:
         """Run a command and return its exit code and output.
 
@@ -64,6 +65,7 @@ class AgentEnvironment:
             cwd: where; the agent's working directory when None.
             env: variables on top of the agent's.
             user: who; the agent's user when None.
+            log: whether its output goes to the agent's log, as it comes.
 
         Raises:
             AgentTimeout: the agent's time is over.
@@ -78,7 +80,7 @@ class AgentEnvironment:
                 cwd=cwd or self.workdir,
                 env={**self._context.variables, **(env or {})},
                 timeout=left if timeout is None else min(timeout, left),
-                output=self._context.log,
+                output=self._context.log if log else None,
             )
 
     def upload(self, source: str | Path, target: str) -> None:
@@ -112,7 +114,7 @@ class AgentEnvironment:
 
     def log(self, data: bytes | str) -> None:
         """Add to the agent's log."""
-        self._context.log(data.encode() if isinstance(data, str) else data)
+        self._context.log(data.encode("utf-8", "replace") if isinstance(data, str) else data)
 
     def revoke(self) -> None:
         """Take no more calls."""

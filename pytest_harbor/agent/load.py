@@ -13,6 +13,7 @@ from pytest_harbor.agent.base import Agent
 from pytest_harbor.agent.callable import CallableAgent
 from pytest_harbor.agent.nop import NopAgent
 from pytest_harbor.agent.oracle import OracleAgent
+from pytest_harbor.agent.reference import OpenAIAgent
 from pytest_harbor.errors import InfrastructureError
 
 
@@ -26,7 +27,7 @@ def as_agent(value: Any, name: str = "") -> Agent:
     """Return an agent for whatever a fixture, a hook or a script gave.
 
     Args:
-        value: an Agent, `oracle`, `nop`, `MODULE:CALLABLE`, or a callable of `(task, environment)`.
+        value: an Agent, `oracle`, `nop`, `openai`, `MODULE:CALLABLE`, or a callable of `(task, environment)`.
         name: the agent's name; its own when empty.
 
     Raises:
@@ -38,12 +39,16 @@ def as_agent(value: Any, name: str = "") -> Agent:
             return OracleAgent(name or "oracle")
         if value == "nop":
             return NopAgent(name or "nop")
+        if value == "openai":
+            return OpenAIAgent(name or "openai")
         return CallableAgent(load_callable(value), name)
     if callable(getattr(value, "run", None)) and hasattr(value, "name") and hasattr(value, "unfit"):
         return cast("Agent", value)
     if callable(value):
         return CallableAgent(value, name)
-    raise AgentError(f"{value!r} is no agent; use oracle, nop, MODULE:CALLABLE, a callable or an object with run()")
+    raise AgentError(
+        f"{value!r} is no agent; use oracle, nop, openai, MODULE:CALLABLE, a callable or an object with run()"
+    )
 
 
 def load_callable(spec: str) -> Callable[..., Any]:
@@ -55,7 +60,7 @@ def load_callable(spec: str) -> Callable[..., Any]:
     """
     module_name, _, attribute = spec.rpartition(":")
     if not module_name or not attribute:
-        raise AgentError(f"{spec!r} is no agent; valid are oracle, nop, command and MODULE:CALLABLE")
+        raise AgentError(f"{spec!r} is no agent; valid are oracle, nop, openai, command and MODULE:CALLABLE")
     try:
         module = _import(module_name)
     except AgentError:

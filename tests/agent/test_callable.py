@@ -60,6 +60,15 @@ def test_commands_run_as_the_agent_with_its_variables_and_what_it_has_left(conte
     assert logged(here) == "hello\n"
 
 
+def test_output_is_left_out_of_the_log_where_the_agent_says_so(context, environment, logged):
+    environment.answers["work"] = ExecResult(0, "hello\n")
+    said = []
+    here = context()
+    CallableAgent(lambda task, env: said.append(env.exec("work", log=False).output)).run(here)
+    assert said == ["hello\n"]
+    assert logged(here) == ""
+
+
 def test_an_async_function(context, environment):
     environment.answers["one"] = ExecResult(0, "1")
     environment.answers["two"] = ExecResult(0, "2")
@@ -94,11 +103,11 @@ def test_log_takes_text_and_bytes(context, logged):
     here = context()
 
     def agent(task, env):
-        env.log("text ü\n")
+        env.log("text ü \ud800\n")
         env.log(b"bytes\n")
 
     CallableAgent(agent).run(here)
-    assert logged(here) == "text ü\nbytes\n"
+    assert logged(here) == "text ü ?\nbytes\n"
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -50,7 +50,7 @@ def test_an_agent_stays_what_it_is():
 def test_what_is_no_agent_is_refused_with_what_would_be(value):
     with pytest.raises(AgentError) as caught:
         as_agent(value)
-    for word in ("oracle", "nop", "MODULE:CALLABLE", "callable", "run()"):
+    for word in ("oracle", "nop", "openai", "MODULE:CALLABLE", "callable", "run()"):
         assert word in str(caught.value)
 
 

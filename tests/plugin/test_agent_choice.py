@@ -229,3 +229,28 @@ def test_a_hook_that_gives_no_agent_says_what_would_be_one(project):
     assert outcome.counts == {"errors": 1}
     outcome.has("pytest_harbor_agent", "oracle, nop", "MODULE:CALLABLE")
     outcome.tells_of_no_bug()
+
+
+NO_MODEL = "ERROR: agent openai: no model was named; give --harbor-model=NAME"
+
+
+def test_the_agent_that_asks_a_model_must_know_which(project, monkeypatch):
+    monkeypatch.delenv("OPENAI_MODEL", raising=False)
+    project.task("tb2/a", SKIPPED)
+    words = ["--harbor-dataset=tb2", "--harbor-agent=openai"]
+    outcome = project.run(*words)
+    assert outcome.ret == 4
+    outcome.has(NO_MODEL)
+    outcome.tells_of_no_bug()
+    for more in ("--harbor-model=m", "--harbor-agent-env=OPENAI_MODEL=m", "--collect-only", "--setup-only"):
+        assert project.run(*words, more).ret == 0, more
+    project.file("conftest.py", "def pytest_harbor_agent_env(variables): variables['OPENAI_MODEL'] = 'm'\n")
+    assert project.run(*words).ret == 0
+
+
+def test_the_host_may_name_the_model(project, monkeypatch):
+    monkeypatch.setenv("OPENAI_MODEL", "m")
+    project.task("tb2/a", SKIPPED)
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=openai")
+    assert outcome.ret == 0
+    outcome.has("harbor: agent openai,")

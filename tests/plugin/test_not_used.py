@@ -50,9 +50,9 @@ def test_collecting_tasks_imports_no_client_of_an_engine(plain):
     assert not found & {"docker", "openai", "requests"}
 
 
-def test_openai_is_imported_by_nothing_so_far(plain):
-    plain.file("conftest.py", CONFTEST)
-    outcome = plain.run("--harbor-dataset=tb2", "--harbor-agent=nop", subprocess=True)
+@pytest.mark.parametrize("agent", ["nop", "openai"])
+def test_openai_is_imported_only_where_it_works(plain, agent):
+    outcome = plain.run("--harbor-dataset=tb2", f"--harbor-agent={agent}", "--harbor-model=m", subprocess=True)
     assert outcome.counts == {"errors": 1}
     assert "openai" not in json.loads((plain.path / "modules.json").read_text())
 

@@ -1,0 +1,312 @@
+"""The agent `openai`: what it asks, keeps and makes of answers; what its tools do is in tests/providers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from model_server import Answer, Call, Reply, failure
+
+from pytest_harbor import InfrastructureError
+from pytest_harbor.agent import AgentReport, OpenAIAgent, as_agent
+from pytest_harbor.environment import ExecResult
+from pytest_harbor.errors import CannotExecute
+
+LOOK = Call("bash", {"command": "ls"})
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch):
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL", "HARBOR_AGENT_MAX_TURNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def run(context, model_server):
+    """Run the agent against a script, with variables of the host."""
+
+    def run(*script, agent=None, timeout=60.0, **variables) -> AgentReport:
+        model_server.script = list(script)
+        told = {"OPENAI_BASE_URL": f"{model_server.url}/v1", "OPENAI_MODEL": "tiny", **variables}
+        run.context = context(
+            host_variables={name: value for name, value in told.items() if value is not None}, timeout=timeout
+        )
+        return (agent or OpenAIAgent()).run(run.context)
+
+    return run
+
+
+@pytest.fixture
+def transcript(tmp_path):
+    """The messages of the transcript."""
+
+    def read() -> list[dict]:
+        text = (tmp_path / "trial" / "host" / "transcript.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    return read
+
+
+@pytest.fixture
+def answers(transcript):
+    """What the model was told by its tools."""
+    return lambda: [message["content"] for message in transcript() if message["role"] == "tool"]
+
+
+def test_a_conversation(run, model_server, environment, transcript, logged):
+    environment.answers[shell("ls")] = ExecResult(3, "a.txt\n")
+    calls = [LOOK, Call("bash", {"command": "pwd", "timeout_seconds": 7})]
+    fields = {"reasoning_content": "Let me see.", "annotations": []}
+    report = run(Answer("I look.", calls, fields=fields), Answer("All done."), OPENAI_API_KEY="secret")
+    assert report.exit_code == 0
+    first, second = model_server.requests
+    assert first.json["model"] == "tiny"
+    assert [tool["function"]["name"] for tool in first.json["tools"]] == [
+        "bash",
+        "read_file",
+        "write_file",
+        "edit_file",
+    ]
+    system, user = first.json["messages"]
+    assert "/work" in system["content"]
+    assert user == {"role": "user", "content": "Say hello.\n"}
+    assert first.header("authorization") == "Bearer secret"
+    # The answer goes back as it came, but for what is empty.
+    assert second.json["messages"][2:] == [
+        {
+            "content": "I look.",
+            "reasoning_content": "Let me see.",
+            "role": "assistant",
+            "tool_calls": [
+                {"id": call.id, "type": "function", "function": {"name": "bash", "arguments": call.text}}
+                for call in calls
+            ],
+        },
+        {"role": "tool", "tool_call_id": calls[0].id, "content": "[exit code 3]\na.txt\n"},
+        {"role": "tool", "tool_call_id": calls[1].id, "content": "[exit code 0]\n"},
+    ]
+    assert transcript() == [*second.json["messages"], {"content": "All done.", "role": "assistant"}]
+    (_, plain), (_, quick) = environment.calls[1:]
+    assert (plain["user"], plain["timeout"] > 50, quick["timeout"]) == ("agent", True, 7)
+    text = logged(run.context)
+    for part in ("--- turn 1 of 100\nI look.\n$ ls\na.txt\n[exit code 3]\n$ pwd\n", "All done.", "done after 2 turns"):
+        assert part in text
+    assert "secret" not in text
+
+
+def shell(command: str) -> tuple[str, ...]:
+    from pytest_harbor.agent.openai import BASH
+
+    return ("sh", "-c", BASH, "sh", "/work", command)
+
+
+def test_the_same_answers_give_the_same_transcript(run, tmp_path):
+    path = tmp_path / "trial" / "host" / "transcript.jsonl"
+    script = [Answer("I look.", [LOOK]), Answer("ü \\ud800")]
+    run(*script)
+    before = path.read_bytes()
+    run(*script)
+    assert path.read_bytes() == before
+
+
+def test_a_copy_is_an_agent_of_its_own(run, tmp_path, model_server):
+    import pytest_harbor.agent.openai as original
+
+    copy = tmp_path / "my_agent.py"
+    copy.write_bytes(Path(original.__file__).read_bytes())
+    agent = as_agent(f"{copy}:solve")
+    assert agent.name == "solve"
+    assert run(Answer("x"), agent=agent).exit_code == 0
+    assert len(model_server.requests) == 1
+
+
+def test_calls_that_cannot_be_done_are_answered(run, environment, answers, model_server):
+    wrong = {
+        '{"command": "l': 'no JSON object: {"command": "l',
+        "[" * 100_000: "characters left out",
+        "7": "no JSON object: 7",
+        "": "no JSON object",
+        "{}": "bash takes command, timeout_seconds and needs command: see command",
+        '{"command": "ls", "cwd": "/"}': "see cwd",
+        '{"command": ["ls"]}': "command must be a string",
+        '{"command": "ls", "timeout_seconds": "5"}': "timeout_seconds must be a whole number above 0",
+        '{"command": "ls", "timeout_seconds": 0}': "timeout_seconds must be a whole number above 0",
+    }
+    calls = [Call("bash", text) for text in wrong]
+    unknown = {name: f"there is no tool '{name}'; there are bash, read_file," for name in ("python", "solve", "write")}
+    calls += [Call(name, {}) for name in unknown]
+    assert run(Answer(calls=[*calls, LOOK]), Answer("I see.")).exit_code == 0
+    *errors, good = answers()
+    for error, told in zip(errors, [*wrong.values(), *unknown.values()], strict=True):
+        assert error.startswith("Error: ")
+        assert told in error
+    assert good == "[exit code 0]\n"
+    assert len(environment.calls) == 2
+    # Some servers read the arguments of earlier calls again.
+    for sent in model_server.requests[1].json["messages"][2]["tool_calls"]:
+        assert json.loads(sent["function"]["arguments"]) is not None
+
+
+def test_optional_arguments_may_be_null(run, answers):
+    run(Answer(calls=[Call("bash", {"command": "ls", "timeout_seconds": None})]), Answer("x"))
+    assert answers() == ["[exit code 0]\n"]
+
+
+def test_a_command_that_cannot_be_started_is_told(run, environment, answers):
+    environment.answers[shell("ls")] = CannotExecute("/bin/sh: No such file or directory")
+    assert run(Answer(calls=[LOOK]), Answer("x")).exit_code == 0
+    assert answers() == ["Error: /bin/sh: No such file or directory"]
+
+
+def test_a_command_whose_time_is_over_is_told(run, environment, answers, logged):
+    environment.answers[shell("ls")] = ExecResult(-1, "half", timed_out=True)
+    call = Call("bash", {"command": "ls", "timeout_seconds": 7})
+    run(Answer(calls=[call]), Answer("x"))
+    assert answers() == ["[killed with all it had started, as its 7 seconds were over]\nhalf"]
+    assert "7 seconds were over" in logged(run.context)
+
+
+@pytest.mark.parametrize(
+    "output, left_out",
+    [
+        ("x" * 20_000, ""),
+        ("x" * 20_007, "[... 7 "),
+        ("x" * 15_000 + "[... 9 bytes left out ...]" * 9_999, "[... more than "),
+    ],
+)
+def test_long_output_is_cut_in_the_middle(run, environment, answers, output, left_out):
+    environment.answers[shell("ls")] = ExecResult(0, "begin" + output[10:] + "e n d")
+    run(Answer(calls=[LOOK]), Answer("x"))
+    (told,) = answers()
+    assert told.startswith("[exit code 0]\nbegin")
+    assert told.endswith("e n d")
+    assert ("left out" in told) == bool(left_out)
+    assert left_out in told
+    assert len(told) < 20_100
+
+
+def test_it_may_be_asked_so_many_times(run, model_server, logged):
+    report = run(*[Answer(calls=[LOOK])] * 9, HARBOR_AGENT_MAX_TURNS="3")
+    assert report.exit_code == 0
+    assert len(model_server.requests) == 3
+    assert "The model has had its 3 turns." in logged(run.context)
+
+
+def test_an_answer_that_was_cut_off_is_no_end(run, model_server, answers):
+    cut_call = Call("bash", '{"command": "ec')
+    run(
+        Answer("Lon", finish="length"),
+        Answer("", [cut_call], finish="length"),
+        Answer("", finish="length"),
+        Answer("x"),
+    )
+    assert len(model_server.requests) == 4
+    assert [message["role"] for message in model_server.requests[-1].json["messages"]] == (
+        ["system", "user", "assistant", "user", "assistant", "tool", "user", "assistant", "user"]
+    )
+    assert "no JSON object" in answers()[0]
+    # A message that says nothing is refused by some servers.
+    assert model_server.requests[-1].json["messages"][-2]["content"]
+
+
+@pytest.mark.parametrize("fields", [{"refusal": "I will not."}, {"content": None}])
+def test_an_answer_without_text_and_calls_is_an_end(run, model_server, fields, logged):
+    assert run(Answer(fields=fields)).exit_code == 0
+    assert len(model_server.requests) == 1
+    assert fields.get("refusal") or "(no text)" in logged(run.context)
+
+
+def test_halves_of_characters_break_nothing(run, model_server, answers, transcript):
+    odd = Call("bash", '{"command": "echo \\ud800"}')
+    assert run(Answer("\ud83d", [odd]), Answer("x")).exit_code == 0
+    assert len(model_server.requests) == 2
+    assert len(answers()) == 1
+    assert transcript()[2]["content"] == "?"
+
+
+def test_a_server_that_is_busy_is_asked_again(run, model_server):
+    busy = failure(429, "slow down", retry_after_ms="1")
+    assert run(busy, failure(500, "oh", retry_after_ms="1"), Answer("x")).exit_code == 0
+    assert len(model_server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "reply, parts",
+    [
+        (failure(401, "wrong key"), ["ModelError", "127.0.0.1", "401", "wrong key"]),
+        (failure(500, "oh", x_should_retry="false"), ["ModelError", "500", "oh"]),
+        (Reply([b"<html>"], headers=[("content-type", "text/html")]), ["<html>", "OPENAI_BASE_URL"]),
+        (Reply([b'{"error": "odd"}']), ["no completion came", "odd"]),
+    ],
+)
+def test_a_server_that_fails_is_told(run, reply, parts, logged):
+    report = run(reply)
+    assert report.exit_code == 1
+    for part in parts:
+        assert part in report.note
+        assert part in logged(run.context)
+
+
+def test_a_server_that_is_not_there_is_told(run, model_server):
+    model_server.close()
+    report = run()
+    assert report.exit_code == 1
+    assert "127.0.0.1 fails: Connection error. ([Errno 111] Connection refused)" in report.note
+
+
+@pytest.mark.parametrize(
+    "reply, said",
+    [
+        (failure(429, "3 turns are over", "harbor_max_turns", x_should_retry="false"), "The budget is spent: "),
+        (failure(400, "This model's maximum context length is 8 tokens.", "context_length_exceeded"), "too long"),
+        (failure(400, "the request exceeds the available context size"), "too long"),
+    ],
+)
+def test_what_only_ends_the_work_is_no_failure(run, model_server, reply, said, logged):
+    report = run(Answer(calls=[LOOK]), reply)
+    assert (report.exit_code, report.note) == (0, "")
+    assert len(model_server.requests) == 2
+    assert said in logged(run.context)
+
+
+def test_when_its_time_is_over_it_asks_no_more(run, model_server, transcript):
+    gate = threading.Event()
+    report = run(Answer("late", [LOOK], gates={0: gate}), Answer("later"), timeout=0.3)
+    assert report.timed_out
+    gate.set()
+    assert model_server.requests[0].done.wait(10)
+    for thread in threading.enumerate():
+        if thread.name == "harbor-agent-openai":
+            thread.join(10)
+    assert len(model_server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "variables, told",
+    [
+        ({"OPENAI_MODEL": None}, "no model was named; give --harbor-model=NAME"),
+        ({"OPENAI_BASE_URL": None}, "no model server was named; set OPENAI_API_KEY"),
+        ({"HARBOR_AGENT_MAX_TURNS": "many"}, "HARBOR_AGENT_MAX_TURNS=many is not valid"),
+        ({"HARBOR_AGENT_MAX_TURNS": "0"}, "HARBOR_AGENT_MAX_TURNS=0 is not valid"),
+    ],
+)
+def test_without_a_model_nothing_is_graded(run, variables, told):
+    with pytest.raises(InfrastructureError, match=told) as caught:
+        run(**variables)
+    assert not caught.value.retry
+
+
+def test_the_hosts_variables_count_where_the_agents_say_nothing(run, model_server, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{model_server.url}/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "mine")
+    monkeypatch.setenv("OPENAI_MODEL", "other")
+    assert run(Answer("x"), OPENAI_BASE_URL=None).exit_code == 0
+    (request,) = model_server.requests
+    assert (request.json["model"], request.header("authorization")) == ("tiny", "Bearer mine")
+
+
+def test_it_is_an_agent_of_the_host_with_a_name():
+    agent = as_agent("openai")
+    assert (agent.name, agent.where, as_agent("openai", "mine").name) == ("openai", "host", "mine")
