@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_harbor.proxy.compact import compact, expand
 from pytest_harbor.proxy.normalise import key_of
 
 SCHEMA_VERSION = 1
@@ -47,25 +48,25 @@ class Recorded:
     def __post_init__(self) -> None:
         self.key = key_of(self.request)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; text stays readable."""
+    @property
+    def response(self) -> dict[str, Any]:
+        """The answer as plain JSON values; text stays readable."""
         answer: dict[str, Any] = {"status": self.status, "headers": self.headers}
         try:
             answer["body"] = [piece.decode("utf-8") for piece in self.pieces]
         except UnicodeDecodeError:
             answer["base64"] = [base64.b64encode(piece).decode() for piece in self.pieces]
-        return {"request": self.request, "response": answer}
+        return answer
 
     @classmethod
-    def from_json(cls, data: Any) -> Recorded:
-        """Read what to_json wrote.
+    def of(cls, request: dict[str, Any], answer: Any) -> Recorded:
+        """Return a call with an answer as `response` had it.
 
         Raises:
-            ValueError: it is no recorded call.
+            ValueError: it is none.
 
         """
         try:
-            request, answer = data["request"], data["response"]
             status, headers = answer["status"], answer["headers"]
             if "base64" in answer:
                 pieces = [base64.b64decode(piece, validate=True) for piece in answer["base64"]]
@@ -74,8 +75,8 @@ class Recorded:
         except (KeyError, TypeError, AttributeError, UnicodeError, binascii.Error) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         texts = isinstance(headers, dict) and all(isinstance(text, str) for text in (*headers, *headers.values()))
-        if not isinstance(request, dict) or type(status) is not int or not 200 <= status <= 599 or not texts:
-            raise ValueError("request, status or headers are none")
+        if type(status) is not int or not 200 <= status <= 599 or not texts:
+            raise ValueError("status or headers are none")
         return cls(request, status, headers, pieces)
 
 
@@ -130,7 +131,11 @@ class Cassette:
             version = data.get("schema_version") if isinstance(data, dict) else None
             if version != SCHEMA_VERSION or not isinstance(data.get("calls"), list):
                 raise ValueError(f"schema version {version!r} is not {SCHEMA_VERSION}, or it has no calls")
-            return cls(path, [Recorded.from_json(call) for call in data["calls"]])
+            if not all(isinstance(call, dict) for call in data["calls"]):
+                raise ValueError("a call is no object")
+            requests = expand([call.get("request") for call in data["calls"]])
+            answers = [call.get("response") for call in data["calls"]]
+            return cls(path, [Recorded.of(*pair) for pair in zip(requests, answers, strict=True)])
         except FileNotFoundError:
             raise
         except (OSError, ValueError, RecursionError) as error:
@@ -204,7 +209,9 @@ class Cassette:
         calls = [*self._order, *(call for call in self._old if everything and not call.used)]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         scratch = self.path.with_name(f".{self.path.name}.tmp")
-        data = {"schema_version": SCHEMA_VERSION, "calls": [call.to_json() for call in calls]}
+        requests = compact([call.request for call in calls])
+        pairs = [{"request": request, "response": call.response} for request, call in zip(requests, calls, strict=True)]
+        data = {"schema_version": SCHEMA_VERSION, "calls": pairs}
         text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
         # Half a surrogate pair is JSON, and no UTF-8.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
