@@ -1,0 +1,59 @@
+"""Options of the proxy that contradict each other, or would let a key out, end the run before it begins."""
+
+from __future__ import annotations
+
+import pytest
+
+KEY = "sk-real-0123456789"
+
+
+@pytest.fixture
+def tasks(project):
+    project.task("tb2/a")
+    return project
+
+
+@pytest.mark.parametrize(
+    "limit", ["--harbor-max-turns=3", "--harbor-max-tokens=9", "--harbor-max-cost=1", "--harbor-session-budget=5"]
+)
+def test_a_limit_that_nothing_would_keep_is_refused(tasks, limit):
+    outcome = tasks.run("--harbor-dataset=tb2", "--harbor-agent=nop", limit)
+    assert outcome.ret == 4
+    outcome.has(f"{limit.partition('=')[0]} cannot be kept without the proxy", "--harbor-proxy=live")
+    outcome.tells_of_no_bug()
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "MY_KEY"])
+def test_a_real_key_for_the_agent_is_refused_and_not_shown(tasks, monkeypatch, variable):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("MY_KEY", f"prefix-{KEY}")
+    words = ["--harbor-dataset=tb2", "--harbor-agent=nop", f"--harbor-agent-env={variable}"]
+    outcome = tasks.run(*words, "--harbor-proxy=live")
+    assert outcome.ret == 4
+    outcome.has(f"--harbor-agent-env: {variable} holds a real key", "--harbor-proxy=off")
+    outcome.lacks(KEY)
+
+
+def test_a_key_in_place_of_a_variables_name_is_refused_and_not_shown(tasks):
+    outcome = tasks.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--harbor-openai-key={KEY}")
+    assert outcome.ret == 4
+    outcome.has("--harbor-openai-key: this is not the name of a variable")
+    outcome.lacks(KEY)
+
+
+def test_a_file_that_is_no_table_of_prices_is_refused(tasks):
+    tasks.file("prices.toml", "[models.a]\ninput = 1\n")
+    words = ["--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-proxy=live"]
+    outcome = tasks.run(*words, "--harbor-prices=prices.toml")
+    assert outcome.ret == 4
+    outcome.has("--harbor-prices: ", "prices.toml", "input and output")
+    assert tasks.run(*words, "--harbor-prices=none.toml").ret == 4
+
+
+def test_the_header_says_what_calls_of_models_go_through(tasks):
+    words = ["--harbor-dataset=tb2", "--harbor-agent=nop", "--setup-plan"]
+    tasks.run(*words).lacks("proxy")
+    tasks.run(*words, "--harbor-proxy=live").has("harbor: proxy for calls of models: live\n")
+    tasks.run(*words, "--harbor-proxy=record", "--harbor-session-budget=5").has(
+        "harbor: proxy for calls of models: record, cassettes cassettes, budget of the run $5.00\n"
+    )

@@ -1,0 +1,127 @@
+"""Whole runs of pytest whose agents call models, as a user starts them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from model_server import Answer, Tokens, failure
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+AGENT = """
+def solve(task, environment):
+    import openai
+
+    url, key = (environment.variables[f"OPENAI_{name}"] for name in ("BASE_URL", "API_KEY"))
+    with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:
+        said = client.completions.create(model="model-a", prompt=task.instruction).choices[0].text
+    environment.exec(["sh", "-c", 'printf %s "$1" >/answer', "sh", said])
+"""
+TOML = '[environment]\ndocker_image = "python:3.12-slim"\n'
+TEST = '[ "$(cat /answer)" = yes ] && echo 1 >/logs/verifier/reward.txt || echo 0 >/logs/verifier/reward.txt\n'
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("namespace")]
+
+
+class Runs:
+    """Runs pytest in a directory with a dataset and an agent."""
+
+    def __init__(self, path, server):
+        self.path = path
+        self.server = server
+        (path / "my_agent.py").write_text(AGENT)
+
+    def __call__(self, *args, agent="my_agent.py:solve"):
+        words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--harbor-environment=namespace"]
+        words += ["--harbor-dataset=tb2", f"--harbor-agent={agent}", *args]
+        variables = {**os.environ, "OPENAI_BASE_URL": f"{self.server.url}/v1", "OPENAI_API_KEY": "sk-real-0123456789"}
+        done = subprocess.run(words, cwd=self.path, env=variables, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    @property
+    def results(self):
+        file = max(self.path.glob("harbor-results/*/results.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+        return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture
+def runs(tmp_path, make_task, model_server, monkeypatch):
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    for name in ("a", "b", "c", "d"):
+        make_task(f"tb2/{name}", TOML, test=TEST, instruction=f"Answer for {name}.\n", solution="echo yes >/answer\n")
+    return Runs(tmp_path, model_server)
+
+
+def test_a_run_is_recorded_and_replayed_without_a_server_or_key(runs, model_server):
+    model_server.script.append(lambda request: Answer("no" if "for c" in request.json["prompt"] else "yes"))
+    status, said = runs("--harbor-proxy=record", "-n", "2")
+    assert status == 1
+    assert "3 passed" in said
+    recorded = {result["task"]: result for result in runs.results}
+    model_server.close()
+    status, said = runs("--harbor-proxy=replay", "-n", "2")
+    assert status == 1
+    assert "3 passed" in said
+    for result in runs.results:
+        was = recorded[result["task"]]
+        for name in ("reward", "outcome", "agent_exit", "metrics"):
+            assert result[name] == was[name]
+        assert (was["usage"]["replayed"], result["usage"]["replayed"]) == (0, 1)
+        assert result["usage"]["input_tokens"] == was["usage"]["input_tokens"] == 11
+
+
+def test_when_the_budget_of_the_run_is_spent_what_has_not_begun_is_skipped(runs, model_server):
+    model_server.script.append(lambda request: Answer("yes", tokens=Tokens(10, 0, 10, 0)))
+    status, said = runs("--harbor-proxy=live", "--harbor-session-budget=30tokens", "-rs")
+    assert status == 0
+    assert "2 passed, 2 skipped" in said
+    assert "--harbor-session-budget of 30 tokens is spent (40 tokens used by this run)" in said
+    assert len(model_server.requests) == 2
+    # The oracle calls no model.
+    assert runs("--harbor-proxy=live", "--harbor-session-budget=30tokens", agent="oracle")[0] == 0
+
+
+def test_what_is_not_in_a_cassette_is_an_error_with_the_difference(runs, model_server):
+    model_server.script += [Answer("yes")]
+    assert runs("--harbor-proxy=record", "--harbor-task=a")[0] == 0
+    (runs.path / "tb2" / "a" / "instruction.md").write_text("Answer for all.\n")
+    status, said = runs("--harbor-proxy=replay")
+    assert status == 1
+    assert "4 errors" in said
+    assert '-  "prompt": "Answer for a.\\n' in said
+    assert '+  "prompt": "Answer for all.\\n' in said
+    assert "record it anew with --harbor-proxy=record" in said
+    for name in ("b", "c", "d"):
+        assert f"tb2/{name} [agent] there is no cassette" in said
+    assert {result["outcome"] for result in runs.results} == {"error"}
+    assert all(not result["retries"] for result in runs.results)
+
+
+def test_a_server_that_fails_is_no_failure_of_the_agent(runs, model_server):
+    model_server.script += [failure(503, "overloaded")] * 2 + [Answer("yes")]
+    status, said = runs("--harbor-proxy=live", "--harbor-task=a")
+    assert status == 1
+    assert "1 error" in said
+    assert "503" in said
+    (result,) = runs.results
+    # Tried again, as every infrastructure error is.
+    assert (result["outcome"], len(result["retries"])) == ("error", 1)
+    assert runs("--harbor-proxy=live", "--harbor-task=a")[0] == 0
+
+
+def test_the_reference_agent_solves_an_example_from_the_committed_cassette(runs, model_server):
+    model_server.close()
+    words = ["-m", "pytest", "-p", "no:cacheprovider", f"--harbor-results={runs.path / 'harbor-results'}"]
+    words += ["--harbor-environment=namespace", "--harbor-dataset=examples/tasks", "--harbor-task=hello-world"]
+    words += ["--harbor-agent=openai", "--harbor-model=example-model"]
+    words += ["--harbor-proxy=replay", "--harbor-cassettes=examples/cassettes"]
+    done = subprocess.run([sys.executable, *words], cwd=EXAMPLES.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    (result,) = runs.results
+    assert (result["reward"], result["usage"]["replayed"], result["usage"]["requests"]) == (1.0, 3, 3)
+    assert not result["warnings"] or all("stands in" in warning for warning in result["warnings"])
+    transcript = Path(result["directory"]) / "host" / "transcript.jsonl"
+    roles = [json.loads(line)["role"] for line in transcript.read_text().splitlines()]
+    assert roles == ["system", "user", "assistant", "tool", "assistant", "tool", "tool", "assistant"]
