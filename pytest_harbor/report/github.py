@@ -15,7 +15,8 @@ from typing import Any, Literal
 from pytest_harbor.gate import Key, Sample, Verdict
 from pytest_harbor.report.failure import headline
 from pytest_harbor.report.terminal import totals
-from pytest_harbor.report.verdict import Section, number, one_line, sections
+from pytest_harbor.report.text import one_line
+from pytest_harbor.report.verdict import Section, number, sections
 from pytest_harbor.trial import TrialResult
 
 MARKER = "<!-- pytest-harbor -->"
@@ -27,7 +28,6 @@ COMMENT_LIMIT = 65_536
 # Annotations that GitHub shows of a step at each level.
 ANNOTATIONS = 10
 
-_TEXT = 300
 _NOTE = "\nThe rest is left out: GitHub takes no more.\n"
 _PLAIN = re.compile(r"[^A-Za-z0-9 ,/=\-\u00a1-\U0010ffff]")
 
@@ -81,7 +81,6 @@ def inline(text: str) -> str:
     Everything that Markdown, HTML, GitHub's mentions, references or links could be made of is a numeric entity.
     """
     text = one_line(text)
-    text = text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
     return f"<code>{_PLAIN.sub(lambda match: f'&#{ord(match[0])};', text)}</code>" if text else ""
 
 
@@ -218,7 +217,7 @@ def _place(task_path: str, root: Path | None) -> str:
 
 def _command(level: str, title: str, text: str, place: str) -> str:
     where = f"file={_property(place)},line=1," if place else ""
-    return f"::{level} {where}title={_property(one_line(title)[:_TEXT])}::{_data(one_line(text)[:_TEXT])}"
+    return f"::{level} {where}title={_property(one_line(title))}::{_data(one_line(text))}"
 
 
 def _data(text: str) -> str:
@@ -267,14 +266,14 @@ def publish(report: Report, environ: Mapping[str, str], comment: Path | None) ->
         if target:
             _append(Path(target), parts)
     except OSError as error:
-        problems.append(f"harbor: the summary was not written: {one_line(str(error))}")
+        problems.append(f"harbor: the summary was not written: {one_line(str(error), None)}")
     try:
         if comment is not None:
             comment.parent.mkdir(parents=True, exist_ok=True)
             body = bounded([f"{MARKER}\n", *parts], COMMENT_LIMIT)
             comment.write_text(body, encoding="utf-8", errors="replace")
     except OSError as error:
-        problems.append(f"harbor: the comment was not written: {one_line(str(error))}")
+        problems.append(f"harbor: the comment was not written: {one_line(str(error), None)}")
     root = environ.get("GITHUB_WORKSPACE", "")
     return [*commands(report, Path(root) if root else None), *problems]
 

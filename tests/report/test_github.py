@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pytest_harbor.gate import Baseline, GateSpec, judge, samples_of
 from pytest_harbor.report import github
 from pytest_harbor.report.github import COMMENT_LIMIT, MARKER, SUMMARY_LIMIT, Report, bounded, commands, disarm, inline
-from pytest_harbor.report.verdict import one_line
+from pytest_harbor.report.text import one_line
 from pytest_harbor.trial import TrialResult
 
 

@@ -16,8 +16,8 @@ from html_runs import full_result, long_run, result_of, verdict_on, write_logs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_harbor.environment.output import LINES, read_end
 from pytest_harbor.report.html import render, write
-from pytest_harbor.report.html.logs import LINES, read_end
 from pytest_harbor.report.html.markup import Markup, duration, number, tag
 from pytest_harbor.report.html.page import ROOM
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests

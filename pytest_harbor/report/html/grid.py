@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from pytest_harbor.gate.baseline import Key
 from pytest_harbor.report.html.groups import Entry, Group
-from pytest_harbor.report.html.markup import Markup, hidden, join, number, one_line, tag
+from pytest_harbor.report.html.markup import Markup, hidden, join, number, tag
+from pytest_harbor.report.text import one_line
 
 MARKS = {"passed": "✓", "failed": "✕", "unverified": "?", "error": "!", "skipped": "\N{EN DASH}"}
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pytest_harbor.gate.baseline import Key
 from pytest_harbor.gate.verdict import Comparison, Pair, Verdict
 from pytest_harbor.report.html.groups import Group
-from pytest_harbor.report.html.markup import Markup, hidden, join, number, one_line, plural, tag
+from pytest_harbor.report.html.markup import Markup, hidden, join, number, plural, tag
+from pytest_harbor.report.text import one_line
 
 SIGNS = {"pass": "✓", "regressed": "▼", "inconclusive": "?"}
 # The grid has all of them.

@@ -19,9 +19,10 @@ from pytest_harbor.gate.verdict import Verdict
 from pytest_harbor.report.html.grid import MARKS, grid, outcome_pill
 from pytest_harbor.report.html.groups import Entry, Group, group, in_order
 from pytest_harbor.report.html.judged import changes_section, verdict_section
-from pytest_harbor.report.html.markup import Markup, duration, join, one_line, plural, tag
+from pytest_harbor.report.html.markup import Markup, duration, join, plural, tag
 from pytest_harbor.report.html.trial import trial_section
 from pytest_harbor.report.terminal import count_outcomes, summary
+from pytest_harbor.report.text import one_line
 from pytest_harbor.trial import TrialResult
 
 # Bytes of messages and logs on a page; each trial gets an equal share, within limits.

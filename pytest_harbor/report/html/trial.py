@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytest_harbor.environment.output import read_end
 from pytest_harbor.report.failure import agent_end
 from pytest_harbor.report.html.grid import outcome_pill
 from pytest_harbor.report.html.groups import Entry, Group
-from pytest_harbor.report.html.logs import read_end
-from pytest_harbor.report.html.markup import Child, Markup, duration, join, number, one_line, plural, shorten, tag
+from pytest_harbor.report.html.markup import Child, Markup, duration, join, number, plural, tag
+from pytest_harbor.report.text import one_line, shorten
 from pytest_harbor.trial import TrialResult
 from pytest_harbor.trial.ctrf import InnerTests
 from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
