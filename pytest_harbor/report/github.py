@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_harbor.gate import Key, Sample, Verdict
+from pytest_harbor.report import usage
 from pytest_harbor.report.failure import headline
 from pytest_harbor.report.terminal import totals
 from pytest_harbor.report.text import one_line
@@ -89,8 +90,9 @@ def summary(report: Report) -> list[str]:
     parts = ["## pytest-harbor\n"]
     if report.verdict is not None:
         parts.append(f"**Verdict: {report.verdict.word}** (rule {inline(str(report.verdict.spec))})\n\n")
-        parts += [f"- {inline(reason)}\n" for reason in report.verdict.reasons]
+        parts += [f"- {inline(line)}\n" for line in (*report.verdict.reasons, *usage.changes(report.verdict))]
     parts += ["\n", *(f"{line}\n\n" for line in totals(list(report.results), "all"))]
+    parts += [f"{inline(line)}\n\n" for line in usage.lines(report.results)]
     if report.verdict is not None:
         for section in sections(report.verdict, report.samples, report.confirmations):
             parts += _table(section)
@@ -114,21 +116,35 @@ def _all(results: Iterable[TrialResult]) -> list[str]:
     ordered = sorted(results, key=lambda each: (each.outcome == "passed", each.task, each.agent, each.attempt))
     if not ordered:
         return []
-    head = (
-        f"{_OPENING}<summary>All trials ({len(ordered)})</summary>\n\n"
-        "| task | agent | attempt | outcome | reward | seconds | |\n| --- | --- | ---: | --- | ---: | ---: | --- |\n"
-    )
+    used = usage.HEADS if any(result.usage is not None for result in ordered) else ()
+    heads = ("task", "agent", "attempt", "outcome", "reward", "seconds", *used, "")
+    rules = ("---", "---", "---:", "---", "---:", "---:", *("---:" for _ in used), "---")
+    head = f"{_OPENING}<summary>All trials ({len(ordered)})</summary>\n\n{_row(heads)}{_row(rules)}"
     rows = [
-        f"| {inline(result.task)} | {inline(result.agent)} | {result.attempt} | {result.outcome} | "
-        f"{number(result.reward)} | {sum(result.phases.values()):.1f} | {_why(result)} |\n"
+        _row(
+            (
+                inline(result.task),
+                inline(result.agent),
+                str(result.attempt),
+                result.outcome,
+                number(result.reward),
+                f"{sum(result.phases.values()):.1f}",
+                *(map(inline, usage.cells([result])) if used else ()),
+                _why(result),
+            )
+        )
         for result in ordered
     ]
     return [head, *rows, _CLOSING]
 
 
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
 def _why(result: TrialResult) -> str:
     if result.outcome == "passed":
-        return ""
+        return inline(result.budget)
     return inline(result.reason if result.outcome == "skipped" else headline(result))
 
 
