@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pytest_harbor.gate import Key, Pair, Sample, Verdict
+from pytest_harbor.report import usage
 from pytest_harbor.report.text import one_line
 
 # Rows of a section beyond this are left out, unless all are asked for.
@@ -117,10 +118,9 @@ def lines(
         every: whether to leave no task out.
 
     """
-    said = [
-        f"verdict: {verdict.word} (rule {verdict.spec})",
-        *(f"  {one_line(reason, None)}" for reason in verdict.reasons),
-    ]
+    said = [f"verdict: {verdict.word} (rule {verdict.spec})"]
+    said += [f"  {one_line(reason, None)}" for reason in verdict.reasons]
+    said += [f"  {line}" for line in usage.changes(verdict)]
     found = sections(verdict, run, confirmations)
     if verdict.word == "pass" and not every and not confirmations:
         counts = ", ".join(f"{section.title} {len(section.rows)}" for section in found)
