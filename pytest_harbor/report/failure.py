@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pytest_harbor.environment.output import printable, read_end
 from pytest_harbor.report.text import one_line
+from pytest_harbor.report.usage import budget
 from pytest_harbor.trial import TrialResult
 from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
 
@@ -60,7 +61,9 @@ def describe_error(result: TrialResult) -> str:
         # Below the trial's directory an agent may have left links in place of directories, too.
         inside = bool(result.directory) and path.is_relative_to(result.directory)
         directory = Path(result.directory) if inside else path.parent
-        lines += _log("end of that log", directory, path.relative_to(directory).as_posix())
+        # What is written for programs is no reading for people.
+        if path.suffix != ".jsonl":
+            lines += _log("end of that log", directory, path.relative_to(directory).as_posix())
     for retry in result.retries:
         lines.append(f"an earlier try failed in [{retry.phase}] too; its files: {retry.directory}")
     return _close(lines, result)
@@ -68,7 +71,7 @@ def describe_error(result: TrialResult) -> str:
 
 def _close(lines: list[str], result: TrialResult) -> str:
     if result.budget:
-        lines.append(f"note: {printable(result.budget)}; the trial was graded as it stood")
+        lines.append(f"note: {printable(budget(result))}")
     lines += [f"note: {printable(warning)}" for warning in result.warnings]
     if Path(result.directory).is_dir():
         lines.append(f"Logs: {result.directory}")

@@ -138,7 +138,7 @@ def count_outcomes(results: Iterable[TrialResult]) -> dict[str, int]:
 def notes(results: list[TrialResult]) -> list[str]:
     """Return budgets that were spent and what the trials warn about, each once, with the tasks that it is about."""
     about: dict[str, list[str]] = {}
-    told = [(result, f"{result.budget}; graded as it stood") for result in results if result.budget]
+    told = [(result, spent) for result in results if (spent := usage.budget(result))]
     told += [(result, warning) for result in results for warning in result.warnings]
     for result, text in told:
         tasks = about.setdefault(printable(text), [])

@@ -8,6 +8,7 @@ from functools import reduce
 from operator import add
 
 from pytest_harbor.gate import Comparison, Verdict
+from pytest_harbor.gate.baseline import GRADED
 from pytest_harbor.report.text import one_line
 from pytest_harbor.trial import TrialResult, Usage
 
@@ -55,6 +56,12 @@ def lines(results: Iterable[TrialResult]) -> list[str]:
     if usage.replayed:
         said.append(f"{usage.replayed:,} {of_all} replayed from cassettes: cost of the recording")
     return said
+
+
+def budget(result: TrialResult) -> str:
+    """Return which budget a trial has spent, the same for all that spent it; empty for none."""
+    spent = result.budget.partition(" (")[0]
+    return f"{spent}; graded as it stood" if spent and result.outcome in GRADED else spent
 
 
 def changes(verdict: Verdict) -> list[str]:

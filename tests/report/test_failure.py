@@ -151,8 +151,15 @@ def test_a_directory_that_was_never_made_is_not_named(result):
 def test_a_budget_that_was_spent_is_told(result):
     spent = result(budget="--harbor-max-turns=10 is spent")
     assert headline(spent) == "reward 0.5, needs 1 (agent nop ended with 0; --harbor-max-turns=10 is spent)"
-    for text in (describe_failure(spent), describe_error(result(outcome="error", reason="x", budget=spent.budget))):
-        assert "note: --harbor-max-turns=10 is spent; the trial was graded as it stood\n" in text
+    assert "note: --harbor-max-turns=10 is spent; graded as it stood\n" in describe_failure(spent)
+    ended = describe_error(result(outcome="error", reason="x", budget=spent.budget))
+    assert "note: --harbor-max-turns=10 is spent\n" in ended, "nothing was graded"
+
+
+def test_lines_for_programs_are_not_shown(result, log, tmp_path):
+    log("proxy/calls.jsonl", '{"number": 1}\n')
+    text = describe_error(result(outcome="error", reason=f"it broke. Log: {tmp_path}/proxy/calls.jsonl"))
+    assert "number" not in text
 
 
 def test_what_an_agent_left_in_place_of_a_log_is_neither_waited_for_nor_followed(result, log, tmp_path):

@@ -86,7 +86,7 @@ def test_a_budget_that_was_spent_is_marked_everywhere():
     grid = part(page, '<table class="grid">', "</table>")
     assert grid.count("budget spent</span>") == 1
     assert 'aria-label="tb2/a, attempt 1: passed, reward 1.00, budget spent"' in grid
-    assert f"{BUDGET}; graded as it stood" in part(page, 'id="trial-1"', "</article>")
+    assert BUDGET in part(page, 'id="trial-1"', "</article>")
     assert "budget" not in part(page, 'id="trial-2"', "</article>")
     assert re.findall(r'data-kind="([^"]*)"', page) == ["budget"]
     assert '<option value="budget">budget spent</option>' in page
@@ -108,6 +108,7 @@ def test_a_row_a_call(trial):
         call(1, request={"messages": ["needle"]}, response={"x": 1}),
         call(2, status=429, source="proxy", usage=None, cost=None, error="the budget\nis spent", at="never"),
         call(3, retry=True, usage={"input_tokens": 1, "cached_tokens": 0, "output_tokens": 2, "estimated": True}),
+        call(4, source="cassette", cost=None),
     ]
     page = page_of(trial(*calls))
     heads = ["call", "after", "path", "model", "status", "time", "input", "cached", "output", "cost", "answered by"]
@@ -118,6 +119,7 @@ def test_a_row_a_call(trial):
         ["1", "2.5 s", path, "gpt-x", "200", "1.5 s", "4,000", "2,500", "150", "$0.012", "upstream"],
         ["2", "", path, "gpt-x", "429 the budget is spent", "1.5 s", "", "", "", "", "proxy"],
         ["3", "2.5 s", path, "gpt-x", "200", "1.5 s", "~1", "~0", "~2", "~$0.012", "upstream (retry)"],
+        ["4", "2.5 s", path, "gpt-x", "200", "1.5 s", "4,000", "2,500", "150", "?", "cassette"],
     ]
     assert "needle" not in section
     assert "left out" not in section

@@ -210,8 +210,11 @@ def test_what_is_estimated_unknown_or_replayed_is_marked_and_told_in_words(tmp_p
 
 
 def test_trials_whose_budget_was_spent_are_noted_before_anything_else(tmp_path):
-    spent = "--harbor-max-turns=3 is spent"
-    results = [result(f"tb2/{n:02}", warnings=[f"warning {n}"], budget=spent if n > 10 else "") for n in range(16)]
+    spent = "--harbor-max-tokens=300 is spent"
+    results = [
+        result(f"tb2/{n:02}", warnings=[f"warning {n}"], budget=f"{spent} ({300 + n} tokens)" if n > 10 else "")
+        for n in range(16)
+    ]
     notes = [line for line in printed(results, tmp_path).lines if line.startswith("note: ")]
     assert notes[0] == f"note: tb2/11, tb2/12, tb2/13 and 2 more: {spent}; graded as it stood"
 

@@ -114,7 +114,7 @@ def _row(call: dict[str, Any], started_at: str) -> Markup:
         tag("td", _number(call.get("status")), f" {error}" if error else None),
         tag("td", _seconds(call.get("seconds")), class_="number"),
         *(tag("td", _number(usage.get(name), sign), class_="number") for name in _TOKENS),
-        tag("td", "" if cost is None else money(cost, estimated=bool(sign)), class_="number"),
+        tag("td", money(cost, estimated=bool(sign)) if usage or cost is not None else "", class_="number"),
         tag("td", _text(call.get("source")), " (retry)" if call.get("retry") is True else None),
     )
 

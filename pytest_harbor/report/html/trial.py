@@ -83,7 +83,7 @@ def _facts(result: TrialResult, group: Group) -> Markup:
         ("agent", one_line(agent_end(result)).removeprefix("agent ")),
         ("model", one_line(result.model)),
         ("tests", _verifier_end(result)),
-        ("budget", one_line(f"{result.budget}; graded as it stood") if result.budget else None),
+        ("budget", one_line(result.budget)),
         *_usage(result),
         ("metrics", one_line(", ".join(f"{name} {value:g}" for name, value in result.metrics.items()), 2_000)),
         ("image", one_line(" ".join(filter(None, (image.get("ref"), image.get("source")))))),
