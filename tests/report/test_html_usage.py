@@ -75,7 +75,7 @@ def test_totals_grid_and_trial_have_usage_and_cost():
 
 def test_what_is_estimated_or_has_no_price_is_marked_and_told():
     page = page_of(result_of(usage=used(estimated=2, replayed=3, cost=None, unpriced=["<b>odd</b>"])))
-    assert "~12.5k tokens, ?" in page
+    assert "~12.5k tokens, cost unknown" in page
     assert "unknown for want of a price of &lt;b&gt;odd&lt;/b&gt;; give it with --harbor-prices=FILE" in page
     assert "tokens of 2 of 3 calls are estimated" in page
     assert "3 of 3 calls replayed from cassettes: cost of the recording" in page

@@ -57,7 +57,7 @@ def _used(group: Group) -> Markup | None:
     if all(result.usage is None for result in results):
         return None
     _, tokens, cost = usage.cells(results)
-    return tag("div", f"{tokens} tokens, {cost}", class_="number quiet used")
+    return tag("div", f"{tokens} tokens, {'cost unknown' if cost == '?' else cost}", class_="number quiet used")
 
 
 def before(group: Group) -> Markup | None:
