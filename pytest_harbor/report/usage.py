@@ -45,7 +45,8 @@ def lines(results: Iterable[TrialResult]) -> list[str]:
         f"{compact(usage.output_tokens)} output tokens ({compact(usage.reasoning_tokens)} reasoning), "
         f"cost {money(usage.cost, estimated=bool(usage.estimated))}"
     ]
-    of_all = f"of {_plural(usage.requests, 'call')}"
+    # A try that failed may have been replayed, too.
+    of_all = f"of {_plural(usage.requests + usage.retries, 'call')}"
     if usage.estimated:
         said.append(f"~: tokens of {usage.estimated:,} {of_all} are estimated, as their answers do not tell them")
     if usage.cost is None:

@@ -203,9 +203,9 @@ def test_what_is_estimated_unknown_or_replayed_is_marked_and_told_in_words(tmp_p
     assert lines[-5].startswith("models: 6 calls (2 retries), ")
     assert lines[-5].endswith("cost ?")
     assert lines[-4:-1] == [
-        "~: tokens of 3 of 6 calls are estimated, as their answers do not tell them",
+        "~: tokens of 3 of 8 calls are estimated, as their answers do not tell them",
         "?: the cost is unknown for want of a price of gpt -x, m2; give it with --harbor-prices=FILE",
-        "3 of 6 calls replayed from cassettes: cost of the recording",
+        "3 of 8 calls replayed from cassettes: cost of the recording",
     ]
 
 
