@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_harbor.environment import owner
-from pytest_harbor.report.verdict import one_line
+from pytest_harbor.report.text import one_line
 
 if TYPE_CHECKING:
     from pytest_harbor.session import HarborSession

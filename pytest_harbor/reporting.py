@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pytest_harbor.trial import Trial, TrialResult
 
 
+USED = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost")
+"""What of a trial's usage is a property of its test, as well as its calls; a cost only where it is known."""
+
+
 class TrialFailed(Exception):
     """The reward of a trial does not pass; the message is the whole report of it."""
 
@@ -137,6 +141,11 @@ def _properties(result: TrialResult) -> list[tuple[str, Any]]:
         found.append(("harbor_reward", result.reward))
     found += [(f"harbor_metric_{name}", value) for name, value in result.metrics.items()]
     found += [(f"harbor_seconds_{name}", value) for name, value in result.phases.items()]
+    if result.usage is not None:
+        used = {"calls": result.usage.requests, **{name: getattr(result.usage, name) for name in USED}}
+        found += [(f"harbor_{name}", value) for name, value in used.items() if value is not None]
+    if result.budget:
+        found.append(("harbor_budget", result.budget))
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 from pytest_harbor.cli import main
 from pytest_harbor.gate import Baseline, baseline_of
 from pytest_harbor.results import Run, RunRecord
-from pytest_harbor.trial import TrialResult
+from pytest_harbor.trial import TrialResult, Usage
 
 TASKS = [f"tb2/{n:02}" for n in range(12)]
 
@@ -92,6 +92,25 @@ def test_a_worse_run_has_regressed(gate, write, baseline):
     assert status == 1
     assert out.startswith("verdict: regressed")
     assert "  tb2/00  bot  1.00 -> 0.00  passed 5 of 5, now 0 of 5; beyond chance\n" in out
+
+
+def test_what_models_cost_is_told_of_all_runs_and_against_the_baseline(gate, write, tmp_path):
+    before, after = results(GOOD), results(GOOD)
+    for trial in before:
+        trial.usage = Usage(requests=2, input_tokens=1_000, cost=0.02)
+    for trial in after:
+        trial.usage = Usage(requests=3, input_tokens=1_100, cost=0.01)
+    saved = str(tmp_path / "saved.json")
+    assert gate(write("before", before), "--save-baseline", saved)[0] == 0
+    shards = [write(f"s{n}", after[n::2], shard=f"{n + 1}/2") for n in range(2)]
+    status, out, _ = gate(*shards, "--baseline", saved)
+    assert status == 0
+    assert out.splitlines()[2] == (
+        "  bot: mean cost $0.010 a trial, -50% against the baseline; "
+        "mean tokens 1.1k a trial, +10% against the baseline"
+    )
+    said = "models: 180 calls, 66.0k input tokens (0 cached), 0 output tokens (0 reasoning), cost $0.60"
+    assert said in out.splitlines()
 
 
 def test_other_rules_other_verdicts_on_the_same_run(gate, write, baseline):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 import threading
 from collections import deque
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 MIB = 1 << 20
+
+LINES = 300
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
 
 
 class BoundedOutput:
@@ -105,17 +113,75 @@ class LogFile:
         self.close()
 
 
-def tail(path: Path | None, lines: int = 20, limit: int = 16_384) -> str:
-    """Return the last lines of a log, readable; empty where there is none."""
-    if path is None:
-        return ""
+@dataclass(frozen=True)
+class LogEnd:
+    """The end of a log.
+
+    Attributes:
+        text: its last lines, with nothing in it that is not printable.
+        size: bytes of the whole file.
+        whole: whether nothing is left out.
+
+    """
+
+    text: str
+    size: int
+    whole: bool
+
+
+def read_end(directory: Path, name: str, limit: int, lines: int = LINES) -> LogEnd | None:
+    """Read the end of a log, following no link below the directory and waiting for no pipe.
+
+    Args:
+        directory: the trial's directory, into which an agent may have written.
+        name: the log's path in it.
+        limit: how many bytes at most.
+        lines: how many lines at most.
+
+    Returns:
+        None where there is no such regular file, or nothing in it.
+
+    """
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - limit))
-            data = file.read(limit)
-    except OSError:
-        return ""
-    return "\n".join(printable(data.decode("utf-8", "replace")).rstrip().splitlines()[-lines:])
+        data, size = last_bytes(directory, name, limit)
+    except (OSError, ValueError):
+        return None
+    if len(data) < size:
+        # Begins with a whole line, or at least a whole character.
+        _, _, rest = data.partition(b"\n")
+        data = rest or data.lstrip(_CONTINUATION_BYTES)
+    found = printable(data.decode("utf-8", "replace")).rstrip().split("\n")
+    text = "\n".join(found[-lines:])
+    return LogEnd(text, size, whole=len(data) == size and len(found) <= lines) if text.strip() else None
+
+
+def last_bytes(directory: Path, name: str, limit: int) -> tuple[bytes, int]:
+    """Return the last bytes of a file, and how many it has, as read_end() reads it.
+
+    Raises:
+        OSError: there is no such regular file, or it cannot be read.
+        ValueError: no file can have this name.
+
+    """
+    path = PurePosixPath(name)
+    with contextlib.ExitStack() as opened:
+        place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, place)
+        for parent in path.parent.parts:
+            place = os.open(parent, _READ | os.O_DIRECTORY, dir_fd=place)
+            opened.callback(os.close, place)
+        file = os.open(path.name, _READ, dir_fd=place)
+        opened.callback(os.close, file)
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{name} is no regular file")
+        return os.pread(file, limit, max(0, status.st_size - limit)), status.st_size
+
+
+def tail(path: Path | None, lines: int = 20, limit: int = 16_384) -> str:
+    """Return the last lines of a log of ours, readable; empty where there is none."""
+    end = read_end(path.parent, path.name, limit, lines) if path is not None else None
+    return end.text if end else ""
 
 
 def printable(text: str) -> str:

@@ -33,7 +33,9 @@ class Sample:
         provider: what ran the environments.
         model: name of the model.
         seconds: mean seconds of an attempt, for dividing a dataset into shards of equal length.
-        usage: totals of what the agent used, such as tokens.
+        usage: means a trial of what the agent used of models: `calls`, `input_tokens`, `cached_tokens`,
+            `output_tokens`, `reasoning_tokens`, `estimated` (calls whose tokens are estimated), `cost` in US dollars.
+            Empty unless it is known of each trial, and without a cost that is not.
 
     """
 

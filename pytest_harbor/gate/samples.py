@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from statistics import fmean
 
 from pytest_harbor.gate.baseline import Baseline, Key, Sample
-from pytest_harbor.trial import TrialResult
+from pytest_harbor.trial import TrialResult, Usage
+
+# What a sample knows of usage, and where that stands in a result.
+_USAGE = {
+    "calls": "requests",
+    **{name: name for name in ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "estimated")},
+}
 
 
 def samples_of(results: Iterable[TrialResult]) -> dict[Key, Sample]:
@@ -33,7 +39,17 @@ def _sample(results: list[TrialResult]) -> Sample:
         provider=known[0].provider,
         model=known[0].model,
         seconds=round(fmean(sum(result.phases.values()) for result in known), 1),
+        usage=_mean_usage([result.usage for result in known]),
     )
+
+
+def _mean_usage(usages: Sequence[Usage | None]) -> dict[str, float]:
+    known = [usage for usage in usages if usage is not None]
+    if not known or len(known) < len(usages):
+        return {}
+    costs = [usage.cost for usage in known if usage.cost is not None]
+    means = {name: round(fmean(getattr(usage, field) for usage in known), 1) for name, field in _USAGE.items()}
+    return {**means, **({"cost": round(fmean(costs), 6)} if len(costs) == len(known) else {})}
 
 
 def confirmations_of(results: Iterable[TrialResult]) -> dict[Key, tuple[int, int]]:

@@ -110,6 +110,22 @@ class Comparison:
         """The tasks that did better, the best first."""
         return tuple(sorted((p for p in self.pairs if p.difference > 0), key=lambda p: (-p.difference, p.task)))
 
+    def mean_usage(self, *names: str) -> tuple[float, float] | None:
+        """Return what a trial used before and after, by the mean over tasks; it decides nothing.
+
+        Args:
+            names: keys of Sample.usage, which are added up.
+
+        Returns:
+            None where one of them is not known of a single task.
+
+        """
+        samples = [(pair.before.usage, pair.after.usage) for pair in self.pairs]
+        if not all(name in usage for both in samples for usage in both for name in names):
+            return None
+        before, after = (fmean(sum(both[when][name] for name in names) for both in samples) for when in (0, 1))
+        return before, after
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_harbor.gate import Key, Sample, Verdict
+from pytest_harbor.report import usage
 from pytest_harbor.report.failure import headline
 from pytest_harbor.report.terminal import totals
-from pytest_harbor.report.verdict import Section, number, one_line, sections
+from pytest_harbor.report.text import one_line
+from pytest_harbor.report.verdict import Section, number, sections
 from pytest_harbor.trial import TrialResult
 
 MARKER = "<!-- pytest-harbor -->"
@@ -27,7 +29,6 @@ COMMENT_LIMIT = 65_536
 # Annotations that GitHub shows of a step at each level.
 ANNOTATIONS = 10
 
-_TEXT = 300
 _NOTE = "\nThe rest is left out: GitHub takes no more.\n"
 _PLAIN = re.compile(r"[^A-Za-z0-9 ,/=\-\u00a1-\U0010ffff]")
 
@@ -81,7 +82,6 @@ def inline(text: str) -> str:
     Everything that Markdown, HTML, GitHub's mentions, references or links could be made of is a numeric entity.
     """
     text = one_line(text)
-    text = text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
     return f"<code>{_PLAIN.sub(lambda match: f'&#{ord(match[0])};', text)}</code>" if text else ""
 
 
@@ -90,8 +90,9 @@ def summary(report: Report) -> list[str]:
     parts = ["## pytest-harbor\n"]
     if report.verdict is not None:
         parts.append(f"**Verdict: {report.verdict.word}** (rule {inline(str(report.verdict.spec))})\n\n")
-        parts += [f"- {inline(reason)}\n" for reason in report.verdict.reasons]
+        parts += [f"- {inline(line)}\n" for line in (*report.verdict.reasons, *usage.changes(report.verdict))]
     parts += ["\n", *(f"{line}\n\n" for line in totals(list(report.results), "all"))]
+    parts += [f"{inline(line)}\n\n" for line in usage.lines(report.results)]
     if report.verdict is not None:
         for section in sections(report.verdict, report.samples, report.confirmations):
             parts += _table(section)
@@ -115,21 +116,35 @@ def _all(results: Iterable[TrialResult]) -> list[str]:
     ordered = sorted(results, key=lambda each: (each.outcome == "passed", each.task, each.agent, each.attempt))
     if not ordered:
         return []
-    head = (
-        f"{_OPENING}<summary>All trials ({len(ordered)})</summary>\n\n"
-        "| task | agent | attempt | outcome | reward | seconds | |\n| --- | --- | ---: | --- | ---: | ---: | --- |\n"
-    )
+    used = usage.HEADS if any(result.usage is not None for result in ordered) else ()
+    heads = ("task", "agent", "attempt", "outcome", "reward", "seconds", *used, "")
+    rules = ("---", "---", "---:", "---", "---:", "---:", *("---:" for _ in used), "---")
+    head = f"{_OPENING}<summary>All trials ({len(ordered)})</summary>\n\n{_row(heads)}{_row(rules)}"
     rows = [
-        f"| {inline(result.task)} | {inline(result.agent)} | {result.attempt} | {result.outcome} | "
-        f"{number(result.reward)} | {sum(result.phases.values()):.1f} | {_why(result)} |\n"
+        _row(
+            (
+                inline(result.task),
+                inline(result.agent),
+                str(result.attempt),
+                result.outcome,
+                number(result.reward),
+                f"{sum(result.phases.values()):.1f}",
+                *(map(inline, usage.cells([result])) if used else ()),
+                _why(result),
+            )
+        )
         for result in ordered
     ]
     return [head, *rows, _CLOSING]
 
 
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
 def _why(result: TrialResult) -> str:
     if result.outcome == "passed":
-        return ""
+        return inline(result.budget)
     return inline(result.reason if result.outcome == "skipped" else headline(result))
 
 
@@ -218,7 +233,7 @@ def _place(task_path: str, root: Path | None) -> str:
 
 def _command(level: str, title: str, text: str, place: str) -> str:
     where = f"file={_property(place)},line=1," if place else ""
-    return f"::{level} {where}title={_property(one_line(title)[:_TEXT])}::{_data(one_line(text)[:_TEXT])}"
+    return f"::{level} {where}title={_property(one_line(title))}::{_data(one_line(text))}"
 
 
 def _data(text: str) -> str:
@@ -267,14 +282,14 @@ def publish(report: Report, environ: Mapping[str, str], comment: Path | None) ->
         if target:
             _append(Path(target), parts)
     except OSError as error:
-        problems.append(f"harbor: the summary was not written: {one_line(str(error))}")
+        problems.append(f"harbor: the summary was not written: {one_line(str(error), None)}")
     try:
         if comment is not None:
             comment.parent.mkdir(parents=True, exist_ok=True)
             body = bounded([f"{MARKER}\n", *parts], COMMENT_LIMIT)
             comment.write_text(body, encoding="utf-8", errors="replace")
     except OSError as error:
-        problems.append(f"harbor: the comment was not written: {one_line(str(error))}")
+        problems.append(f"harbor: the comment was not written: {one_line(str(error), None)}")
     root = environ.get("GITHUB_WORKSPACE", "")
     return [*commands(report, Path(root) if root else None), *problems]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_harbor.environment.output import printable
 from pytest_harbor.errors import PHASES
+from pytest_harbor.report import usage
 from pytest_harbor.results import RESULTS, Run
 from pytest_harbor.trial import TrialResult
 
@@ -61,14 +62,16 @@ class TrialTable:
             reporter.write_line(f"... and {len(rows) - len(shown)} more tasks; -v shows all")
         for line in notes(results):
             reporter.write_line(line)
-        for line in (*summary(results, time.monotonic() - self.began), *more):
+        for line in (*summary(results, time.monotonic() - self.began), *usage.lines(results), *more):
             reporter.write_line(line)
         reporter.write_line(f"results: {run.results_file}")
 
     @staticmethod
     def _write_rows(reporter: Any, rows: list[_Row]) -> None:
         phases = [phase for phase in PHASES if any(phase in row.seconds for row in rows)]
-        table = [["task", "agent", "attempts", "reward", "outcome", *(f"{phase} s" for phase in phases)]]
+        used = any(row.used for row in rows)
+        heads = [*(usage.HEADS if used else ()), *(f"{phase} s" for phase in phases)]
+        table = [["task", "agent", "attempts", "reward", "outcome", *heads]]
         table += [
             [
                 row.task,
@@ -76,6 +79,7 @@ class TrialTable:
                 row.attempts,
                 row.reward,
                 row.outcome,
+                *(row.usage if used else ()),
                 *(_seconds(row.seconds.get(phase)) for phase in phases),
             ]
             for row in rows
@@ -103,6 +107,8 @@ class _Row:
             name if len(results) == 1 else f"{number} {name}" for name, number in counts.items() if number
         )
         self.passed = counts["passed"] == len(results)
+        self.used = any(result.usage is not None for result in results)
+        self.usage = usage.cells(results)
         self.seconds = {
             phase: sum(times) / len(times)
             for phase in PHASES
@@ -130,13 +136,14 @@ def count_outcomes(results: Iterable[TrialResult]) -> dict[str, int]:
 
 
 def notes(results: list[TrialResult]) -> list[str]:
-    """Return what the trials warn about, each text once, with the tasks that it is about."""
+    """Return budgets that were spent and what the trials warn about, each once, with the tasks that it is about."""
     about: dict[str, list[str]] = {}
-    for result in results:
-        for warning in result.warnings:
-            tasks = about.setdefault(printable(warning), [])
-            if result.task not in tasks:
-                tasks.append(printable(result.task))
+    told = [(result, spent) for result in results if (spent := usage.budget(result))]
+    told += [(result, warning) for result in results for warning in result.warnings]
+    for result, text in told:
+        tasks = about.setdefault(printable(text), [])
+        if printable(result.task) not in tasks:
+            tasks.append(printable(result.task))
     lines = []
     for text, tasks in list(about.items())[:MANY_NOTES]:
         shown = 3

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from pytest_harbor.environment.output import printable
 from pytest_harbor.gate import Key, Pair, Sample, Verdict
+from pytest_harbor.report import usage
+from pytest_harbor.report.text import one_line
 
 # Rows of a section beyond this are left out, unless all are asked for.
 MANY_ROWS = 20
@@ -117,7 +118,9 @@ def lines(
         every: whether to leave no task out.
 
     """
-    said = [f"verdict: {verdict.word} (rule {verdict.spec})", *(f"  {one_line(reason)}" for reason in verdict.reasons)]
+    said = [f"verdict: {verdict.word} (rule {verdict.spec})"]
+    said += [f"  {one_line(reason, None)}" for reason in verdict.reasons]
+    said += [f"  {line}" for line in usage.changes(verdict)]
     found = sections(verdict, run, confirmations)
     if verdict.word == "pass" and not every and not confirmations:
         counts = ", ".join(f"{section.title} {len(section.rows)}" for section in found)
@@ -151,8 +154,3 @@ def names(tasks: Iterable[str], *, every: bool = False) -> str:
     if every or len(shown) <= MANY_NAMES:
         return ", ".join(shown)
     return f"{', '.join(shown[:MANY_NAMES])} and {len(shown) - MANY_NAMES} more"
-
-
-def one_line(text: str) -> str:
-    """Return a text in one line, without what moves a terminal's cursor."""
-    return " ".join(printable(text).split())

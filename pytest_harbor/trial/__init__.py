@@ -6,12 +6,13 @@ from pytest_harbor.trial.result import Outcome, Retry, TrialResult
 from pytest_harbor.trial.services import AgentService, AgentVariables, ServiceContext
 from pytest_harbor.trial.settings import TrialSettings
 from pytest_harbor.trial.trial import Trial
-from pytest_harbor.trial.usage import Usage
+from pytest_harbor.trial.usage import NoUsage, Usage
 from pytest_harbor.trial.verify import Verification
 
 __all__ = [
     "AgentService",
     "AgentVariables",
+    "NoUsage",
     "Outcome",
     "Recorder",
     "Retry",

@@ -6,7 +6,6 @@ import contextlib
 import math
 import secrets
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -20,6 +19,7 @@ from pytest_harbor.image import Image, ImageStore
 from pytest_harbor.task import Task, TaskError
 from pytest_harbor.task.variables import MissingVariable, resolve_variables
 from pytest_harbor.trial.artifacts import collect_artifacts, run_collect_hooks
+from pytest_harbor.trial.ending import describe, keep_traceback
 from pytest_harbor.trial.healthcheck import await_health
 from pytest_harbor.trial.hooks import TrialHooks
 from pytest_harbor.trial.inputs import agent_variables, environment_variables, first_uploads, slug
@@ -27,6 +27,7 @@ from pytest_harbor.trial.place import Recorder, State, TrialPlace
 from pytest_harbor.trial.result import Outcome, Retry, TrialResult
 from pytest_harbor.trial.services import AgentService, Grading, accompanied
 from pytest_harbor.trial.settings import TrialSettings
+from pytest_harbor.trial.usage import Usage, known
 from pytest_harbor.trial.verify import AGENT_LOG, Verification, verify
 
 CLASSES: tuple[Outcome, ...] = ("error", "failed", "unverified")
@@ -120,6 +121,17 @@ class Trial:
     def phases(self) -> dict[str, float]:
         """Seconds by phase."""
         return self.run().phases
+
+    @property
+    def usage(self) -> Usage:
+        """What the agent used of models.
+
+        Raises:
+            NoUsage: that is not known.
+
+        """
+        __tracebackhide__ = True
+        return known(self.run().usage, self.result.agent)
 
     # The phases.
 
@@ -255,7 +267,7 @@ class Trial:
         if not self.result.phase and not isinstance(error, TaskError):
             self.result.phase = self._current
         self.result.outcome = "error"
-        self.result.reason = _describe(error)
+        self.result.reason = describe(error)
         if isinstance(error, InfrastructureError):
             with self._whatever_happens("the hook pytest_harbor_error_class: "):
                 decided = self._hooks.error_class(self.task, error, self.result.phase)
@@ -263,10 +275,7 @@ class Trial:
                     raise ValueError(f"it returned {decided!r}; valid are {', '.join(CLASSES)}")
                 self.result.outcome = decided or "error"
                 self.result.reward = None if self.result.outcome == "error" else 0.0
-        with contextlib.suppress(OSError):
-            self.directory.mkdir(parents=True, exist_ok=True)
-            lines = traceback.format_exception(type(error), error, error.__traceback__)
-            (self.directory / "exception.txt").write_text("".join(lines), encoding="utf-8", errors="replace")
+        keep_traceback(error, self.directory)
         self._finish()
 
     def skip(self, reason: str) -> None:
@@ -427,8 +436,7 @@ class Trial:
         """Keep what the failed try left and begin anew beside it."""
         self._tries += 1
         self.result.retries.append(Retry(str(error.phase or ""), str(error), str(self.directory)))
-        with contextlib.suppress(OSError):
-            (self.directory / "exception.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        keep_traceback(error, self.directory)
         # What cannot be removed now is removed at the end of the session.
         with contextlib.suppress(InfrastructureError):
             self.stop()
@@ -491,15 +499,6 @@ class Trial:
 
     def _warn(self, *texts: str) -> None:
         self.result.warnings += [text for text in texts if text not in self.result.warnings]
-
-
-def _describe(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    if isinstance(error, InfrastructureError | TaskError | MissingVariable):
-        return text
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return f"{type(error).__name__}: {text}"
 
 
 def _now() -> str:

@@ -92,5 +92,25 @@ COUNTS = (
 )
 
 
+class NoUsage(LookupError):
+    """A test asks what a trial used of models, and nobody has looked: it must fail, neither pass nor be an error."""
+
+
+def known(usage: Usage | None, agent: str) -> Usage:
+    """Return a trial's usage.
+
+    Raises:
+        NoUsage: there is none.
+
+    """
+    __tracebackhide__ = True
+    if usage is None:
+        raise NoUsage(
+            f"there is no usage of models by the agent {agent}: run with --harbor-proxy=live (or record, replay, auto) "
+            "and an agent that calls models"
+        )
+    return usage
+
+
 def _values(models: Any) -> list[Any]:
     return list(models.values()) if isinstance(models, dict) else [None]

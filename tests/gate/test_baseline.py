@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Sample
+from pytest_harbor.gate.samples import baseline_of, samples_of
+from pytest_harbor.trial import TrialResult, Usage
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SAMPLES = st.builds(
@@ -106,3 +108,40 @@ def test_whatever_stands_there_nothing_else_is_raised(tmp_path_factory, value):
         path.write_text(json.dumps(data), encoding="utf-8")
         with contextlib.suppress(BaselineError):
             Baseline.read(path)
+
+
+# What a sample keeps of usage.
+
+
+def trial(attempt: int, usage: Usage | None, **fields) -> TrialResult:
+    given = {"run": "r", "task": "ds/a", "dataset": "ds", "task_path": "", "agent": "x", "outcome": "passed"}
+    return TrialResult(attempt=attempt, usage=usage, **{**given, "reward": 1.0, **fields})
+
+
+def test_usage_is_kept_as_means_of_a_trial(tmp_path):
+    first = Usage(requests=3, input_tokens=100, cached_tokens=40, output_tokens=10, reasoning_tokens=4, cost=0.04)
+    second = Usage(requests=4, input_tokens=201, cached_tokens=0, output_tokens=30, cost=0.0500004, estimated=1)
+    baseline_of([trial(1, first), trial(2, second)]).write(tmp_path / "b.json")
+    assert Baseline.read(tmp_path / "b.json").samples["ds/a", "x"].usage == {
+        "calls": 3.5,
+        "input_tokens": 150.5,
+        "cached_tokens": 20.0,
+        "output_tokens": 20.0,
+        "reasoning_tokens": 2.0,
+        "estimated": 0.5,
+        "cost": 0.045,
+    }
+
+
+def usage_of(*results: TrialResult) -> dict[str, float]:
+    return dict(samples_of(results)["ds/a", "x"].usage)
+
+
+def test_usage_that_is_not_known_of_every_graded_trial_is_not_kept():
+    free, unpriced = Usage(requests=1), Usage(requests=1, cost=None, unpriced=["m"])
+    assert usage_of(trial(1, None)) == usage_of(trial(1, free), trial(2, None)) == {}
+    assert usage_of(trial(1, free))["cost"] == 0.0
+    assert "cost" not in usage_of(trial(1, free), trial(2, unpriced))
+    assert usage_of(trial(1, free), trial(2, unpriced))["calls"] == 1.0
+    broken = trial(2, None, outcome="error", reward=None)
+    assert usage_of(trial(1, free), broken)["calls"] == 1.0

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,16 +24,18 @@ SKIPPED = '[environment]\nos = "windows"\n'
 
 
 # A conftest.py with which trials come to the rewards that rewards.json names by task, without an engine. None stands
-# for an environment that is lost while the tests run.
+# for an environment that is lost while the tests run. usage.json names what trials used of models, and which budget
+# they spent.
 REWARDS = """
 import json
 from pathlib import Path
 
 from pytest_harbor.errors import EnvironmentLost
 from pytest_harbor.image import Image
-from pytest_harbor.trial import Trial
+from pytest_harbor.trial import Trial, Usage
 
 REWARDS = json.loads(Path(__file__).with_name("rewards.json").read_text())
+USAGE = Path(__file__).with_name("usage.json")
 KEPT = {}
 
 
@@ -49,6 +52,10 @@ def conclude(self, environment, reward):
     self.result.metrics = {"rows": 7.0}
     self.result.reward = reward
     self.result.outcome = "passed" if reward >= 1 else "failed"
+    if USAGE.exists():
+        usage = json.loads(USAGE.read_text()).get(self.task.name)
+        self.result.budget = usage.pop("budget", "") if usage else ""
+        self.result.usage = Usage(**usage) if usage else None
 
 
 FAKES = {
@@ -91,6 +98,10 @@ class Project:
             self.task(f"tb2/{name}")
         self.file("rewards.json", json.dumps(rewards))
         self.file("conftest.py", REWARDS)
+
+    def usage(self, **used: dict[str, Any]) -> None:
+        """Have trials of the tasks of rewards() use models, and spend a `budget`."""
+        self.file("usage.json", json.dumps(used))
 
     def ini(self, *lines: str) -> None:
         """Write pytest.ini."""

@@ -149,3 +149,26 @@ def test_graded_trials_under_a_strict_schema(project, workers, gate):
     assert (found["bad"].find("failure") is None) == bool(gate)
     assert "the container is gone" in found["lost[2]"].find("error").get("message")
     assert "harbor_reward" not in properties(found["lost[2]"])
+
+
+def test_usage_is_among_the_properties_where_there_is_any(project, cases):
+    project.rewards(dear=1.0, odd=0.0, free=1.0)
+    tokens = {"input_tokens": 12_000, "cached_tokens": 8_000, "output_tokens": 345, "reasoning_tokens": 100}
+    project.usage(
+        dear={"requests": 3, **tokens, "cost": 0.042},
+        odd={"requests": 3, "cost": None, "budget": "--harbor-max-turns=3 is spent"},
+    )
+    _, found = cases()
+    told = properties(found["dear"])
+    assert {name: told[f"harbor_{name}"] for name in ("calls", *tokens, "cost")} == {
+        "calls": "3",
+        **{name: str(number) for name, number in tokens.items()},
+        "cost": "0.042",
+    }
+    assert "harbor_budget" not in told
+    odd = properties(found["odd"])
+    assert odd["harbor_calls"] == "3"
+    assert "harbor_cost" not in odd
+    assert odd["harbor_budget"] == "--harbor-max-turns=3 is spent"
+    assert "--harbor-max-turns=3 is spent" in found["odd"].find("failure").get("message")
+    assert not {"harbor_calls", "harbor_cost", "harbor_budget"} & set(properties(found["free"]))

@@ -199,6 +199,23 @@ def test_the_mark_on_a_test_that_uses_no_task_does_no_harm(project):
     assert project.run("test_mine.py", "--strict-markers").counts == {"passed": 1}
 
 
+def test_usage_is_asserted_on_and_a_test_without_any_fails(project):
+    project.rewards(cheap=1.0, dear=1.0, blind=1.0)
+    project.usage(cheap={"requests": 3, "output_tokens": 400}, dear={"requests": 3, "output_tokens": 60_000})
+    project.file(
+        "test_mine.py",
+        "import pytest\n\n@pytest.mark.harbor('tb2')\ndef test_it(harbor_trial):\n"
+        "    assert harbor_trial.usage.output_tokens < 50_000\n",
+    )
+    outcome = project.run("test_mine.py", "--harbor-agent=nop")
+    assert outcome.counts == {"passed": 1, "failed": 2}
+    outcome.has(
+        "assert 60000 < 50000",
+        "NoUsage: there is no usage of models by the agent nop: run with --harbor-proxy=live (or record, replay, auto)",
+    )
+    outcome.lacks("INTERNALERROR", "pytest_harbor/", "AttributeError")
+
+
 @pytest.mark.slow
 def test_in_workers(project, tasks):
     with_mark(project, "@pytest.mark.harbor('../data/tb2')", "tests/test_mine.py")

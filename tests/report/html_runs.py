@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pytest_harbor.gate.baseline import Baseline, Sample
 from pytest_harbor.gate.samples import samples_of
 from pytest_harbor.gate.spec import GateSpec
 from pytest_harbor.gate.verdict import Verdict, judge
-from pytest_harbor.trial import TrialResult
+from pytest_harbor.report.html.calls import CALLS
+from pytest_harbor.trial import TrialResult, Usage
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
 from pytest_harbor.trial.result import Retry
 from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
@@ -44,8 +46,33 @@ def full_result(text: str = "text", directory: Path | str = "", **fields) -> Tri
         "node_id": text,
         "started_at": text,
         "finished_at": text,
+        "usage": used(models={text: 3}, cost=None, unpriced=[text], estimated=1, replayed=1, retries=1),
+        "budget": text,
     }
     return result_of(**{"task": text, "agent": text, "outcome": "failed", **given, **fields})
+
+
+def used(**fields) -> Usage:
+    """What a trial used: three calls of a model, for four cents."""
+    given = {"requests": 3, "input_tokens": 12_000, "cached_tokens": 8_000, "output_tokens": 500, "cost": 0.04}
+    return Usage(**{**given, "reasoning_tokens": 100, "seconds": 4.5, "models": {"gpt-x": 3}, **fields})
+
+
+def call(number: int = 1, **fields) -> dict:
+    """A line of calls.jsonl."""
+    tokens = {"input_tokens": 4_000, "cached_tokens": 2_500, "output_tokens": 150, "reasoning_tokens": 0}
+    given = {"number": number, "at": "2026-11-21T08:00:02.500+00:00", "method": "POST", "path": "/v1/chat/completions"}
+    given |= {"model": "gpt-x", "stream": True, "status": 200, "source": "upstream", "seconds": 1.5, "retry": False}
+    given |= {"first_byte_seconds": 0.4, "usage": {**tokens, "estimated": False}, "cost": 0.0123, "error": ""}
+    return {**given, **fields}
+
+
+def write_calls(directory: Path, *calls: dict | str | bytes) -> Path:
+    path = directory / CALLS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [each if isinstance(each, str | bytes) else json.dumps(each) for each in calls]
+    path.write_bytes(b"".join((line if isinstance(line, bytes) else line.encode()) + b"\n" for line in lines))
+    return directory
 
 
 def write_logs(directory: Path, agent: str | bytes = "", tests: str | bytes = "") -> Path:
@@ -86,5 +113,10 @@ def long_run(tasks: int, attempts: int, root: Path | None = None) -> list[TrialR
         if root is not None:
             lines = "".join(f"step {line}: \x1b[32mrunning\x1b[0m <b>make</b> & more\n" for line in range(200))
             fields["directory"] = str(write_logs(root / str(number), f"{lines}needle{number}\n", lines))
+        if number % 3 == 0:
+            fields["usage"] = used(cost=None if number % 2 else 0.04)
+            fields["budget"] = "--harbor-max-turns=3 is spent" if number % 9 == 0 else ""
+            if root is not None:
+                write_calls(root / str(number), *(call(each + 1) for each in range(3 if number else 200)))
         results.append(result_of(task, outcome, **fields))
     return results

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from pytest_harbor.report.failure import agent_end, describe_error, describe_failure, headline
@@ -144,3 +146,37 @@ def test_an_error_whose_log_is_gone_is_shown_all_the_same(result):
 
 def test_a_directory_that_was_never_made_is_not_named(result):
     assert "Logs:" not in describe_error(result(outcome="error", reason="x", directory="/nonexistent"))
+
+
+def test_a_budget_that_was_spent_is_told(result):
+    spent = result(budget="--harbor-max-turns=10 is spent")
+    assert headline(spent) == "reward 0.5, needs 1 (agent nop ended with 0; --harbor-max-turns=10 is spent)"
+    assert "note: --harbor-max-turns=10 is spent; graded as it stood\n" in describe_failure(spent)
+    ended = describe_error(result(outcome="error", reason="x", budget=spent.budget))
+    assert "note: --harbor-max-turns=10 is spent\n" in ended, "nothing was graded"
+
+
+def test_lines_for_programs_are_not_shown(result, log, tmp_path):
+    log("proxy/calls.jsonl", '{"number": 1}\n')
+    text = describe_error(result(outcome="error", reason=f"it broke. Log: {tmp_path}/proxy/calls.jsonl"))
+    assert "number" not in text
+
+
+def test_what_an_agent_left_in_place_of_a_log_is_neither_waited_for_nor_followed(result, log, tmp_path):
+    log("secret/of-the-host.txt", "of the host\n")
+    (tmp_path / TEST_LOG).parent.symlink_to("secret")
+    (tmp_path / TEST_LOG).parent.joinpath("test-stdout.txt").symlink_to("of-the-host.txt")
+    (tmp_path / "agent").mkdir()
+    os.mkfifo(tmp_path / AGENT_LOG)
+    failed = describe_failure(result())
+    ended = [
+        describe_error(result(outcome="error", reason=f"x. Log: {tmp_path / name}")) for name in (TEST_LOG, AGENT_LOG)
+    ]
+    for text in (failed, *ended):
+        assert "of the host" not in text
+        assert "---" not in text
+
+
+def test_an_error_that_names_no_file_is_shown_all_the_same(result):
+    for name in ("", "\0", "/", "/dev/zero", "relative"):
+        assert "it broke" in describe_error(result(outcome="error", reason=f"it broke. Log: {name}"))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pytest_harbor.gate import Baseline, GateSpec, judge, samples_of
 from pytest_harbor.report import github
 from pytest_harbor.report.github import COMMENT_LIMIT, MARKER, SUMMARY_LIMIT, Report, bounded, commands, disarm, inline
-from pytest_harbor.report.verdict import one_line
-from pytest_harbor.trial import TrialResult
+from pytest_harbor.report.text import one_line
+from pytest_harbor.trial import TrialResult, Usage
 
 
 def result(task="tb2/a", reward: float | None = 1.0, attempt=1, **fields) -> TrialResult:
@@ -132,6 +132,40 @@ def test_what_is_too_long_is_cut_between_parts_with_a_note(limit):
 @given(st.lists(st.text(max_size=30)), st.integers(0, 300))
 def test_nothing_is_ever_longer_than_its_limit(parts, limit):
     assert len(bounded(parts, limit).encode("utf-8", "replace")) <= limit
+
+
+# What trials used of models.
+
+
+def used(cost: float | None = 0.04, **fields) -> Usage:
+    return Usage(requests=3, input_tokens=12_000, output_tokens=300, cost=cost, **fields)
+
+
+def test_usage_of_the_run_and_of_each_trial_and_the_change_against_the_baseline():
+    spent = "--harbor-max-turns=3 is spent"
+    after = [result(usage=used(0.05), budget=spent), result("tb2/b")]
+    whole = html.unescape(text_of(report(*after, before=[result(usage=used())])))
+    assert "- <code>bot: mean cost $0.050 a trial, +25% against the baseline; mean tokens 12.3k a trial, as in" in whole
+    assert "<code>models: 3 calls, 12.0k input tokens (0 cached), 300 output tokens (0 reasoning), cost $0.050" in whole
+    rows = [line for line in whole[whole.index("<details>") :].splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {11}
+    assert rows[0] == "| task | agent | attempt | outcome | reward | seconds | calls | tokens | cost |  |"
+    numbers = "<code>3</code> | <code>12.3k</code> | <code>$0.050</code>"
+    assert rows[2].endswith(f" | 0.0 | {numbers} | <code>{spent}</code> |")
+    assert rows[3].endswith(" | 0.0 | <code>-</code> | <code>-</code> | <code>-</code> |  |")
+
+
+def test_without_usage_nothing_is_said_of_models():
+    whole = text_of(report(result(), before=[result(usage=used())]))
+    assert not re.search("models|tokens|cost", whole)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_models_name_is_only_its_characters(text):
+    whole = text_of(report(result(usage=used(None, unpriced=[text, "~~s~~", "$x$"]), budget=text)))
+    without_code = re.sub(r"<code>[^<]*</code>", "", whole)
+    assert set(re.findall(r"<[^>]*>", without_code)) <= {"<details>", "</details>", "<summary>", "</summary>"}
+    assert not re.search(r"[@`\[\]!$~\x1b]", without_code)
 
 
 # Annotations.

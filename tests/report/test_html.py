@@ -12,12 +12,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from html_runs import full_result, long_run, result_of, verdict_on, write_logs
+from html_runs import call, full_result, long_run, result_of, verdict_on, write_calls, write_logs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_harbor.environment.output import LINES, read_end
 from pytest_harbor.report.html import render, write
-from pytest_harbor.report.html.logs import LINES, read_end
 from pytest_harbor.report.html.markup import Markup, duration, number, tag
 from pytest_harbor.report.html.page import ROOM
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
@@ -91,6 +91,7 @@ def outline(page: str) -> Outline:
 def hostile_page(text: str, directory: Path) -> str:
     write_logs(directory, text, text)
     (directory / "exception.txt").write_bytes(text.encode("utf-8", "replace"))
+    write_calls(directory, call(at=text, method=text, path=text, model=text, source=text, error=text))
     results = [full_result(text, directory), full_result(text, directory, attempt=2, outcome="error", reward=None)]
     return page_of(*results, verdict=verdict_on(results), title=text)
 

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_harbor.report.terminal import MANY_ROWS, TrialTable, count_outcomes, summary
+from pytest_harbor.report.usage import compact, money
 from pytest_harbor.results import Run
-from pytest_harbor.trial import TrialResult
+from pytest_harbor.trial import TrialResult, Usage
 
 
 class Terminal:
@@ -164,3 +165,81 @@ def test_hostile_names_do_not_break_the_table(tmp_path):
     lines = printed([result("tb2/a\nb\x1b[2J", agent="x\ny\x1b[2J")], tmp_path).lines
     assert len(lines) == 5
     assert all(line.isprintable() for line in lines)
+
+
+# What trials used of models.
+
+
+def used(**fields) -> Usage:
+    given = {"requests": 3, "input_tokens": 12_000, "cached_tokens": 8_000, "output_tokens": 345, "cost": 0.42}
+    return Usage(**{**given, "reasoning_tokens": 100, **fields})
+
+
+def test_calls_tokens_and_cost_are_columns_and_totals_where_any_trial_has_them(tmp_path):
+    results = [
+        result("tb2/a", phases={"agent": 2.0}, usage=used()),
+        result("tb2/b", attempt=1, usage=used(requests=4, cost=1.0, retries=1)),
+        result("tb2/b", attempt=2, usage=used(requests=5, cost=2.5)),
+        result("tb2/c", agent="oracle"),
+    ]
+    lines = printed(results, tmp_path).lines
+    assert lines[0].split()[4:] == ["outcome", "calls", "tokens", "cost", "agent", "s"]
+    assert lines[1].split()[-4:] == ["3", "12.3k", "$0.42", "2.00"]
+    assert lines[2].split()[-4:] == ["4.5", "12.3k", "$1.75", "-"]
+    assert lines[3].split()[-4:] == ["-", "-", "-", "-"]
+    assert lines[-2] == (
+        "models: 12 calls (1 retry), 36.0k input tokens (24.0k cached), 1.0k output tokens (300 reasoning), cost $3.92"
+    )
+
+
+def test_what_is_estimated_unknown_or_replayed_is_marked_and_told_in_words(tmp_path):
+    results = [
+        result("tb2/a", usage=used(estimated=2, unpriced=["gpt\x1b[2J\n-x", "m2"], cost=None, replayed=3)),
+        result("tb2/b", usage=used(estimated=1, retries=2)),
+    ]
+    lines = printed(results, tmp_path).lines
+    assert lines[1].split()[-3:] == ["3", "~12.3k", "?"]
+    assert lines[2].split()[-3:] == ["3", "~12.3k", "~$0.42"]
+    assert lines[-5].startswith("models: 6 calls (2 retries), ")
+    assert lines[-5].endswith("cost ?")
+    assert lines[-4:-1] == [
+        "~: tokens of 3 of 8 calls are estimated, as their answers do not tell them",
+        "?: the cost is unknown for want of a price of gpt -x, m2; give it with --harbor-prices=FILE",
+        "3 of 8 calls replayed from cassettes: cost of the recording",
+    ]
+
+
+def test_trials_whose_budget_was_spent_are_noted_before_anything_else(tmp_path):
+    spent = "--harbor-max-tokens=300 is spent"
+    results = [
+        result(f"tb2/{n:02}", warnings=[f"warning {n}"], budget=f"{spent} ({300 + n} tokens)" if n > 10 else "")
+        for n in range(16)
+    ]
+    notes = [line for line in printed(results, tmp_path).lines if line.startswith("note: ")]
+    assert notes[0] == f"note: tb2/11, tb2/12, tb2/13 and 2 more: {spent}; graded as it stood"
+
+
+@pytest.mark.parametrize(
+    "number, said",
+    [(0, "0"), (999, "999"), (999.6, "1.0k"), (12_345, "12.3k"), (999_949, "999.9k"), (999_950, "1.0M"), (3e9, "3.0G")],
+)
+def test_numbers_of_tokens_are_short(number, said):
+    assert compact(number) == said
+
+
+@pytest.mark.parametrize(
+    "cost, said",
+    [
+        (None, "?"),
+        (0, "$0.00"),
+        (1e-9, "<$0.0001"),
+        (0.00012, "$0.00012"),
+        (0.0414, "$0.041"),
+        (0.42, "$0.42"),
+        (9.999, "$10.00"),
+        (1234.5, "$1,234.50"),
+    ],
+)
+def test_money_is_to_the_cent_or_to_two_digits(cost, said):
+    assert money(cost) == said
+    assert money(cost, estimated=True) == (said if cost is None else f"~{said}")

@@ -112,3 +112,48 @@ def test_a_task_that_nothing_was_graded_of_is_an_error_only():
     (section,) = sections(verdict, run)
     assert section.title == "errors"
     assert lines(verdict, run)[-1] == "  tb2/a  bot  - -> -  2 of 2 ended with an infrastructure error"
+
+
+# What decides nothing.
+
+USED = {"cost": 0.04, "input_tokens": 1_000.0, "output_tokens": 200.0}
+
+
+def change(before: dict[str, float], after: dict[str, float]) -> list[str]:
+    tasks = [f"tb2/{n}" for n in range(3)]
+    was, now = ({task: sample(1, usage=used) for task in tasks} for used in (before, after))
+    said = judged(was, now)
+    assert said[0].startswith("verdict: pass")
+    return said[2:]
+
+
+@pytest.mark.parametrize(
+    "after, said",
+    [
+        (USED, "mean cost $0.040 a trial, as in the baseline; mean tokens 1.2k a trial, as in the baseline"),
+        (
+            {"cost": 0.0448, "input_tokens": 1_800.0, "output_tokens": 600.0},
+            "mean cost $0.045 a trial, +12% against the baseline; mean tokens 2.4k a trial, +100% against the baseline",
+        ),
+        (
+            {**USED, "cost": 0.01, "estimated": 2.0},
+            "mean cost ~$0.010 a trial, -75% against the baseline; mean tokens ~1.2k a trial, as in the baseline",
+        ),
+        ({"input_tokens": 0.0, "output_tokens": 0.0}, "mean tokens 0 a trial, -100% against the baseline"),
+    ],
+)
+def test_the_change_of_cost_and_tokens_is_told_and_decides_nothing(after, said):
+    assert change(USED, after) == [f"  bot: {said}"]
+
+
+def test_a_baseline_that_cost_nothing():
+    free = dict.fromkeys(USED, 0.0)
+    assert change(free, {"cost": 0.04}) == ["  bot: mean cost $0.040 a trial, $0.00 in the baseline"]
+    assert "as in the baseline" in change(free, free)[0]
+
+
+def test_what_is_not_known_of_every_task_is_not_told():
+    assert change({}, USED) == change(USED, {}) == change({"input_tokens": 1.0}, USED) == []
+    before = {"tb2/a": sample(1, usage=USED), "tb2/b": sample(1, usage={**USED})}
+    after = {"tb2/a": sample(1, usage=USED), "tb2/b": sample(1)}
+    assert len(judged(before, after)) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_harbor.results import Run, RunError, RunRecord, merge
-from pytest_harbor.trial import TrialResult
+from pytest_harbor.trial import TrialResult, Usage
 
 
 def result(run: str, task: str, attempt: int = 1, **fields) -> TrialResult:
@@ -80,6 +80,15 @@ def test_a_task_that_was_skipped_or_had_an_error_is_no_gap(make, tmp_path):
     Run(tmp_path, "1").append(result("1", "a", outcome="skipped", reward=None))
     Run(tmp_path, "1").append(result("1", "b", outcome="error", reward=None))
     assert merge([run]).gaps == []
+
+
+def test_usage_and_budgets_survive(make, tmp_path):
+    usage = Usage(requests=3, input_tokens=10, cost=None, models={"m": 3}, unpriced=["m"])
+    runs = [make("1", "", "ab"), make("2", "b", "ab")]
+    Run(tmp_path, "1").append(result("1", "a", usage=usage, budget="--harbor-max-turns=3 is spent"))
+    first, second = merge(runs).results
+    assert (first.usage, first.budget) == (usage, "--harbor-max-turns=3 is spent")
+    assert (second.usage, second.budget) == (None, "")
 
 
 def test_an_overlap_is_refused_and_named(make):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pytest_harbor.gate.baseline import Key
+from pytest_harbor.report import usage
 from pytest_harbor.report.html.groups import Entry, Group
-from pytest_harbor.report.html.markup import Markup, hidden, join, number, one_line, tag
+from pytest_harbor.report.html.markup import Markup, hidden, join, number, tag
+from pytest_harbor.report.text import one_line
 
 MARKS = {"passed": "✓", "failed": "✕", "unverified": "?", "error": "!", "skipped": "\N{EN DASH}"}
 
@@ -41,10 +43,21 @@ def _cell(group: Group | None) -> Markup:
             before(group),
             tag("span", "flaky", class_="note") if group.flaky else None,
             tag("span", "beyond chance", class_="note") if group.pair and group.pair.significant else None,
+            tag("span", "budget spent", class_="note") if any(entry.result.budget for entry in group.entries) else None,
             class_="rewards",
         ),
+        _used(group),
         tag("div", *(_mark(entry) for entry in group.entries), class_="marks"),
     )
+
+
+def _used(group: Group) -> Markup | None:
+    """Return tokens and cost of a trial, where they are known of any."""
+    results = [entry.result for entry in group.entries]
+    if all(result.usage is None for result in results):
+        return None
+    _, tokens, cost = usage.cells(results)
+    return tag("div", f"{tokens} tokens, {'cost unknown' if cost == '?' else cost}", class_="number quiet used")
 
 
 def before(group: Group) -> Markup | None:
@@ -69,7 +82,7 @@ def _mark(entry: Entry) -> Markup:
         MARKS[result.outcome],
         href=f"#{entry.anchor}",
         class_=f"mark {result.outcome}{' further' if result.confirmation else ''}",
-        aria_label=f"{result.task}, {entry.which}: {result.outcome}{reward}",
+        aria_label=f"{result.task}, {entry.which}: {result.outcome}{reward}{', budget spent' if result.budget else ''}",
     )
 
 

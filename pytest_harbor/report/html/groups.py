@@ -29,6 +29,11 @@ class Entry:
         confirmation = self.result.confirmation
         return f"confirmation {confirmation}" if confirmation else f"attempt {self.result.attempt}"
 
+    def kinds(self, group: Group) -> list[str]:
+        """Return by what the trial can be found among others, beside outcome and agent."""
+        found = {group.change: bool(group.change), "flaky": group.flaky, "budget": bool(self.result.budget)}
+        return [kind for kind, fits in found.items() if fits]
+
 
 @dataclass(frozen=True)
 class Group:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_harbor.gate.baseline import Key
 from pytest_harbor.gate.verdict import Comparison, Pair, Verdict
+from pytest_harbor.report import usage
 from pytest_harbor.report.html.groups import Group
-from pytest_harbor.report.html.markup import Markup, hidden, join, number, one_line, plural, tag
+from pytest_harbor.report.html.markup import Markup, hidden, join, number, plural, tag
+from pytest_harbor.report.text import one_line
 
 SIGNS = {"pass": "✓", "regressed": "▼", "inconclusive": "?"}
 # The grid has all of them.
@@ -30,6 +32,7 @@ def verdict_section(verdict: Verdict) -> Markup:
         tag("ul", *(tag("li", one_line(reason, 2_000)) for reason in verdict.reasons), class_="reasons"),
         tag("p", "Rule: ", tag("code", str(verdict.spec)), class_="quiet"),
         _comparisons(verdict) if verdict.comparisons else None,
+        *(tag("p", line, class_="quiet number") for line in usage.changes(verdict)),
         id="verdict",
         class_=f"verdict {verdict.word}",
         aria_label="Verdict",

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable
 
 from pytest_harbor.environment.output import printable
+from pytest_harbor.report.text import one_line
 
 _EMPTY_ELEMENTS = ("input", "link", "meta", "rect", "line", "circle")
 
@@ -38,16 +39,6 @@ def tag(name: str, /, *children: Child, **attributes: str | int | float | bool |
 def join(children: Iterable[Child]) -> Markup:
     """Return markup and text in one piece of markup."""
     return Markup("".join(_escape(child) for child in children if child is not None))
-
-
-def shorten(text: str, characters: int = 300) -> str:
-    """Return the beginning of a text."""
-    return text if len(text) <= characters else f"{text[: characters - 1]}…"
-
-
-def one_line(text: str, characters: int = 300) -> str:
-    """Return the beginning of a text in one line."""
-    return " ".join(printable(shorten(text, characters)).split())
 
 
 def hidden(text: str) -> Markup:

@@ -16,12 +16,15 @@ from pathlib import Path
 from pytest_harbor.errors import PHASES
 from pytest_harbor.gate.baseline import Key
 from pytest_harbor.gate.verdict import Verdict
+from pytest_harbor.report import usage
+from pytest_harbor.report.html.calls import Share
 from pytest_harbor.report.html.grid import MARKS, grid, outcome_pill
 from pytest_harbor.report.html.groups import Entry, Group, group, in_order
 from pytest_harbor.report.html.judged import changes_section, verdict_section
-from pytest_harbor.report.html.markup import Markup, duration, join, one_line, plural, tag
+from pytest_harbor.report.html.markup import Markup, duration, join, plural, tag
 from pytest_harbor.report.html.trial import trial_section
 from pytest_harbor.report.terminal import count_outcomes, summary
+from pytest_harbor.report.text import one_line
 from pytest_harbor.trial import TrialResult
 
 # Bytes of messages and logs on a page; each trial gets an equal share, within limits.
@@ -92,8 +95,9 @@ def render(results: Sequence[TrialResult], *, verdict: Verdict | None = None, ti
     yield Markup('</section>\n<section id="trials" tabindex="-1"><h2>Trials</h2>\n')
     low, high = ROOM_OF_TRIAL
     room = min(high, max(low, ROOM // max(1, len(entries))))
+    share = Share.of(len(entries))
     for entry in entries:
-        yield trial_section(entry, groups[(entry.result.task, entry.result.agent)], room)
+        yield trial_section(entry, groups[(entry.result.task, entry.result.agent)], room, share)
         yield "\n"
     yield tag("p", "No trial matches the filter.", id="nothing", hidden=True)
     yield Markup(f"</section></main><script>{_asset('page.js')}</script></body></html>\n")
@@ -176,6 +180,7 @@ def _totals(results: Sequence[TrialResult]) -> Markup:
         tag("h2", "Totals"),
         tag("dl", *cards, class_="totals"),
         tag("p", "; ".join([size, *rest])),
+        *(tag("p", line) for line in usage.lines(results)),
         tag("dl", *(tag("div", tag("dt", name), tag("dd", text)) for name, text in facts if text), class_="facts"),
         id="totals",
     )
@@ -263,8 +268,13 @@ def _filter(results: Sequence[TrialResult], groups: Mapping[Key, Group]) -> Mark
         if count
     ]
     agents = sorted({result.agent for result in results})
-    kinds = {"worse": "worse than before", "better": "better than before", "flaky": "flaky"}
-    known = {each.change for each in groups.values()} | {"flaky" for each in groups.values() if each.flaky}
+    kinds = {
+        "worse": "worse than before",
+        "better": "better than before",
+        "flaky": "flaky",
+        "budget": "budget spent",
+    }
+    known = {kind for each in groups.values() for entry in each.entries for kind in entry.kinds(each)}
     return tag(
         "form",
         tag(
@@ -278,7 +288,7 @@ def _filter(results: Sequence[TrialResult], groups: Mapping[Key, Group]) -> Mark
         if len(agents) > 1
         else None,
         _select("kind", [(kind, text) for kind, text in kinds.items() if kind in known], "all tasks")
-        if known - {""}
+        if known
         else None,
         tag(
             "div",

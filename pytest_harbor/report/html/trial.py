@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytest_harbor.environment.output import read_end
 from pytest_harbor.report.failure import agent_end
+from pytest_harbor.report.html.calls import Share, calls_table
 from pytest_harbor.report.html.grid import outcome_pill
 from pytest_harbor.report.html.groups import Entry, Group
-from pytest_harbor.report.html.logs import read_end
-from pytest_harbor.report.html.markup import Child, Markup, duration, join, number, one_line, plural, shorten, tag
+from pytest_harbor.report.html.markup import Child, Markup, duration, join, number, plural, tag
+from pytest_harbor.report.text import one_line, shorten
+from pytest_harbor.report.usage import money
 from pytest_harbor.trial import TrialResult
 from pytest_harbor.trial.ctrf import InnerTests
 from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
@@ -19,13 +22,14 @@ MANY = 20
 _BROAD = ("metrics", "files", "node id")
 
 
-def trial_section(entry: Entry, group: Group, room: int) -> Markup:
+def trial_section(entry: Entry, group: Group, room: int, share: Share) -> Markup:
     """Return the section of a trial.
 
     Args:
         entry: the trial.
         group: all attempts at its task.
         room: how many bytes of messages and logs there is room for.
+        share: what it may take of the page for its calls of models.
 
     """
     result = entry.result
@@ -40,6 +44,7 @@ def trial_section(entry: Entry, group: Group, room: int) -> Markup:
             "h3",
             one_line(result.task),
             tag("span", f" {one_line(result.agent)}", f" {entry.which}", class_="quiet"),
+            join([" ", tag("span", "budget spent", class_="note")]) if result.budget else None,
             id=title,
         ),
         tag("span", said, class_="number reward"),
@@ -58,6 +63,7 @@ def trial_section(entry: Entry, group: Group, room: int) -> Markup:
             _texts(
                 "Earlier tries", [f"[{retry.phase}] {retry.message} ({retry.directory})" for retry in result.retries]
             ),
+            calls_table(result, share),
             *_logs(result, room - used),
         ),
         id=entry.anchor,
@@ -65,7 +71,7 @@ def trial_section(entry: Entry, group: Group, room: int) -> Markup:
         aria_labelledby=title,
         data_outcome=result.outcome,
         data_agent=result.agent,
-        data_kind=" ".join(filter(None, [group.change, "flaky" if group.flaky else ""])) or None,
+        data_kind=" ".join(entry.kinds(group)) or None,
     )
 
 
@@ -77,6 +83,8 @@ def _facts(result: TrialResult, group: Group) -> Markup:
         ("agent", one_line(agent_end(result)).removeprefix("agent ")),
         ("model", one_line(result.model)),
         ("tests", _verifier_end(result)),
+        ("budget", one_line(result.budget)),
+        *_usage(result),
         ("metrics", one_line(", ".join(f"{name} {value:g}" for name, value in result.metrics.items()), 2_000)),
         ("image", one_line(" ".join(filter(None, (image.get("ref"), image.get("source")))))),
         ("provider", one_line(result.provider)),
@@ -93,6 +101,21 @@ def _facts(result: TrialResult, group: Group) -> Markup:
         ),
         class_="facts",
     )
+
+
+def _usage(result: TrialResult) -> Iterator[tuple[str, Child]]:
+    used = result.usage
+    if used is None:
+        return
+    sign = "~" if used.estimated else ""
+    retries = f", {used.retries:,} tried again" if used.retries else ""
+    replayed = f", {used.replayed:,} replayed" if used.replayed else ""
+    yield "calls of models", f"{used.requests:,} in {duration(used.seconds)}{retries}{replayed}"
+    yield "input tokens", f"{sign}{used.input_tokens:,}, {used.cached_tokens:,} of them cached"
+    yield "output tokens", f"{sign}{used.output_tokens:,}, {used.reasoning_tokens:,} of them reasoning"
+    yield "cost", money(used.cost, estimated=bool(sign))
+    by_model = sorted(used.models.items(), key=lambda pair: (-pair[1], pair[0]))
+    yield "models", one_line(", ".join(f"{name} {count:,}" for name, count in by_model[:MANY]))
 
 
 def _exact(value: float | None) -> str:
