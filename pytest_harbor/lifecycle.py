@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_harbor.choosing import NO_AGENT
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.gate import confirmations_of, samples_of
 from pytest_harbor.progress import watched
 from pytest_harbor.recording import record
 from pytest_harbor.report import attempts, github, verdict
 from pytest_harbor.report.terminal import TrialTable
-from pytest_harbor.session import NO_AGENT, HarborSession
+from pytest_harbor.session import HarborSession
 from pytest_harbor.task import Task
 from pytest_harbor.trial import TrialResult
 
@@ -67,7 +68,7 @@ class Lifecycle:
         _ = session.selection
         if session.is_worker or not session.runs_trials:
             return
-        _ = session.configured_agent
+        session.agents.load()
         _ = session.services
         _ = session.run
         with contextlib.suppress(InfrastructureError):
@@ -84,10 +85,8 @@ class Lifecycle:
         if not session.runs_trials:
             return lines
         options = session.options
-        agent = session.configured_agent.name if session.configured_agent else "none chosen"
-        told = f" ({options.agent_command})" if options.agent_command else ""
         attempts = f", {options.attempts} attempts" if options.attempts > 1 else ""
-        lines.append(f"harbor: agent {agent}{told}{attempts}, passes from reward {options.threshold:g}")
+        lines.append(f"harbor: {session.agents.describe()}{attempts}, passes from reward {options.threshold:g}")
         why = f", {session.why_provider}" if session.why_provider else ""
         try:
             lines.append(f"harbor: environment {session.provider.describe()}{why}")
@@ -104,7 +103,7 @@ class Lifecycle:
         config = self._config
         if self._session.options.taskset is not None:
             self._sort(items)
-        if config.option.collectonly or config.option.setuponly or self._session.options.agent:
+        if config.option.collectonly or config.option.setuponly or self._session.agents.chosen:
             return
         if config.hook.pytest_harbor_agent.get_hookimpls() or not any(_uses_our_agent(item) for item in items):
             return
