@@ -44,9 +44,9 @@ class Work:
     def told(self, now: float) -> str:
         """Return task, phase and seconds."""
         which = [self.agent if self.named else "", str(self.attempt) if self.attempt > 1 else ""]
-        told = "-".join(part for part in which if part)
-        trial = f"{self.task}[{told}]" if told else self.task
-        return f"{one_line(trial)} {self.phase or 'begins'} {max(0, now - self.since):.0f} s"
+        told = one_line("-".join(part for part in which if part))
+        trial = f"{one_line(self.task)}[{told}]" if told else one_line(self.task)
+        return f"{trial} {self.phase or 'begins'} {max(0, now - self.since):.0f} s"
 
 
 class Notes:
