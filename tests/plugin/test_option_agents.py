@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from pytest_harbor.choosing import Agents
+from pytest_harbor.options import read_options
+
 SKIPPED = '[environment]\nos = "windows"\n'
 TWO = '[[agents]]\nname = "claude"\ncommand = "run claude"\n\n[[agents]]\nname = "codex"\nagent = "nop"\n'
 IN_PYPROJECT = TWO.replace("[[agents]]", "[[tool.pytest-harbor.agents]]")
@@ -33,6 +36,12 @@ def refused(project, *args: str) -> str:
     outcome.tells_of_no_bug()
     (line,) = [line for line in outcome.err.splitlines() if line.startswith("ERROR: ")]
     return line
+
+
+def chosen(project, *args: str) -> str:
+    """What the header says of agents."""
+    config = project.pytester.parseconfig(*args, "-p", "no:cacheprovider")
+    return Agents(config, read_options(config)).describe()
 
 
 def test_each_task_and_agent_is_an_item(two):
@@ -67,17 +76,16 @@ def test_names_that_further_attempts_of_others_would_have(project):
 
 
 @pytest.mark.slow
-def test_workers(two):
-    two.file("conftest.py", "def pytest_harbor_task(task): return False if task.name == 'b' else None\n")
-    outcome = two.run(*ALL, "-n", "2", "--harbor-attempts=2", "-v", subprocess=True)
-    assert outcome.counts == {"errors": 4}, str(outcome)
-    assert {(result["agent"], result["attempt"]) for result in two.results()} == {
-        (name, attempt) for name in ("claude", "codex") for attempt in (1, 2)
+def test_ids_that_are_pasted_back_run_in_workers(two):
+    ids = [f"tb2/a/task.toml::a[{which}]" for which in ("claude", "codex", "claude-2")]
+    outcome = two.run("--harbor-agents=agents.toml", "--harbor-attempts=2", "-n", "2", "-v", *ids, subprocess=True)
+    assert outcome.counts == {"errors": 3}, str(outcome)
+    outcome.has(*ids)
+    assert {(result["node_id"], result["agent"], result["attempt"]) for result in two.results()} == {
+        (ids[0], "claude", 1),
+        (ids[1], "codex", 1),
+        (ids[2], "claude", 2),
     }
-    pasted = "tb2/a/task.toml::a[codex-2]"
-    outcome = two.run("--harbor-agents=agents.toml", "--harbor-attempts=2", "-n", "2", "-v", pasted, subprocess=True)
-    assert outcome.counts == {"errors": 1}, str(outcome)
-    outcome.has(pasted)
 
 
 def test_the_header_and_the_record_of_the_run(two):
@@ -162,24 +170,21 @@ def test_python_files_are_looked_for_beside_the_file(project):
 @pytest.mark.parametrize(
     "ini, flags, names",
     [
-        (["harbor_agents = agents.toml"], [], "agents claude, codex,"),
-        (["harbor_agents = agents.toml"], ["--harbor-agent=oracle"], "agent oracle,"),
-        (["harbor_agents = agents.toml"], ["--harbor-agent-command=x"], "agent command (x),"),
-        (["harbor_agents = agents.toml"], ["--harbor-agent=nop", "--harbor-agent-name=idle"], "agent idle,"),
-        (["harbor_agents = agents.toml"], ["--harbor-agents=other.toml"], "agent other,"),
-        (["harbor_agents = agents.toml"], ["--harbor-agents=", "--harbor-agent=nop"], "agent nop,"),
-        (["harbor_agent = nop", "harbor_agent_name = n"], ["--harbor-agents=agents.toml"], "agents claude, codex,"),
-        (["harbor_agent_command = x"], ["--harbor-agents=agents.toml"], "agents claude, codex,"),
+        (["harbor_agents = agents.toml"], [], "agents claude, codex"),
+        (["harbor_agents = agents.toml"], ["--harbor-agent=oracle"], "agent oracle"),
+        (["harbor_agents = agents.toml"], ["--harbor-agent-command=x"], "agent command (x)"),
+        (["harbor_agents = agents.toml"], ["--harbor-agent=nop", "--harbor-agent-name=idle"], "agent idle"),
+        (["harbor_agents = agents.toml"], ["--harbor-agents=other.toml"], "agent other"),
+        (["harbor_agents = agents.toml"], ["--harbor-agents=", "--harbor-agent=nop"], "agent nop"),
+        (["harbor_agent = nop", "harbor_agent_name = n"], ["--harbor-agents=agents.toml"], "agents claude, codex"),
+        (["harbor_agent_command = x"], ["--harbor-agents=agents.toml"], "agents claude, codex"),
     ],
 )
 def test_flags_win_over_the_ini_file(project, ini, flags, names):
-    project.task("tb2/a", SKIPPED)
     project.file("agents.toml", TWO)
     project.file("other.toml", agents("other"))
     project.ini(*ini)
-    outcome = project.run("--harbor-dataset=tb2", *flags)
-    assert outcome.ret == 0, str(outcome)
-    outcome.has(f"harbor: {names}")
+    assert chosen(project, *flags) == names
 
 
 @pytest.mark.parametrize(
@@ -192,9 +197,11 @@ def test_flags_win_over_the_ini_file(project, ini, flags, names):
         (["harbor_agents = agents.toml", "harbor_agent = nop"], [], "and the ini key harbor_agent "),
     ],
 )
-def test_a_list_and_a_single_agent_exclude_each_other(two, ini, flags, other):
-    two.ini(*ini)
-    assert f"{other}exclude each other" in refused(two, *flags)
+def test_a_list_and_a_single_agent_exclude_each_other(project, ini, flags, other):
+    project.file("agents.toml", TWO)
+    project.ini(*ini)
+    with pytest.raises(pytest.UsageError, match=f"{other}exclude each other; give one of them"):
+        chosen(project, *flags)
 
 
 @pytest.mark.parametrize(
@@ -206,28 +213,31 @@ def test_a_list_and_a_single_agent_exclude_each_other(two, ini, flags, other):
         (".pytest.toml", "[pytest]\n", "pytest-harbor"),
     ],
 )
-def test_a_table_of_the_ini_file(two, name, text, tables):
+def test_a_table_of_the_ini_file(project, name, text, tables):
     if "pytest.toml" in name and int(pytest.__version__.partition(".")[0]) < 9:
         pytest.skip("new in pytest 9")
-    two.file(name, text + TWO.replace("[[agents]]", f"[[{tables}.agents]]"))
+    project.file(name, text + TWO.replace("[[agents]]", f"[[{tables}.agents]]"))
+    project.file("other.toml", agents("other"))
+    assert chosen(project) == "agents claude, codex"
+    assert chosen(project, "--harbor-agent=nop") == "agent nop"
+    assert chosen(project, "--harbor-agents=other.toml") == "agent other"
+    with pytest.raises(pytest.UsageError, match=rf"the agents that .*{name} lists and --harbor-agent-name exclude"):
+        chosen(project, "--harbor-agent-name=x")
+    project.file(name, f"{text}[[{tables}.agent]]\n")
+    with pytest.raises(pytest.UsageError, match=rf'{name}: unknown key "agent"; list agents as tables \[\[{tables}'):
+        chosen(project)
+
+
+def test_a_run_with_a_table_of_the_ini_file(two):
+    two.file("pyproject.toml", IN_PYPROJECT)
     assert [node_id.partition("::")[2] for node_id in two.ids("--harbor-dataset=tb2/a")] == ["a[claude]", "a[codex]"]
-    assert len(two.ids("--harbor-dataset=tb2", "--harbor-agent=nop")) == 2
-    two.file("other.toml", agents("other"))
-    assert two.ids("--harbor-dataset=tb2/a", "--harbor-agents=other.toml") == ["tb2/a/task.toml::a[other]"]
-    assert "exclude each other" in refused(two, "--harbor-agent-name=x")
-    two.file(name, f"{text}[[{tables}.agent]]\n")
-    assert f'{name}: unknown key "agent"; list agents as tables [[{tables}.agents]]' in refused(two)
-
-
-def test_a_table_of_the_ini_file_beside_its_key(two):
     two.file("pyproject.toml", f'[tool.pytest.ini_options]\nharbor_agents = "agents.toml"\n{IN_PYPROJECT}')
     assert "lists agents and has the ini key harbor_agents" in refused(two)
 
 
 def test_other_tables_of_an_ini_file_are_left_alone(project):
-    project.task("tb2/a")
     project.file("pyproject.toml", '[project]\nname = "x"\nversion = "1"\n[tool.other]\nagents = 3\n')
-    assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
+    assert chosen(project, "--harbor-agent=nop") == "agent nop"
 
 
 def test_what_hooks_and_fixtures_give_runs_under_the_name_of_the_list(two):
@@ -243,3 +253,26 @@ def test_what_hooks_and_fixtures_give_runs_under_the_name_of_the_list(two):
     assert outcome.counts == {"errors": 4}, str(outcome)
     outcome.has("no Docker Engine answers")
     assert sorted(result["agent"] for result in two.results()) == ["claude", "claude", "codex", "codex"]
+
+
+def test_a_baseline_of_two_agents_and_the_one_that_got_worse(two):
+    two.rewards()
+    run = (*ALL, "--harbor-attempts=5")
+    two.file("rewards.json", json.dumps({"claude": 1.0, "codex": [1.0, 0.0, 1.0, 0.0, 1.0]}))
+    outcome = two.run(*run, "--harbor-save-baseline=baseline.json")
+    outcome.has(
+        "claude: mean reward 1.000, pass rate 100.0% (10 of 10 graded)",
+        "codex: mean reward 0.600, pass rate 60.0% (6 of 10 graded)",
+        "baseline of 2 tasks",
+    )
+    baseline = json.loads((two.path / "baseline.json").read_text())["tasks"]
+    assert {task: sorted(found) for task, found in baseline.items()} == {
+        "tb2/a": ["claude", "codex"],
+        "tb2/b": ["claude", "codex"],
+    }
+    assert two.run(*run, "--harbor-baseline=baseline.json").ret == 0
+    two.file("rewards.json", json.dumps({"claude": 0.0, "codex": [1.0, 0.0, 1.0, 0.0, 1.0]}))
+    outcome = two.run(*run, "--harbor-baseline=baseline.json", "--harbor-confirm=1")
+    assert outcome.ret == 1
+    outcome.has("regressed", "tb2/a, tb2/b did worse beyond chance with claude", "run again, 0 of 1 passed")
+    outcome.lacks("beyond chance with codex")
