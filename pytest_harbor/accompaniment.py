@@ -12,13 +12,14 @@ import pytest
 from pytest_harbor.options import HarborConfig
 
 if TYPE_CHECKING:
+    from pytest_harbor.choosing import Agents
     from pytest_harbor.proxy import Ledger, ProxySettings
     from pytest_harbor.trial import AgentService
 
 BUDGET = "budget.json"
 
 
-def services_of(options: HarborConfig, ledger: Ledger | None) -> tuple[AgentService, ...]:
+def services_of(options: HarborConfig, agents: Agents, ledger: Ledger | None) -> tuple[AgentService, ...]:
     """Return what accompanies the agents.
 
     Raises:
@@ -31,12 +32,12 @@ def services_of(options: HarborConfig, ledger: Ledger | None) -> tuple[AgentServ
     else:
         from pytest_harbor.proxy import ProxyService
 
-        services.append(ProxyService(_proxy_settings(options, ledger, os.environ)))
+        services.append(ProxyService(_proxy_settings(options, agents, ledger, os.environ)))
     if options.adapt == "hud":
         from pytest_harbor.errors import UnmetRequirement
         from pytest_harbor.hud.serve import McpService, check_installed
 
-        if options.agent_where == "host":
+        if agents.on_host:
             try:
                 check_installed()
             except UnmetRequirement as error:
@@ -70,7 +71,9 @@ def _refuse_limits(options: HarborConfig) -> None:
         )
 
 
-def _proxy_settings(options: HarborConfig, ledger: Ledger | None, variables: Mapping[str, str]) -> ProxySettings:
+def _proxy_settings(
+    options: HarborConfig, agents: Agents, ledger: Ledger | None, variables: Mapping[str, str]
+) -> ProxySettings:
     from pytest_harbor.proxy import Prices, ProxySettings, TrialBudget, upstreams_of
 
     try:
@@ -84,10 +87,10 @@ def _proxy_settings(options: HarborConfig, ledger: Ledger | None, variables: Map
         anthropic_base_url=options.anthropic_base_url,
         anthropic_key=options.anthropic_key,
     )
-    for name, value in options.agent_env:
+    for source, name, value in agents.variables:
         if any(upstream.key and upstream.key in value for upstream in upstreams.values()):
             raise pytest.UsageError(
-                f"--harbor-agent-env: {name} holds a real key, which the proxy is there to keep from the agent; leave "
+                f"{source}: {name} holds a real key, which the proxy is there to keep from the agent; leave "
                 "it out (the agent gets a key of its own), or use --harbor-proxy=off"
             )
     return ProxySettings(

@@ -1,15 +1,15 @@
-"""Which task and attempt a test is about, and the marks that come with it."""
+"""Which task, agent and attempt a test is about, and the marks that come with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pytest
 
 from pytest_harbor.errors import HookError
-from pytest_harbor.options import HarborConfig
 from pytest_harbor.task import Task, TaskError
 
 _MARKS: pytest.StashKey[dict[str, pytest.Mark]] = pytest.StashKey()
@@ -21,14 +21,22 @@ class Assignment:
 
     Attributes:
         task: the task.
+        agent: name of the agent, among those that are listed; empty where there is one at most.
         attempt: number of the attempt, from 1.
         problem: what a hook did wrong with the task; the test then says it and does not run.
 
     """
 
     task: Task
+    agent: str = ""
     attempt: int = 1
     problem: HookError | None = None
+
+    @property
+    def which(self) -> str:
+        """Agent and attempt, as far as they tell this test from others on the task; empty for the only one."""
+        number = str(self.attempt) if self.attempt > 1 else ""
+        return "-".join(part for part in (self.agent, number) if part)
 
 
 NO_TASK = (
@@ -45,9 +53,21 @@ def assignment_of(item: pytest.Item) -> Assignment | None:
 
 
 def assignments(
-    tasks: Iterable[Task], node: pytest.Collector | pytest.Item, options: HarborConfig
+    tasks: Iterable[Task], node: pytest.Collector | pytest.Item, attempts: int, agents: Sequence[str] = ("",)
 ) -> Iterator[tuple[Assignment, list[pytest.Mark]]]:
-    """Yield tasks times attempts with their marks, after the hooks have had their say."""
+    """Yield tasks times attempts times agents with their marks, after the hooks have had their say.
+
+    One task after the other, as its agents share an image. Then one attempt after the other, and not one agent:
+    neighbours, which workers have at the same time, need different set-ups, and do not wait for the same one to be
+    made; and of a run that ends early all agents have about as many attempts.
+
+    Args:
+        tasks: the tasks.
+        node: what collects them.
+        attempts: how many each agent has.
+        agents: names of the agents that are listed; one empty name where none are.
+
+    """
     for task in tasks:
         chosen, problem = _ask_hook(task, node)
         if chosen is None:
@@ -60,8 +80,9 @@ def assignments(
         except TaskError:
             # The item says what is wrong when it runs; a broken task must not keep the others from being collected.
             pass
-        for attempt in range(1, options.attempts + 1):
-            yield Assignment(chosen, attempt, problem), marks
+        for attempt, agent in product(range(1, attempts + 1), agents):
+            own = [_mark(f"agent_{_identifier(agent)}", node.config, "an agent that is listed")] if agent else []
+            yield Assignment(chosen, agent, attempt, problem), [*marks, *own]
 
 
 def _ask_hook(task: Task, node: pytest.Collector | pytest.Item) -> tuple[Task | None, HookError | None]:
@@ -94,7 +115,7 @@ def mark_names(task: Task) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _mark(name: str, config: pytest.Config) -> pytest.Mark:
+def _mark(name: str, config: pytest.Config, what: str = "from [metadata] of a Harbor task") -> pytest.Mark:
     """Return a mark, registered so that --strict-markers knows it.
 
     Made directly and kept: `pytest.mark.<name>` reads all registered lines again at every name it has not seen, which
@@ -104,7 +125,7 @@ def _mark(name: str, config: pytest.Config) -> pytest.Mark:
     if name not in known:
         known[name] = pytest.Mark(name, (), {}, _ispytest=True)
         if name != "harbor":
-            config.addinivalue_line("markers", f"{name}: from [metadata] of a Harbor task")
+            config.addinivalue_line("markers", f"{name}: {what}")
     return known[name]
 
 

@@ -118,12 +118,12 @@ class TaskFile(_InTask, pytest.Module):
         return types.ModuleType("harbor_task", "A Harbor task.")
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
-        """Yield an item an attempt."""
-        options = session_of(self.config).options
-        for assignment, marks in assignments([self.task], self, options):
-            number = "" if assignment.attempt == 1 else f"[{assignment.attempt}]"
+        """Yield an item an agent and attempt."""
+        session = session_of(self.config)
+        for assignment, marks in assignments([self.task], self, session.options.attempts, session.agents.names):
+            which = f"[{assignment.which}]" if assignment.which else ""
             item: HarborItem = HarborItem.from_parent(
-                self, name=f"{printable_name(assignment.task.name)}{number}", callobj=run_task
+                self, name=f"{printable_name(assignment.task.name)}{which}", callobj=run_task
             )
             item.assignment = assignment
             item.own_markers.extend(marks)
@@ -132,7 +132,7 @@ class TaskFile(_InTask, pytest.Module):
 
 
 class HarborItem(_InTask, pytest.Function):
-    """One attempt at one task."""
+    """One attempt of one agent at one task."""
 
     assignment: Assignment
 

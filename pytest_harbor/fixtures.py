@@ -69,16 +69,18 @@ def harbor_agent(request: pytest.FixtureRequest, harbor_task: Task) -> Agent:
     """
     from pytest_harbor.session import session_of
 
-    return session_of(request.config).agent_for(harbor_task, request.node)
+    return session_of(request.config).agents.agent_for(harbor_task, request.node)
 
 
 @pytest.fixture
 def harbor_checked_agent(request: pytest.FixtureRequest, harbor_task: Task, harbor_agent: Any) -> Agent:
     """The agent that harbor_agent gave, checked before an image is built for nothing; not meant to be overridden."""
     from pytest_harbor.agent import as_agent
+    from pytest_harbor.assignment import assignment_of
     from pytest_harbor.session import session_of
 
-    agent = as_agent(harbor_agent)
+    assignment = assignment_of(request.node)
+    agent = as_agent(harbor_agent, assignment.agent if assignment else "")
     if reason := agent.unfit(harbor_task):
         pytest.skip(reason)
     ledger = session_of(request.config).ledger

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_harbor.agent import Agent, OpenAIAgent
+from pytest_harbor.choosing import NO_AGENT
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.gate import confirmations_of, samples_of
 from pytest_harbor.options import HarborConfig
@@ -20,9 +20,9 @@ from pytest_harbor.progress import watched
 from pytest_harbor.recording import record
 from pytest_harbor.report import attempts, github, verdict
 from pytest_harbor.report.terminal import TrialTable
-from pytest_harbor.session import NO_AGENT, HarborSession
+from pytest_harbor.session import HarborSession
 from pytest_harbor.task import Task
-from pytest_harbor.trial import TrialResult, TrialSettings
+from pytest_harbor.trial import TrialResult
 
 if TYPE_CHECKING:
     from pytest_harbor.gate import Verdict
@@ -69,24 +69,11 @@ class Lifecycle:
         _ = session.selection
         if session.is_worker or not session.runs_trials:
             return
-        self._require_model(session.configured_agent, session.settings)
+        session.agents.load()
         _ = session.services
         _ = session.run
         with contextlib.suppress(InfrastructureError):
             self._table.leftovers = session.provider.remove_owned("dead")
-
-    def _require_model(self, agent: Agent | None, settings: TrialSettings) -> None:
-        """See to it that an agent that asks a model knows which, unless a hook may tell it.
-
-        Raises:
-            pytest.UsageError: it does not.
-
-        """
-        hook = self._config.hook.pytest_harbor_agent_env
-        if isinstance(agent, OpenAIAgent) and not self._config.option.setuponly and not hook.get_hookimpls():
-            problem = agent.lacks({"OPENAI_MODEL": settings.model, **settings.agent_env})
-            if problem:
-                raise pytest.UsageError(f"agent {agent.name}: {problem}")
 
     def pytest_report_header(self) -> list[str]:
         """Say what is about to run, and on what."""
@@ -99,10 +86,8 @@ class Lifecycle:
         if not session.runs_trials:
             return lines
         options = session.options
-        agent = session.configured_agent.name if session.configured_agent else "none chosen"
-        told = f" ({options.agent_command})" if options.agent_command else ""
         attempts = f", {options.attempts} attempts" if options.attempts > 1 else ""
-        lines.append(f"harbor: agent {agent}{told}{attempts}, passes from reward {options.threshold:g}")
+        lines.append(f"harbor: {session.agents.describe()}{attempts}, passes from reward {options.threshold:g}")
         why = f", {session.why_provider}" if session.why_provider else ""
         try:
             lines.append(f"harbor: environment {session.provider.describe()}{why}")
@@ -121,7 +106,7 @@ class Lifecycle:
         config = self._config
         if self._session.options.taskset is not None:
             self._sort(items)
-        if config.option.collectonly or config.option.setuponly or self._session.options.agent:
+        if config.option.collectonly or config.option.setuponly or self._session.agents.chosen:
             return
         if config.hook.pytest_harbor_agent.get_hookimpls() or not any(_uses_our_agent(item) for item in items):
             return

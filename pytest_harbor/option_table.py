@@ -147,14 +147,12 @@ def _shard(value: str, flag: str) -> Shard:
 
 
 def _variable(value: str, flag: str) -> tuple[str, str]:
-    name, equals, text = value.partition("=")
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise pytest.UsageError(f"{flag}: {value!r} is not valid; use NAME=VALUE, or NAME to pass the host's value")
-    if not equals:
-        if name not in os.environ:
-            raise pytest.UsageError(f"{flag}: {name} is not set on the host; set it, or use {name}=VALUE")
-        text = os.environ[name]
-    return name, text
+    from pytest_harbor.agent_values import parse_variable
+
+    try:
+        return parse_variable(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {error}") from error
 
 
 def _name(value: str, flag: str) -> str:
@@ -176,11 +174,12 @@ def _url(value: str, flag: str) -> str:
 
 
 def _files(value: str, flag: str) -> tuple[str, str]:
-    source, _, target = value.rpartition(":")
-    parts = target.split("/")
-    if not source.strip() or not target.startswith("/") or ".." in parts or not any(parts):
-        raise pytest.UsageError(f"{flag}: {value!r} is not valid; use SRC:DST, where DST is an absolute path below /")
-    return os.path.expanduser(source), "/" + "/".join(part for part in parts if part not in ("", "."))  # noqa: PTH111
+    from pytest_harbor.agent_values import parse_files
+
+    try:
+        return parse_files(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {error}") from error
 
 
 def _session_budget(value: str, flag: str) -> SessionBudget:

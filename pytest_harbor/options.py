@@ -118,7 +118,9 @@ def read_options(config: pytest.Config) -> HarborConfig:
 
     """
     values = {option.key: _value(option, config) for option in OPTIONS}
-    agent, command = _which_agent(config, values["harbor_agent"], values["harbor_agent_command"])
+    source = "--harbor-agents" if config.getoption("harbor_agents") else "the ini key harbor_agents"
+    agents = values["harbor_agents"] if values["harbor_agents"] and listed_agents_count(config, source) else None
+    agent, command, name = ("", "", "") if agents else _which_agent(config, values)
     datasets, taskset = _which_tasks(config, values["harbor_dataset"], values["harbor_taskset"])
     return HarborConfig(
         datasets=datasets,
@@ -128,13 +130,13 @@ def read_options(config: pytest.Config) -> HarborConfig:
         shard=values["harbor_shard"],
         agent=agent,
         agent_command=command,
-        agent_name=values["harbor_agent_name"],
+        agent_name=name,
         agent_where=values["harbor_agent_where"],
         agent_env=values["harbor_agent_env"],
         agent_workdir=values["harbor_agent_workdir"],
         agent_setup=_agent_setup(config, values["harbor_agent_setup"]),
         agent_files=_agent_files(config, values["harbor_agent_files"]),
-        agents=values["harbor_agents"],
+        agents=agents,
         model=values["harbor_model"],
         proxy=values["harbor_proxy"],
         cassettes=values["harbor_cassettes"],
@@ -197,15 +199,14 @@ def _agent_files(config: pytest.Config, files: tuple[tuple[str, str], ...]) -> t
 
 def _agent_setup(config: pytest.Config, value: str) -> str:
     """Return the command line that --harbor-agent-setup is, or the text of the script that it names."""
-    path = Path(os.path.abspath(_base("harbor_agent_setup", config) / os.path.expanduser(value)))  # noqa: PTH100, PTH111
+    if not value:
+        return ""
+    from pytest_harbor.agent_values import read_setup
+
     try:
-        if value and path.is_file():
-            return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise pytest.UsageError(f"--harbor-agent-setup: {path} cannot be read: {error}") from error
-    if value.endswith((".sh", ".bash", ".py")) and not any(c.isspace() for c in value):
-        raise pytest.UsageError(f"--harbor-agent-setup: {path} does not exist; give a script's path or a command line")
-    return value
+        return read_setup(value, _base("harbor_agent_setup", config))
+    except ValueError as error:
+        raise pytest.UsageError(f"--harbor-agent-setup: {error}") from error
 
 
 def _base(key: str, config: pytest.Config) -> Path:
@@ -241,8 +242,32 @@ def _value(option: Option, config: pytest.Config) -> Any:
     return value
 
 
-def _which_agent(config: pytest.Config, agent: str, command: str) -> tuple[str, str]:
-    """Settle which of --harbor-agent and --harbor-agent-command counts."""
+def listed_agents_count(config: pytest.Config, source: str) -> bool:
+    """Tell whether agents that are listed somewhere count; those of an ini file do not, where a flag names an agent.
+
+    Args:
+        config: pytest's configuration.
+        source: what lists them, for a message.
+
+    Raises:
+        pytest.UsageError: a single agent is chosen in the same place.
+
+    """
+    by_flag = bool(config.getoption("harbor_agents"))
+    if not by_flag and (config.getoption("harbor_agent") or config.getoption("harbor_agent_command")):
+        return False
+    for key in ("harbor_agent", "harbor_agent_command", "harbor_agent_name"):
+        flag = f"--{key.replace('_', '-')}"
+        from_ini = not by_flag and config.getoption(key) is None and config.getini(key)
+        if config.getoption(key) or from_ini:
+            other = f"the ini key {key}" if from_ini else flag
+            raise pytest.UsageError(f"{source} and {other} exclude each other; give one of them")
+    return True
+
+
+def _which_agent(config: pytest.Config, values: dict[str, Any]) -> tuple[str, str, str]:
+    """Settle which of --harbor-agent and --harbor-agent-command counts, and return agent, command and name."""
+    agent, command, name = (values[f"harbor_agent{part}"] for part in ("", "_command", "_name"))
     flags = bool(config.getoption("harbor_agent")), bool(config.getoption("harbor_agent_command"))
     if command and agent not in ("", "command"):
         if flags == (True, False):
@@ -257,4 +282,4 @@ def _which_agent(config: pytest.Config, agent: str, command: str) -> tuple[str, 
         agent = "command"
     elif agent == "command":
         raise pytest.UsageError("--harbor-agent=command needs --harbor-agent-command=CMD")
-    return agent, command
+    return agent, command, name

@@ -31,6 +31,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     if mark is None and not session.options.datasets:
         return
     arguments = _arguments(mark, definition.name)
+    # A test of tasks or environments is about no agent.
+    agents = _agents(session) if "harbor_agent" in metafunc.fixturenames else ("",)
     try:
         tasks = _tasks(session, arguments.get("dataset"), definition)
         chosen = select_tasks(tasks, [arguments["task"]] if "task" in arguments else [], [])
@@ -41,7 +43,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     chosen = [task for task in chosen if session.in_shard(task)]
     parameters = [
         pytest.param(assignment, marks=[_decorator(mark) for mark in marks], id=_id(assignment, many))
-        for assignment, marks in assignments(chosen, definition, session.options)
+        for assignment, marks in assignments(chosen, definition, session.options.attempts, agents)
     ]
     if not chosen and session.options.shard:
         reason = f"none of its tasks is of shard {session.options.shard}"
@@ -78,10 +80,18 @@ def _tasks(session: HarborSession, dataset: str | None, definition: pytest.Funct
     return discover([definition.path.parent / dataset])
 
 
+def _agents(session: HarborSession) -> tuple[str, ...]:
+    try:
+        return session.agents.names
+    except pytest.UsageError as error:
+        # Where no dataset is given, a test is the first to ask.
+        raise pytest.Collector.CollectError(str(error)) from error
+
+
 def _decorator(mark: pytest.Mark) -> pytest.MarkDecorator:
     return pytest.MarkDecorator(mark, _ispytest=True)
 
 
 def _id(assignment: Assignment, many: bool) -> str:
     name = assignment.task.id if many else assignment.task.name
-    return printable_name(name) + ("" if assignment.attempt == 1 else f"-{assignment.attempt}")
+    return "-".join(part for part in (printable_name(name), assignment.which) if part)

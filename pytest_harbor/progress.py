@@ -32,18 +32,21 @@ NAMED = 8
 
 @dataclass(frozen=True, order=True)
 class Work:
-    """A trial that is in work, by when its phase began."""
+    """A trial that is in work, by when its phase began; `named` says that there are several agents."""
 
     since: float
     task: str
     agent: str
     attempt: int
     phase: str
+    named: bool = False
 
     def told(self, now: float) -> str:
         """Return task, phase and seconds."""
-        number = f"[{self.attempt}]" if self.attempt > 1 else ""
-        return f"{one_line(self.task)}{number} {self.phase or 'begins'} {max(0, now - self.since):.0f} s"
+        which = [self.agent if self.named else "", str(self.attempt) if self.attempt > 1 else ""]
+        told = one_line("-".join(part for part in which if part))
+        trial = f"{one_line(self.task)}[{told}]" if told else one_line(self.task)
+        return f"{trial} {self.phase or 'begins'} {max(0, now - self.since):.0f} s"
 
 
 class Notes:
@@ -51,11 +54,13 @@ class Notes:
 
     Args:
         directory: of the run.
+        named: whether there are several agents.
 
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, named: bool = False) -> None:
         self._directory = directory
+        self._named = named
         self._over: set[str] = set()
 
     def in_work(self) -> list[Work]:
@@ -74,7 +79,8 @@ class Notes:
             if data["state"] != "running":
                 self._over.add(name)
             elif data["machine"] == owner.machine() and owner.alive(data["owner"]):
-                return Work(since, str(data["task"]), str(data["agent"]), int(data["attempt"]), str(data["now"]))
+                texts = [str(data[name]) for name in ("task", "agent", "now")]
+                return Work(since, texts[0], texts[1], int(data["attempt"]), texts[2], self._named)
         except (OSError, ValueError, TypeError, KeyError):
             # It is about to be made, or is not the directory of a trial.
             pass
@@ -230,7 +236,8 @@ def watched(session: HarborSession) -> Iterator[None]:
         return
     kept = writer._file
     screen = Screen(kept, writer.width_of_current_line)
-    watch = Watch(Notes(session.run.directory), screen, live=_is_live(kept, writer.hasmarkup))
+    notes = Notes(session.run.directory, named=bool(session.agents.listed))
+    watch = Watch(notes, screen, live=_is_live(kept, writer.hasmarkup))
     writer._file = screen
     watch.start()
     try:

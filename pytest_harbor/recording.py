@@ -33,6 +33,15 @@ OPTIONS = (
 )
 
 
+def _agents(session: HarborSession) -> dict[str, str]:
+    """Return what agents are listed, each as name, kind and model; nothing where none are."""
+    kinds = [
+        f"{spec.name} ({', '.join(filter(None, (spec.kind, session.agents.settings(spec.name).model)))})"
+        for spec in session.agents.listed
+    ]
+    return {"agents": ", ".join(kinds)} if kinds else {}
+
+
 def record(session: HarborSession, items: Iterable[pytest.Item]) -> None:
     """Write run.json, unless there are neither tests on tasks nor others that have them.
 
@@ -59,7 +68,7 @@ def record(session: HarborSession, items: Iterable[pytest.Item]) -> None:
         tasks=tuple(sorted(here)),
         left_out=tuple(sorted(here - about)),
         shard=str(options.shard or ""),
-        options={name: getattr(options, name) for name in OPTIONS},
+        options={**{name: getattr(options, name) for name in OPTIONS}, **_agents(session)},
         pytest_harbor=version("pytest-harbor"),
     )
     try:

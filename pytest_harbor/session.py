@@ -18,7 +18,7 @@ import pytest
 from pytest_harbor.options import HarborConfig, read_options
 
 if TYPE_CHECKING:
-    from pytest_harbor.agent import Agent
+    from pytest_harbor.choosing import Agents
     from pytest_harbor.environment import Provider
     from pytest_harbor.gating import Gate
     from pytest_harbor.image import ImageStore
@@ -27,15 +27,10 @@ if TYPE_CHECKING:
     from pytest_harbor.results import Run
     from pytest_harbor.selection import Selection
     from pytest_harbor.task import Task
-    from pytest_harbor.trial import AgentService, Trial, TrialSettings
+    from pytest_harbor.trial import AgentService, Trial
 
 SESSION: pytest.StashKey[HarborSession] = pytest.StashKey()
 TRIAL: pytest.StashKey[Trial] = pytest.StashKey()
-
-NO_AGENT = (
-    "no agent was chosen for the Harbor tasks: give --harbor-agent=oracle|nop|MODULE:CALLABLE or "
-    "--harbor-agent-command=CMD, or override the harbor_agent fixture"
-)
 
 
 def session_of(config: pytest.Config) -> HarborSession:
@@ -60,7 +55,8 @@ def configure(config: pytest.Config) -> None:
     session.listener = Listener(session)
     config.pluginmanager.register(session.listener, "harbor-listener")
     if session.options.datasets:
-        session.gate  # noqa: B018 - a baseline that cannot be used is told before anything runs
+        # A baseline that cannot be used is told before anything runs, and so are agents.
+        _ = session.gate, session.agents.listed
         session.lifecycle.choose_arguments()
 
 
@@ -273,7 +269,7 @@ class HarborSession:
         """
         from pytest_harbor.accompaniment import services_of
 
-        return services_of(self.options, self.ledger)
+        return services_of(self.options, self.agents, self.ledger)
 
     @cached_property
     def ledger(self) -> Ledger | None:
@@ -283,71 +279,11 @@ class HarborSession:
         return ledger_of(self.options, self.run.directory)
 
     @cached_property
-    def settings(self) -> TrialSettings:
-        """The settings of every trial."""
-        from pytest_harbor.trial import TrialSettings
+    def agents(self) -> Agents:
+        """What works on the tasks."""
+        from pytest_harbor.choosing import Agents
 
-        options = self.options
-        return TrialSettings(
-            threshold=options.threshold,
-            timeout_multiplier=options.timeout_multiplier,
-            agent_timeout=options.agent_timeout,
-            resource_multiplier=options.resource_multiplier,
-            agent_env=dict(options.agent_env),
-            agent_setup=options.agent_setup,
-            agent_files=options.agent_files,
-            agent_workdir=options.agent_workdir,
-            model=options.model,
-            reward_key=options.reward_key,
-            reward_precedence=options.reward_precedence,
-            missing_reward=options.missing_reward,
-            infra_retries=options.infra_retries,
-        )
-
-    @cached_property
-    def configured_agent(self) -> Agent | None:
-        """The agent of the options, None where none was chosen.
-
-        Raises:
-            pytest.UsageError: MODULE:CALLABLE cannot be imported.
-
-        """
-        from pytest_harbor.agent import AgentError, CommandAgent, HostCommandAgent, as_agent
-
-        options = self.options
-        if not options.agent:
-            return None
-        if options.agent == "command":
-            kind = HostCommandAgent if options.agent_where == "host" else CommandAgent
-            return kind(options.agent_command, options.agent_name or "command")
-        try:
-            return as_agent(options.agent, options.agent_name)
-        except AgentError as error:
-            raise pytest.UsageError(f"--harbor-agent: {error}") from error
-
-    def agent_for(self, task: Task, item: pytest.Item) -> Agent:
-        """Return the agent of a task: a hook's choice, else the configured one.
-
-        Raises:
-            InfrastructureError: there is none, or a hook gave something else.
-            pytest.skip.Exception: it cannot be run on this task.
-
-        """
-        from pytest_harbor.agent import AgentError, NopAgent, as_agent
-        from pytest_harbor.errors import HookError, InfrastructureError
-
-        chosen = item.ihook.pytest_harbor_agent(task=task, config=self.config)
-        try:
-            agent = self.configured_agent if chosen is None else as_agent(chosen, self.options.agent_name)
-        except AgentError as error:
-            raise HookError(f"the hook pytest_harbor_agent: {error.fact}") from error
-        if agent is None:
-            if self.config.option.setuponly:
-                return NopAgent()
-            raise InfrastructureError(NO_AGENT)
-        if reason := agent.unfit(task):
-            pytest.skip(reason)
-        return agent
+        return Agents(self.config, self.options)
 
     def trial(self, item: pytest.Item, task: Task) -> Trial:
         """Return the trial of a test, made at the first call."""
@@ -374,6 +310,7 @@ class HarborSession:
         from pytest_harbor.trial import Trial, TrialPlace
 
         assignment = assignment_of(item)
+        name = assignment.agent if assignment else ""
         place = TrialPlace(
             run=self.run.id,
             directory=self.run.trial_directory(task.name, f"{item.nodeid} {confirmation}".removesuffix(" 0")),
@@ -385,15 +322,15 @@ class HarborSession:
             self.provider,
             self.images,
             place,
-            self.settings,
+            self.agents.settings(name),
             ItemHooks(item),
             recorder=self.run,
             echo=_echo if getattr(self.config.option, "capture", "") == "no" else None,
             services=self.services,
         )
         trial.result.confirmation = confirmation
-        if self.configured_agent is not None:
-            trial.result.agent = self.configured_agent.name
+        if (agent := self.agents.agent(name)) is not None:
+            trial.result.agent = agent.name
         self.open_trials.add(trial)
         return trial
 

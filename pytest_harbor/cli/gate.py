@@ -101,7 +101,7 @@ def _doubts(merged: Merged, limit: Limit) -> list[str]:
 def _tell(options: argparse.Namespace, merged: Merged, report: Report) -> None:
     """Print the verdict and what it rests on, and write what GitHub shows."""
     from pytest_harbor.report import attempts, github, usage
-    from pytest_harbor.report.terminal import totals
+    from pytest_harbor.report.terminal import agent_rates, totals
     from pytest_harbor.report.text import one_line
     from pytest_harbor.report.verdict import lines
 
@@ -111,6 +111,7 @@ def _tell(options: argparse.Namespace, merged: Merged, report: Report) -> None:
     said += [f"left out: {one_line(problem, None)}" for problem in merged.corrupt]
     said += [f"note: {one_line(note, None)}" for note in merged.notes]
     said += totals(merged.results, f"{len(merged.runs)} run{'' if len(merged.runs) == 1 else 's'}")
+    said += [f"{one_line(agent)}: {told}" for agent, told in agent_rates(merged.results)]
     said += usage.lines(merged.results)
     said += attempts.lines(report.samples, flaky=report.verdict is None)
     on_github = github.active(os.environ)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pytest_harbor.gate import Key, Sample, Verdict
 from pytest_harbor.report import usage
 from pytest_harbor.report.failure import headline
-from pytest_harbor.report.terminal import totals
+from pytest_harbor.report.terminal import agent_rates, totals
 from pytest_harbor.report.text import one_line
 from pytest_harbor.report.verdict import Section, number, sections
 from pytest_harbor.trial import TrialResult
@@ -92,6 +92,7 @@ def summary(report: Report) -> list[str]:
         parts.append(f"**Verdict: {report.verdict.word}** (rule {inline(str(report.verdict.spec))})\n\n")
         parts += [f"- {inline(line)}\n" for line in (*report.verdict.reasons, *usage.changes(report.verdict))]
     parts += ["\n", *(f"{line}\n\n" for line in totals(list(report.results), "all"))]
+    parts += [f"{inline(agent)}: {told}\n\n" for agent, told in agent_rates(report.results)]
     parts += [f"{inline(line)}\n\n" for line in usage.lines(report.results)]
     if report.verdict is not None:
         for section in sections(report.verdict, report.samples, report.confirmations):

@@ -9,6 +9,7 @@ from typing import Any
 from pytest_harbor.environment.output import printable
 from pytest_harbor.errors import PHASES
 from pytest_harbor.report import usage
+from pytest_harbor.report.text import one_line
 from pytest_harbor.results import RESULTS, Run
 from pytest_harbor.trial import TrialResult
 
@@ -62,7 +63,9 @@ class TrialTable:
             reporter.write_line(f"... and {len(rows) - len(shown)} more tasks; -v shows all")
         for line in notes(results):
             reporter.write_line(line)
-        for line in (*summary(results, time.monotonic() - self.began), *usage.lines(results), *more):
+        rates = [f"{one_line(agent)}: {told}" for agent, told in agent_rates(results)]
+        ended = summary(results, time.monotonic() - self.began)
+        for line in (*ended, *rates, *usage.lines(results), *more):
             reporter.write_line(line)
         reporter.write_line(f"results: {run.results_file}")
 
@@ -179,12 +182,25 @@ def totals(results: list[TrialResult], within: str) -> list[str]:
     said = ", ".join(f"{number} {name}" for name, number in counts.items() if number or name != "skipped")
     lines = [f"{len(results)} trial{'' if len(results) == 1 else 's'} in {within}: {said}"]
     if graded:
-        rewards = [result.reward for result in graded if result.reward is not None]
-        mean = f"mean reward {sum(rewards) / len(rewards):.3f}, " if rewards else ""
-        lines.append(
-            f"{mean}pass rate {_rate(counts['passed'], len(graded))} ({counts['passed']} of {len(graded)} graded)"
-        )
+        lines.append(_rates(graded))
     return lines
+
+
+def agent_rates(results: Iterable[TrialResult]) -> list[tuple[str, str]]:
+    """Return the names of agents and what each came to, where there are several."""
+    groups: dict[str, list[TrialResult]] = {}
+    for result in results:
+        if result.outcome in GRADED:
+            groups.setdefault(result.agent, []).append(result)
+    return [(agent, _rates(groups[agent])) for agent in sorted(groups)] if len(groups) > 1 else []
+
+
+def _rates(graded: list[TrialResult]) -> str:
+    """Return mean reward and pass rate of trials that count."""
+    rewards = [result.reward for result in graded if result.reward is not None]
+    mean = f"mean reward {sum(rewards) / len(rewards):.3f}, " if rewards else ""
+    passed = count_outcomes(graded)["passed"]
+    return f"{mean}pass rate {_rate(passed, len(graded))} ({passed} of {len(graded)} graded)"
 
 
 def _rate(part: int, whole: int) -> str:

@@ -106,7 +106,7 @@ class Harbor:
         new = sorted(self.runs() - before)
         if not new:
             return Finished(code, text, self.path)
-        return Finished(code, text, new[-1], {Path(line["task_path"]).name: line for line in read_results(new[-1])})
+        return Finished(code, text, new[-1], {_name(line): line for line in read_results(new[-1])})
 
     def runs(self) -> set[Path]:
         return {path for path in (self.path / "harbor-results").glob("*") if path.is_dir()}
@@ -201,6 +201,13 @@ def path_without_docker(scratch: Path) -> str:
             if program.name != "docker" and not link.is_symlink():
                 link.symlink_to(program)
     return str(folder)
+
+
+def _name(result: dict[str, Any]) -> str:
+    """A task's name, with the agent where several are listed."""
+    name = Path(result["task_path"]).name
+    with_agent = f"{name}[{result['agent']}]"
+    return with_agent if result["node_id"].endswith(f"::{with_agent}") else name
 
 
 def read_results(run: Path) -> list[dict[str, Any]]:

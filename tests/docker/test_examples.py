@@ -25,6 +25,11 @@ EARNED = {
     "callable_agent.py:solve_async": {**NONE, "hello-world": 1.0},
     "tiny_agent.sh": {**NONE, "hello-world": 1.0, "log-top-clients": 1.0},
     "mcp_agent.py": {"hello-world": 1.0},
+    "--harbor-agents=examples/agents.toml": {
+        "hello-world[echo]": 1.0,
+        "hello-world[python]": 1.0,
+        "hello-world[idle]": 0.0,
+    },
     "examples/custom_agent --harbor-agent=oracle": {"hello-world": 1.0, "clean-contacts": 1.0},
 }
 
@@ -51,6 +56,7 @@ def test_readme_names_everything() -> None:
     # Each of these is run by a command of the README, but for the workflows: see tests/plugin/test_github_workflows.py.
     assert others == {
         "README.md",
+        "agents.toml",
         "agents/callable_agent.py",
         "agents/mcp_agent.py",
         "agents/tiny_agent.sh",

@@ -23,9 +23,9 @@ import pytest_harbor.selection  # noqa: F401
 SKIPPED = '[environment]\nos = "windows"\n'
 
 
-# A conftest.py with which trials come to the rewards that rewards.json names by task, without an engine. None stands
-# for an environment that is lost while the tests run. usage.json names what trials used of models, and which budget
-# they spent.
+# A conftest.py with which trials come to the rewards that rewards.json names by task, or else by agent, without an
+# engine. None stands for an environment that is lost while the tests run. usage.json names what trials used of models,
+# and which budget they spent.
 REWARDS = """
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ KEPT = {}
 
 def grade(self, environment, report):
     with self._phase("verify"):
-        reward = REWARDS[self.task.name]
+        reward = REWARDS[self.task.name if self.task.name in REWARDS else self.result.agent]
         reward = reward[self.result.attempt - 1] if isinstance(reward, list) else reward
         if reward is None:
             raise EnvironmentLost("the container is gone")

@@ -126,6 +126,8 @@ def test_work_is_told_with_phase_and_seconds():
     assert lines(works, 100.0, 3) == [*lines(works, 100.0, 10)[:2], "  and 3 more in work"]
     assert lines(works, 100.0, 0) == []
     assert progress.line(works * 3, 100.0).endswith("s and 7 more")
+    named = [Work(0.0, "tb2/a", "bot", number, "agent", named=True) for number in (1, 2)]
+    assert lines(named, 1.0, 9) == ["  tb2/a[bot] agent 1 s", "  tb2/a[bot-2] agent 1 s"]
 
 
 def test_notes_are_read_of_what_is_in_work_only(tmp_path, monkeypatch):

@@ -123,7 +123,12 @@ def test_attempts_and_agents_and_datasets_stay_apart(tmp_path):
         result("x/a", agent="two"),
         result("y/a", agent="one"),
     ]
-    assert len(printed(results, tmp_path).lines) == 1 + 3 + 2 + 1
+    lines = printed(results, tmp_path).lines
+    assert len(lines) == 1 + 3 + 2 + 2 + 1
+    assert lines[-3:-1] == [
+        "one: mean reward 1.000, pass rate 100.0% (2 of 2 graded)",
+        "two: mean reward 1.000, pass rate 100.0% (1 of 1 graded)",
+    ]
 
 
 def test_a_trial_that_is_told_twice_counts_once(tmp_path):

@@ -1,0 +1,278 @@
+"""Several agents in one run: what lists them, what items they become, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_harbor.choosing import Agents
+from pytest_harbor.options import read_options
+
+SKIPPED = '[environment]\nos = "windows"\n'
+TWO = '[[agents]]\nname = "claude"\ncommand = "run claude"\n\n[[agents]]\nname = "codex"\nagent = "nop"\n'
+IN_PYPROJECT = TWO.replace("[[agents]]", "[[tool.pytest-harbor.agents]]")
+ALL = ("--harbor-dataset=tb2", "--harbor-agents=agents.toml")
+
+
+@pytest.fixture
+def two(project):
+    """A project with two agents and two tasks."""
+    project.task("tb2/a")
+    project.task("tb2/b")
+    project.file("agents.toml", TWO)
+    return project
+
+
+def agents(*names: str, **keys: str) -> str:
+    """A file with agents that do nothing."""
+    more = "".join(f"{key} = {value}\n" for key, value in keys.items())
+    return "\n".join(f'[[agents]]\nname = "{name}"\nagent = "nop"\n{more}' for name in names)
+
+
+def refused(project, *args: str) -> str:
+    outcome = project.run("--harbor-dataset=tb2", *args, "--collect-only")
+    assert outcome.ret == 4, str(outcome)
+    outcome.tells_of_no_bug()
+    (line,) = [line for line in outcome.err.splitlines() if line.startswith("ERROR: ")]
+    return line
+
+
+def chosen(project, *args: str) -> str:
+    """What the header says of agents."""
+    config = project.pytester.parseconfig(*args, "-p", "no:cacheprovider")
+    return Agents(config, read_options(config)).describe()
+
+
+def test_each_task_and_agent_is_an_item(two):
+    ids = [f"tb2/{task}/task.toml::{task}[{name}]" for task in "ab" for name in ("claude", "codex")]
+    assert two.ids(*ALL) == ids
+    for selected in ids:
+        assert two.ids("--harbor-agents=agents.toml", selected) == [selected]
+    assert two.ids(*ALL, "-k", "claude") == ids[::2]
+    assert two.ids(*ALL, "-m", "agent_codex", "--strict-markers") == ids[1::2]
+    assert two.ids(*ALL, "--harbor-shard=2/2") in (ids[:2], ids[2:])
+
+
+def test_attempts_of_all_agents_take_turns(two):
+    found = two.ids(*ALL, "--harbor-attempts=2", "--harbor-task=a")
+    assert [node_id.partition("::")[2] for node_id in found] == ["a[claude]", "a[codex]", "a[claude-2]", "a[codex-2]"]
+    assert two.ids("--harbor-agents=agents.toml", "--harbor-attempts=2", found[2]) == [found[2]]
+
+
+def test_a_single_agent_of_a_list_has_its_name_too(project):
+    project.task("tb2/a")
+    project.file("agents.toml", agents("only"))
+    assert project.ids(*ALL) == ["tb2/a/task.toml::a[only]"]
+
+
+def test_names_that_further_attempts_of_others_would_have(project):
+    project.task("tb2/a")
+    project.file("agents.toml", agents("claude", "claude-2", "claude-3"))
+    assert len(set(project.ids(*ALL))) == 3
+    said = refused(project, *ALL, "--harbor-attempts=2")
+    assert "agents.toml" in said
+    assert "'claude-2' is attempt 2 of agent 'claude'" in said
+
+
+@pytest.mark.slow
+def test_ids_that_are_pasted_back_run_in_workers(two):
+    ids = [f"tb2/a/task.toml::a[{which}]" for which in ("claude", "codex", "claude-2")]
+    outcome = two.run("--harbor-agents=agents.toml", "--harbor-attempts=2", "-n", "2", "-v", *ids, subprocess=True)
+    assert outcome.counts == {"errors": 3}, str(outcome)
+    outcome.has(*ids)
+    assert {(result["node_id"], result["agent"], result["attempt"]) for result in two.results()} == {
+        (ids[0], "claude", 1),
+        (ids[1], "codex", 1),
+        (ids[2], "claude", 2),
+    }
+
+
+def test_the_header_and_the_record_of_the_run(two):
+    outcome = two.run(*ALL, "--harbor-attempts=2", "--harbor-model=m1")
+    outcome.has("harbor: agents claude, codex, 2 attempts, passes from reward 1")
+    (record,) = two.path.glob("harbor-results/*/run.json")
+    assert json.loads(record.read_text())["options"]["agents"] == "claude (command, m1), codex (nop, m1)"
+    assert "run claude" not in record.read_text()
+
+
+def test_tests_of_users(two):
+    two.file(
+        "test_mine.py",
+        "import pytest\n\n"
+        "@pytest.mark.harbor(task='a')\ndef test_trial(harbor_trial): pass\n\n"
+        "@pytest.mark.harbor(task='a')\ndef test_image(harbor_image): pass\n",
+    )
+    ids = two.ids(*ALL, "--harbor-attempts=2", "test_mine.py")
+    assert [node_id.partition("::")[2] for node_id in ids] == [
+        *(f"test_trial[{name}]" for name in ("a-claude", "a-codex", "a-claude-2", "a-codex-2")),
+        "test_image[a]",
+        "test_image[a-2]",
+    ]
+    for node_id in ids:
+        assert two.ids(*ALL, "--harbor-attempts=2", node_id) == [node_id]
+    assert len(two.ids(*ALL, "test_mine.py", "-m", "agent_codex")) == 1
+
+
+def test_ids_of_tests_of_users_stay_different(project):
+    project.task("tb2/hello")
+    project.task("tb2/hello-world")
+    project.file("agents.toml", agents("bot", "world-bot"))
+    project.file("test_mine.py", "def test_it(harbor_trial): pass\n")
+    ids = project.ids(*ALL, "test_mine.py")
+    assert len(set(ids)) == len(ids) == 4
+
+
+def test_a_mark_of_a_user_without_other_options(project):
+    project.task("tb2/a")
+    project.file("agents.toml", agents("bot"))
+    project.file("test_mine.py", "import pytest\n@pytest.mark.harbor('tb2')\ndef test_it(harbor_trial): pass\n")
+    project.ini("harbor_agents = agents.toml")
+    assert project.ids("test_mine.py") == ["test_mine.py::test_it[a-bot]"]
+    project.file("agents.toml", "[[agents]]\n")
+    outcome = project.run("test_mine.py")
+    assert outcome.ret != 0
+    outcome.has("agents.toml: agent 1: name is missing")
+    outcome.tells_of_no_bug()
+
+
+def test_what_cannot_be_used_is_refused_with_file_agent_and_key(project):
+    project.task("tb2/a")
+    project.file("agents.toml", TWO + 'where = "host"\n')
+    said = refused(project, "--harbor-agents=agents.toml")
+    assert said.startswith("ERROR: --harbor-agents: ")
+    assert f'{project.path / "agents.toml"}: agent "codex": where "host" is not possible' in said
+
+
+def test_a_file_that_is_not_there(project):
+    project.task("tb2/a")
+    assert "nowhere.toml: the file is missing" in refused(project, "--harbor-agents=nowhere.toml")
+
+
+def test_a_callable_that_cannot_be_imported_is_refused_before_anything_runs(project):
+    project.task("tb2/a")
+    project.file("agents.toml", '[[agents]]\nname = "mine"\ncallable = "nosuchmodule:f"\n')
+    outcome = project.run(*ALL)
+    assert outcome.ret == 4
+    outcome.has("ERROR: agent 'mine': ", "No module named 'nosuchmodule'")
+    outcome.tells_of_no_bug()
+
+
+def test_python_files_are_looked_for_beside_the_file(project):
+    project.task("tb2/a", SKIPPED)
+    project.file("conf/bots.py", "def solve(task, environment): pass\n")
+    project.file("conf/agents.toml", '[[agents]]\nname = "mine"\ncallable = "bots.py:solve"\n')
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agents=conf/agents.toml")
+    assert outcome.ret == 0, str(outcome)
+    outcome.has("harbor: agent mine,")
+
+
+@pytest.mark.parametrize(
+    "ini, flags, names",
+    [
+        (["harbor_agents = agents.toml"], [], "agents claude, codex"),
+        (["harbor_agents = agents.toml"], ["--harbor-agent=oracle"], "agent oracle"),
+        (["harbor_agents = agents.toml"], ["--harbor-agent-command=x"], "agent command (x)"),
+        (["harbor_agents = agents.toml"], ["--harbor-agent=nop", "--harbor-agent-name=idle"], "agent idle"),
+        (["harbor_agents = agents.toml"], ["--harbor-agents=other.toml"], "agent other"),
+        (["harbor_agents = agents.toml"], ["--harbor-agents=", "--harbor-agent=nop"], "agent nop"),
+        (["harbor_agent = nop", "harbor_agent_name = n"], ["--harbor-agents=agents.toml"], "agents claude, codex"),
+        (["harbor_agent_command = x"], ["--harbor-agents=agents.toml"], "agents claude, codex"),
+    ],
+)
+def test_flags_win_over_the_ini_file(project, ini, flags, names):
+    project.file("agents.toml", TWO)
+    project.file("other.toml", agents("other"))
+    project.ini(*ini)
+    assert chosen(project, *flags) == names
+
+
+@pytest.mark.parametrize(
+    "ini, flags, other",
+    [
+        ([], ["--harbor-agents=agents.toml", "--harbor-agent=nop"], "--harbor-agents and --harbor-agent "),
+        ([], ["--harbor-agents=agents.toml", "--harbor-agent-command=x"], "and --harbor-agent-command "),
+        ([], ["--harbor-agents=agents.toml", "--harbor-agent-name=x"], "and --harbor-agent-name "),
+        (["harbor_agents = agents.toml"], ["--harbor-agent-name=x"], "key harbor_agents and --harbor-agent-name "),
+        (["harbor_agents = agents.toml", "harbor_agent = nop"], [], "and the ini key harbor_agent "),
+    ],
+)
+def test_a_list_and_a_single_agent_exclude_each_other(project, ini, flags, other):
+    project.file("agents.toml", TWO)
+    project.ini(*ini)
+    with pytest.raises(pytest.UsageError, match=f"{other}exclude each other; give one of them"):
+        chosen(project, *flags)
+
+
+@pytest.mark.parametrize(
+    "name, text, tables",
+    [
+        ("pyproject.toml", "[tool.pytest.ini_options]\n", "tool.pytest-harbor"),
+        ("pyproject.toml", "", "tool.pytest-harbor"),
+        ("pytest.toml", "[pytest]\n", "pytest-harbor"),
+        (".pytest.toml", "[pytest]\n", "pytest-harbor"),
+    ],
+)
+def test_a_table_of_the_ini_file(project, name, text, tables):
+    if "pytest.toml" in name and int(pytest.__version__.partition(".")[0]) < 9:
+        pytest.skip("new in pytest 9")
+    project.file(name, text + TWO.replace("[[agents]]", f"[[{tables}.agents]]"))
+    project.file("other.toml", agents("other"))
+    assert chosen(project) == "agents claude, codex"
+    assert chosen(project, "--harbor-agent=nop") == "agent nop"
+    assert chosen(project, "--harbor-agents=other.toml") == "agent other"
+    with pytest.raises(pytest.UsageError, match=rf"the agents that .*{name} lists and --harbor-agent-name exclude"):
+        chosen(project, "--harbor-agent-name=x")
+    project.file(name, f"{text}[[{tables}.agent]]\n")
+    with pytest.raises(pytest.UsageError, match=rf'{name}: unknown key "agent"; list agents as tables \[\[{tables}'):
+        chosen(project)
+
+
+def test_a_run_with_a_table_of_the_ini_file(two):
+    two.file("pyproject.toml", IN_PYPROJECT)
+    assert [node_id.partition("::")[2] for node_id in two.ids("--harbor-dataset=tb2/a")] == ["a[claude]", "a[codex]"]
+    two.file("pyproject.toml", f'[tool.pytest.ini_options]\nharbor_agents = "agents.toml"\n{IN_PYPROJECT}')
+    assert "lists agents and has the ini key harbor_agents" in refused(two)
+
+
+def test_other_tables_of_an_ini_file_are_left_alone(project):
+    project.file("pyproject.toml", '[project]\nname = "x"\nversion = "1"\n[tool.other]\nagents = 3\n')
+    assert chosen(project, "--harbor-agent=nop") == "agent nop"
+
+
+def test_what_hooks_and_fixtures_give_runs_under_the_name_of_the_list(two):
+    two.file("conftest.py", "def pytest_harbor_agent(task): return 'nop' if task.name == 'a' else None\n")
+    two.file(
+        "tb2/conftest.py",
+        "import pytest\nfrom pytest_harbor.agent import NopAgent\n\n"
+        "@pytest.fixture\ndef harbor_agent(request, harbor_task, harbor_agent):\n"
+        "    assert harbor_agent.name in request.node.name\n"
+        "    return NopAgent('own') if harbor_task.name == 'b' else 'nop'\n",
+    )
+    outcome = two.run(*ALL)
+    assert outcome.counts == {"errors": 4}, str(outcome)
+    outcome.has("no Docker Engine answers")
+    assert sorted(result["agent"] for result in two.results()) == ["claude", "claude", "codex", "codex"]
+
+
+def test_a_baseline_of_two_agents_and_the_one_that_got_worse(two):
+    two.rewards()
+    run = (*ALL, "--harbor-attempts=5")
+    two.file("rewards.json", json.dumps({"claude": 1.0, "codex": [1.0, 0.0, 1.0, 0.0, 1.0]}))
+    outcome = two.run(*run, "--harbor-save-baseline=baseline.json")
+    outcome.has(
+        "claude: mean reward 1.000, pass rate 100.0% (10 of 10 graded)",
+        "codex: mean reward 0.600, pass rate 60.0% (6 of 10 graded)",
+        "baseline of 2 tasks",
+    )
+    baseline = json.loads((two.path / "baseline.json").read_text())["tasks"]
+    assert {task: sorted(found) for task, found in baseline.items()} == {
+        "tb2/a": ["claude", "codex"],
+        "tb2/b": ["claude", "codex"],
+    }
+    assert two.run(*run, "--harbor-baseline=baseline.json").ret == 0
+    two.file("rewards.json", json.dumps({"claude": 0.0, "codex": [1.0, 0.0, 1.0, 0.0, 1.0]}))
+    outcome = two.run(*run, "--harbor-baseline=baseline.json", "--harbor-confirm=1")
+    assert outcome.ret == 1
+    outcome.has("regressed", "tb2/a, tb2/b did worse beyond chance with claude", "run again, 0 of 1 passed")
+    outcome.lacks("beyond chance with codex")

@@ -1,0 +1,69 @@
+"""Two agents on one task: each has what its own table says, and what the options say where that is silent."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("namespace")]
+
+AGENTS = """
+[[agents]]
+name = "claude"
+command = 'echo "$GREETING $SHARED $OPENAI_MODEL" > /app/said.txt'
+env = { GREETING = "hello" }
+model = "m1"
+
+[[agents]]
+name = "codex"
+command = 'pwd > /tmp/place; echo "$GREETING $SHARED $OPENAI_MODEL" > /app/said.txt'
+env = ["GREETING=bye", "SHARED=own"]
+workdir = "/tmp"
+
+[[agents]]
+name = "python"
+callable = "bots.py:solve"
+"""
+BOT = """
+def solve(task, environment):
+    return f"{task.name} {environment.variables.get('GREETING')} {environment.variables['SHARED']}"
+"""
+TEST = """
+cat /app/said.txt /tmp/place
+[ "$(cat /app/said.txt)" = "hello all m1" ] && echo 1 > /logs/verifier/reward.txt || echo 0 > /logs/verifier/reward.txt
+"""
+
+
+def test_what_each_agent_has(tmp_path, write_task_files):
+    write_task_files(
+        tmp_path / "tb2" / "a", '[environment]\ndocker_image = "python:3.12-slim"\nworkdir = "/app"\n', test=TEST
+    )
+    (tmp_path / "agents.toml").write_text(AGENTS)
+    (tmp_path / "bots.py").write_text(BOT)
+    words = ["-m", "pytest", "-p", "no:cacheprovider", "-v", "-n", "2", "--harbor-environment=namespace"]
+    options = ["--harbor-agents=agents.toml", "--harbor-agent-env=SHARED=all", "--harbor-model=m0"]
+    done = subprocess.run(
+        [sys.executable, *words, "--harbor-dataset=tb2", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    (file,) = tmp_path.glob("harbor-results/*/results.jsonl")
+    results = {result["agent"]: result for result in map(json.loads, file.read_text().splitlines())}
+    assert {name: (result["reward"], result["model"]) for name, result in results.items()} == {
+        "claude": (1.0, "m1"),
+        "codex": (0.0, "m0"),
+        "python": (0.0, "m0"),
+    }, done.stdout
+    left = {name: Path(result["directory"]) for name, result in results.items()}
+    assert (left["codex"] / "verifier" / "test-stdout.txt").read_text().startswith("bye own m0\n/tmp\n")
+    assert "a None all" in (left["python"] / "agent" / "agent.log").read_text()
+    rows = re.findall(r"^tb2/a +(\w+) +1 +([\d.]+)", done.stdout, re.MULTILINE)
+    assert rows == [("claude", "1.00"), ("codex", "0.00"), ("python", "0.00")]
+    assert "claude: mean reward 1.000, pass rate 100.0% (1 of 1 graded)" in done.stdout
+    assert "tb2/a/task.toml::a[codex]" in done.stdout
