@@ -16,6 +16,7 @@ from pytest_harbor.report.github import MARKER
 
 FOLDER = Path(__file__).parents[2] / "examples" / "github-actions"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
+SHARDED = [workflow for workflow in WORKFLOWS if workflow.name != "harbor-replay.yml"]
 
 
 def steps(workflow: Path) -> list[dict]:
@@ -31,8 +32,8 @@ def commands(program: str) -> list[list[str]]:
 
 
 def test_there_are_workflows_with_commands():
-    assert [workflow.name for workflow in WORKFLOWS] == ["harbor-baseline.yml", "harbor-gate.yml"]
-    assert len(commands("pytest")) == 2
+    assert [workflow.name for workflow in WORKFLOWS] == ["harbor-baseline.yml", "harbor-gate.yml", "harbor-replay.yml"]
+    assert len(commands("pytest")) == 3
     assert len(commands("pytest-harbor")) == 2
 
 
@@ -45,8 +46,11 @@ def test_options_of_pytest(project, words):
     assert config.args, "no word is left over as a path"
     assert not [word for word in config.known_args_namespace.file_or_dir or [] if word.startswith("-")]
     read = options.read_options(config)
-    assert str(read.shard) == "1/4"
-    assert read.attempts == 3
+    if read.proxy == "replay":
+        assert (read.agent, read.model) == ("openai", "gpt-5-mini")
+    else:
+        assert str(read.shard) == "1/4"
+        assert read.attempts == 3
     assert read.datasets == (project.path / "tasks",)
 
 
@@ -60,7 +64,7 @@ def test_options_of_the_gate(words):
     assert read.save_baseline or (read.baseline and read.gate and read.github_comment)
 
 
-@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda workflow: workflow.name)
+@pytest.mark.parametrize("workflow", SHARDED, ids=lambda workflow: workflow.name)
 def test_shards_are_those_of_the_matrix(workflow):
     jobs = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]
     numbers = jobs["trials"]["strategy"]["matrix"]["shard"]
