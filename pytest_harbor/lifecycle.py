@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_harbor.agent import Agent, OpenAIAgent
-from pytest_harbor.errors import InfrastructureError
+from pytest_harbor.agent import Agent, NopAgent, OpenAIAgent, OracleAgent
+from pytest_harbor.errors import InfrastructureError, UnmetRequirement
 from pytest_harbor.gate import confirmations_of, samples_of
 from pytest_harbor.options import HarborConfig
 from pytest_harbor.progress import watched
@@ -70,6 +70,7 @@ class Lifecycle:
         if session.is_worker or not session.runs_trials:
             return
         self._require_model(session.configured_agent, session.settings)
+        _check_agent_files(session)
         _ = session.services
         _ = session.run
         with contextlib.suppress(InfrastructureError):
@@ -285,6 +286,17 @@ def _write_page(path: Path, results: list[TrialResult], judged: Verdict | None, 
         reporter.write_line(f"--harbor-html: {path} cannot be written: {error}", red=True)
     else:
         reporter.write_line(f"page: {_relative(path)}")
+
+
+def _check_agent_files(session: HarborSession) -> None:
+    """Have a run end before it begins where agent files are missing that an agent is to get."""
+    from pytest_harbor.image.agent_files import check_sources
+
+    if not isinstance(session.configured_agent, OracleAgent | NopAgent):
+        try:
+            check_sources(session.options.agent_files)
+        except UnmetRequirement as error:
+            raise pytest.UsageError(str(error)) from error
 
 
 def _uses_our_agent(item: pytest.Item) -> bool:

@@ -392,8 +392,9 @@ class HarborSession:
             services=self.services,
         )
         trial.result.confirmation = confirmation
-        if self.configured_agent is not None:
-            trial.result.agent = self.configured_agent.name
+        trial.agent = self.configured_agent
+        if trial.agent is not None:
+            trial.result.agent = trial.agent.name
         self.open_trials.add(trial)
         return trial
 
