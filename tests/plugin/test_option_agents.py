@@ -158,6 +158,15 @@ def test_a_callable_that_cannot_be_imported_is_refused_before_anything_runs(proj
     outcome.tells_of_no_bug()
 
 
+def test_files_that_are_not_there_are_refused_before_anything_runs(project):
+    project.task("tb2/a")
+    project.file("agents.toml", TWO + '[[agents]]\nname = "c2"\ncommand = "y"\nfiles = ["gone:/opt/gone"]\n')
+    outcome = project.run(*ALL)
+    assert outcome.ret == 4
+    outcome.has("ERROR: agent 'c2': ", f"{project.path / 'gone'} does not exist")
+    outcome.tells_of_no_bug()
+
+
 def test_python_files_are_looked_for_beside_the_file(project):
     project.task("tb2/a", SKIPPED)
     project.file("conf/bots.py", "def solve(task, environment): pass\n")
