@@ -36,9 +36,10 @@ def cells(results: Sequence[TrialResult]) -> tuple[str, str, str]:
 
 def lines(results: Iterable[TrialResult]) -> list[str]:
     """Return what trials used in all, and what of that is not known for sure; nothing where nothing is known."""
+    results = list(results)
     usage = total(results)
     if usage is None:
-        return []
+        return _given_up(results)
     said = [
         f"models: {_plural(usage.requests, 'call')}{_retries(usage.retries)}, "
         f"{compact(usage.input_tokens)} input tokens ({compact(usage.cached_tokens)} cached), "
@@ -56,7 +57,17 @@ def lines(results: Iterable[TrialResult]) -> list[str]:
         said.append(f"?: the cost is unknown for want of a price{of_what}; give it with --harbor-prices=FILE")
     if usage.replayed:
         said.append(f"{usage.replayed:,} {of_all} replayed from cassettes: cost of the recording")
-    return said
+    return said + _given_up(results)
+
+
+def _given_up(results: Sequence[TrialResult]) -> list[str]:
+    """Return what went into tries that an infrastructure error ended, which no trial counts."""
+    usages = [retry.usage for result in results for retry in result.retries if retry.usage is not None]
+    if not usages:
+        return []
+    usage = reduce(add, usages)
+    cost = money(usage.cost, estimated=bool(usage.estimated))
+    return [f"and {compact(usage.tokens)} tokens, cost {cost}, in tries that an infrastructure error ended"]
 
 
 def budget(result: TrialResult) -> str:

@@ -19,11 +19,32 @@ SCHEMA_VERSION = 1
 
 @dataclass
 class Retry:
-    """A try of a trial that an infrastructure error ended: its phase, its message, and the directory of its files."""
+    """A try of a trial that an infrastructure error ended.
+
+    Attributes:
+        phase: the phase it ended in.
+        message: the error.
+        directory: where its files are.
+        usage: what it used of models, which `usage` of the result does not count; None where that is not known.
+
+    """
 
     phase: str
     message: str
     directory: str
+    usage: Usage | None = None
+
+    @classmethod
+    def from_json(cls, data: Any) -> Retry:
+        """Read what `dataclasses.asdict` made.
+
+        Raises:
+            TypeError: it is none.
+            ValueError: its usage is none.
+
+        """
+        usage = data.get("usage") if isinstance(data, dict) else None
+        return cls(**{**data, "usage": None if usage is None else Usage.from_json(usage)})
 
 
 @dataclass
@@ -117,7 +138,7 @@ class TrialResult:
         names = {entry.name for entry in dataclasses.fields(cls)}
         known = {key: value for key, value in data.items() if key in names}
         try:
-            known["retries"] = [Retry(**retry) for retry in known.get("retries", [])]
+            known["retries"] = [Retry.from_json(retry) for retry in known.get("retries", [])]
             if known.get("tests") is not None:
                 tests = dict(known["tests"])
                 tests["failures"] = [InnerTest(**failure) for failure in tests["failures"]]

@@ -436,7 +436,8 @@ class Trial:
     def _begin_retry(self, error: InfrastructureError) -> None:
         """Keep what the failed try left and begin anew beside it."""
         self._tries += 1
-        self.result.retries.append(Retry(str(error.phase or ""), str(error), str(self.directory)))
+        self.result.retries.append(Retry(str(error.phase or ""), str(error), str(self.directory), self.result.usage))
+        self.result.usage, self.result.budget = None, ""
         keep(error, self.directory)
         # What cannot be removed now is removed at the end of the session.
         with contextlib.suppress(InfrastructureError):

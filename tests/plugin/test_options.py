@@ -362,7 +362,7 @@ def test_every_hook_carries_the_prefix_and_an_example():
     from pytest_harbor import hookspecs
 
     hooks = [name for name, value in vars(hookspecs).items() if callable(value) and name.startswith("pytest")]
-    assert len(hooks) == 8
+    assert len(hooks) == 9
     for name in hooks:
         assert name.startswith("pytest_harbor_")
         assert f"def {name}(" in getattr(hookspecs, name).__doc__

@@ -9,7 +9,7 @@ import pytest
 from pytest_harbor.report.terminal import MANY_ROWS, TrialTable, count_outcomes, summary
 from pytest_harbor.report.usage import compact, money
 from pytest_harbor.results import Run
-from pytest_harbor.trial import TrialResult, Usage
+from pytest_harbor.trial import Retry, TrialResult, Usage
 
 
 class Terminal:
@@ -212,6 +212,17 @@ def test_what_is_estimated_unknown_or_replayed_is_marked_and_told_in_words(tmp_p
         "?: the cost is unknown for want of a price of gpt -x, m2; give it with --harbor-prices=FILE",
         "3 of 8 calls replayed from cassettes: cost of the recording",
     ]
+
+
+def test_what_went_into_tries_that_were_given_up_is_told_apart(tmp_path):
+    retries = [
+        Retry("agent", "the server was down", "/x", used(cost=0.1)),
+        Retry("agent", "again", "/y", used(cost=0.2)),
+    ]
+    lines = printed([result("tb2/a", usage=used(), retries=retries)], tmp_path).lines
+    assert lines[-3].endswith("cost $0.42")
+    assert lines[-2] == "and 24.7k tokens, cost $0.30, in tries that an infrastructure error ended"
+    assert printed([result("tb2/a", retries=retries[:1])], tmp_path).lines[-2].startswith("and 12.3k tokens")
 
 
 def test_trials_whose_budget_was_spent_are_noted_before_anything_else(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from pytest_harbor.environment import owner
 from pytest_harbor.results import Run, read_results
 from pytest_harbor.run_id import new_run_id
-from pytest_harbor.trial import TrialResult
+from pytest_harbor.trial import TrialResult, Usage
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
 from pytest_harbor.trial.result import Retry
 
@@ -74,7 +74,7 @@ def test_a_result_reads_back_as_it_was(run):
         phases={"build": 0.1},
         reason="zeile\nzwei ü \ud800".encode("utf-8", "replace").decode(),
         tests=InnerTests(1, 2, 3, 4, [InnerTest("name", "message")]),
-        retries=[Retry("start", "message", "/directory")],
+        retries=[Retry("start", "message", "/directory"), Retry("agent", "message", "/directory", Usage(requests=2))],
         warnings=["one"],
         image={"ref": "x"},
         agent_exit=3,
