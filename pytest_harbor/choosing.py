@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_harbor.agent import Agent, AgentError, NopAgent, OpenAIAgent, as_agent
+from pytest_harbor.agent import Agent, AgentError, NopAgent, OpenAIAgent, OracleAgent, as_agent
 from pytest_harbor.agent.spec import AgentsError, AgentSpec, clash, read_agents
 from pytest_harbor.assignment import assignment_of
-from pytest_harbor.errors import HookError, InfrastructureError
+from pytest_harbor.errors import HookError, InfrastructureError, UnmetRequirement
+from pytest_harbor.image.agent_files import check_sources
 from pytest_harbor.options import HarborConfig, listed_agents_count
 from pytest_harbor.trial import TrialSettings
 
@@ -124,13 +125,19 @@ class Agents:
         """Make every agent now.
 
         Raises:
-            pytest.UsageError: MODULE:CALLABLE cannot be imported, or an agent that asks a model does not know which.
+            pytest.UsageError: MODULE:CALLABLE cannot be imported, files of an agent are missing, or one that asks a
+                model does not know which.
 
         """
         # A hook may yet tell it.
         told_later = self._config.option.setuponly or self._config.hook.pytest_harbor_agent_env.get_hookimpls()
         for name in self._specs:
             agent, settings = self.agent(name), self.settings(name)
+            if not isinstance(agent, NopAgent | OracleAgent):
+                try:
+                    check_sources(settings.agent_files)
+                except UnmetRequirement as error:
+                    raise pytest.UsageError(f"agent {name!r}: {error}" if name else str(error)) from error
             if isinstance(agent, OpenAIAgent) and not told_later:
                 problem = agent.lacks({"OPENAI_MODEL": settings.model, **settings.agent_env})
                 if problem:

@@ -86,6 +86,8 @@ def harbor_checked_agent(request: pytest.FixtureRequest, harbor_task: Task, harb
     ledger = session_of(request.config).ledger
     if ledger is not None and getattr(agent, "calls_models", True) and (spent := ledger.spent()):
         pytest.skip(spent)
+    # What is set up in the image depends on it.
+    _trial(request, harbor_task).agent = agent
     return agent
 
 

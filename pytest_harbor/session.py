@@ -329,8 +329,9 @@ class HarborSession:
             services=self.services,
         )
         trial.result.confirmation = confirmation
-        if (agent := self.agents.agent(name)) is not None:
-            trial.result.agent = agent.name
+        trial.agent = self.agents.agent(name)
+        if trial.agent is not None:
+            trial.result.agent = trial.agent.name
         self.open_trials.add(trial)
         return trial
 

@@ -1,13 +1,15 @@
-"""A task's tests/ and solution/ as uploads: ready to run for any user of the environment."""
+"""A task's tests/ and solution/ and the agent files as uploads: ready to run for any user of the environment."""
 
 from __future__ import annotations
 
-import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pytest_harbor.environment.archive import Upload
+from pytest_harbor.image.agent_files import agent_files
 from pytest_harbor.task import Task
+from pytest_harbor.task.files import readable
 
 SCRIPTS = {"tests": "test.sh", "solution": "solve.sh"}
 
@@ -29,13 +31,20 @@ def folder_uploads(task: Task, folder: Literal["tests", "solution"], target: str
                 notes.append(f"{folder}/{relative} has CRLF line ends; it was run with LF")
             uploads.append(Upload(place, content, 0o755))
         else:
-            uploads.append(Upload(place, path, _readable(path)))
+            uploads.append(Upload(place, path, _mode(path)))
     return uploads, notes
 
 
-def _readable(path: Path) -> int | None:
-    """Return a mode that lets every user of the environment read a file, however strict a checkout was."""
-    if path.is_symlink():
-        return None
-    mode = stat.S_IMODE(path.stat().st_mode)
-    return mode | (0o555 if mode & stat.S_IXUSR or path.is_dir() else 0o444)
+def agent_uploads(files: Iterable[tuple[Path, str]]) -> list[Upload]:
+    """Return the uploads that put all agent files in place, readable by every user; a set-up sees some of the same.
+
+    Raises:
+        UnmetRequirement: they cannot be read.
+
+    """
+    found = [file for source, target in files for file in agent_files(source, target)]
+    return [Upload(file.target, file.path, file.mode) for file in found]
+
+
+def _mode(path: Path) -> int | None:
+    return None if path.is_symlink() else readable(path.stat().st_mode)

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,11 @@ class BuildContext:
     def laid_out(self) -> Iterator[BuildContext]:
         """Give the context as a builder takes it, a directory and no more, as long as the block lasts."""
         yield self
+
+    @property
+    def title(self) -> str:
+        """What messages call what it is built from."""
+        return str(self.dockerfile)
 
     @property
     def dockerfile(self) -> Path:
@@ -80,15 +85,7 @@ class BuildContext:
     @cached_property
     def ignore_patterns(self) -> list[str]:
         """The patterns of the ignore file, without comments and empty lines."""
-        for name in self.ignore_files:
-            try:
-                lines = (self.path / name).read_text(encoding="utf-8-sig").splitlines()
-            except FileNotFoundError:
-                continue
-            except (OSError, UnicodeDecodeError) as error:
-                raise ImageError(f"{self.path / name} cannot be read: {error}") from error
-            return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        return []
+        return ignore_patterns(self.path, self.ignore_files)
 
     def files(self) -> Iterator[str]:
         """Yield the context's paths as a build sees them, relative and sorted, .dockerignore honoured."""
@@ -142,6 +139,24 @@ class BuildContext:
         except OSError as error:
             raise ImageError(f"the build context {self.path} cannot be read: {error}") from error
         return total.hexdigest()
+
+
+def ignore_patterns(directory: Path, names: Iterable[str]) -> list[str]:
+    """Return the patterns of the first ignore file of some names that a directory has.
+
+    Raises:
+        ImageError: it cannot be read.
+
+    """
+    for name in names:
+        try:
+            lines = (directory / name).read_text(encoding="utf-8-sig").splitlines()
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise ImageError(f"{directory / name} cannot be read: {error}") from error
+        return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return []
 
 
 def _comparable(mode: int) -> int:

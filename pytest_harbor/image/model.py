@@ -35,6 +35,8 @@ class Image:
         source: `built` now, `cached` from an earlier build, `pulled` now, `present` under its own name.
         notes: what a reader of the result should know, such as a docker_image that could not be had.
         log: the log of its build or pull, when there was one in this run.
+        setup: whether its agent's set-up was `built` now or `cached` from an earlier run; empty where it has none.
+        below: the name of the image that the set-up is on top of.
 
     """
 
@@ -43,6 +45,8 @@ class Image:
     details: ImageDetails
     notes: tuple[str, ...] = ()
     log: Path | None = None
+    setup: Literal["", "built", "cached"] = ""
+    below: str = ""
 
     @property
     def runs_as_root(self) -> bool:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.adapt import KEEP_ALIVE, Adaptation
+from pytest_harbor.image.agent_files import seen_by_setup
 from pytest_harbor.image.context import BuildContext
 from pytest_harbor.image.layers import LAYER_ARGUMENT, LAYER_PYTHON, hud_layer_context, lean_layer, lean_layer_digest
 from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBackend, Source
+from pytest_harbor.image.on_top import OnTopContext, SetupContext, failure
 from pytest_harbor.image.once import Outcome, once
 from pytest_harbor.image.registry import REPOSITORY, Registry
 from pytest_harbor.image.restore import ConvertedContext
@@ -23,6 +25,9 @@ from pytest_harbor.task.converted import DOCKERFILE
 
 # The layer of `hud` needs the network once; how long that may take, in seconds.
 LAYER_TIMEOUT = 1800.0
+
+# How long an agent's set-up may take where its task does not say how long a build may, in seconds.
+SETUP_TIMEOUT = 600.0
 
 # What runs in an image of `hud` that is started by itself.
 SERVE = (LAYER_PYTHON, "-I", "/hud/env.py")
@@ -127,6 +132,37 @@ class ImageStore:
         context = BuildContext(directory, arguments=arguments, name=DOCKERFILE)
         return _reference(context, name), lambda: self._plain(context, LAYER_TIMEOUT * self._timeout_multiplier, name)
 
+    def with_setup(
+        self, image: Image, setup: str, files: Sequence[tuple[Path, str]] = (), timeout: float = SETUP_TIMEOUT
+    ) -> Image:
+        """Return an image with an agent's set-up on top of it, which runs once for each image, text and agent files.
+
+        Args:
+            image: the image of a task.
+            setup: a command line, or the text of a script.
+            files: the agent files, as paths of the host and of the environment. Those that the text names are there
+                when it runs; no others are, and no others count.
+            timeout: seconds that it has, before the multiplier.
+
+        Raises:
+            ImageError: it failed, or must not run.
+            UnmetRequirement: agent files cannot be read.
+            EngineUnavailable: nothing answers.
+
+        """
+        fresh = uuid.uuid4().hex if self._policy == "always" else ""
+        seen = tuple(seen_by_setup(setup, files))
+        context = SetupContext(Path(image.ref), image=image, setup=setup, seen=seen, fresh=fresh)
+        try:
+            made = self._plain(context, timeout * self._timeout_multiplier, own=True)
+        except ImageError as error:
+            said = failure(error.log)
+            raise ImageError(
+                f"{context.title} failed: {said or error.fact}", "" if said else error.cure, log=error.log
+            ) from error
+        known: Literal["built", "cached"] = "built" if made.source == "built" else "cached"
+        return replace(made, source=image.source, notes=image.notes, setup=known, below=image.ref)
+
     def _prefers_name(self, context: BuildContext | None) -> bool:
         """Tell whether a task's docker_image goes before its Dockerfile."""
         return context is None or (self._policy != "always" and self._backend.has_registries)
@@ -166,22 +202,9 @@ class ImageStore:
         else:
             image = Image(ref, "present", details, details.notes)
         if self._adapt == "hud" and self._backend.adapts:
-            image = self._built(self._on_top_of(image), timeout)
+            image = self._built(OnTopContext.of(image), timeout)
         self._known[ref] = image
         return image
-
-    def _on_top_of(self, image: Image) -> BuildContext:
-        """Return a context that adds the layer, and nothing else, to a finished image."""
-        text = f"# {image.details.id}\nFROM {image.ref}\n"
-        directory = self._directory / f"on-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
-        if not (directory / "Dockerfile").exists():
-            # Another worker may be reading it by now, and what is beside it would count as its context.
-            directory.mkdir(parents=True, exist_ok=True)
-            mine = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}")
-            mine.write_text(text, encoding="utf-8")
-            mine.chmod(0o644)
-            mine.replace(directory / "Dockerfile")
-        return BuildContext(directory)
 
     def _built(self, context: BuildContext, timeout: float) -> Image:
         """Return the adapted image of a build context, built unless it is there."""
@@ -189,8 +212,11 @@ class ImageStore:
             context = replace(context, adaptation=self._adaptation)
         return self._plain(context, timeout)
 
-    def _plain(self, context: BuildContext, timeout: float, name: str = REPOSITORY) -> Image:
-        """Return the image of a build context just as that says, built unless it is there."""
+    def _plain(self, context: BuildContext, timeout: float, name: str = REPOSITORY, *, own: bool = False) -> Image:
+        """Return the image of a build context just as that says, built unless it is there.
+
+        One of our own making is in no registry.
+        """
         ref = _reference(context, name)
         if ref in self._known:
             return self._known[ref]
@@ -201,11 +227,12 @@ class ImageStore:
         if details is None:
             if self._policy == "never":
                 raise ImageError(
-                    f"the image of {context.dockerfile} is not built and --harbor-build=never forbids building it",
+                    f"the image of {context.title} is not built and --harbor-build=never forbids building it",
                     "run once with --harbor-build=auto",
                 )
-            log, source = self._make(context, ref, timeout)
-            if source == "built" and self._registry and (problem := self._registry.problem(ref)):
+            registry = None if own else self._registry
+            log, source = self._make(context, ref, timeout, registry)
+            if source == "built" and registry and (problem := registry.problem(ref)):
                 notes = (f"its image was built here: {problem}",)
             details = self._backend.find_image(ref)
             if details is None:
@@ -214,14 +241,16 @@ class ImageStore:
         self._known[ref] = image
         return image
 
-    def _make(self, context: BuildContext, ref: str, timeout: float) -> tuple[Path | None, Source]:
+    def _make(
+        self, context: BuildContext, ref: str, timeout: float, registry: Registry | None
+    ) -> tuple[Path | None, Source]:
         """Pull or build an image, unless another worker has; return the log and what was done."""
         with self._once("build", ref) as outcome:
             # Under `always`, what another worker of this run built is fresh.
             if outcome.succeeded if self._policy == "always" else self._backend.find_image(ref):
                 return outcome.log, "built" if outcome.log else "cached"
             fetched = outcome.directory / "pull.txt"
-            if self._registry and self._policy == "auto" and self._registry.fetch(ref, log=fetched, timeout=timeout):
+            if registry and self._policy == "auto" and registry.fetch(ref, log=fetched, timeout=timeout):
                 return fetched, "pulled"
             if LAYER_ARGUMENT in dict(context.arguments):
                 self.hud_layer()

@@ -80,6 +80,12 @@ def file_digest(path: Path) -> bytes:
     return digest.digest()
 
 
+def readable(mode: int) -> int:
+    """Return permission bits that let every user read what has some others, however strict a checkout was."""
+    mode_bits = stat.S_IMODE(mode)
+    return mode_bits | (0o555 if mode_bits & stat.S_IXUSR or stat.S_ISDIR(mode) else 0o444)
+
+
 def upload_list(task: Path, folder: str) -> list[tuple[PurePosixPath, Path]]:
     """List what is uploaded of a folder of a task; see Task.upload_files."""
     ignored = _ignore_rules(task / ".harborignore")

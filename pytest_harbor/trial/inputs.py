@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
-from pytest_harbor.environment import Upload
+import secrets
+from collections.abc import Mapping
+
+from pytest_harbor.environment import Resources, StartRequest, Upload
+from pytest_harbor.image import Image
 from pytest_harbor.task import Task
 from pytest_harbor.task.variables import resolve_variables
 from pytest_harbor.trial.settings import TrialSettings
 
 TASK_DIRECTORY = "/task"
+
+
+def start_request(
+    task: Task, image: Image, run: str, variables: Mapping[str, str], settings: TrialSettings
+) -> StartRequest:
+    """Return how to start the environment of a trial.
+
+    Args:
+        task: the task.
+        image: what it is started from.
+        run: id of the run.
+        variables: variables of everything in it.
+        settings: what the user has set.
+
+    """
+    wanted = task.config.environment
+    own_place = task.dockerfile is None and wanted.docker_image is None
+    factor = settings.resource_multiplier
+    return StartRequest(
+        name=f"harbor-{slug(task.name)}-{secrets.token_hex(5)}",
+        task=task.id,
+        run=run,
+        workdir=wanted.workdir or ("/app" if own_place and image.details.workdir in ("", "/") else ""),
+        variables=variables,
+        resources=Resources(
+            cpus=wanted.cpus * factor if wanted.cpus else None,
+            memory_mb=int(wanted.memory_mb * factor) if wanted.memory_mb else None,
+            gpus=wanted.gpus or 0,
+        ),
+        network=task.has_network,
+        uploads=first_uploads(task),
+    )
 
 
 def first_uploads(task: Task) -> list[Upload]:

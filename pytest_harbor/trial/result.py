@@ -71,7 +71,8 @@ class TrialResult:
         usage: what the agent used of models; None where the proxy was off, or the agent has no use for it.
         budget: which budget of the trial was spent; empty for none. The trial was graded as it stood.
         warnings: what a reader should know and what decides nothing.
-        image: name, id and source of the image.
+        image: name, id and source of the image; with an agent's set-up in it, also whether that was `built` or `cached`
+            (`setup`), and the name of the image `below` it.
         provider: what ran the environment.
         confirmation: number of a further trial of a task that newly failed, from 1; 0 for an attempt.
         retries: earlier tries that ended with an infrastructure error.

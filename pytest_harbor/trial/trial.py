@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import math
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from pytest_harbor.agent import Agent, AgentContext, AgentReport
-from pytest_harbor.environment import Environment, Process, Provider, Resources, StartRequest
-from pytest_harbor.environment.archive import UploadError
+from pytest_harbor.agent import Agent, AgentContext, AgentReport, NopAgent, OracleAgent
+from pytest_harbor.environment import Environment, Process, Provider
+from pytest_harbor.environment.folders import agent_uploads
 from pytest_harbor.environment.output import LogFile
-from pytest_harbor.errors import EnvironmentLost, HookError, InfrastructureError, Phase, UnmetRequirement
+from pytest_harbor.errors import EnvironmentLost, HookError, InfrastructureError, Phase
 from pytest_harbor.image import Image, ImageStore
 from pytest_harbor.task import Task, TaskError
 from pytest_harbor.task.variables import MissingVariable, resolve_variables
 from pytest_harbor.trial.artifacts import collect_artifacts, run_collect_hooks
-from pytest_harbor.trial.ending import describe, keep_traceback
 from pytest_harbor.trial.healthcheck import await_health
 from pytest_harbor.trial.hooks import TrialHooks
-from pytest_harbor.trial.inputs import agent_variables, environment_variables, first_uploads, slug
+from pytest_harbor.trial.inputs import agent_variables, environment_variables, start_request
 from pytest_harbor.trial.place import Recorder, State, TrialPlace
+from pytest_harbor.trial.raised import describe, keep, raised_in
 from pytest_harbor.trial.result import Outcome, Retry, TrialResult
 from pytest_harbor.trial.services import AgentService, Grading, accompanied
 from pytest_harbor.trial.settings import TrialSettings
@@ -151,10 +150,25 @@ class Trial:
         with self._phase("build"):
             ref = ref or self._hook("image", lambda: self._hooks.image(self.task))
             image = self._images.ensure(self.task, ref)
-        self._image = image
+        return self._take(image)
+
+    def _take(self, image: Image) -> Image:
+        """Make an image the trial's, with the agent's set-up on top of it, and return that."""
+        if self._sets_up and self.settings.agent_setup and not image.setup:
+            with self._phase("build"):
+                timeout = self.task.config.environment.build_timeout_sec
+                image = self._images.with_setup(image, self.settings.agent_setup, self.settings.agent_files, timeout)
         self.result.image = {"ref": image.ref, "id": image.details.id, "source": image.source}
+        if image.setup:
+            self.result.image |= {"setup": image.setup, "below": image.below}
+        self._image = image
         self._warn(*image.notes)
         return image
+
+    @property
+    def _sets_up(self) -> bool:
+        """Whether set-up and files of agents are for this one; where it is not known yet, they are."""
+        return not isinstance(self.agent, OracleAgent | NopAgent)
 
     def start(self, image: Image | None = None) -> Environment:
         """Start an environment, make it ready for the agent, and return it; a failed start is tried again.
@@ -163,46 +177,33 @@ class Trial:
             InfrastructureError: it does not start or does not become healthy.
 
         """
-        self._image = image or self._image or self.build()
+        if image is not None and image is not self._image:
+            image = self._take(image)
+        image = image or self._image or self.build()
         while True:
             try:
-                return self._start(self._image)
+                return self._start(image)
             except InfrastructureError as error:
                 if not self._may_retry(error):
                     raise
                 self._begin_retry(error)
 
     def _start(self, image: Image) -> Environment:
-        settings = self.task.config.environment
-        own_place = self.task.dockerfile is None and settings.docker_image is None
-        workdir = settings.workdir or ("/app" if own_place and image.details.workdir in ("", "/") else "")
-        factor = self.settings.resource_multiplier
         with self._phase("start"):
             self._variables = environment_variables(self.task)
             # Also the verifier's, before an agent works in vain.
             resolve_variables(self.task.config.verifier.env, "[verifier].env")
             for service in self._services:
                 service.admit(self.task, self._variables)
-            request = StartRequest(
-                name=f"harbor-{slug(self.task.name)}-{secrets.token_hex(5)}",
-                task=self.task.id,
-                run=self._place.run,
-                workdir=workdir,
-                variables=self._variables,
-                resources=Resources(
-                    cpus=settings.cpus * factor if settings.cpus else None,
-                    memory_mb=int(settings.memory_mb * factor) if settings.memory_mb else None,
-                    gpus=settings.gpus or 0,
-                ),
-                network=self.task.has_network,
-                uploads=first_uploads(self.task),
-            )
+            request = start_request(self.task, image, self._place.run, self._variables, self.settings)
             environment = self._provider.start(image, request)
             self.environment = environment
             self._warn(*environment.notes)
         with self._phase("setup"):
-            if settings.healthcheck:
-                await_health(environment, settings.healthcheck, self.settings.timeout_multiplier)
+            if healthcheck := self.task.config.environment.healthcheck:
+                await_health(environment, healthcheck, self.settings.timeout_multiplier)
+            if self._sets_up:
+                environment.upload(agent_uploads(self.settings.agent_files))
             self._hook("environment_started", lambda: self._hooks.environment_started(self.task, environment))
         return environment
 
@@ -275,7 +276,7 @@ class Trial:
                     raise ValueError(f"it returned {decided!r}; valid are {', '.join(CLASSES)}")
                 self.result.outcome = decided or "error"
                 self.result.reward = None if self.result.outcome == "error" else 0.0
-        keep_traceback(error, self.directory)
+        keep(error, self.directory)
         self._finish()
 
     def skip(self, reason: str) -> None:
@@ -437,7 +438,7 @@ class Trial:
         self._tries += 1
         self.result.retries.append(Retry(str(error.phase or ""), str(error), str(self.directory), self.result.usage))
         self.result.usage, self.result.budget = None, ""
-        keep_traceback(error, self.directory)
+        keep(error, self.directory)
         # What cannot be removed now is removed at the end of the session.
         with contextlib.suppress(InfrastructureError):
             self.stop()
@@ -457,21 +458,8 @@ class Trial:
         try:
             if not self._done and phase != "stop":
                 self._note("running")
-            yield
-        except InfrastructureError as error:
-            error.phase = error.phase or phase
-            raise
-        except (UploadError, MissingVariable) as error:
-            missing = isinstance(error, MissingVariable)
-            wrapped = UnmetRequirement(
-                str(error), "set it, or give it a default in task.toml: ${NAME:-value}" if missing else ""
-            )
-            wrapped.phase = phase
-            raise wrapped from error
-        except OSError as error:
-            raised = InfrastructureError(f"the host: {error}", "see whether its disk is full and the results writable")
-            raised.phase = phase
-            raise raised from error
+            with raised_in(phase):
+                yield
         finally:
             spent = time.monotonic() - began
             self.result.phases[phase] = round(self.result.phases.get(phase, 0.0) + spent, 4)

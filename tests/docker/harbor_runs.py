@@ -50,6 +50,11 @@ class Finished:
         """What a file of a trial's directory holds."""
         return Path(self.results[task]["directory"], path).read_text(encoding="utf-8")
 
+    @property
+    def all(self) -> list[dict[str, Any]]:
+        """The results of all attempts."""
+        return read_results(self.directory)
+
     def trial(self, task: str) -> Path:
         return Path(self.results[task]["directory"])
 

@@ -25,6 +25,7 @@ class FakeBackend:
         self.adapts = False
         self.registry_away = False
         self.contexts = {}
+        self.dockerfiles = {}
         self.directory = directory
         self.remote = set(remote)
         self.failures = failures
@@ -78,6 +79,8 @@ class FakeBackend:
     def build_image(self, context, ref, *, log, timeout):
         self._do(f"build {ref} {timeout:g}", log)
         self.contexts[ref] = context
+        # What lays a context out may remove it afterwards.
+        self.dockerfiles[ref] = context.dockerfile.read_text()
         self.add(ref)
 
 
@@ -361,7 +364,7 @@ def test_hud_images_take_their_layer_from_one_that_is_built_first(adapting, task
 def test_hud_adds_its_layer_to_finished_images_too(adapting, task, tmp_path):
     adapting.add("org/named:1")
     image = ImageStore(adapting, tmp_path / "run", adapt="hud").ensure(task(NAMED, dockerfile=False))
-    assert "FROM org/named:1" in adapting.contexts[image.ref].dockerfile.read_text()
+    assert "FROM org/named:1" in adapting.dockerfiles[image.ref]
     assert adapting.contexts[image.ref].adaptation.name == "hud"
 
 
@@ -418,3 +421,22 @@ def test_the_registry_is_asked_under_auto_alone(backend, task, tmp_path, policy)
     backend.add(built_ref(a))
     ImageStore(backend, tmp_path / "run", registry="r.io/x", policy=policy).ensure(a)
     assert "pull" not in words(backend)
+
+
+def test_a_set_up_is_for_no_registry_and_keeps_what_there_is_to_know_of_the_image(backend, task, tmp_path):
+    store, a = ImageStore(backend, tmp_path / "run", registry="r.io/x"), task()
+    below = store.ensure(a)
+    before = len(backend.work())
+    image = store.with_setup(below, "pip install agent", timeout=50)
+    assert backend.work()[before:] == [f"build {image.ref} 50"]
+    assert backend.dockerfiles[image.ref].splitlines()[1:3] == [f"FROM {below.ref}", "ADD files.tar /"]
+    assert (image.source, image.setup, image.below, image.notes) == (below.source, "built", below.ref, below.notes)
+    assert store.with_setup(below, "pip install agent").ref == image.ref
+    assert ImageStore(backend, tmp_path / "later").with_setup(below, "pip install agent").setup == "cached"
+
+
+def test_a_set_up_that_cannot_be_built_says_on_what(backend, task, tmp_path):
+    below = ImageStore(backend, tmp_path / "run").ensure(task())
+    backend.failures = 9
+    with pytest.raises(ImageError, match=f"the agent's set-up on {below.ref} failed: build failed; try harder"):
+        ImageStore(backend, tmp_path / "run", retries=0).with_setup(below, "false")

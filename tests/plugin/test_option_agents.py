@@ -158,6 +158,15 @@ def test_a_callable_that_cannot_be_imported_is_refused_before_anything_runs(proj
     outcome.tells_of_no_bug()
 
 
+def test_files_that_are_not_there_are_refused_before_anything_runs(project):
+    project.task("tb2/a")
+    project.file("agents.toml", TWO + '[[agents]]\nname = "c2"\ncommand = "y"\nfiles = ["gone:/opt/gone"]\n')
+    outcome = project.run(*ALL)
+    assert outcome.ret == 4
+    outcome.has("ERROR: agent 'c2': ", f"{project.path / 'gone'} does not exist")
+    outcome.tells_of_no_bug()
+
+
 def test_python_files_are_looked_for_beside_the_file(project):
     project.task("tb2/a", SKIPPED)
     project.file("conf/bots.py", "def solve(task, environment): pass\n")
@@ -276,3 +285,24 @@ def test_a_baseline_of_two_agents_and_the_one_that_got_worse(two):
     assert outcome.ret == 1
     outcome.has("regressed", "tb2/a, tb2/b did worse beyond chance with claude", "run again, 0 of 1 passed")
     outcome.lacks("beyond chance with codex")
+
+
+def test_an_agent_that_asks_a_model_must_know_which(project):
+    project.task("tb2/a", SKIPPED)
+    project.file("agents.toml", agents("small", model='"m1"').replace("nop", "openai"))
+    assert project.run(*ALL).ret == 0
+    project.file("agents.toml", agents("small", "large").replace("nop", "openai"))
+    outcome = project.run(*ALL)
+    assert outcome.ret == 4
+    outcome.has("ERROR: agent small: ", "--harbor-model")
+
+
+def test_a_real_key_among_an_agents_variables_is_refused_where_the_proxy_keeps_it(project, monkeypatch):
+    pytest.importorskip("aiohttp")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-real-0123456789")
+    project.task("tb2/a")
+    project.file("agents.toml", agents("claude", env='["OPENAI_API_KEY"]'))
+    outcome = project.run(*ALL, "--harbor-proxy=live")
+    assert outcome.ret == 4
+    outcome.has("ERROR: agent 'claude': env: OPENAI_API_KEY holds a real key")
+    outcome.lacks("sk-real")

@@ -16,6 +16,8 @@ name = "claude"
 command = 'echo "$GREETING $SHARED $OPENAI_MODEL" > /app/said.txt'
 env = { GREETING = "hello" }
 model = "m1"
+setup = "echo installed > /opt/state"
+files = ["conf:/opt/conf"]
 
 [[agents]]
 name = "codex"
@@ -32,15 +34,17 @@ def solve(task, environment):
     return f"{task.name} {environment.variables.get('GREETING')} {environment.variables['SHARED']}"
 """
 TEST = """
-cat /app/said.txt /tmp/place
+cat /app/said.txt /tmp/place /opt/state /opt/conf/mode
 [ "$(cat /app/said.txt)" = "hello all m1" ] && echo 1 > /logs/verifier/reward.txt || echo 0 > /logs/verifier/reward.txt
 """
 
 
 def test_what_each_agent_has(tmp_path, write_task_files):
-    write_task_files(
-        tmp_path / "tb2" / "a", '[environment]\ndocker_image = "python:3.12-slim"\nworkdir = "/app"\n', test=TEST
-    )
+    dockerfile = "FROM python:3.12-slim\n"
+    toml = '[environment]\nworkdir = "/app"\n'
+    write_task_files(tmp_path / "tb2" / "a", toml, test=TEST, files={"environment/Dockerfile": dockerfile})
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "mode").write_text("fast\n")
     (tmp_path / "agents.toml").write_text(AGENTS)
     (tmp_path / "bots.py").write_text(BOT)
     words = ["-m", "pytest", "-p", "no:cacheprovider", "-v", "-n", "2", "--harbor-environment=namespace"]
@@ -61,7 +65,11 @@ def test_what_each_agent_has(tmp_path, write_task_files):
         "python": (0.0, "m0"),
     }, done.stdout
     left = {name: Path(result["directory"]) for name, result in results.items()}
-    assert (left["codex"] / "verifier" / "test-stdout.txt").read_text().startswith("bye own m0\n/tmp\n")
+    told = {name: (left[name] / "verifier" / "test-stdout.txt").read_text() for name in ("claude", "codex")}
+    assert "hello all m1\n" in told["claude"]
+    assert "installed\nfast\n" in told["claude"]
+    assert told["codex"].startswith("bye own m0\n/tmp\n")
+    assert told["codex"].count("No such file") == 2, "set-up and files of another agent"
     assert "a None all" in (left["python"] / "agent" / "agent.log").read_text()
     rows = re.findall(r"^tb2/a +(\w+) +1 +([\d.]+)", done.stdout, re.MULTILINE)
     assert rows == [("claude", "1.00"), ("codex", "0.00"), ("python", "0.00")]

@@ -22,6 +22,8 @@ from pytest_harbor.image import BuildContext, ImageDetails
 from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, Piece, expand, split_words
 
 SHELL = ("/bin/sh", "-c")
+# What the id of an image begins with, before the digest over everything that led to it.
+CHAIN = "namespace:"
 # No effect on the files of an image, nor on how an environment of it starts.
 _WITHOUT_EFFECT = {"CMD", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "STOPSIGNAL"}
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
@@ -65,7 +67,7 @@ def build(ground: Stack, context: BuildContext, ref: str, *, log: Path, timeout:
         builder = _Builder(context, ground, file, log, time.monotonic() + timeout, timeout)
         state = builder.run()
     details = ImageDetails(
-        id=f"namespace:{state.stack.chain or ground.base}",
+        id=f"{CHAIN}{state.stack.chain or ground.base}",
         entrypoint=state.entrypoint,
         workdir=state.workdir,
         user=state.user,
@@ -151,6 +153,8 @@ class _Builder:
                 state = replace(old, variables=dict(old.variables), arguments={})
             elif base == "scratch":
                 raise Refusal("there is always this host's own system below")
+            elif (record := ImageRecord.read(self._ground.cache, base)) is not None:
+                state = self._begun(record)
             else:
                 note = f"FROM {base}: this host's own system ({self._ground.host.description}) stands in for it"
                 if note not in self.notes:
@@ -160,6 +164,20 @@ class _Builder:
         for piece in stage.instructions:
             self._at(piece, partial(self._instruction, piece, state, index))
         return state
+
+    def _begun(self, record: ImageRecord) -> State:
+        """Begin with an image that was built here."""
+        ground, details = self._ground, record.details
+        if not record.usable(ground.cache, ground.base):
+            raise Refusal("it was built when this host's system was another")
+        self.notes += [note for note in details.notes if note not in self.notes]
+        return State(
+            replace(ground, layers=record.layers, chain=details.id.removeprefix(CHAIN) if record.layers else ""),
+            variables=dict(details.variables),
+            workdir=details.workdir,
+            user=details.user,
+            entrypoint=details.entrypoint,
+        )
 
     def _find_stage(self, name: str, before: int, *, numbers: bool = False) -> int | None:
         """Return the number of an earlier stage of a name."""

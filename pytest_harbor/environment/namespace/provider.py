@@ -108,8 +108,7 @@ class NamespaceProvider:
         record = ImageRecord.read(self._cache, ref)
         if record is None:
             return None if ref.startswith("pytest-harbor:") else self._host_image(ref)
-        complete = record.base == self._base and all((self._cache.layers / layer).is_dir() for layer in record.layers)
-        return record.details if complete else None
+        return record.details if record.usable(self._cache, self._base) else None
 
     def _host_image(self, ref: str) -> ImageDetails:
         note = f"{ref}: this host's own system ({self._host.description}) stands in for the image"

@@ -39,6 +39,10 @@ class ImageRecord:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def usable(self, cache: Cache, base: str) -> bool:
+        """Tell whether it was made on top of a base, and all of it is still there."""
+        return self.base == base and all((cache.layers / layer).is_dir() for layer in self.layers)
+
     def write(self, cache: Cache) -> None:
         """Keep it, in one step for whoever reads at this moment."""
         path = _path(cache, self.ref)

@@ -77,6 +77,7 @@ def trial_section(entry: Entry, group: Group, room: int, share: Share) -> Markup
 
 def _facts(result: TrialResult, group: Group) -> Markup:
     image = result.image
+    setup = f"(with the agent's set-up, {image['setup']}, on {image.get('below', '')})" if image.get("setup") else ""
     facts: list[tuple[str, Child]] = [
         ("reward", join([_exact(result.reward), f", passes from {_exact(result.threshold)}"])),
         ("before", _history(group)),
@@ -86,7 +87,7 @@ def _facts(result: TrialResult, group: Group) -> Markup:
         ("budget", one_line(result.budget)),
         *_usage(result),
         ("metrics", one_line(", ".join(f"{name} {value:g}" for name, value in result.metrics.items()), 2_000)),
-        ("image", one_line(" ".join(filter(None, (image.get("ref"), image.get("source")))))),
+        ("image", one_line(" ".join(filter(None, (image.get("ref"), image.get("source"), setup))))),
         ("provider", one_line(result.provider)),
         ("started", one_line(result.started_at)),
         ("files", one_line(result.directory, 1_000)),

@@ -1,0 +1,97 @@
+"""What installing an agent costs ten trials: wall time of the run against the time of one set-up, from the same run.
+
+The set-up takes its own time: it writes down when it begins and ends, and the agent of each trial shows that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LIMIT = 1.3
+IMAGE = "debian:bookworm-slim"
+
+# New in each run, so that no layer of an earlier one is taken.
+SETUP = """\
+# {nonce}
+date +%s.%N >/began
+sleep {seconds}
+mkdir -p /opt/agent
+for number in $(seq 500); do echo "module $number" >/opt/agent/$number.py; done
+tar -C /opt -czf /opt/agent.tar.gz agent
+date +%s.%N >/ended
+"""
+AGENT = "cat /began /ended && test -e /opt/agent/500.py && echo done >/answer"
+FILES = {
+    "task.toml": f'[environment]\ndocker_image = "{IMAGE}"\n',
+    "instruction.md": "Write an answer.\n",
+    "tests/test.sh": "grep -q done /answer && echo 1 >/logs/verifier/reward.txt\n",
+}
+
+
+def main() -> None:
+    """Measure, print, and judge if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("-N", "--trials", type=int, default=10, help="how many trials (default 10)")
+    parser.add_argument("-n", "--workers", type=int, default=4, help="how many at a time (default 4)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long the set-up waits (default 20)")
+    parser.add_argument("--environment", default="docker", choices=("docker", "namespace"), help="default: docker")
+    parser.add_argument("--assert", dest="judge", action="store_true", help="end with 1 where the limit is exceeded")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="harbor-benchmark-") as place:
+        folder = Path(place)
+        for name, text in FILES.items():
+            file = folder / "tasks" / "answer" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        setup = SETUP.format(nonce=secrets.token_hex(8), seconds=options.seconds)
+        (folder / "setup.sh").write_text(setup, encoding="utf-8")
+        wall, results = run(folder, options)
+    refs = {result["image"]["ref"] for result in results}
+    if options.environment == "docker":
+        subprocess.run(["docker", "image", "rm", "--force", *refs], capture_output=True, check=False)
+    if [result["outcome"] for result in results] != ["passed"] * options.trials or len(refs) != 1:
+        raise SystemExit(f"not every trial passed on one image: {[result['reason'] for result in results]}")
+    own = results[0]["setup"]
+    ratio = wall / own
+    print(f"one set-up, by its own clock   {own:6.1f} s")
+    print(
+        f"{options.trials} trials, {options.workers} at a time       {wall:6.1f} s  ratio {ratio:.2f} (limit {LIMIT})"
+    )
+    print(f"  a set-up in each, one by one {own * options.trials:6.1f} s and the trials")
+    if options.judge and ratio > LIMIT:
+        raise SystemExit(f"{options.trials} trials take {ratio:.2f} times one set-up, more than {LIMIT}")
+
+
+def run(folder: Path, options: argparse.Namespace) -> tuple[float, list[dict[str, object]]]:
+    """Run the trials and return the seconds of the whole process, and the results with what the set-up took."""
+    words = [
+        *("--harbor-dataset=tasks", f"--harbor-attempts={options.trials}", "-n", str(options.workers)),
+        *(f"--harbor-environment={options.environment}", "-p", "no:cacheprovider", "-q"),
+        *("--harbor-agent-setup=setup.sh", f"--harbor-agent-command={AGENT}"),
+    ]
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
+    wall = time.monotonic() - began
+    files = list(folder.glob("harbor-results/*/results.jsonl"))
+    if done.returncode or not files:
+        raise SystemExit(f"pytest ended with {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+    results = [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines()]
+    for result in results:
+        said = Path(result["directory"], "agent", "agent.log").read_text(encoding="utf-8").split()
+        result["setup"] = float(said[1]) - float(said[0])
+    return wall, results
+
+
+if __name__ == "__main__":
+    main()
