@@ -276,11 +276,12 @@ def test_when_its_time_is_over_it_asks_no_more(run, model_server, transcript):
     report = run(Answer("late", [LOOK], gates={0: gate}), Answer("later"), timeout=0.3)
     assert report.timed_out
     gate.set()
-    assert model_server.requests[0].done.wait(10)
     for thread in threading.enumerate():
         if thread.name == "harbor-agent-openai":
-            thread.join(10)
-    assert len(model_server.requests) == 1
+            thread.join(30)
+            assert not thread.is_alive()
+    # None where the machine was too slow for the first one.
+    assert len(model_server.requests) <= 1
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_call_that_was_not_recorded_fails_with_the_difference_to_the_nearest(p
         assert "the nearest is call 1 of 2" in text
         assert "-Then count them." in text
         assert "+Then sum them up." in text
-        assert ' "content": "List the files.\\n' in text
+    assert ' "content": "List the files.\\n\n' in str(replayed.error)
     assert "--harbor-proxy=record" in str(replayed.error)
     assert not replayed.error.retry
     assert "-Then count them." in (replayed.directory / "proxy" / "call-1.diff").read_text()

@@ -83,7 +83,9 @@ def test_the_clients_of_both_vendors_work(proxies, model_server):
         client, claude = proxied.openai(), proxied.anthropic()
         message = client.chat.completions.create(**ask_for).choices[0].message
         assert [call.function.name for call in message.tool_calls] == ["ls", "cat"]
-        with client.chat.completions.stream(**ask_for) as stream:
+        # Where older clients have it.
+        helper = getattr(client.chat.completions, "stream", None) or client.beta.chat.completions.stream
+        with helper(**ask_for) as stream:
             assert stream.get_final_completion().choices[0].message.content == "streamed words here"
         assert client.responses.create(model="model-a", input="hi").output_text == "of a response"
         with client.responses.stream(model="model-a", input="hi") as stream:
