@@ -5,23 +5,11 @@ Imported in every project that has the plugin installed, so: pytest and the stan
 
 from __future__ import annotations
 
-import math
-import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
-import pytest
-
-if TYPE_CHECKING:
-    from pytest_harbor.gate import GateSpec, Limit
-    from pytest_harbor.proxy.budget import SessionBudget
-    from pytest_harbor.task.shards import Shard
-
-AGENTS = ("oracle", "nop", "openai", "command", "MODULE:CALLABLE")
-"""What --harbor-agent takes: names, and what stands for a callable."""
+from pytest_harbor import option_values as values
 
 
 @dataclass(frozen=True)
@@ -57,158 +45,11 @@ class Option:
         return self.name.replace("-", "_")
 
 
-def _text(value: str, flag: str) -> str:
-    return value
-
-
-def _path(value: str, flag: str) -> str:
-    if not value.strip():
-        raise pytest.UsageError(f"{flag}: an empty path is not valid; give that of a task, a dataset, or a directory")
-    return os.path.expanduser(value)  # noqa: PTH111 - a shell leaves the tilde of --flag=~/x alone
-
-
-def _choice(*choices: str) -> Callable[[str, str], str]:
-    def parse(value: str, flag: str) -> str:
-        if value not in choices:
-            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {' or '.join(choices)}")
-        return value
-
-    return parse
-
-
-def _number(lowest: float, what: str) -> Callable[[str, str], float]:
-    def parse(value: str, flag: str) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number) or number < lowest or (lowest == 0 and what.startswith("above") and number == 0):
-            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use a number {what}")
-        return number
-
-    return parse
-
-
-def _whole(lowest: int) -> Callable[[str, str], int]:
-    def parse(value: str, flag: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < lowest:
-            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use a whole number from {lowest}")
-        return int(value)
-
-    return parse
-
-
-_POSITIVE = _number(0, "above 0")
-
-
-def _finite(value: str, flag: str) -> float:
-    return _number(-math.inf, "such as 1.0 or 0.5")(value, flag)
-
-
-def _agent(value: str, flag: str) -> str:
-    module, _, function = value.rpartition(":")
-    if value in AGENTS[:-1] or (module and function):
-        return value
-    raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {', '.join(AGENTS[:-1])} or {AGENTS[-1]}")
-
-
-def _registry(value: str, flag: str) -> str:
-    try:
-        return repository(value)
-    except ValueError as error:
-        raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
-
-
-def _rule(value: str, flag: str) -> GateSpec:
-    from pytest_harbor.gate.spec import GateSpec
-
-    try:
-        return GateSpec.parse(value)
-    except ValueError as error:
-        raise pytest.UsageError(f"{flag}: {error}") from error
-
-
-def _limit(value: str, flag: str) -> Limit:
-    from pytest_harbor.gate.verdict import Limit
-
-    try:
-        return Limit.parse(value)
-    except ValueError as error:
-        raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
-
-
-def _shard(value: str, flag: str) -> Shard:
-    from pytest_harbor.task.shards import Shard
-
-    try:
-        return Shard.parse(value)
-    except ValueError as error:
-        raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
-
-
-def _variable(value: str, flag: str) -> tuple[str, str]:
-    from pytest_harbor.agent_values import parse_variable
-
-    try:
-        return parse_variable(value)
-    except ValueError as error:
-        raise pytest.UsageError(f"{flag}: {error}") from error
-
-
-def _name(value: str, flag: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        # Not shown: it may be the key itself.
-        raise pytest.UsageError(f"{flag}: this is not the name of a variable; name one, such as OPENAI_API_KEY")
-    return value
-
-
-def _url(value: str, flag: str) -> str:
-    try:
-        parts = urlsplit(value)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
-    except ValueError:
-        valid = False
-    if not valid or parts.username is not None or any(c.isspace() for c in value):
-        raise pytest.UsageError(f"{flag}: {value!r} is not valid; use http(s)://HOST[:PORT][/PATH]")
-    return value.rstrip("/")
-
-
-def _files(value: str, flag: str) -> tuple[str, str]:
-    from pytest_harbor.agent_values import parse_files
-
-    try:
-        return parse_files(value)
-    except ValueError as error:
-        raise pytest.UsageError(f"{flag}: {error}") from error
-
-
-def _session_budget(value: str, flag: str) -> SessionBudget:
-    from pytest_harbor.proxy.budget import SessionBudget
-
-    try:
-        return SessionBudget.parse(value)
-    except ValueError as error:
-        raise pytest.UsageError(f"{flag}: {value!r} is not valid; {error}") from error
-
-
-def repository(value: str) -> str:
-    """Check the name of a repository in a registry.
-
-    Raises:
-        ValueError: it is none; the message says what one looks like.
-
-    """
-    part = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-    if not re.fullmatch(rf"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?(?:/{part})+", value):
-        raise ValueError("use HOST/PREFIX, such as ghcr.io/acme/tb2, in lower case and without a tag")
-    return value
-
-
 OPTIONS = (
     Option(
         "harbor-dataset",
         "Run the Harbor tasks below PATH (a task, a dataset, or a directory of datasets); repeatable",
-        _path,
+        values.path,
         (),
         "PATH",
         "paths",
@@ -216,16 +57,18 @@ OPTIONS = (
     Option(
         "harbor-taskset",
         "Run the tasks of FILE, in its order: a taskset.json in a folder that pytest-harbor convert has written",
-        _path,
+        values.path,
         None,
         "FILE",
         "path",
     ),
-    Option("harbor-task", "Run only the tasks whose name or id matches GLOB; repeatable", _text, (), "GLOB", "many"),
+    Option(
+        "harbor-task", "Run only the tasks whose name or id matches GLOB; repeatable", values.text, (), "GLOB", "many"
+    ),
     Option(
         "harbor-exclude-task",
         "Leave out the tasks whose name or id matches GLOB; repeatable",
-        _text,
+        values.text,
         (),
         "GLOB",
         "many",
@@ -234,7 +77,7 @@ OPTIONS = (
         "harbor-shard",
         "Run only part K of N of the selected tasks, such as 2/8; of about equal duration where --harbor-baseline "
         "knows durations, else of equal number",
-        _shard,
+        values.shard,
         None,
         "K/N",
     ),
@@ -243,23 +86,23 @@ OPTIONS = (
         "What works on the tasks: oracle (the task's own solution), nop (nothing), openai (a small agent that comes "
         "along, for any OpenAI-compatible model), command (see --harbor-agent-command) or a Python callable as "
         "MODULE:CALLABLE",
-        _agent,
+        values.agent,
         "",
         "AGENT",
     ),
-    Option("harbor-agent-command", "Command line of the agent; implies --harbor-agent=command", _text, "", "CMD"),
-    Option("harbor-agent-name", "Name of the agent in results and baselines", _text, "", "NAME"),
+    Option("harbor-agent-command", "Command line of the agent; implies --harbor-agent=command", values.text, "", "CMD"),
+    Option("harbor-agent-name", "Name of the agent in results and baselines", values.text, "", "NAME"),
     Option(
         "harbor-agent-where",
         "Where the agent's command runs: container (default) or host",
-        _choice("container", "host"),
+        values.choice("container", "host"),
         "container",
         "WHERE",
     ),
     Option(
         "harbor-agent-env",
         "Variable of the agent, as K=V, or K to pass the host's value; repeatable",
-        _variable,
+        values.variable,
         (),
         "K[=V]",
         "many",
@@ -267,7 +110,7 @@ OPTIONS = (
     Option(
         "harbor-agent-workdir",
         "Working directory of the agent in the environment (default: the task's)",
-        _text,
+        values.text,
         "",
         "DIR",
     ),
@@ -275,14 +118,14 @@ OPTIONS = (
         "harbor-agent-setup",
         "Install the agent with a command line, or a script given by its path, once for each image instead of once "
         "for each trial",
-        _text,
+        values.text,
         "",
         "CMD|FILE",
     ),
     Option(
         "harbor-agent-files",
         "Put a file or a directory of the host into each environment before the agent works, as SRC:DST; repeatable",
-        _files,
+        values.files,
         (),
         "SRC:DST",
         "many",
@@ -290,7 +133,7 @@ OPTIONS = (
     Option(
         "harbor-agents",
         "Run the agents that FILE lists, a TOML file with a table [[agents]] for each, on every task",
-        _path,
+        values.path,
         None,
         "FILE",
         "path",
@@ -298,7 +141,7 @@ OPTIONS = (
     Option(
         "harbor-model",
         "Name of the model, which the agent gets as OPENAI_MODEL; the proxy puts it into every call",
-        _text,
+        values.text,
         "",
         "NAME",
     ),
@@ -307,14 +150,14 @@ OPTIONS = (
         "What the agent's calls of models go through: off (nothing of ours; default), live (a proxy that meters and "
         "logs them), record (which also keeps them in a cassette), replay (which answers from that alone) or auto "
         "(which replays what it has and records the rest)",
-        _choice("off", "live", "record", "replay", "auto"),
+        values.choice("off", "live", "record", "replay", "auto"),
         "off",
         "MODE",
     ),
     Option(
         "harbor-cassettes",
         "Directory of the cassettes of --harbor-proxy (default cassettes)",
-        _path,
+        values.path,
         "cassettes",
         "DIR",
         "path",
@@ -323,42 +166,42 @@ OPTIONS = (
         "harbor-proxy-log",
         "What is kept of each call in the trial's directory: full (requests and answers; default), meta (only what "
         "is told of them) or off",
-        _choice("full", "meta", "off"),
+        values.choice("full", "meta", "off"),
         "full",
         "WHAT",
     ),
     Option(
         "harbor-openai-base-url",
         "Where the proxy sends calls of OpenAI's API (default: the host's OPENAI_BASE_URL, else OpenAI)",
-        _url,
+        values.url,
         "",
         "URL",
     ),
     Option(
         "harbor-openai-key",
         "Variable of the host with the key for that (default OPENAI_API_KEY)",
-        _name,
+        values.name,
         "OPENAI_API_KEY",
         "VARIABLE",
     ),
     Option(
         "harbor-anthropic-base-url",
         "Where the proxy sends calls of Anthropic's API (default: the host's ANTHROPIC_BASE_URL, else Anthropic)",
-        _url,
+        values.url,
         "",
         "URL",
     ),
     Option(
         "harbor-anthropic-key",
         "Variable of the host with the key for that (default ANTHROPIC_API_KEY)",
-        _name,
+        values.name,
         "ANTHROPIC_API_KEY",
         "VARIABLE",
     ),
     Option(
         "harbor-prices",
         "Prices of models, in a TOML file, beside and before those that are built in",
-        _path,
+        values.path,
         None,
         "FILE",
         "path",
@@ -366,27 +209,27 @@ OPTIONS = (
     Option(
         "harbor-max-turns",
         "Calls of models that a trial may make through the proxy",
-        _whole(1),
+        values.whole(1),
         None,
         "N",
     ),
-    Option("harbor-max-tokens", "Tokens, of prompts and answers, that a trial may use", _whole(1), None, "N"),
-    Option("harbor-max-cost", "US dollars that a trial may cost", _POSITIVE, None, "USD"),
+    Option("harbor-max-tokens", "Tokens, of prompts and answers, that a trial may use", values.whole(1), None, "N"),
+    Option("harbor-max-cost", "US dollars that a trial may cost", values.POSITIVE, None, "USD"),
     Option(
         "harbor-session-budget",
         "What the run may use, all its workers together: US dollars, or tokens as in 2000000tokens; tasks that have "
         "not begun when it is spent are skipped",
-        _session_budget,
+        values.session_budget,
         None,
         "USD|Ntokens",
     ),
-    Option("harbor-attempts", "Run every task N times (default 1)", _whole(1), 1, "N"),
-    Option("harbor-threshold", "Lowest reward that passes (default 1.0)", _finite, 1.0, "F"),
-    Option("harbor-record-only", "Record rewards, and fail nothing because of one", _text, False, "", "switch"),
+    Option("harbor-attempts", "Run every task N times (default 1)", values.whole(1), 1, "N"),
+    Option("harbor-threshold", "Lowest reward that passes (default 1.0)", values.finite, 1.0, "F"),
+    Option("harbor-record-only", "Record rewards, and fail nothing because of one", values.text, False, "", "switch"),
     Option(
         "harbor-baseline",
         "Compare the rewards with those in FILE: the run's verdict, not single trials, decides the exit status",
-        _path,
+        values.path,
         None,
         "FILE",
         "path",
@@ -395,14 +238,14 @@ OPTIONS = (
         "harbor-gate",
         "Rule of the verdict: drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, or several joined by commas "
         "(default drop=0.05,alpha=0.05)",
-        _rule,
+        values.rule,
         None,
         "RULE",
     ),
     Option(
         "harbor-inconclusive",
         "What a verdict that cannot be reached means for the exit status: fail (status 10; default) or pass",
-        _choice("fail", "pass"),
+        values.choice("fail", "pass"),
         "fail",
         "WHAT",
     ),
@@ -410,22 +253,22 @@ OPTIONS = (
         "harbor-max-infra-errors",
         "How many infrastructure errors, or unverified trials, leave a run worth judging: a number, or a share such "
         "as 0.1 (the default)",
-        _limit,
+        values.limit,
         None,
         "N|SHARE",
     ),
     Option(
         "harbor-confirm",
         "Run a task that newly fails N more times, and show what came of it (default 0)",
-        _whole(0),
+        values.whole(0),
         0,
         "N",
     ),
-    Option("harbor-save-baseline", "Write the run's rewards to FILE, a baseline", _path, None, "FILE", "path"),
+    Option("harbor-save-baseline", "Write the run's rewards to FILE, a baseline", values.path, None, "FILE", "path"),
     Option(
         "harbor-update-baseline",
         "Put what ran into the file of --harbor-baseline, whatever the verdict",
-        _text,
+        values.text,
         False,
         "",
         "switch",
@@ -433,7 +276,7 @@ OPTIONS = (
     Option(
         "harbor-force-baseline",
         "Write baselines also of runs with infrastructure errors",
-        _text,
+        values.text,
         False,
         "",
         "switch",
@@ -442,21 +285,21 @@ OPTIONS = (
         "harbor-environment",
         "What makes the environments: docker, namespace (no engine: Linux namespaces over this machine's own system) "
         "or auto (docker where an engine answers, else namespace; default)",
-        _choice("auto", "docker", "namespace"),
+        values.choice("auto", "docker", "namespace"),
         "auto",
         "PROVIDER",
     ),
     Option(
         "harbor-image",
         "Image for tasks that bring neither Dockerfile nor docker_image (default python:3.11-slim)",
-        _text,
+        values.text,
         "python:3.11-slim",
         "REF",
     ),
     Option(
         "harbor-build",
         "Whether images are built: auto (if not there and not to be pulled; default), always or never",
-        _choice("auto", "always", "never"),
+        values.choice("auto", "always", "never"),
         "auto",
         "WHEN",
     ),
@@ -464,30 +307,30 @@ OPTIONS = (
         "harbor-adapt",
         "What is added to the images of tasks: lean (what a trial needs; default) or hud (also hud-python, which "
         "serves MCP; an agent on the host gets MCP tools at HARBOR_MCP_URL)",
-        _choice("lean", "hud"),
+        values.choice("lean", "hud"),
         "lean",
         "MODE",
     ),
     Option(
         "harbor-registry",
         "Registry that images are pulled from before they are built, see `pytest-harbor images --push`",
-        _registry,
+        values.registry,
         "",
         "HOST/PREFIX",
     ),
-    Option("harbor-timeout-multiplier", "Factor on all deadlines (default 1.0)", _POSITIVE, 1.0, "F"),
+    Option("harbor-timeout-multiplier", "Factor on all deadlines (default 1.0)", values.POSITIVE, 1.0, "F"),
     Option(
         "harbor-agent-timeout",
         "Seconds for the agent of tasks that set none (default 3600)",
-        _POSITIVE,
+        values.POSITIVE,
         3600.0,
         "SECONDS",
     ),
-    Option("harbor-resource-multiplier", "Factor on CPUs and memory (default 1.0)", _POSITIVE, 1.0, "F"),
+    Option("harbor-resource-multiplier", "Factor on CPUs and memory (default 1.0)", values.POSITIVE, 1.0, "F"),
     Option(
         "harbor-results",
         "Directory of all runs' results (default harbor-results)",
-        _path,
+        values.path,
         "harbor-results",
         "DIR",
         "path",
@@ -495,30 +338,30 @@ OPTIONS = (
     Option(
         "harbor-html",
         "Write a page with all results to FILE, which needs nothing beside it",
-        _path,
+        values.path,
         None,
         "FILE",
         "path",
     ),
-    Option("harbor-reward-key", "Key of reward.json that holds the reward (default reward)", _text, "", "KEY"),
+    Option("harbor-reward-key", "Key of reward.json that holds the reward (default reward)", values.text, "", "KEY"),
     Option(
         "harbor-reward-precedence",
         "Which file counts where a verifier leaves both: txt (default) or json",
-        _choice("txt", "json"),
+        values.choice("txt", "json"),
         "txt",
         "FILE",
     ),
     Option(
         "harbor-missing-reward",
         "What a verifier that leaves no usable reward means: zero (default) or error",
-        _choice("zero", "error"),
+        values.choice("zero", "error"),
         "zero",
         "WHAT",
     ),
     Option(
         "harbor-infra-retries",
         "How often a trial is tried again after an infrastructure error (default 1)",
-        _whole(0),
+        values.whole(0),
         1,
         "N",
     ),

@@ -40,7 +40,7 @@ def plain(project):
 def test_a_run_without_our_options_imports_nothing_heavy(plain):
     found = modules(plain)
     assert not found & set(HEAVY)
-    names = ("plugin", "options", "option_table", "early_config", "fixtures", "session", "hookspecs")
+    names = ("plugin", "options", "option_table", "option_values", "early_config", "fixtures", "session", "hookspecs")
     assert ours(found) <= {"pytest_harbor", *(f"pytest_harbor.{name}" for name in names)}
 
 
