@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+from lean import LEAN
 from model_server import ModelServer
 
 # A busy machine is no error.
@@ -18,6 +19,12 @@ settings.load_profile("unhurried")
 def _not_on_github(monkeypatch):
     """Write no summary of what tests run to the job that runs them."""
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _lean_processes(monkeypatch):
+    """Have each pytest that a test starts import no more than it needs; pytester takes this away again."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(LEAN))
 
 
 def write_task_files(

@@ -18,6 +18,7 @@ def test_without_an_agent_the_run_is_refused(project):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_without_an_agent_the_run_is_refused_in_workers_too(project):
     for name in "abc":
         project.task(f"tb2/{name}")

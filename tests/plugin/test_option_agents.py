@@ -76,6 +76,7 @@ def test_names_that_further_attempts_of_others_would_have(project):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_ids_that_are_pasted_back_run_in_workers(two):
     ids = [f"tb2/a/task.toml::a[{which}]" for which in ("claude", "codex", "claude-2")]
     outcome = two.run("--harbor-agents=agents.toml", "--harbor-attempts=2", "-n", "2", "-v", *ids, subprocess=True)

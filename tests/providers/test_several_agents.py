@@ -47,7 +47,7 @@ def test_what_each_agent_has(tmp_path, write_task_files):
     (tmp_path / "conf" / "mode").write_text("fast\n")
     (tmp_path / "agents.toml").write_text(AGENTS)
     (tmp_path / "bots.py").write_text(BOT)
-    words = ["-m", "pytest", "-p", "no:cacheprovider", "-v", "-n", "2", "--harbor-environment=namespace"]
+    words = ["-m", "pytest", "-p", "no:cacheprovider", "-v", "--harbor-environment=namespace"]
     options = ["--harbor-agents=agents.toml", "--harbor-agent-env=SHARED=all", "--harbor-model=m0"]
     done = subprocess.run(
         [sys.executable, *words, "--harbor-dataset=tb2", *options],
