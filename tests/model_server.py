@@ -107,7 +107,7 @@ class Request:
         path: with the query, as in the request's first line.
         disconnected: set when the client was found gone before the answer was complete.
         done: set when the answer is complete, or given up.
-        sent: the bodies' pieces that were sent.
+        sent: the bodies' pieces that were sent, one that is being sent included.
 
     """
 
@@ -278,8 +278,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             self._await(reply.gates.get(number))
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if reply.streamed else piece)
+            # Before it is there: who has it may look here at once.
             request.sent.append(piece)
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if reply.streamed else piece)
         if reply.streamed:
             self.wfile.write(b"0\r\n\r\n")
 
