@@ -352,10 +352,11 @@ class HarborSession:
         """Give up what is open."""
         if self._previous_handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._previous_handler)
-        for service in self.__dict__.get("services", ()):
-            service.close()
-        if self.provider_used:
-            self.provider.close()
+        with contextlib.ExitStack() as stack:
+            if self.provider_used:
+                stack.callback(self.provider.close)
+            for service in self.__dict__.get("services", ()):
+                stack.callback(service.close)
 
     def abandon(self, why: BaseException) -> None:
         """Write down and remove what an interrupt left half done."""

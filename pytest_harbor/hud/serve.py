@@ -13,7 +13,8 @@ import itertools
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pytest_harbor.errors import InfrastructureError
@@ -43,6 +44,9 @@ class McpService:
 
     def admit(self, task: Task, variables: Mapping[str, str]) -> None:
         """Any variable may be there."""
+
+    def admit_setup(self, text: str, files: Sequence[tuple[Path, str]]) -> None:
+        """Anything may be there."""
 
     def close(self) -> None:
         """Nothing outlives a trial."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import unquote
 
 Vendor = Literal["openai", "anthropic"]
 Kind = Literal["chat", "responses", "completions", "messages", "embeddings", "other"]
@@ -63,6 +64,9 @@ def endpoint(method: str, target: str, headers: Mapping[str, str]) -> Endpoint |
     """
     path = target.partition("?")[0]
     rest = target.removeprefix("/v1")
+    if {".", ".."} & set(re.split(r"[/\\]", unquote(path))):
+        # With the real key, it would lead a model's server anywhere.
+        return None
     if method == "POST" and path in _POSTED:
         vendor, kind = _POSTED[path]
         return Endpoint(vendor, kind, rest)

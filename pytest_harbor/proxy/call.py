@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
@@ -17,6 +19,13 @@ from pytest_harbor.trial import Usage
 
 Source = Literal["upstream", "cassette", "proxy"]
 """Who answered: the model's server, a recording, or the proxy itself, which refused."""
+
+
+# The last event of a stream, in each of the protocols, up to the empty line that ends it.
+_LAST_EVENT = re.compile(
+    rb"^(?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete|failed))\r?$).*?\n\r?\n",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 @dataclass
@@ -36,6 +45,9 @@ class Call:
         streamed: whether that is a stream of events.
         first_byte: seconds until the answer began; None where it did not.
         seconds: seconds until it had ended.
+        normal: the request as a cassette has it; None where there is none.
+        headers: the answer's headers, with names in lower case.
+        whole: whether all of the answer has come from the model's server.
         given_up: whether the agent has closed its connection before the end.
         error: what went wrong on the way; empty for nothing.
 
@@ -53,6 +65,9 @@ class Call:
     streamed: bool = False
     first_byte: float | None = None
     seconds: float = 0.0
+    normal: dict[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    whole: bool = False
     given_up: bool = False
     error: str = ""
     meter: Meter | None = None
@@ -83,9 +98,15 @@ class Call:
         model = request.get("model") if isinstance(request, dict) else None
         return model if isinstance(model, str) else ""
 
-    def begin_answer(self, status: int, *, streamed: bool) -> None:
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last event of a stream has come, after which nothing is said."""
+        return self.streamed and _LAST_EVENT.search(b"".join(self.pieces)) is not None
+
+    def begin_answer(self, status: int, headers: Mapping[str, str], *, streamed: bool) -> None:
         """Take note that an answer begins."""
         self.status = status
+        self.headers = headers
         self.streamed = streamed
         self.first_byte = time.monotonic() - self.began
         self.meter = Meter(self.endpoint.kind, streamed=streamed)

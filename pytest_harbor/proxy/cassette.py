@@ -8,6 +8,8 @@ import difflib
 import hashlib
 import json
 import re
+import secrets
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,8 @@ class Cassette:
         self._old = calls or []
         self._new: list[Recorded] = []
         self._order: list[Recorded] = []
+        # Calls that go on at the same time come from several threads.
+        self._lock = threading.Lock()
 
     @classmethod
     def load(cls, path: Path) -> Cassette:
@@ -159,21 +163,23 @@ class Cassette:
     def find(self, request: dict[str, Any]) -> Recorded | None:
         """Return the first recorded call that equals a request and was not asked for yet; that is taken then."""
         key = key_of(request)
-        for call in self._old:
-            if call.key == key and not call.used:
-                call.used = True
-                self._order.append(call)
-                return call
+        with self._lock:
+            for call in self._old:
+                if call.key == key and not call.used:
+                    call.used = True
+                    self._order.append(call)
+                    return call
         return None
 
     def add(self, call: Recorded) -> None:
         """Keep a call. Earlier failures of the very same call are forgotten: only what became of it counts."""
-        if call.status < 400:
-            failed = [old for old in self._new if old.key == call.key and old.status >= 400]
-            self._new = [old for old in self._new if old not in failed]
-            self._order = [old for old in self._order if old not in failed]
-        self._new.append(call)
-        self._order.append(call)
+        with self._lock:
+            if call.status < 400:
+                failed = [old for old in self._new if old.key == call.key and old.status >= 400]
+                self._new = [old for old in self._new if old not in failed]
+                self._order = [old for old in self._order if old not in failed]
+            self._new.append(call)
+            self._order.append(call)
 
     def nearest(self, request: dict[str, Any]) -> tuple[str, list[str]]:
         """Return what to say of a request that was not recorded, and how it differs from the nearest one that was.
@@ -208,15 +214,20 @@ class Cassette:
         """
         calls = [*self._order, *(call for call in self._old if everything and not call.used)]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self.path.with_name(f".{self.path.name}.tmp")
+        # Several tests may have trials of the same agent at the same task, in processes of their own.
+        scratch = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
         requests = compact([call.request for call in calls])
         pairs = [{"request": request, "response": call.response} for request, call in zip(requests, calls, strict=True)]
         data = {"schema_version": SCHEMA_VERSION, "calls": pairs}
         text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
         # Half a surrogate pair is JSON, and no UTF-8.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(self.path)
+        try:
+            scratch.write_text(text, encoding="utf-8")
+            scratch.replace(self.path)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
 
 
 def pieces_of(body: bytes, *, streamed: bool) -> list[bytes]:

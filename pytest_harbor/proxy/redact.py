@@ -18,18 +18,30 @@ def secret_values(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 class Redactor:
-    """Replaces secrets by placeholders, and back.
+    """Replaces secrets by placeholders, and those of an agent's own back.
 
     Args:
-        secrets: pairs of a secret and the name of its placeholder; one that is too short is left out.
+        keys: pairs of a secret that no agent may have and the name of its placeholder.
+        own: the same of secrets that the agent has.
+
+    Of two pairs with the same secret the first counts; a secret that is too short is none.
 
     """
 
-    def __init__(self, secrets: Iterable[tuple[str, str]]) -> None:
-        pairs = {text: f"<{name}>" for text, name in secrets if len(text) >= SHORTEST}
-        # As it stands in JSON, too. The longest first, as one may be a part of another.
+    def __init__(self, keys: Iterable[tuple[str, str]], own: Iterable[tuple[str, str]] = ()) -> None:
+        pairs: dict[str, str] = {}
+        self._own: dict[str, str] = {}
+        for secrets, shown in ((keys, False), (own, True)):
+            for text, name in secrets:
+                if len(text) < SHORTEST or text in pairs:
+                    continue
+                pairs[text] = f"<{name}>"
+                if shown:
+                    # Answers are JSON.
+                    self._own.setdefault(f"<{name}>", _in_json(text))
         for text, placeholder in list(pairs.items()):
-            pairs.setdefault(json.dumps(text)[1:-1], placeholder)
+            pairs.setdefault(_in_json(text), placeholder)
+        # The longest first, as one may be a part of another.
         self._pairs = sorted(pairs.items(), key=lambda pair: -len(pair[0]))
 
     def hide(self, text: str) -> str:
@@ -39,8 +51,8 @@ class Redactor:
         return text
 
     def show_bytes(self, data: bytes) -> bytes:
-        """Return data with secrets where its placeholders are."""
-        for secret, placeholder in reversed(self._pairs):
+        """Return JSON with the agent's own secrets where their placeholders are."""
+        for placeholder, secret in self._own.items():
             data = data.replace(placeholder.encode(), secret.encode())
         return data
 
@@ -49,3 +61,7 @@ class Redactor:
         for secret, placeholder in self._pairs:
             data = data.replace(secret.encode(), placeholder.encode())
         return data
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]

@@ -3,57 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
 import certifi
 from aiohttp import web
-from multidict import CIMultiDict
-from yarl import URL
 
-from pytest_harbor.errors import HookError, InfrastructureError
-from pytest_harbor.proxy.api import CREDENTIALS, Endpoint, Vendor, endpoint, error_body, with_model
-from pytest_harbor.proxy.call import Call
-from pytest_harbor.proxy.cassette import Recorded
-from pytest_harbor.proxy.meter import READABLE, Decoder
+from pytest_harbor.proxy.api import Vendor
+from pytest_harbor.proxy.handler import BODY_LIMIT, Handler, note_reuse
 from pytest_harbor.proxy.settings import Upstream
-from pytest_harbor.proxy.trial import ProxiedTrial, Refusal
+from pytest_harbor.proxy.trial import ProxiedTrial
 
 T = TypeVar("T")
 
-MIB = 1 << 20
-# No interface takes more; Anthropic's limit is 32 MB, OpenAI's 512 MB for files only.
-BODY_LIMIT = 256 * MIB
 # Bytes of all headers of a message.
 HEADER_LIMIT = 256 * 1024
 CONNECT_PATIENCE = 30.0
 # Seconds that the server's thread gets to end.
 END_PATIENCE = 10.0
 
-# Of one connection each, never of a call.
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-NO_UPSTREAM = "harbor_no_upstream"
 _AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -70,7 +42,12 @@ class ProxyServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="harbor-proxy", daemon=True)
         self._thread.start()
-        self._session = self._run(self._connect())
+        self._doors: set[Door] = set()
+        try:
+            self._session = self._run(self._connect())
+        except BaseException:
+            self._stop()
+            raise
 
     def serve(self, trial: ProxiedTrial) -> Door:
         """Begin to answer a trial's calls."""
@@ -80,7 +57,13 @@ class ProxyServer:
         """End, with every connection."""
         if self._loop.is_closed():
             return
+        # A trial that was interrupted while its door was made has not closed it.
+        for door in list(self._doors):
+            door.close()
         self._run(self._session.close())
+        self._stop()
+
+    def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(END_PATIENCE)
         if not self._thread.is_alive():
@@ -91,7 +74,7 @@ class ProxyServer:
 
     async def _connect(self) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
+        trace.on_connection_reuseconn.append(note_reuse)
         context = ssl.create_default_context()
         # Beside what the system trusts, which on some systems is nothing.
         context.load_verify_locations(certifi.where())
@@ -109,7 +92,7 @@ class ProxyServer:
         )
 
     async def _serve(self, trial: ProxiedTrial) -> Door:
-        handler = _Handler(trial, self._upstreams, self._session)
+        handler = Handler(trial, self._upstreams, self._session)
         loop = self._loop
 
         def new_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
@@ -126,7 +109,9 @@ class ProxyServer:
             lingering_time=0.0,
         )
         listening = await loop.create_server(server, "127.0.0.1", 0)
-        return Door(loop, handler, server, listening)
+        door = Door(loop, handler, server, listening, self._doors.discard)
+        self._doors.add(door)
+        return door
 
 
 class Door:
@@ -137,6 +122,7 @@ class Door:
         handler: answers them.
         server: speaks HTTP.
         listening: the port for programs of the host.
+        closed: hears that it was closed, in the loop.
 
     Attributes:
         address: `host:port` for programs of the host.
@@ -144,12 +130,18 @@ class Door:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, handler: _Handler, server: web.Server, listening: asyncio.Server
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handler: Handler,
+        server: web.Server,
+        listening: asyncio.Server,
+        closed: Callable[[Door], None],
     ) -> None:
         self._loop = loop
         self._handler = handler
         self._server = server
         self._listening = listening
+        self._tell = closed
         self._closed = False
         host, port = listening.sockets[0].getsockname()
         self.address = f"{host}:{port}"
@@ -173,239 +165,7 @@ class Door:
 
     async def _close(self) -> None:
         self._closed = True
+        self._tell(self)
         self._listening.close()
         await self._handler.stop()
         await self._server.shutdown(0)
-
-
-class _Handler:
-    """Answers the requests of one trial."""
-
-    def __init__(
-        self, trial: ProxiedTrial, upstreams: Mapping[Vendor, Upstream], session: aiohttp.ClientSession
-    ) -> None:
-        self._trial = trial
-        self._upstreams = upstreams
-        self._session = session
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._writes: set[asyncio.Future[None]] = set()
-
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        vendor: Vendor = "anthropic" if "anthropic-version" in headers else "openai"
-        try:
-            self._trial.authorise(headers)
-            place = endpoint(request.method, request.raw_path, headers)
-            if place is None:
-                raise self._trial.unknown(request.method, request.raw_path)
-            vendor = place.vendor
-            return await self._answer(request, place, await _body(request, headers))
-        except Refusal as refusal:
-            return _refused(vendor, refusal)
-        except web.HTTPRequestEntityTooLarge:
-            return _refused(vendor, Refusal(413, "harbor_too_large", f"a body of more than {BODY_LIMIT // MIB} MiB"))
-        except (ConnectionError, aiohttp.ClientError, web.RequestPayloadError):
-            # Nobody is there any more.
-            raise asyncio.CancelledError from None
-        except Exception as error:
-            return _refused(vendor, self._trial.broken(error))
-
-    async def stop(self) -> None:
-        """Cut what goes on, and wait for it."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*self._writes, return_exceptions=True)
-
-    async def _answer(self, request: web.BaseRequest, place: Endpoint, body: bytes) -> web.StreamResponse:
-        trial = self._trial
-        if trial.model and (place.is_turn or request.raw_path.startswith("/v1/messages")):
-            body = with_model(body, trial.model)
-        call = trial.begin(place, request.method, request.raw_path, body)
-        try:
-            normal = None
-            if trial.records or trial.replays:
-                normal = await self._normal_form(call)
-            if trial.replays and normal is not None:
-                found = await asyncio.to_thread(trial.replay, call, normal)
-                if found is not None:
-                    return await self._replay(request, call, found)
-            return await self._forward(request, call, normal)
-        except Refusal as refusal:
-            if refusal.code != NO_UPSTREAM:
-                call.source = "proxy"
-            call.status, call.error = refusal.status, call.error or refusal.message
-            raise
-        except asyncio.CancelledError:
-            call.given_up = True
-            raise
-        finally:
-            await self._end(call)
-
-    async def _normal_form(self, call: Call) -> dict[str, Any]:
-        try:
-            return await asyncio.to_thread(self._trial.normal_form, call)
-        except HookError as error:
-            self._trial.problem = error
-            raise Refusal(500, "harbor_hook", str(error)) from error
-
-    async def _end(self, call: Call) -> None:
-        """Write down what became of a call, whatever it was."""
-        if self._trial.end(call):
-            # Not in the loop, where others wait; and to its end, also where the agent does not wait for it.
-            writing = asyncio.ensure_future(asyncio.to_thread(self._write_down, call))
-            self._writes.add(writing)
-            writing.add_done_callback(self._writes.discard)
-            await asyncio.shield(writing)
-
-    def _write_down(self, call: Call) -> None:
-        try:
-            self._trial.write_down(call)
-        except OSError as error:
-            self._trial.problem = InfrastructureError(f"a call cannot be written down: {error}")
-
-    async def _replay(self, request: web.BaseRequest, call: Call, found: Recorded) -> web.StreamResponse:
-        pieces = [self._trial.redactor.show_bytes(piece) for piece in found.pieces]
-        streamed = found.headers.get("content-type", "").startswith("text/event-stream")
-        call.begin_answer(found.status, streamed=streamed)
-        response = web.StreamResponse(status=found.status, headers=found.headers)
-        if not streamed:
-            response.content_length = sum(map(len, pieces))
-        await response.prepare(request)
-        for piece in pieces:
-            call.take(piece)
-            await response.write(piece)
-        await self._end(call)
-        await response.write_eof()
-        return response
-
-    async def _forward(self, request: web.BaseRequest, call: Call, normal: dict[str, Any] | None) -> web.StreamResponse:
-        upstream = self._upstreams[call.endpoint.vendor]
-        url = URL(upstream.url + call.endpoint.rest, encoded=True)
-        headers = _request_headers(request, call.endpoint.vendor, upstream.key, self._trial.secret)
-        response: web.StreamResponse | None = None
-        try:
-            async with self._ask(call, url, headers) as answer:
-                streamed = answer.content_type == "text/event-stream"
-                call.begin_answer(answer.status, streamed=streamed)
-                decoder = Decoder(answer.headers.get("Content-Encoding", ""))
-                if streamed and answer.status < 400:
-                    headers = _response_headers(answer, upstream.key)
-                    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
-                    await response.prepare(request)
-                    async for chunk in answer.content.iter_any():
-                        call.take(decoder.feed(chunk))
-                        await response.write(chunk)
-                    await self._finish(call, normal, answer)
-                    await response.write_eof()
-                    return response
-                body = await answer.read()
-                plain = decoder.feed(body)
-                call.take(plain)
-                await self._finish(call, normal, answer)
-                return self._whole(answer, upstream.key, body, plain)
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            if request.transport is None or request.transport.is_closing():
-                # It is the agent that has gone.
-                raise
-            said = f"{type(error).__name__}: {error}".rstrip(": ")
-            self._trial.failed(call, f"{url.with_query(None)} did not answer to the end: {said}")
-            if response is None:
-                raise Refusal(502, NO_UPSTREAM, call.error) from error
-            # What was cut must not look whole.
-            request.transport.abort()
-            return response
-
-    @contextlib.asynccontextmanager
-    async def _ask(self, call: Call, url: URL, headers: CIMultiDict[str]) -> Any:
-        """Make the call, again where its connection, kept from an earlier one, was closed meanwhile."""
-        kept = _Kept()
-
-        def ask(**more: Any) -> Any:
-            # As a file, so that a large one goes out piece by piece while others are answered.
-            body = io.BytesIO(call.body) if call.body else None
-            return self._session.request(call.method, url, headers=headers, data=body, allow_redirects=False, **more)
-
-        try:
-            answer = await ask(trace_request_ctx=kept)
-        except aiohttp.ServerDisconnectedError:
-            if not kept.reused:
-                raise
-            answer = await ask()
-        async with answer:
-            yield answer
-
-    async def _finish(self, call: Call, normal: dict[str, Any] | None, answer: aiohttp.ClientResponse) -> None:
-        """Write a call down before the agent sees its end: what it asks for next must know what this one has used."""
-        await self._end(call)
-        if normal is not None and self._trial.records:
-            kept = {name.lower(): value for name, value in answer.headers.items()}
-            await asyncio.to_thread(self._trial.record, call, normal, kept)
-
-    def _whole(self, answer: aiohttp.ClientResponse, key: str, body: bytes, plain: bytes) -> web.Response:
-        """Return an answer that is no stream; a server's complaint may quote the key."""
-        headers = _response_headers(answer, key)
-        if answer.status >= 400 and key and key.encode() in plain:
-            body = plain.replace(key.encode(), b"<key>")
-            headers.popall("Content-Encoding", None)
-        return web.Response(status=answer.status, reason=answer.reason, headers=headers, body=body)
-
-
-class _Kept:
-    """Whether a call went over a connection that was kept from an earlier one."""
-
-    reused = False
-
-
-async def _note_reuse(session: Any, context: Any, parameters: Any) -> None:
-    if context.trace_request_ctx is not None:
-        context.trace_request_ctx.reused = True
-
-
-async def _body(request: web.BaseRequest, headers: Mapping[str, str]) -> bytes:
-    if headers.get("expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-    return await request.read()
-
-
-def _request_headers(request: web.BaseRequest, vendor: Vendor, key: str, secret: str) -> CIMultiDict[str]:
-    """Return an agent's headers as they go upstream: with the real key in place of the trial's."""
-    headers: CIMultiDict[str] = CIMultiDict()
-    for raw, text in request.raw_headers:
-        name, value = raw.decode("latin-1"), text.decode("utf-8", "surrogateescape")
-        if name.lower() in _HOP_BY_HOP or name.lower() in CREDENTIALS:
-            continue
-        if name.lower() == "accept-encoding":
-            # What cannot be read here cannot be metered.
-            wanted = [part.strip() for part in value.split(",")]
-            value = ", ".join(part for part in wanted if part.partition(";")[0].strip().lower() in READABLE)
-            value = value or "identity"
-        headers.add(name, value.replace(secret, key))
-    if key:
-        headers["x-api-key" if vendor == "anthropic" else "Authorization"] = (
-            key if vendor == "anthropic" else f"Bearer {key}"
-        )
-    return headers
-
-
-def _response_headers(answer: aiohttp.ClientResponse, key: str) -> CIMultiDict[str]:
-    headers: CIMultiDict[str] = CIMultiDict()
-    for raw, text in answer.raw_headers:
-        name = raw.decode("latin-1")
-        if name.lower() not in _HOP_BY_HOP:
-            value = text.decode("utf-8", "surrogateescape")
-            headers.add(name, value.replace(key, "<key>") if key else value)
-    return headers
-
-
-def _refused(vendor: Vendor, refusal: Refusal) -> web.Response:
-    body = error_body(vendor, refusal.status, refusal.code, refusal.message)
-    # The clients of both vendors go by this header: nothing gets better by trying again.
-    headers = {} if refusal.status == 502 else {"x-should-retry": "false"}
-    return web.Response(status=refusal.status, body=body, content_type="application/json", headers=headers)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_harbor.errors import UnmetRequirement
+from pytest_harbor.errors import EnvironmentLost, UnmetRequirement
+from pytest_harbor.proxy.keys import RealKeys
 from pytest_harbor.proxy.settings import ProxySettings
 from pytest_harbor.task import Task
 from pytest_harbor.trial import AgentVariables, ServiceContext
@@ -25,7 +28,9 @@ class ProxyService:
 
     def __init__(self, settings: ProxySettings) -> None:
         self._settings = settings
+        self._keys = RealKeys(settings.upstreams.values())
         self._started: ProxyServer | None = None
+        self._starting = threading.Lock()
 
     def admit(self, task: Task, variables: Mapping[str, str]) -> None:
         """Refuse variables that hold a real key.
@@ -34,14 +39,28 @@ class ProxyService:
             UnmetRequirement: one does.
 
         """
-        for upstream in self._settings.upstreams.values():
-            for name, value in variables.items():
-                if upstream.key and upstream.key in value:
-                    raise UnmetRequirement(
-                        f"the variable {name} of the environment of {task.name} holds a real key of the host",
-                        "the proxy is there to keep it out: take it out of task.toml, --harbor-agent-env or the hook, "
-                        "or use --harbor-proxy=off",
-                    )
+        for name, value in variables.items():
+            if self._keys.are_in(value):
+                raise UnmetRequirement(
+                    f"the variable {name} of the environment of {task.name} holds a real key of the host",
+                    "the proxy is there to keep it out: take it out of task.toml, --harbor-agent-env or the hook, "
+                    "or use --harbor-proxy=off",
+                )
+
+    def admit_setup(self, text: str, files: Sequence[tuple[Path, str]]) -> None:
+        """Refuse a set-up and agent files that hold a real key.
+
+        Raises:
+            UnmetRequirement: one does, or the files cannot be listed.
+
+        """
+        holder = "the text of --harbor-agent-setup" if self._keys.are_in(text) else self._keys.in_files(files)
+        if holder is not None:
+            raise UnmetRequirement(
+                f"{holder} holds a real key of the host, and would be in the environment of the agent",
+                "the proxy is there to keep it out: take it out, leave the file out with a .dockerignore beside it, or "
+                "use --harbor-proxy=off",
+            )
 
     @contextlib.contextmanager
     def open(self, context: ServiceContext) -> Iterator[AgentVariables]:
@@ -72,16 +91,21 @@ class ProxyService:
                     host=_variables(door.address, trial.secret, trial.model),
                 )
             ended_well = True
+        except EnvironmentLost:
+            # It is started again, and the work is graded.
+            ended_well = True
+            raise
         finally:
             trial.conclude(ended_well=ended_well)
 
     @property
     def _server(self) -> ProxyServer:
-        if self._started is None:
-            from pytest_harbor.proxy.server import ProxyServer
+        with self._starting:
+            if self._started is None:
+                from pytest_harbor.proxy.server import ProxyServer
 
-            self._started = ProxyServer(self._settings.upstreams)
-        return self._started
+                self._started = ProxyServer(self._settings.upstreams)
+            return self._started
 
     def close(self) -> None:
         """End the server."""

@@ -10,6 +10,7 @@ from typing import Literal
 from pytest_harbor.proxy.api import Vendor
 from pytest_harbor.proxy.budget import Ledger, TrialBudget
 from pytest_harbor.proxy.prices import Prices
+from pytest_harbor.proxy.redact import SHORTEST
 
 Mode = Literal["live", "record", "replay", "auto"]
 LogLevel = Literal["full", "meta", "off"]
@@ -32,6 +33,11 @@ class Upstream:
 
     url: str
     key: str = field(default="", repr=False)
+
+    @property
+    def secret(self) -> str:
+        """The key where it is one to be kept; empty for what servers without keys are given, which is any word."""
+        return self.key if len(self.key) >= SHORTEST else ""
 
 
 @dataclass(frozen=True)

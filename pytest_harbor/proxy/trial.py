@@ -1,4 +1,8 @@
-"""What the proxy knows of one trial. Everything here happens in the thread of the server, one thing at a time."""
+"""What the proxy knows of one trial.
+
+All of it is used in the thread of the server alone, but for what says otherwise, and for the trial's beginning and end,
+when no call goes on.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +75,23 @@ class ProxiedTrial:
         self.problem: InfrastructureError | None = None
         self.spent = ""
         self._trouble: InfrastructureError | None = None
-        self._calls: list[Call] = []
+        self._count = 0
         self._finished = Usage()
-        self._open: set[int] = set()
+        # By number. Those that have ended are not kept: each has a whole conversation.
+        self._open: dict[int, Call] = {}
         self._turns = 0
         self._failed: dict[str, int] = {}
         self._unknown: set[str] = set()
         self._directory = context.work.directory / DIRECTORY
-        keys = [(upstream.key, f"{vendor}-key") for vendor, upstream in settings.upstreams.items()]
-        named = secret_values(context.work.variables)
-        self.redactor = Redactor([*keys, (self.secret, "secret"), *((value, name) for name, value in named.items())])
         self._facts = [(text, f"<{name}>") for name, text in _facts(context).items() if len(text) >= 6]
         self._cassette = self._load()
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """What hides secrets; made at the first call, as a hook may add variables until the agent's work begins."""
+        keys = [(upstream.secret, f"{vendor}-key") for vendor, upstream in self.settings.upstreams.items()]
+        named = secret_values(self.context.work.variables)
+        return Redactor(keys, [(self.secret, "secret"), *((value, name) for name, value in named.items())])
 
     @property
     def model(self) -> str:
@@ -92,9 +102,8 @@ class ProxiedTrial:
     def usage(self) -> Usage:
         """What it has used so far, calls that go on included."""
         total = self._finished
-        for call in self._calls:
-            if call.number in self._open:
-                total = total + call.usage(self.settings.prices)
+        for call in self._open.values():
+            total = total + call.usage(self.settings.prices)
         return total
 
     def reached_at(self, address: str) -> None:
@@ -143,11 +152,11 @@ class ProxiedTrial:
             Refusal: a budget is spent, or cannot be kept.
 
         """
-        call = Call(len(self._calls) + 1, place, method, target, body)
+        self._count += 1
+        call = Call(self._count, place, method, target, body)
         call.retry = retry = self._failed.get(call.digest, 0) > 0
-        self._calls.append(call)
         try:
-            if place.is_metered and not retry:
+            if place.is_metered:
                 self._afford(call)
         except Refusal as refusal:
             call.source, call.status, call.error = "proxy", refusal.status, refusal.message
@@ -157,13 +166,14 @@ class ProxiedTrial:
             self._failed[call.digest] -= 1
         elif place.is_turn:
             self._turns += 1
-        self._open.add(call.number)
+        self._open[call.number] = call
         return call
 
     def _afford(self, call: Call) -> None:
         settings = self.settings
         ledger = settings.ledger if settings.has_upstream else None
-        spent = settings.budget.spent(self._turns, self.usage)
+        # One that failed before has been counted then.
+        spent = settings.budget.spent(self._turns - call.retry, self.usage)
         try:
             spent = spent or (ledger.spent() if ledger else "")
         except OSError as error:
@@ -192,7 +202,7 @@ class ProxiedTrial:
         if call.number not in self._open:
             return False
         call.end()
-        self._open.discard(call.number)
+        del self._open[call.number]
         self._finished = self._finished + call.usage(self.settings.prices)
         failed = call.status >= 400 or call.status == 0
         if failed:
@@ -237,7 +247,11 @@ class ProxiedTrial:
         mode, result = self.settings.mode, self.context.result
         if mode == "live":
             return None
-        path = place_of(self.settings.cassettes, result.task, result.agent, result.attempt, result.confirmation)
+        root, attempt = self.settings.cassettes, (result.task, result.agent, result.attempt)
+        path = place_of(root, *attempt, result.confirmation)
+        if mode == "replay" and not path.exists():
+            # A further trial of a task that newly failed says the same again.
+            path = place_of(root, *attempt)
         if mode == "record":
             return Cassette(path)
         try:
@@ -281,14 +295,16 @@ class ProxiedTrial:
             raise HookError(f"the hook pytest_harbor_cassette_request: {said}", "mend the hook") from error
         return request
 
-    def replay(self, call: Call, request: dict[str, Any]) -> Recorded | None:
-        """Return the recorded answer of a call, None where the call is to be made.
+    def replay(self, call: Call) -> Recorded | None:
+        """Return the recorded answer of a call, None where the call is to be made; may be called from another thread.
 
         Raises:
             Refusal: it was not recorded, and only what was is answered.
 
         """
+        request = call.normal
         assert self._cassette is not None
+        assert request is not None
         found = self._cassette.find(request)
         if found is not None:
             call.source = "cassette"
@@ -320,12 +336,13 @@ class ProxiedTrial:
             return None
         return path
 
-    def record(self, call: Call, request: dict[str, Any], headers: Mapping[str, str]) -> None:
-        """Keep an answer in the cassette."""
-        assert self._cassette is not None
+    def record(self, call: Call) -> None:
+        """Keep a model's answer in the cassette, where there is one; may be called from another thread."""
+        if self._cassette is None or call.normal is None or call.source != "upstream":
+            return
         body = self.redactor.hide_bytes(b"".join(call.pieces))
-        kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
-        self._cassette.add(Recorded(request, call.status, kept, pieces_of(body, streamed=call.streamed)))
+        kept = {name: call.headers[name] for name in KEPT_HEADERS if name in call.headers}
+        self._cassette.add(Recorded(call.normal, call.status, kept, pieces_of(body, streamed=call.streamed)))
 
     # The end.
 
@@ -350,7 +367,7 @@ class ProxiedTrial:
             self._keep(self._cassette)
         if self.problem is not None:
             raise self.problem
-        if not self._calls:
+        if not self._count:
             result.warnings.append("the agent made no call through the proxy; see whether it uses OPENAI_BASE_URL")
 
     def _keep(self, cassette: Cassette) -> None:
@@ -360,7 +377,7 @@ class ProxiedTrial:
                 cassette.write(everything=bool(self.spent) or self.context.result.agent_timed_out)
             except OSError as error:
                 self.problem = InfrastructureError(f"the cassette {cassette.path} cannot be written: {error}")
-        elif unused:
+        if unused and self.settings.mode != "record":
             self.context.result.warnings.append(
                 f"{unused} of the {recorded} calls in the cassette were not asked for: {cassette.path}"
             )

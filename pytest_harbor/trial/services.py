@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from pytest_harbor.agent import Agent, AgentContext
@@ -58,6 +59,14 @@ class AgentService(Protocol):
 
     def admit(self, task: Task, variables: Mapping[str, str]) -> None:
         """Look at the variables that everything in an environment is to have, before it is started.
+
+        Raises:
+            InfrastructureError: they must not be there.
+
+        """
+
+    def admit_setup(self, text: str, files: Sequence[tuple[Path, str]]) -> None:
+        """Look at an agent's set-up and the agent files, before an image or an environment has anything of them.
 
         Raises:
             InfrastructureError: they must not be there.

@@ -154,6 +154,10 @@ class Trial:
 
     def _take(self, image: Image) -> Image:
         """Make an image the trial's, with the agent's set-up on top of it, and return that."""
+        if self._sets_up:
+            with self._phase("build"):
+                for service in self._services:
+                    service.admit_setup(self.settings.agent_setup, self.settings.agent_files)
         if self._sets_up and self.settings.agent_setup and not image.setup:
             with self._phase("build"):
                 timeout = self.task.config.environment.build_timeout_sec

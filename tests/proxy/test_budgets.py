@@ -71,6 +71,18 @@ def test_tries_again_are_no_turns(proxies, model_server):
     assert (proxied.result.usage.requests, proxied.result.usage.retries) == (2, 2)
 
 
+def test_a_try_again_needs_a_budget_that_is_not_spent(proxies, model_server):
+    model_server.script += [failure(500, "busy"), Answer("a", tokens=Tokens(5, 0, 5))]
+    with proxies(budget=TrialBudget(tokens=10)) as proxied:
+        client = proxied.openai(max_retries=0)
+        with pytest.raises(openai.InternalServerError):
+            client.completions.create(model="m", prompt="x")
+        client.completions.create(model="m", prompt="y")
+        with pytest.raises(openai.RateLimitError, match="--harbor-max-tokens=10 is spent"):
+            client.completions.create(model="m", prompt="x")
+    assert len(model_server.requests) == 2
+
+
 def test_calls_at_the_same_time_do_not_slip_through(proxies, model_server):
     model_server.script.append(lambda request: Answer("ok"))
     with proxies(budget=TrialBudget(turns=5)) as proxied, ThreadPoolExecutor(16) as pool:

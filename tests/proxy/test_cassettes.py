@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import threading
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
 from model_server import Answer, Call, Reply, Tokens, failure
 
-from pytest_harbor.errors import HookError, UnmetRequirement
+from pytest_harbor.errors import EnvironmentLost, HookError, UnmetRequirement
 from pytest_harbor.proxy import Ledger, SessionBudget, TrialBudget
-from pytest_harbor.proxy.cassette import place_of
+from pytest_harbor.proxy.cassette import Cassette, Recorded, place_of
 from pytest_harbor.trial import TrialHooks
 
 
@@ -331,3 +335,70 @@ def test_every_task_and_agent_has_a_file_of_its_own_below_the_directory(tmp_path
     }
     others |= {place_of(tmp_path, task.replace("/", "/_"), agent, 1)}
     assert len(others | {place}) == 5
+
+
+def test_a_stream_is_recorded_though_the_client_goes_at_its_last_word(proxies, model_server):
+    events = [b'data: {"choices": []}\n\n', b"data: [DONE]\n\n", b": bye\n\n"]
+    gate = threading.Event()
+    stream = [("content-type", "text/event-stream")]
+    model_server.script.append(Reply(events, headers=stream, streamed=True, gates={3: gate}))
+    with proxies("record") as proxied:
+        address = urllib.parse.urlsplit(proxied.url)
+        with contextlib.closing(http.client.HTTPConnection(address.hostname, address.port)) as connection:
+            headers = {"Authorization": f"Bearer {proxied.secret}"}
+            connection.request("POST", "/v1/chat/completions", b'{"stream": true}', headers)
+            answer = connection.getresponse()
+            assert answer.read(len(b"".join(events[:2]))) == b"".join(events[:2])
+    assert proxied.error is None
+    assert [call["error"] for call in proxied.calls] == [""]
+    gate.set()
+    (call,) = json.loads(cassette(proxies).read_text())["calls"]
+    assert call["response"]["body"] == [event.decode() for event in events[:2]]
+
+
+def test_a_stream_that_the_client_gives_up_is_not_recorded(proxies, model_server):
+    model_server.script.append(Answer("one two", gates={3: threading.Event()}))
+    with proxies("record") as proxied, ask(proxied, stream=True) as stream:
+        next(iter(stream))
+    assert proxied.calls[0]["error"] == "given up by the agent"
+    assert json.loads(cassette(proxies).read_text())["calls"] == []
+
+
+def test_a_further_trial_of_what_failed_replays_the_attempt_unless_it_has_a_cassette_of_its_own(proxies, model_server):
+    model_server.script += [Answer("attempt"), Answer("confirmation")]
+    for mode, confirmation, said in [
+        ("record", 0, "attempt"),
+        ("replay", 1, "attempt"),
+        ("record", 1, "confirmation"),
+        ("replay", 1, "confirmation"),
+        ("replay", 2, "attempt"),
+    ]:
+        with proxies(mode, confirmation=confirmation) as proxied:
+            assert ask(proxied).choices[0].message.content == said
+
+
+def test_trials_of_equal_agents_may_end_at_the_same_time(tmp_path):
+    """Two tests may run the same agent on the same task."""
+    recorded = Recorded({"path": "/", "body": None}, 200, {}, [b"x" * 100_000])
+    cassettes = [Cassette(tmp_path / "a.json") for _ in range(8)]
+    for one in cassettes:
+        one.add(recorded)
+    with ThreadPoolExecutor(len(cassettes)) as pool:
+        for _ in range(20):
+            list(pool.map(lambda one: one.write(everything=False), cassettes))
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+    assert Cassette.load(tmp_path / "a.json").recorded == 1
+
+
+def test_the_calls_of_an_agent_that_ends_its_own_environment_are_kept_as_its_work_is_graded(proxies, model_server):
+    model_server.script.append(Answer("a"))
+    with proxies("record") as proxied:
+        ask(proxied)
+        raise EnvironmentLost("it is gone")
+    assert str(proxied.error) == "it is gone"
+    assert len(json.loads(cassette(proxies).read_text())["calls"]) == 1
+    with proxies("replay") as proxied:
+        with contextlib.suppress(openai.NotFoundError):
+            ask(proxied, "something else")
+        raise EnvironmentLost("it is gone")
+    assert "is not in the cassette" in str(proxied.error)

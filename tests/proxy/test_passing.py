@@ -228,6 +228,16 @@ def test_an_unknown_path_is_a_404_in_json_and_a_line_in_the_log(proxies, model_s
 
 
 @pytest.mark.parametrize(
+    "path", ["/v1/models/../files", "/v1/models/a/%2e%2E/files", "/v1/responses/..%2Ffiles", r"/v1/models/..\..\files"]
+)
+def test_no_path_leads_elsewhere_with_the_real_key(proxies, model_server, path):
+    with proxies() as proxied, contextlib.closing(http.client.HTTPConnection(proxied.url[7:])) as connection:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {proxied.secret}"})
+        assert connection.getresponse().status == 404
+    assert not model_server.requests
+
+
+@pytest.mark.parametrize(
     "headers",
     [(), [("Authorization", "Bearer sk-other")], [("x-api-key", OPENAI_KEY)], [("Authorization", "é")]],
 )

@@ -76,6 +76,62 @@ def test_a_server_without_a_key_gets_none(proxies, model_server):
         assert not {"authorization", "x-api-key"} & {name.lower() for name, _ in request.headers}
 
 
+def test_what_a_hook_gives_the_agent_is_hidden_too(proxies, model_server):
+    model_server.script.append(Answer("a"))
+    with proxies("record", variables={}) as proxied:
+        # Hooks change the variables when the proxy is there already.
+        proxied.context.work.variables["GITHUB_TOKEN"] = TOKEN
+        proxied.context.work.variables["OPENAI_API_KEY"] = proxied.secret
+        proxied.openai().completions.create(model="model-a", prompt=f"{proxied.secret} {TOKEN}")
+    kept = everything(proxies.directory)
+    assert json.dumps(TOKEN)[1:-1] not in kept
+    assert "<secret> <GITHUB_TOKEN>" in kept
+
+
+def test_no_cassette_brings_a_real_key_to_an_agent(proxies, model_server):
+    model_server.script.append(Answer("<openai-key> <anthropic-key> <secret> <API_TOKEN>"))
+    for mode in ("record", "auto"):
+        with proxies(mode, variables={"API_TOKEN": TOKEN}) as proxied:
+            answer = proxied.openai().completions.create(model="m", prompt="x").choices[0].text
+    assert answer == f"<openai-key> <anthropic-key> {proxied.secret} {TOKEN}"
+
+
+def test_a_word_that_stands_for_no_key_is_none(proxies, model_server):
+    upstreams = {"openai": Upstream(f"{model_server.url}/v1", "on"), "anthropic": Upstream(f"{model_server.url}/v1")}
+    service = ProxyService(proxies.settings(upstreams=upstreams))
+    service.admit(proxies.task, {"A": "based on"})
+    model_server.script.append(failure(400, "come on"))
+    with proxies(upstreams=upstreams) as proxied, pytest.raises(openai.BadRequestError, match="come on") as error:
+        proxied.openai().completions.create(model="m", prompt="x")
+    assert error.value.response.headers["content-type"] == "application/json"
+    assert model_server.requests[0].header("Authorization") == "Bearer on"
+
+
+@pytest.mark.parametrize("name", [".env", "deep/er/config.toml"])
+def test_agent_files_that_hold_a_real_key_are_not_let_in(proxies, tmp_path, name):
+    service = ProxyService(proxies.settings())
+    (tmp_path / "agent/deep/er").mkdir(parents=True)
+    (tmp_path / "agent/main.py").write_text("print()")
+    (tmp_path / "agent/link").symlink_to("nowhere")
+    files = [(tmp_path / "agent", "/agent")]
+    service.admit_setup("pip install x", files)
+    file = tmp_path / "agent" / name
+    file.write_bytes(b"\xff\n" + f"KEY={OPENAI_KEY}\n".encode())
+    with pytest.raises(UnmetRequirement, match="holds a real key of the host") as error:
+        service.admit_setup("pip install x", files)
+    assert str(error.value).startswith(f"{file} ")
+    assert OPENAI_KEY not in str(error.value)
+    (tmp_path / "agent/.dockerignore").write_text("**/.env\n**/config.toml\n")
+    service.admit_setup("pip install x", files)
+
+
+def test_a_set_up_that_holds_a_real_key_is_not_let_in(proxies):
+    service = ProxyService(proxies.settings())
+    with pytest.raises(UnmetRequirement, match="the text of --harbor-agent-setup holds a real key") as error:
+        service.admit_setup(f"login --key={ANTHROPIC_KEY}", [])
+    assert ANTHROPIC_KEY not in str(error.value)
+
+
 def test_short_texts_and_empty_keys_are_no_secrets():
     redactor = Redactor([("", "key"), ("abc", "short"), ("0123456789", "long"), ("x0123456789", "longer")])
     assert redactor.hide("abc 0123456789 x0123456789") == "abc <long> <longer>"
