@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_harbor.api import run_trial, run_trial_async
     from pytest_harbor.errors import CannotExecute, InfrastructureError
+    from pytest_harbor.proxy import Prices, ProxySettings, TrialBudget, Upstream, upstreams_of
     from pytest_harbor.task import Dataset, DatasetError, Task, TaskError
     from pytest_harbor.trial import TrialHooks, TrialResult, TrialSettings
 
@@ -16,13 +17,18 @@ __all__ = [
     "Dataset",
     "DatasetError",
     "InfrastructureError",
+    "Prices",
+    "ProxySettings",
     "Task",
     "TaskError",
+    "TrialBudget",
     "TrialHooks",
     "TrialResult",
     "TrialSettings",
+    "Upstream",
     "run_trial",
     "run_trial_async",
+    "upstreams_of",
 ]
 
 _HOMES = {
@@ -30,13 +36,18 @@ _HOMES = {
     "Dataset": "task",
     "DatasetError": "task",
     "InfrastructureError": "errors",
+    "Prices": "proxy",
+    "ProxySettings": "proxy",
     "Task": "task",
     "TaskError": "task",
+    "TrialBudget": "proxy",
     "TrialHooks": "trial",
     "TrialResult": "trial",
     "TrialSettings": "trial",
+    "Upstream": "proxy",
     "run_trial": "api",
     "run_trial_async": "api",
+    "upstreams_of": "proxy",
 }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_harbor.agent import as_agent
 from pytest_harbor.environment import Provider
@@ -16,6 +17,9 @@ from pytest_harbor.results import Run
 from pytest_harbor.run_id import new_run_id
 from pytest_harbor.task import Task, TaskError
 from pytest_harbor.trial import AgentService, Trial, TrialHooks, TrialPlace, TrialResult, TrialSettings
+
+if TYPE_CHECKING:
+    from pytest_harbor.proxy import ProxySettings
 
 
 def run_trial(
@@ -30,6 +34,7 @@ def run_trial(
     registry: str = "",
     provider: Provider | None = None,
     hooks: TrialHooks | None = None,
+    proxy: ProxySettings | None = None,
     attempt: int = 1,
 ) -> TrialResult:
     """Run one trial and return its result, which is also written below a directory of results as by pytest.
@@ -45,6 +50,8 @@ def run_trial(
         registry: where images are pulled from before they are built, as HOST/PREFIX; empty for nowhere.
         provider: makes the environment; when None, Docker where an engine answers, else Linux namespaces.
         hooks: where to step in.
+        proxy: has the agent's calls of models go through a proxy of this trial's own; when None, they are its own
+            affair. `ProxySettings("live", upstreams_of(os.environ))` goes by the host's variables.
         attempt: number of the attempt, for the result.
 
     Returns:
@@ -76,6 +83,10 @@ def run_trial(
     )
     place = TrialPlace(run.id, run.trial_directory(task.name, secrets.token_hex(8)), attempt)
     services: list[AgentService] = []
+    if proxy is not None:
+        from pytest_harbor.proxy import ProxyService
+
+        services.append(ProxyService(proxy))
     if adapt == "hud":
         from pytest_harbor.hud.serve import McpService
 
@@ -89,11 +100,12 @@ def run_trial(
     except (InfrastructureError, TaskError) as error:
         trial.fail(error)
     finally:
-        try:
-            trial.stop()
-        finally:
+        with contextlib.ExitStack() as stack:
             if provider is None:
-                used.close()
+                stack.callback(used.close)
+            for service in services:
+                stack.callback(service.close)
+            trial.stop()
     return trial.result
 
 
