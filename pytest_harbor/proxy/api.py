@@ -10,8 +10,8 @@ from typing import Literal
 from urllib.parse import unquote
 
 Vendor = Literal["openai", "anthropic"]
-Kind = Literal["chat", "responses", "completions", "messages", "embeddings", "other"]
-"""What a call asks for; `other` uses no tokens."""
+Kind = Literal["chat", "responses", "completions", "messages", "embeddings", "fetched", "other"]
+"""What a call asks for: `fetched` what an earlier one asked for; `other` uses no tokens."""
 
 # What the clients of both vendors send their key in.
 CREDENTIALS = ("authorization", "x-api-key", "api-key")
@@ -19,11 +19,14 @@ CREDENTIALS = ("authorization", "x-api-key", "api-key")
 _POSTED: dict[str, tuple[Vendor, Kind]] = {
     "/v1/chat/completions": ("openai", "chat"),
     "/v1/responses": ("openai", "responses"),
+    "/v1/responses/compact": ("openai", "responses"),
+    "/v1/responses/input_tokens": ("openai", "other"),
     "/v1/completions": ("openai", "completions"),
     "/v1/embeddings": ("openai", "embeddings"),
     "/v1/messages": ("anthropic", "messages"),
     "/v1/messages/count_tokens": ("anthropic", "other"),
 }
+_OF_A_RESPONSE = (("GET", None), ("GET", "/input_items"), ("DELETE", None), ("POST", "/cancel"))
 SERVED = "POST " + ", ".join(_POSTED) + "; GET /v1/models, /v1/responses/ID"
 
 
@@ -45,7 +48,7 @@ class Endpoint:
     @property
     def is_turn(self) -> bool:
         """Whether a model writes something."""
-        return self.kind not in ("embeddings", "other")
+        return self.kind not in ("embeddings", "fetched", "other")
 
     @property
     def is_metered(self) -> bool:
@@ -64,8 +67,7 @@ def endpoint(method: str, target: str, headers: Mapping[str, str]) -> Endpoint |
     """
     path = target.partition("?")[0]
     rest = target.removeprefix("/v1")
-    if {".", ".."} & set(re.split(r"[/\\]", unquote(path))):
-        # With the real key, it would lead a model's server anywhere.
+    if not _is_plain(target):
         return None
     if method == "POST" and path in _POSTED:
         vendor, kind = _POSTED[path]
@@ -73,9 +75,21 @@ def endpoint(method: str, target: str, headers: Mapping[str, str]) -> Endpoint |
     if method == "GET" and re.fullmatch(r"/v1/models(/[^?]+)?", path):
         return Endpoint("anthropic" if "anthropic-version" in headers else "openai", "other", rest)
     # What was begun with POST /v1/responses, and goes on in the background.
-    if re.fullmatch(r"/v1/responses/[^/?]+(/(cancel|input_items))?", path) and method in ("GET", "POST", "DELETE"):
-        return Endpoint("openai", "responses" if method == "GET" and path.count("/") == 3 else "other", rest)
+    found = re.fullmatch(r"/v1/responses/[A-Za-z0-9_.-]+(/cancel|/input_items)?", path)
+    if found and (method, found[1]) in _OF_A_RESPONSE:
+        return Endpoint("openai", "fetched" if (method, found[1]) == ("GET", None) else "other", rest)
     return None
+
+
+def _is_plain(target: str) -> bool:
+    """Tell whether a path leads where it seems to lead, whoever reads it: the key must not be used elsewhere."""
+    if "#" in target:
+        return False
+    path, before = target.partition("?")[0], ""
+    while path != before:
+        path, before = unquote(path, errors="replace"), path
+    odd = any(character in "\\?#" or not character.isprintable() for character in path)
+    return not odd and not any(part.partition(";")[0] in (".", "..") for part in path.split("/"))
 
 
 def error_body(vendor: Vendor, status: int, code: str, message: str) -> bytes:
@@ -100,42 +114,49 @@ def error_body(vendor: Vendor, status: int, code: str, message: str) -> bytes:
 
 
 def with_model(body: bytes, model: str) -> bytes:
-    """Return the body of a call with another model, every other byte as it was."""
+    """Return the body of a call with another model, every other byte as it was.
+
+    Raises:
+        RecursionError: it is nested more deeply than any that is meant.
+
+    """
     try:
-        text = body.decode("utf-8")
-        found = _value_span(text, "model")
+        # In whatever way a server would take it for JSON.
+        encoding = json.detect_encoding(body)
+        text = body.decode(encoding)
+        spans = _value_spans(text, "model")
     except ValueError:
         return body
-    if found is None:
-        return body
-    start, end = found
-    return (text[:start] + json.dumps(model, ensure_ascii=False) + text[end:]).encode("utf-8")
+    for start, end in reversed(spans):
+        text = text[:start] + json.dumps(model, ensure_ascii=False) + text[end:]
+    return text.encode(encoding) if spans else body
 
 
-def _value_span(text: str, name: str) -> tuple[int, int] | None:
-    """Return where the value of a key of a JSON object stands; of several equal keys, the last one counts."""
-    decoder = json.JSONDecoder()
+def _value_spans(text: str, name: str) -> list[tuple[int, int]]:
+    """Return where the values of a key of a JSON object stand; some take the first of equal keys, some the last."""
+    # A number of any length is one, even where Python's has an end.
+    decoder = json.JSONDecoder(parse_int=len, parse_float=len)
     space = re.compile(r"[ \t\r\n]*")
 
     def skip(position: int) -> int:
         found = space.match(text, position)
         return found.end() if found else position
 
+    spans: list[tuple[int, int]] = []
     position = skip(0)
     if text[position : position + 1] != "{":
-        return None
+        return spans
     position = skip(position + 1)
-    span = None
     while text[position : position + 1] == '"':
         key, position = decoder.raw_decode(text, position)
         position = skip(position)
         if text[position : position + 1] != ":":
-            return None
+            return []
         start = skip(position + 1)
         _, end = decoder.raw_decode(text, start)
         if key == name:
-            span = start, end
+            spans.append((start, end))
         position = skip(end)
         if text[position : position + 1] == ",":
             position = skip(position + 1)
-    return span
+    return spans

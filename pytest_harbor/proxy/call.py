@@ -13,9 +13,17 @@ from functools import cached_property
 from typing import Any, Literal
 
 from pytest_harbor.proxy.api import Endpoint
-from pytest_harbor.proxy.meter import Meter
+from pytest_harbor.proxy.meter import BYTES_PER_TOKEN, Meter
 from pytest_harbor.proxy.prices import Prices, Tokens
 from pytest_harbor.trial import Usage
+
+# Bytes of a body that the log takes; agents could fill a disk otherwise.
+LOGGED = 16 << 20
+_TOO_LONG = "[{:,} bytes are too many to be kept]"
+# How deep values may be in others to be taken for JSON.
+DEEPEST = 100
+# Characters of a model's name that count.
+LONGEST_NAME = 200
 
 Source = Literal["upstream", "cassette", "proxy"]
 """Who answered: the model's server, a recording, or the proxy itself, which refused."""
@@ -87,9 +95,8 @@ class Call:
     @property
     def model(self) -> str:
         """The model: as the answer names it, else as the request does."""
-        if self.meter is not None and self.meter.model:
-            return self.meter.model
-        return self.asked_model
+        told = self.meter.model if self.meter is not None else ""
+        return (told or self.asked_model)[:LONGEST_NAME]
 
     @property
     def asked_model(self) -> str:
@@ -121,12 +128,17 @@ class Call:
         """Take note that this was all."""
         self.seconds = time.monotonic() - self.began
         if self.meter is not None:
-            self.meter.end()
+            self.meter.end(whole=not (self.given_up or self.error))
 
     @property
     def tokens(self) -> tuple[Tokens, bool]:
         """The tokens so far, and whether they are only estimated."""
-        if not self.endpoint.is_metered or not 200 <= self.status < 300 or self.meter is None:
+        if not self.endpoint.is_metered:
+            return Tokens(), False
+        if self.status == 0 and not self.error:
+            # Nobody has said anything yet, but the server has the prompt, and works on it.
+            return Tokens(input=len(self.body) // BYTES_PER_TOKEN), True
+        if not 200 <= self.status < 300 or self.meter is None:
             return Tokens(), False
         told = self.meter.tokens
         return (told, False) if told is not None else (self.meter.estimate(len(self.body)), True)
@@ -188,16 +200,31 @@ class Call:
         }
         if bodies:
             answer = b"".join(self.pieces)
-            said = answer.decode("utf-8", "replace") if self.streamed else readable(answer)
-            line |= {"request": self.request, "response": said}
+            line["request"] = self.request if len(self.body) <= LOGGED else _TOO_LONG.format(len(self.body))
+            if len(answer) > LOGGED:
+                line["response"] = _TOO_LONG.format(len(answer))
+            else:
+                line["response"] = answer.decode("utf-8", "replace") if self.streamed else readable(answer)
         return line
 
 
 def readable(body: bytes) -> Any:
-    """Return a body as JSON, as text where it is none, None where it is empty."""
+    """Return a body as JSON, as text where it is none or nested beyond all sense, None where it is empty."""
     if not body:
         return None
     try:
-        return json.loads(body)
+        found = json.loads(body)
     except (ValueError, RecursionError):
-        return body.decode("utf-8", "replace")
+        found = None
+    return found if found is not None and _is_shallow(found) else body.decode("utf-8", "replace")
+
+
+def _is_shallow(value: Any) -> bool:
+    """Tell whether no value is so deep in others that a recursive function has its troubles."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        if not level:
+            return True
+        entries = (entry for outer in level for entry in (outer.values() if isinstance(outer, dict) else outer))
+        level = [entry for entry in entries if isinstance(entry, dict | list)]
+    return not level

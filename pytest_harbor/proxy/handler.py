@@ -14,10 +14,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from pytest_harbor.errors import HookError, InfrastructureError
-from pytest_harbor.proxy.api import CREDENTIALS, Endpoint, Vendor, endpoint, error_body, with_model
+from pytest_harbor.proxy.api import Endpoint, Vendor, endpoint, error_body, with_model
 from pytest_harbor.proxy.call import Call
 from pytest_harbor.proxy.cassette import Recorded
-from pytest_harbor.proxy.meter import READABLE, Decoder
+from pytest_harbor.proxy.meter import Decoder
+from pytest_harbor.proxy.passing import Veil, request_headers, response_headers
 from pytest_harbor.proxy.settings import Upstream
 from pytest_harbor.proxy.trial import ProxiedTrial, Refusal
 
@@ -26,24 +27,11 @@ T = TypeVar("T")
 MIB = 1 << 20
 # No interface takes more; Anthropic's limit is 32 MB, OpenAI's 512 MB for files only.
 BODY_LIMIT = 256 * MIB
+# All bodies of a trial's requests at a time.
+BODIES_LIMIT = 2 * BODY_LIMIT
+# No answer is longer, but one without end.
+ANSWER_LIMIT = 128 * MIB
 
-# Of one connection each, never of a call.
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 NO_UPSTREAM = "harbor_no_upstream"
 
 
@@ -65,6 +53,8 @@ class Handler:
         self._session = session
         self._tasks: set[asyncio.Task[Any]] = set()
         self._work: set[asyncio.Future[Any]] = set()
+        # Bytes of requests, by the task that answers.
+        self._held: dict[asyncio.Task[Any], int] = {}
         self._over = False
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -84,16 +74,36 @@ class Handler:
             if place is None:
                 raise self._trial.unknown(request.method, request.raw_path)
             vendor = place.vendor
-            return await self._answer(request, place, await _body(request, headers))
+            return await self._answer(request, place, await self._body(request, headers, task))
         except Refusal as refusal:
             return _refused(vendor, refusal)
-        except web.HTTPRequestEntityTooLarge:
-            return _refused(vendor, Refusal(413, "harbor_too_large", f"a body of more than {BODY_LIMIT // MIB} MiB"))
+        except RecursionError:
+            return _refused(vendor, Refusal(400, "harbor_too_deep", "the body is nested too deeply"))
         except (ConnectionError, aiohttp.ClientError, web.RequestPayloadError):
             # Nobody is there any more.
             raise asyncio.CancelledError from None
         except Exception as error:
             return _refused(vendor, self._trial.broken(error))
+        finally:
+            self._held.pop(task, None)
+
+    async def _body(self, request: web.BaseRequest, headers: Mapping[str, str], task: asyncio.Task[Any]) -> bytes:
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            fact = "bodies that are packed cannot be read here; leave out Content-Encoding"
+            raise Refusal(415, "harbor_packed", fact)
+        if headers.get("expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        pieces = []
+        self._held[task] = 0
+        async for piece in request.content.iter_any():
+            pieces.append(piece)
+            self._held[task] += len(piece)
+            if self._held[task] > BODY_LIMIT:
+                raise Refusal(413, "harbor_too_large", f"a body of more than {BODY_LIMIT // MIB} MiB")
+            if sum(self._held.values()) > BODIES_LIMIT:
+                raise Refusal(503, "harbor_busy", "calls at the same time have too long bodies")
+        return b"".join(pieces)
 
     async def stop(self) -> None:
         """Cut what goes on, and wait for it; nothing begins any more."""
@@ -176,35 +186,49 @@ class Handler:
     async def _forward(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         upstream = self._upstreams[call.endpoint.vendor]
         url = URL(upstream.url + call.endpoint.rest, encoded=True)
-        headers = _request_headers(request, call.endpoint.vendor, upstream.key, self._trial.secret)
+        headers = request_headers(request.raw_headers, call.endpoint.vendor, upstream.key)
         response: web.StreamResponse | None = None
         try:
             async with self._ask(call, url, headers) as answer:
                 streamed = answer.content_type == "text/event-stream"
                 kept = {name.lower(): value for name, value in answer.headers.items()}
                 call.begin_answer(answer.status, kept, streamed=streamed)
-                decoder = Decoder(answer.headers.get("Content-Encoding", ""))
+                decoder = Decoder(answer.headers.get("Content-Encoding", ""), ANSWER_LIMIT)
+                veil = Veil(self._upstreams, failed=answer.status >= 400)
+                headers = response_headers(answer.raw_headers, veil)
+                reason = veil.text(answer.reason or "")
                 if streamed and answer.status < 400:
-                    headers = _response_headers(answer, upstream.secret)
-                    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+                    if decoder.coded:
+                        # Not packed any more, as what is to stay here may be anywhere in it.
+                        headers.popall("Content-Encoding", None)
+                    response = web.StreamResponse(status=answer.status, reason=reason, headers=headers)
                     await response.prepare(request)
                     async for chunk in answer.content.iter_any():
-                        call.take(decoder.feed(chunk))
-                        await response.write(chunk)
+                        plain = decoder.feed(chunk)
+                        call.take(plain)
+                        await response.write(veil.piece(plain))
                     await self._finish(call)
-                    await response.write_eof()
+                    await response.write_eof(veil.rest())
                     return response
-                body = await answer.read()
-                plain = decoder.feed(body)
-                call.take(plain)
+                packed = []
+                async for chunk in answer.content.iter_any():
+                    packed.append(chunk)
+                    call.take(decoder.feed(chunk))
+                plain = b"".join(call.pieces)
                 await self._finish(call)
-                return _complete(answer, upstream.secret, body, plain)
+                body = veil.whole(plain)
+                if body == plain and decoder.changes:
+                    body = b"".join(packed)
+                elif decoder.coded:
+                    headers.popall("Content-Encoding", None)
+                return web.Response(status=answer.status, reason=reason, headers=headers, body=body)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             if request.transport is None or request.transport.is_closing():
                 # It is the agent that has gone.
                 raise asyncio.CancelledError from None
             said = f"{type(error).__name__}: {error}".rstrip(": ")
-            self._trial.failed(call, f"{url.with_query(None)} did not answer to the end: {said}")
+            shown = url.with_user(None).with_query(None)
+            self._trial.failed(call, self._trial.redactor.hide(f"{shown} did not answer to the end: {said}"))
             if response is None:
                 raise Refusal(502, NO_UPSTREAM, call.error) from error
             # What was cut must not look whole.
@@ -246,52 +270,6 @@ async def note_reuse(session: Any, context: Any, parameters: Any) -> None:
     """Take note that a call goes over a connection that was kept; a signal of the client session."""
     if context.trace_request_ctx is not None:
         context.trace_request_ctx.reused = True
-
-
-async def _body(request: web.BaseRequest, headers: Mapping[str, str]) -> bytes:
-    if headers.get("expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-    return await request.read()
-
-
-def _request_headers(request: web.BaseRequest, vendor: Vendor, key: str, secret: str) -> CIMultiDict[str]:
-    """Return an agent's headers as they go upstream: with the real key in place of the trial's."""
-    headers: CIMultiDict[str] = CIMultiDict()
-    for raw, text in request.raw_headers:
-        name, value = raw.decode("latin-1"), text.decode("utf-8", "surrogateescape")
-        if name.lower() in _HOP_BY_HOP or name.lower() in CREDENTIALS:
-            continue
-        if name.lower() == "accept-encoding":
-            # What cannot be read here cannot be metered.
-            wanted = [part.strip() for part in value.split(",")]
-            value = ", ".join(part for part in wanted if part.partition(";")[0].strip().lower() in READABLE)
-            value = value or "identity"
-        headers.add(name, value.replace(secret, key))
-    if key:
-        headers["x-api-key" if vendor == "anthropic" else "Authorization"] = (
-            key if vendor == "anthropic" else f"Bearer {key}"
-        )
-    return headers
-
-
-def _response_headers(answer: aiohttp.ClientResponse, key: str) -> CIMultiDict[str]:
-    headers: CIMultiDict[str] = CIMultiDict()
-    for raw, text in answer.raw_headers:
-        name = raw.decode("latin-1")
-        if name.lower() not in _HOP_BY_HOP:
-            value = text.decode("utf-8", "surrogateescape")
-            headers.add(name, value.replace(key, "<key>") if key else value)
-    return headers
-
-
-def _complete(answer: aiohttp.ClientResponse, key: str, body: bytes, plain: bytes) -> web.Response:
-    """Return an answer that is no stream; a server's complaint may quote the key."""
-    headers = _response_headers(answer, key)
-    if answer.status >= 400 and key and key.encode() in plain:
-        body = plain.replace(key.encode(), b"<key>")
-        headers.popall("Content-Encoding", None)
-    return web.Response(status=answer.status, reason=answer.reason, headers=headers, body=body)
 
 
 def _refused(vendor: Vendor, refusal: Refusal) -> web.Response:

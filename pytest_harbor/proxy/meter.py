@@ -30,25 +30,60 @@ _TOLD = {
 }
 
 
+class TooLarge(ConnectionError):
+    """An answer has no end, or unpacks to one that is none."""
+
+
 class Decoder:
     """Undoes the content coding of an answer, piece by piece.
 
     Args:
         coding: the header Content-Encoding.
+        limit: how many bytes it may come to.
+
+    Attributes:
+        coded: whether the header names a coding that can be undone.
 
     """
 
-    def __init__(self, coding: str) -> None:
-        self._unzip = zlib.decompressobj(zlib.MAX_WBITS | 32) if coding.strip().lower() in ("gzip", "deflate") else None
+    def __init__(self, coding: str, limit: int) -> None:
+        self.coded = coding.strip().lower() in ("gzip", "deflate")
+        self._unzip = zlib.decompressobj(zlib.MAX_WBITS | 32) if self.coded else None
+        self._limit = limit
+        self._left = limit
+        self._began = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether the text is another than the bytes that come."""
+        return self._unzip is not None
 
     def feed(self, data: bytes) -> bytes:
-        """Return what a piece stands for; nothing where it cannot be read."""
+        """Return what a piece stands for; nothing where it cannot be read.
+
+        Raises:
+            TooLarge: it comes to more than the limit.
+
+        """
+        text = self._unpack(data)
+        self._left -= max(len(text), len(data))
+        if self._left < 0:
+            raise TooLarge(f"an answer of more than {self._limit >> 20} MiB")
+        return text
+
+    def _unpack(self, data: bytes) -> bytes:
         if self._unzip is None:
             return data
         try:
-            return self._unzip.decompress(data)
+            text = self._unzip.decompress(data, self._left + 1)
         except zlib.error:
-            return b""
+            if self._began:
+                return b""
+            # The header lies.
+            self._unzip = None
+            return data
+        self._began = True
+        return text
 
 
 class Meter:
@@ -69,7 +104,7 @@ class Meter:
         self._told: dict[str, int] = {}
         self._cached = 0
         self._reasoning = 0
-        self._rest = b""
+        self._rest: list[bytes] = []
         self._unread: list[bytes] = []
         self._text = 0
         self.model = ""
@@ -98,12 +133,12 @@ class Meter:
 
     def feed(self, data: bytes) -> None:
         """Take a piece of the answer, decoded."""
-        if not self._streamed:
-            self._rest += data
-            return
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._line(line)
+        self._rest.append(data)
+        if self._streamed and b"\n" in data:
+            *lines, rest = b"".join(self._rest).split(b"\n")
+            self._rest = [rest]
+            for line in lines:
+                self._line(line)
 
     def _line(self, line: bytes) -> None:
         """Read a line of a stream where it tells something; most are only kept, as reading takes its time."""
@@ -114,21 +149,30 @@ class Meter:
         else:
             self._unread.append(line[5:])
 
-    def end(self) -> None:
-        """Take note that this was all."""
+    def end(self, *, whole: bool) -> None:
+        """Take note that this was all.
+
+        Args:
+            whole: whether it has come to its end, where the last of its tokens are told.
+
+        """
+        rest, self._rest = b"".join(self._rest), []
         if not self._streamed:
-            self._object(self._rest)
+            self._object(rest)
         else:
-            self._line(self._rest)
-        self._rest = b""
-        if self.tokens is None:
+            self._line(rest)
+        if self.tokens is None or not whole:
             for text in self._unread:
                 self._object(text)
         self._unread = []
+        if not whole and self.tokens is not None:
+            # Some tell of the prompt at once, and of the answer last.
+            self._told["output"] = max(self._told.get("output", 0), self._text // BYTES_PER_TOKEN)
 
     def _object(self, text: bytes) -> None:
         try:
             found = json.loads(text)
+            length = _text_length(found) if isinstance(found, dict) else 0
         except (ValueError, RecursionError):
             return
         for entry in _parts(found):
@@ -136,8 +180,7 @@ class Meter:
             if isinstance(model, str) and model:
                 self.model = model
             self._usage(entry.get("usage"))
-        if isinstance(found, dict):
-            self._text += _text_length(found)
+        self._text += length
 
     def _usage(self, usage: Any) -> None:
         if not isinstance(usage, dict):

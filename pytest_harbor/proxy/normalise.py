@@ -19,7 +19,9 @@ _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d+)?"
 RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<uuid>"),
     (
-        re.compile(r"\b(?:chatcmpl|call|toolu|srvtoolu|msg|resp|rs|fc|ws|ctc)[-_](?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{12,}"),
+        re.compile(
+            r"\b(?:chatcmpl|call|toolu|srvtoolu|msg|resp|rs|fc|ws|ctc)[-_](?=[A-Za-z_-]{0,64}\d)[A-Za-z0-9_-]{12,}"
+        ),
         "<id>",
     ),
     (re.compile(rf"\b\d{{4}}-\d{{2}}-\d{{2}}(?:[T ]{_CLOCK}(?: ?(?:Z|UTC|GMT|[+-]\d{{2}}:?\d{{2}}))?)?"), "<date>"),
@@ -37,7 +39,7 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<=/)tmp[.-]?[A-Za-z0-9_]{6,12}\b"), "<temporary>"),
     (re.compile(r"\b0x[0-9a-f]{6,16}\b"), "<address>"),
 )
-_IMAGE = re.compile(r"(data:[\w/+.-]+;base64,)?([A-Za-z0-9+/]{1024,}={0,2})")
+_IMAGE = re.compile(r"(data:[\w/+.-]{1,100};base64,)?(?<![A-Za-z0-9+/])([A-Za-z0-9+/]{1024,}={0,2})")
 
 
 def normalise(value: Any, facts: Sequence[tuple[str, str]]) -> Any:

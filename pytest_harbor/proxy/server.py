@@ -14,7 +14,7 @@ import certifi
 from aiohttp import web
 
 from pytest_harbor.proxy.api import Vendor
-from pytest_harbor.proxy.handler import BODY_LIMIT, Handler, note_reuse
+from pytest_harbor.proxy.handler import Handler, note_reuse
 from pytest_harbor.proxy.settings import Upstream
 from pytest_harbor.proxy.trial import ProxiedTrial
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 # Bytes of all headers of a message.
 HEADER_LIMIT = 256 * 1024
 CONNECT_PATIENCE = 30.0
+# Seconds that connections get to end before they are cut, twice; 0 would be for ever.
+SHUTDOWN_PATIENCE = 0.1
 # Seconds that the server's thread gets to end.
 END_PATIENCE = 10.0
 
@@ -96,7 +98,7 @@ class ProxyServer:
         loop = self._loop
 
         def new_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-            return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_LIMIT)
+            return web.BaseRequest(message, payload, protocol, writer, task, loop)
 
         server = web.Server(
             handler,
@@ -168,4 +170,4 @@ class Door:
         self._tell(self)
         self._listening.close()
         await self._handler.stop()
-        await self._server.shutdown(0)
+        await self._server.shutdown(SHUTDOWN_PATIENCE)

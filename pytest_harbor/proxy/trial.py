@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pytest_harbor.errors import HookError, InfrastructureError, UnmetRequirement
 from pytest_harbor.proxy.api import CREDENTIALS, SERVED, Endpoint
-from pytest_harbor.proxy.call import Call, readable
+from pytest_harbor.proxy.call import LONGEST_NAME, Call, readable
 from pytest_harbor.proxy.cassette import SHOWN, Cassette, CassetteError, Recorded, pieces_of, place_of
 from pytest_harbor.proxy.normalise import normalise_body
 from pytest_harbor.proxy.redact import Redactor, secret_values
@@ -89,7 +90,9 @@ class ProxiedTrial:
     @cached_property
     def redactor(self) -> Redactor:
         """What hides secrets; made at the first call, as a hook may add variables until the agent's work begins."""
-        keys = [(upstream.secret, f"{vendor}-key") for vendor, upstream in self.settings.upstreams.items()]
+        upstreams = self.settings.upstreams.items()
+        keys = [(upstream.secret, f"{vendor}-key") for vendor, upstream in upstreams]
+        keys += [(urlsplit(upstream.url).password or "", f"{vendor}-password") for vendor, upstream in upstreams]
         named = secret_values(self.context.work.variables)
         return Redactor(keys, [(self.secret, "secret"), *((value, name) for name, value in named.items())])
 
@@ -103,8 +106,15 @@ class ProxiedTrial:
         """What it has used so far, calls that go on included."""
         total = self._finished
         for call in self._open.values():
-            total = total + call.usage(self.settings.prices)
+            total = total + self._usage_of(call)
         return total
+
+    def _usage_of(self, call: Call) -> Usage:
+        usage = call.usage(self.settings.prices)
+        # Models' names are what somebody says.
+        usage.models = {self.redactor.hide(name): number for name, number in usage.models.items()}
+        usage.unpriced = [self.redactor.hide(name) for name in usage.unpriced]
+        return usage
 
     def reached_at(self, address: str) -> None:
         """Take note of a `host:port` that the agent calls: it differs from trial to trial."""
@@ -139,7 +149,7 @@ class ProxiedTrial:
 
     def broken(self, error: Exception) -> Refusal:
         """Return the refusal of a request that the proxy failed at, which ends the trial."""
-        said = f"the proxy failed: {type(error).__name__}: {error}"
+        said = self.redactor.hide(f"the proxy failed: {type(error).__name__}: {error}")
         self.problem = self.problem or InfrastructureError(said)
         self.problem.__cause__ = self.problem.__cause__ or error
         self.log(said)
@@ -160,7 +170,7 @@ class ProxiedTrial:
                 self._afford(call)
         except Refusal as refusal:
             call.source, call.status, call.error = "proxy", refusal.status, refusal.message
-            self.write_down(call)
+            self.write_down(call, bodies=False)
             raise
         if retry:
             self._failed[call.digest] -= 1
@@ -172,8 +182,9 @@ class ProxiedTrial:
     def _afford(self, call: Call) -> None:
         settings = self.settings
         ledger = settings.ledger if settings.has_upstream else None
-        # One that failed before has been counted then.
-        spent = settings.budget.spent(self._turns - call.retry, self.usage)
+        # One that failed before, or fetches what an earlier one began, is no further turn; it costs as much as any.
+        turns = 0 if call.retry or call.endpoint.kind == "fetched" else self._turns
+        spent = settings.budget.spent(turns, self.usage)
         try:
             spent = spent or (ledger.spent() if ledger else "")
         except OSError as error:
@@ -184,9 +195,16 @@ class ProxiedTrial:
                 self.log(f"{spent}; calls are refused from here on, and the work is graded as it stands")
             self.spent = self.spent or spent
             raise Refusal(429, "harbor_budget_spent", f"{spent}: no further calls of models in this trial")
+        request = call.request
+        limited = ledger is not None or settings.budget.tokens is not None or settings.budget.cost is not None
+        if limited and isinstance(request, dict) and request.get("background"):
+            fact = "a budget cannot be kept with responses in the background, of which nobody need ask what they used"
+            raise Refusal(400, "harbor_no_background", fact)
         in_dollars = settings.budget.cost is not None or (ledger is not None and ledger.in_dollars)
-        if in_dollars and settings.prices.find(call.asked_model) is None:
-            fact = f"there is no price for the model {call.asked_model!r}, so that a budget in dollars cannot be kept"
+        named = call.endpoint.kind != "fetched"
+        if in_dollars and named and settings.prices.find(call.asked_model) is None:
+            name = self.redactor.hide(call.asked_model)[:LONGEST_NAME]
+            fact = f"there is no price for the model {name!r}, so that a budget in dollars cannot be kept"
             self.problem = UnmetRequirement(fact, "put it into a file for --harbor-prices, or limit tokens instead")
             raise Refusal(400, "harbor_no_price", fact)
 
@@ -203,23 +221,27 @@ class ProxiedTrial:
             return False
         call.end()
         del self._open[call.number]
-        self._finished = self._finished + call.usage(self.settings.prices)
-        failed = call.status >= 400 or call.status == 0
-        if failed:
+        self._finished = self._finished + self._usage_of(call)
+        # What an agent gives up may have cost as much as what it does not.
+        if call.status >= 400 or (call.status == 0 and not call.given_up):
             self._failed[call.digest] = self._failed.get(call.digest, 0) + 1
         if call.source == "upstream" and call.endpoint.is_metered:
             self._trouble = self._trouble_of(call)
         return True
 
-    def write_down(self, call: Call) -> None:
+    def write_down(self, call: Call, *, bodies: bool = True) -> None:
         """Charge the run for a call, and keep it; this may be called from any thread.
+
+        Args:
+            call: the call.
+            bodies: whether what was said may be kept.
 
         Raises:
             OSError: it cannot be written down.
 
         """
         if self.settings.log != "off":
-            line = call.to_json(self.settings.prices, bodies=self.settings.log == "full")
+            line = call.to_json(self.settings.prices, bodies=bodies and self.settings.log == "full")
             text = self.redactor.hide(json.dumps(line, ensure_ascii=True))
             self._directory.mkdir(parents=True, exist_ok=True)
             # In one go, as several calls may end at the same time.
@@ -235,8 +257,9 @@ class ProxiedTrial:
             return self._trouble
         if call.status != 0 and call.status not in _TROUBLE and not (call.error and call.status < 400):
             return None
-        said = call.error or f"{call.status} {' '.join(b''.join(call.pieces)[:300].decode('utf-8', 'replace').split())}"
-        fact = f"the last call of a model failed: {self.redactor.hide(said)}"
+        answer = self.redactor.hide_bytes(b"".join(call.pieces))[:300].decode("utf-8", "replace")
+        said = self.redactor.hide(call.error) or f"{call.status} {' '.join(answer.split())}"
+        fact = f"the last call of a model failed: {said}"
         cure = "see whether key, quota and --harbor-*-base-url are right" if call.status in _LASTING else ""
         kind = UnmetRequirement if call.status in _LASTING else InfrastructureError
         return kind(fact, cure, log=self._directory / CALLS if self.settings.log != "off" else None)
@@ -339,6 +362,9 @@ class ProxiedTrial:
     def record(self, call: Call) -> None:
         """Keep a model's answer in the cassette, where there is one; may be called from another thread."""
         if self._cassette is None or call.normal is None or call.source != "upstream":
+            return
+        if not 200 <= call.status <= 599:
+            # No status that HTTP knows.
             return
         body = self.redactor.hide_bytes(b"".join(call.pieces))
         kept = {name: call.headers[name] for name in KEPT_HEADERS if name in call.headers}

@@ -26,6 +26,8 @@ LOGS = "/logs"
 TEST_NAME = "test-stdout.txt"
 TEST_LOG = f"verifier/{TEST_NAME}"
 AGENT_LOG = "agent/agent.log"
+# What the host writes into a trial's directory, and nobody in the environment: reports go by it.
+_OF_THE_HOST = frozenset({TEST_LOG, AGENT_LOG, "host", "proxy", "trial.json", ".trial.json.tmp"})
 
 # Runs as root. What is removed is the link, never what it points at; a directory that is a mount is emptied instead.
 # A verifier of another user than the agent's owns its directory: what the agent left running cannot write there.
@@ -187,9 +189,8 @@ def _recover(environment: Environment, first: Process | None) -> str:
 
 
 def _download(environment: Environment, directory: Path) -> Extraction:
-    reserved = frozenset({TEST_LOG, AGENT_LOG})
     try:
-        extraction = environment.download(LOGS, directory, reserved=reserved)
+        extraction = environment.download(LOGS, directory, reserved=_OF_THE_HOST)
         if any(note.startswith("archive: ") for note in extraction.skipped):
             # An agent that left too much must not bury the reward.
             again = environment.download(f"{LOGS}/verifier", directory / "verifier", reserved=frozenset({TEST_NAME}))

@@ -201,10 +201,14 @@ def test_the_oracle_has_no_use_for_models(run, make_task):
     assert not (run.trial.directory / "proxy").exists()
 
 
-def test_the_calls_are_kept_with_the_trial(run, model_server):
+def test_the_calls_are_kept_with_the_trial_whatever_the_agent_leaves_in_their_place(run, model_server):
     run.write()
     model_server.script += [Answer("first"), Answer("second")]
-    assert run(in_container()).outcome == "passed"
+    forged = "for name in ('proxy/calls.jsonl', 'host/transcript.jsonl', 'trial.json'):\n"
+    forged += "    os.makedirs(os.path.dirname('/logs/' + name), exist_ok=True)\n"
+    forged += "    open('/logs/' + name, 'w').write('forged')\n"
+    assert run(in_container(WORK + forged)).outcome == "passed"
+    assert b"forged" not in b"".join(p.read_bytes() for p in run.trial.directory.rglob("*.json*") if p.is_file())
     lines = (run.trial.directory / "proxy" / "calls.jsonl").read_text().splitlines()
     calls = [json.loads(line) for line in lines]
     assert [call["request"]["messages"][0]["content"].split("?")[0] for call in calls] == [
