@@ -203,8 +203,10 @@ class Handler:
             if request.transport is None or request.transport.is_closing():
                 # It is the agent that has gone.
                 raise asyncio.CancelledError from None
-            said = f"{type(error).__name__}: {error}".rstrip(": ")
-            self._trial.failed(call, f"{url.with_query(None)} did not answer to the end: {said}")
+            said = f"did not answer to the end: {type(error).__name__}: {error}".rstrip(": ")
+            if isinstance(error, aiohttp.ClientConnectorError):
+                said = f"cannot be reached: {error.os_error}"
+            self._trial.failed(call, f"{url.with_query(None)} {said}")
             if response is None:
                 raise Refusal(502, NO_UPSTREAM, call.error) from error
             # What was cut must not look whole.
