@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 import pytest
@@ -135,6 +135,14 @@ class HarborItem(_InTask, pytest.Function):
     """One attempt of one agent at one task."""
 
     assignment: Assignment
+
+    @property
+    def id(self) -> Any:
+        """What pytest from 9.2 on knows an item by, in its cache of failures among others: its node id, taken apart.
+
+        It is taken apart as pytest does that with what it reads there, where brackets are no part of a name.
+        """
+        return type(super().id).parse(self.nodeid)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Point at task.toml."""

@@ -97,5 +97,7 @@ class ConversionError(InfrastructureError):
 
 def describe(fact: str, cure: str = "", log: Path | None = None) -> str:
     """Join a fact, its cure and its log into one message."""
-    text = fact.rstrip(" .;") + (f"; {cure.rstrip(' .')}" if cure else "")
+    # What ends with a line of its own, such as a difference, is not to be followed on that line.
+    joint = "" if fact.endswith("\n") else "; "
+    text = fact.rstrip(" .;") + (f"{joint}{cure.rstrip(' .')}" if cure else "")
     return f"{text}. Log: {log}" if log else text

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from hypothesis import settings
 from lean import LEAN
 from model_server import ModelServer
 
-# A busy machine is no error.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
+# pytest loads this file for `pytest --help` too, which whoever has installed no more than the plugin may ask for.
+with contextlib.suppress(ModuleNotFoundError):
+    from hypothesis import settings
+
+    # A busy machine is no error.
+    settings.register_profile("unhurried", deadline=None)
+    settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

@@ -110,11 +110,11 @@ class ToolError(Exception):
 
 
 class ModelError(Exception):
-    """The model's server does not answer as it should, also when asked again."""
+    """The model's server does not take what the agent sends, or answers what makes no sense."""
 
 
 class Misconfigured(InfrastructureError):
-    """There is no model to ask: no fault of an agent, so nothing is graded, and nothing tried again."""
+    """No model can be asked: no fault of an agent, so nothing is graded, and nothing tried again."""
 
     retry = False
 
@@ -123,8 +123,8 @@ def solve(task: Task, environment: AgentEnvironment) -> str:
     """Let the model work on a task, and return how that ended.
 
     Raises:
-        Misconfigured: no model or no server was named.
-        ModelError: the server fails.
+        InfrastructureError: no model or no server was named, or the server fails, which says nothing about the agent.
+        ModelError: the server does not take what it is sent, or answers what makes no sense.
 
     """
     environment.directory.mkdir(parents=True, exist_ok=True)
@@ -329,16 +329,25 @@ def explain(error: openai.APIError, client: openai.OpenAI) -> str:
     """Return what an error means that only ends the work.
 
     Raises:
-        ModelError: the server fails.
+        InfrastructureError: the server cannot be reached, is overloaded or broken, or refuses the key.
+        ModelError: it does not take what it was sent.
 
     """
     # The codes of the proxy that `--harbor-proxy` starts begin like this.
     code = str(error.code or "")
-    if getattr(error, "status_code", 0) == 429 and code.startswith("harbor_"):
+    status = getattr(error, "status_code", 0)
+    if status == 429 and code.startswith("harbor_"):
         return f"The budget is spent: {error.message}"
     if not code.startswith("harbor_") and re.search(
         r"context.?(length|size|window)", f"{code} {error.message}", re.IGNORECASE
     ):
         return f"The conversation has become too long for the model: {error.message}"
     why = f" ({error.__cause__})" if error.__cause__ else ""
-    raise ModelError(f"the model's server {client.base_url.host} fails: {error.message}{why}") from error
+    said = f"the model's server {client.base_url.netloc.decode()} fails: {error.message}{why}"
+    if status in (401, 402, 403):
+        raise Misconfigured(said, "see whether OPENAI_API_KEY and OPENAI_BASE_URL are right") from error
+    if isinstance(error, openai.APIConnectionError):
+        raise InfrastructureError(said, "see whether it runs, and whether OPENAI_BASE_URL is right") from error
+    if status in (408, 409, 429) or status >= 500:
+        raise InfrastructureError(said) from error
+    raise ModelError(said) from error

@@ -66,7 +66,12 @@ class SessionBudget:
         return cls(amount, "tokens" if found[2] else "USD")
 
     def __str__(self) -> str:
-        return f"{self.amount:,.0f} tokens" if self.unit == "tokens" else f"${self.amount:,.2f}"
+        if self.unit == "tokens":
+            return f"{self.amount:,.0f} tokens"
+        # A few cents' worth must not read like nothing.
+        return (
+            f"${self.amount:,.2f}" if self.amount >= 1 else f"${max(f'{self.amount:.2f}', f'{self.amount:g}', key=len)}"
+        )
 
 
 class Ledger:

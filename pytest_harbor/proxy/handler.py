@@ -226,9 +226,11 @@ class Handler:
             if request.transport is None or request.transport.is_closing():
                 # It is the agent that has gone.
                 raise asyncio.CancelledError from None
-            said = f"{type(error).__name__}: {error}".rstrip(": ")
+            said = f"did not answer to the end: {type(error).__name__}: {error}".rstrip(": ")
+            if isinstance(error, aiohttp.ClientConnectorError):
+                said = f"cannot be reached: {error.os_error}"
             shown = url.with_user(None).with_query(None)
-            self._trial.failed(call, self._trial.redactor.hide(f"{shown} did not answer to the end: {said}"))
+            self._trial.failed(call, self._trial.redactor.hide(f"{shown} {said}"))
             if response is None:
                 raise Refusal(502, NO_UPSTREAM, call.error) from error
             # What was cut must not look whole.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_harbor.errors import EnvironmentLost, UnmetRequirement
+from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, InfrastructureError, UnmetRequirement
 from pytest_harbor.proxy.keys import RealKeys
 from pytest_harbor.proxy.settings import ProxySettings
 from pytest_harbor.task import Task
@@ -95,6 +95,13 @@ class ProxyService:
             # It is started again, and the work is graded.
             ended_well = True
             raise
+        except EngineUnavailable:
+            raise
+        except InfrastructureError as error:
+            # An agent that gives up over its model knows less of what was wrong with that.
+            if trial.trouble is None:
+                raise
+            raise trial.trouble from error
         finally:
             trial.conclude(ended_well=ended_well)
 

@@ -261,6 +261,8 @@ class ProxiedTrial:
         said = self.redactor.hide(call.error) or f"{call.status} {' '.join(answer.split())}"
         fact = f"the last call of a model failed: {said}"
         cure = "see whether key, quota and --harbor-*-base-url are right" if call.status in _LASTING else ""
+        if call.error and not call.pieces:
+            cure = "see whether the server runs, and whether --harbor-*-base-url is right"
         kind = UnmetRequirement if call.status in _LASTING else InfrastructureError
         return kind(fact, cure, log=self._directory / CALLS if self.settings.log != "off" else None)
 
@@ -372,6 +374,11 @@ class ProxiedTrial:
 
     # The end.
 
+    @property
+    def trouble(self) -> InfrastructureError | None:
+        """Why the agent could not work, None where nothing here kept it from that."""
+        return self.problem or (None if self.spent else self._trouble)
+
     def conclude(self, *, ended_well: bool) -> None:
         """Tell the trial's result what came of it, and write the cassette.
 
@@ -387,8 +394,7 @@ class ProxiedTrial:
         result.budget = self.spent
         if not ended_well:
             return
-        if self.problem is None and not self.spent:
-            self.problem = self._trouble
+        self.problem = self.trouble
         if self._cassette is not None and self.problem is None:
             self._keep(self._cassette)
         if self.problem is not None:

@@ -61,8 +61,8 @@ def describe_error(result: TrialResult) -> str:
         # Below the trial's directory an agent may have left links in place of directories, too.
         inside = bool(result.directory) and path.is_relative_to(result.directory)
         directory = Path(result.directory) if inside else path.parent
-        # What is written for programs is no reading for people.
-        if path.suffix != ".jsonl":
+        # What is written for programs is no reading for people, and of a difference the reason shows the beginning.
+        if path.suffix not in (".jsonl", ".diff"):
             lines += _log("end of that log", directory, path.relative_to(directory).as_posix())
     for retry in result.retries:
         lines.append(f"an earlier try failed in [{retry.phase}] too; its files: {retry.directory}")

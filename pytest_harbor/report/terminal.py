@@ -139,17 +139,25 @@ def count_outcomes(results: Iterable[TrialResult]) -> dict[str, int]:
 
 
 def notes(results: list[TrialResult]) -> list[str]:
-    """Return budgets that were spent and what the trials warn about, each once, with the tasks that it is about."""
-    about: dict[str, list[str]] = {}
+    """Return budgets that were spent and what the trials warn about, each once, with the tasks that it is about.
+
+    Agents are named where it is about some of a task's agents only.
+    """
+    agents: dict[str, set[str]] = {}
+    for result in results:
+        agents.setdefault(result.task, set()).add(result.agent)
+    about: dict[str, dict[str, set[str]]] = {}
     told = [(result, spent) for result in results if (spent := usage.budget(result))]
     told += [(result, warning) for result in results for warning in result.warnings]
     for result, text in told:
-        tasks = about.setdefault(printable(text), [])
-        if printable(result.task) not in tasks:
-            tasks.append(printable(result.task))
+        about.setdefault(printable(text), {}).setdefault(result.task, set()).add(result.agent)
     lines = []
-    for text, tasks in list(about.items())[:MANY_NOTES]:
+    for text, those in list(about.items())[:MANY_NOTES]:
         shown = 3
+        tasks = [
+            printable(task if some == agents[task] else f"{task}[{', '.join(sorted(some))}]")
+            for task, some in those.items()
+        ]
         more = f" and {len(tasks) - shown} more" if len(tasks) > shown else ""
         lines.append(f"note: {', '.join(tasks[:shown])}{more}: {text}")
     if len(about) > MANY_NOTES:

@@ -66,6 +66,8 @@ def _given_up(results: Sequence[TrialResult]) -> list[str]:
     if not usages:
         return []
     usage = reduce(add, usages)
+    if not usage.tokens:
+        return []
     cost = money(usage.cost, estimated=bool(usage.estimated))
     return [f"and {compact(usage.tokens)} tokens, cost {cost}, in tries that an infrastructure error ended"]
 

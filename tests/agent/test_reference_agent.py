@@ -235,8 +235,7 @@ def test_a_server_that_is_busy_is_asked_again(run, model_server):
 @pytest.mark.parametrize(
     "reply, parts",
     [
-        (failure(401, "wrong key"), ["ModelError", "127.0.0.1", "401", "wrong key"]),
-        (failure(500, "oh", x_should_retry="false"), ["ModelError", "500", "oh"]),
+        (failure(404, "no such model"), ["ModelError", "127.0.0.1", "404", "no such model"]),
         (Reply([b"<html>"], headers=[("content-type", "text/html")]), ["<html>", "OPENAI_BASE_URL"]),
         (Reply([b'{"error": "odd"}']), ["no completion came", "odd"]),
     ],
@@ -249,11 +248,29 @@ def test_a_server_that_fails_is_told(run, reply, parts, logged):
         assert part in logged(run.context)
 
 
-def test_a_server_that_is_not_there_is_told(run, model_server):
+@pytest.mark.parametrize(
+    "reply, said, retry",
+    [
+        (failure(401, "wrong key"), "wrong key; see whether OPENAI_API_KEY and OPENAI_BASE_URL are right", False),
+        (failure(429, "slow down", x_should_retry="false"), "slow down", True),
+        (failure(500, "oh", x_should_retry="false"), "500 - oh", True),
+    ],
+)
+def test_a_server_that_fails_for_reasons_of_its_own_is_no_fault_of_the_agent(run, reply, said, retry):
+    with pytest.raises(InfrastructureError, match=said) as caught:
+        run(Answer(calls=[LOOK]), reply)
+    assert caught.value.retry is retry
+
+
+def test_a_server_that_is_not_there_is_no_fault_of_the_agent(run, model_server):
     model_server.close()
-    report = run()
-    assert report.exit_code == 1
-    assert "127.0.0.1 fails: Connection error. ([Errno 111] Connection refused)" in report.note
+    with pytest.raises(InfrastructureError) as caught:
+        run()
+    address = model_server.url.removeprefix("http://")
+    assert f"{address} fails: Connection error. ([Errno 111] Connection refused); see whether it runs" in str(
+        caught.value
+    )
+    assert caught.value.retry
 
 
 @pytest.mark.parametrize(

@@ -388,6 +388,16 @@ def test_last_failed_repeats_only_the_attempt_that_failed(project):
     assert project.ids(*options, "--lf") == ["tb2/a/task.toml::a"]
 
 
+def test_last_failed_knows_agents_and_attempts(project):
+    project.task("tb2/a")
+    project.task("tb2/b", SKIPPED)
+    project.file("agents.toml", "".join(f"[[agents]]\nname = '{name}'\nagent = 'nop'\n" for name in ("x", "y")))
+    options = ["--harbor-dataset=tb2", "--harbor-agents=agents.toml", "--harbor-attempts=2"]
+    project.run(*options, "-k", "not y-2")
+    failed = ["a[x]", "a[y]", "a[x-2]"]
+    assert project.ids(*options, "--lf") == [f"tb2/a/task.toml::{name}" for name in failed]
+
+
 def test_exitfirst_and_maxfail_count_errors(project):
     for name in ("a", "b", "c"):
         project.task(f"tb2/{name}")

@@ -27,6 +27,14 @@ def calls_until_refused(proxied, most=9):
 
 
 @pytest.mark.parametrize(
+    "text, said",
+    [("0.002", "$0.002"), ("0.5", "$0.50"), ("1", "$1.00"), ("1250.5", "$1,250.50"), ("2000tokens", "2,000 tokens")],
+)
+def test_a_budget_reads_like_what_it_is(text, said):
+    assert str(SessionBudget.parse(text)) == said
+
+
+@pytest.mark.parametrize(
     "budget, expected, said",
     [
         (TrialBudget(turns=3), 3, "--harbor-max-turns=3 is spent"),

@@ -17,7 +17,7 @@ import pytest
 from model_server import Answer, Call, Reply, Tokens, failure
 from proxied import ANTHROPIC_KEY, OPENAI_KEY
 
-from pytest_harbor.errors import InfrastructureError, UnmetRequirement
+from pytest_harbor.errors import EnvironmentLost, InfrastructureError, UnmetRequirement
 from pytest_harbor.proxy import Upstream
 
 # Odd on purpose: spaces, keys out of order, unknown fields, numbers that a parser would change, an image.
@@ -181,14 +181,32 @@ def test_a_stream_that_breaks_off_breaks_off_for_the_agent(proxies, model_server
 def test_a_server_that_cannot_be_reached_is_no_fault_of_the_agent(proxies, model_server):
     model_server.close()
     with proxies() as proxied:
-        with pytest.raises(openai.InternalServerError, match="did not answer to the end"):
+        with pytest.raises(openai.InternalServerError, match="cannot be reached"):
             proxied.openai(max_retries=0).models.list()
-        with pytest.raises(openai.InternalServerError, match="Cannot connect"):
+        with pytest.raises(openai.InternalServerError, match="Connect call failed"):
             proxied.openai(max_retries=0).embeddings.create(model="m", input="x")
     assert "the last call of a model failed: " in str(proxied.error)
     assert model_server.url in str(proxied.error)
+    assert "see whether the server runs, and whether --harbor-*-base-url is right" in str(proxied.error)
     assert proxied.error.retry
-    assert "did not answer to the end" in proxied.log
+    assert "cannot be reached" in proxied.log
+
+
+def test_an_agent_that_gives_up_over_its_model_leaves_it_to_the_proxy_to_say_why(proxies, model_server):
+    model_server.script += [failure(503, "overloaded")] * 2
+    with proxies() as proxied:
+        with contextlib.suppress(openai.InternalServerError):
+            proxied.openai(max_retries=0).completions.create(model="m", prompt="x")
+        raise InfrastructureError("my model fails")
+    assert "the last call of a model failed: 503" in str(proxied.error)
+    with proxies() as proxied:
+        raise InfrastructureError("something else")
+    assert str(proxied.error) == "something else"
+    with proxies() as proxied:
+        with contextlib.suppress(openai.InternalServerError):
+            proxied.openai(max_retries=0).completions.create(model="m", prompt="x")
+        raise EnvironmentLost("gone")
+    assert isinstance(proxied.error, EnvironmentLost)
 
 
 def test_a_key_that_the_server_refuses_is_told_as_such_and_not_tried_again(proxies, model_server):

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from pytest_harbor.errors import describe
 from pytest_harbor.report.failure import agent_end, describe_error, describe_failure, headline
 from pytest_harbor.trial import TrialResult
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
@@ -137,6 +138,15 @@ def test_an_error_shows_its_reason_the_end_of_its_log_and_earlier_tries(result, 
     assert "step 2 failed" in text
     assert "[start]" in text
     assert "/earlier" in text
+
+
+def test_a_difference_is_told_once_and_the_cure_on_a_line_of_its_own(result, tmp_path):
+    difference = "-old\n+new\n"
+    (tmp_path / "call-1.diff").write_text(difference)
+    reason = describe(f"not recorded\n{difference}", "record it anew", tmp_path / "call-1.diff")
+    text = describe_error(result(outcome="error", reason=reason))
+    assert f"not recorded\n{difference}record it anew. Log: {tmp_path}/call-1.diff\n" in text
+    assert text.count("+new") == 1
 
 
 def test_an_error_whose_log_is_gone_is_shown_all_the_same(result):

@@ -225,6 +225,22 @@ def test_what_went_into_tries_that_were_given_up_is_told_apart(tmp_path):
     assert printed([result("tb2/a", retries=retries[:1])], tmp_path).lines[-2].startswith("and 12.3k tokens")
 
 
+def test_tries_that_used_nothing_are_not_told_of(tmp_path):
+    retries = [Retry("agent", "the server was down", "/x", Usage())]
+    assert "tries" not in printed([result("tb2/a", usage=used(), retries=retries)], tmp_path).lines[-2]
+
+
+def test_a_note_names_the_agents_where_it_is_not_about_all(tmp_path):
+    results = [
+        result("tb2/a", agent="x", warnings=["all", "one"]),
+        result("tb2/a", agent="y", warnings=["all"]),
+        result("tb2/b", agent="y", warnings=["one"]),
+        result("tb2/b", agent="x"),
+    ]
+    notes = [line for line in printed(results, tmp_path).lines if line.startswith("note: ")]
+    assert notes == ["note: tb2/a: all", "note: tb2/a[x], tb2/b[y]: one"]
+
+
 def test_trials_whose_budget_was_spent_are_noted_before_anything_else(tmp_path):
     spent = "--harbor-max-tokens=300 is spent"
     results = [
