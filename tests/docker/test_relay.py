@@ -152,7 +152,7 @@ def test_a_relay_or_an_environment_that_is_removed_meanwhile(
 
 HOLDER = """
 import sys, time
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 from test_relay import DockerProvider, echo, start_one
 environment = start_one(DockerProvider(), network=False)
 with environment.listen(echo):
@@ -162,7 +162,7 @@ with environment.listen(echo):
 
 
 def test_a_relay_ends_with_its_process(engine: docker.DockerClient, provider: DockerProvider) -> None:
-    command = [sys.executable, "-c", HOLDER, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", HOLDER, *map(str, Path(__file__).parents[:2])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         name = process.stdout.readline().strip()
