@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import aiohttp
 import certifi
@@ -110,8 +110,8 @@ class ProxyServer:
             max_field_size=HEADER_LIMIT,
             lingering_time=0.0,
         )
-        listening = await loop.create_server(server, "127.0.0.1", 0)
-        door = Door(loop, handler, server, listening, self._doors.discard)
+        door = Door(loop, handler, server, self._doors.discard)
+        await door.open()
         self._doors.add(door)
         return door
 
@@ -123,7 +123,6 @@ class Door:
         loop: the server's.
         handler: answers them.
         server: speaks HTTP.
-        listening: the port for programs of the host.
         closed: hears that it was closed, in the loop.
 
     Attributes:
@@ -136,17 +135,25 @@ class Door:
         loop: asyncio.AbstractEventLoop,
         handler: Handler,
         server: web.Server,
-        listening: asyncio.Server,
         closed: Callable[[Door], None],
     ) -> None:
         self._loop = loop
         self._handler = handler
         self._server = server
-        self._listening = listening
         self._tell = closed
         self._closed = False
-        host, port = listening.sockets[0].getsockname()
+        self._listening: asyncio.Server | None = None
+        self.address = ""
+
+    async def open(self) -> None:
+        """Listen for programs of the host."""
+        self._listening = await self._loop.create_server(self._protocol, "127.0.0.1", 0)
+        host, port = self._listening.sockets[0].getsockname()
         self.address = f"{host}:{port}"
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        """Return what speaks on a new connection; one that comes while this is closed is cut."""
+        return _Cut() if self._closed else self._server()
 
     def take(self, connection: socket.socket) -> None:
         """Take a connection that was made elsewhere; called in any thread."""
@@ -159,15 +166,25 @@ class Door:
     async def _take(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         try:
-            if self._closed:
-                raise ConnectionAbortedError
-            await self._loop.connect_accepted_socket(self._server, connection)
+            await self._loop.connect_accepted_socket(self._protocol, connection)
         except OSError:
             connection.close()
 
     async def _close(self) -> None:
         self._closed = True
         self._tell(self)
-        self._listening.close()
+        if self._listening is not None:
+            self._listening.close()
         await self._handler.stop()
+        # Those that were made a moment ago are known to the server only after this.
+        for _ in range(3):
+            await asyncio.sleep(0)
         await self._server.shutdown(SHUTDOWN_PATIENCE)
+
+
+class _Cut(asyncio.Protocol):
+    """Cuts its connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Cut it."""
+        cast("asyncio.Transport", transport).abort()
