@@ -192,7 +192,8 @@ class Lifecycle:
             # There may be more shards than tasks, and a matrix of jobs must not fail because of that.
             session.exitstatus = pytest.ExitCode.OK
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        stopped = str(session.shouldfail or session.shouldstop or ("" if ended else "interrupted"))
+        spent = next((result.budget or result.reason for result in results if result.cut_by_run), "")
+        stopped = str(session.shouldfail or session.shouldstop or (spent if ended else "interrupted"))
         self._verdict = harbor.gate.judge(results, stopped)
         if ended:
             self._said = harbor.gate.save(results)

@@ -17,10 +17,13 @@ _USAGE = {
 
 
 def samples_of(results: Iterable[TrialResult]) -> dict[Key, Sample]:
-    """Gather the attempts of each agent at each task; confirmations and skipped trials count for nothing."""
+    """Gather the attempts of each agent at each task.
+
+    Confirmations, skipped trials, and those that the run's own budget has cut short count for nothing.
+    """
     groups: dict[Key, list[TrialResult]] = {}
     for result in sorted(results, key=lambda result: (result.task, result.agent, result.attempt, result.node_id)):
-        if result.outcome != "skipped" and not result.confirmation:
+        if result.outcome != "skipped" and not result.confirmation and not result.cut_by_run:
             groups.setdefault((result.task, result.agent), []).append(result)
     return {key: _sample(group) for key, group in groups.items()}
 

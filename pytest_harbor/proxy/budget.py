@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pytest_harbor.trial import Usage
+from pytest_harbor.trial import RUN_BUDGET, Usage
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Ledger:
         if used < self._budget.amount:
             return ""
         told = f"{used:,.0f} tokens" if self._budget.unit == "tokens" else f"${used:,.4g}"
-        return f"--harbor-session-budget of {self._budget} is spent ({told} used by this run)"
+        return f"{RUN_BUDGET} of {self._budget} is spent ({told} used by this run)"
 
     def add(self, cost: float, tokens: int) -> None:
         """Take note of what a call has used: US dollars and tokens.

@@ -2,7 +2,7 @@
 
 from pytest_harbor.trial.hooks import TrialHooks
 from pytest_harbor.trial.place import Recorder, State, TrialPlace
-from pytest_harbor.trial.result import Outcome, Retry, TrialResult
+from pytest_harbor.trial.result import RUN_BUDGET, Outcome, Retry, TrialResult
 from pytest_harbor.trial.services import AgentService, AgentVariables, ServiceContext
 from pytest_harbor.trial.settings import TrialSettings
 from pytest_harbor.trial.trial import Trial
@@ -10,6 +10,7 @@ from pytest_harbor.trial.usage import NoUsage, Usage
 from pytest_harbor.trial.verify import Verification
 
 __all__ = [
+    "RUN_BUDGET",
     "AgentService",
     "AgentVariables",
     "NoUsage",

@@ -16,6 +16,9 @@ Outcome = Literal["passed", "failed", "unverified", "error", "skipped"]
 
 SCHEMA_VERSION = 1
 
+RUN_BUDGET = "--harbor-session-budget"
+"""What `budget`, or the reason of a trial that was skipped, begins with when the whole run has spent its budget."""
+
 
 @dataclass
 class Retry:
@@ -114,6 +117,14 @@ class TrialResult:
     node_id: str = ""
     started_at: str = ""
     finished_at: str = ""
+
+    @property
+    def cut_by_run(self) -> bool:
+        """Whether the budget of the whole run ended its calls of models, or kept it from beginning.
+
+        What it came to says nothing about its agent then.
+        """
+        return RUN_BUDGET in (self.budget[: len(RUN_BUDGET)], self.reason[: len(RUN_BUDGET)])
 
     @property
     def path(self) -> Path:

@@ -145,3 +145,12 @@ def test_usage_that_is_not_known_of_every_graded_trial_is_not_kept():
     assert usage_of(trial(1, free), trial(2, unpriced))["calls"] == 1.0
     broken = trial(2, None, outcome="error", reward=None)
     assert usage_of(trial(1, free), broken)["calls"] == 1.0
+
+
+def test_a_trial_that_the_budget_of_the_run_cut_short_counts_for_nothing_and_one_of_its_own_budget_does():
+    def result(attempt, **fields):
+        return TrialResult("r", "ds/a", "ds", "", "x", attempt, outcome="failed", reward=0.0, **fields)
+
+    own, cut = "--harbor-max-turns=3 is spent", "--harbor-session-budget of $1.00 is spent ($1.1 used by this run)"
+    assert samples_of([result(1, budget=own), result(2, budget=cut)])["ds/a", "x"].rewards == (0.0,)
+    assert samples_of([result(1, budget=cut)]) == {}

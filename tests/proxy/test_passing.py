@@ -17,7 +17,7 @@ import pytest
 from model_server import Answer, Call, Reply, Tokens, failure
 from proxied import ANTHROPIC_KEY, OPENAI_KEY
 
-from pytest_harbor.errors import EnvironmentLost, InfrastructureError, UnmetRequirement
+from pytest_harbor.errors import EngineUnavailable, InfrastructureError, UnmetRequirement
 from pytest_harbor.proxy import Upstream
 
 # Odd on purpose: spaces, keys out of order, unknown fields, numbers that a parser would change, an image.
@@ -193,7 +193,7 @@ def test_a_server_that_cannot_be_reached_is_no_fault_of_the_agent(proxies, model
 
 
 def test_an_agent_that_gives_up_over_its_model_leaves_it_to_the_proxy_to_say_why(proxies, model_server):
-    model_server.script.append(failure(503, "overloaded"))
+    model_server.script += [failure(503, "overloaded")] * 2
     with proxies() as proxied:
         with contextlib.suppress(openai.InternalServerError):
             proxied.openai(max_retries=0).completions.create(model="m", prompt="x")
@@ -203,8 +203,10 @@ def test_an_agent_that_gives_up_over_its_model_leaves_it_to_the_proxy_to_say_why
         raise InfrastructureError("something else")
     assert str(proxied.error) == "something else"
     with proxies() as proxied:
-        raise EnvironmentLost("gone")
-    assert isinstance(proxied.error, EnvironmentLost)
+        with contextlib.suppress(openai.InternalServerError):
+            proxied.openai(max_retries=0).completions.create(model="m", prompt="x")
+        raise EngineUnavailable("gone")
+    assert isinstance(proxied.error, EngineUnavailable)
 
 
 def test_a_key_that_the_server_refuses_is_told_as_such_and_not_tried_again(proxies, model_server):
