@@ -20,6 +20,7 @@ from pytest_harbor.proxy.cassette import Recorded
 from pytest_harbor.proxy.meter import Decoder
 from pytest_harbor.proxy.passing import Veil, request_headers, response_headers
 from pytest_harbor.proxy.settings import Upstream
+from pytest_harbor.proxy.tape import Tape
 from pytest_harbor.proxy.trial import ProxiedTrial, Refusal
 
 T = TypeVar("T")
@@ -127,9 +128,8 @@ class Handler:
             body = with_model(body, trial.model)
         call = trial.begin(place, request.method, request.raw_path, body)
         try:
-            if trial.records or trial.replays:
-                call.normal = await self._normal_form(call)
-            if trial.replays:
+            if trial.tape is not None:
+                call.normal = await self._normal_form(call, trial.tape)
                 found = await self._in_thread(trial.replay, call)
                 if found is not None:
                     return await self._replay(request, call, found)
@@ -147,9 +147,9 @@ class Handler:
         finally:
             await self._end(call)
 
-    async def _normal_form(self, call: Call) -> dict[str, Any]:
+    async def _normal_form(self, call: Call, tape: Tape) -> dict[str, Any]:
         try:
-            return await self._in_thread(self._trial.normal_form, call)
+            return await self._in_thread(tape.normal_form, call)
         except HookError as error:
             self._trial.problem = error
             raise Refusal(500, "harbor_hook", str(error)) from error
@@ -161,8 +161,8 @@ class Handler:
 
     def _write_down(self, call: Call) -> None:
         try:
-            if call.whole:
-                self._trial.record(call)
+            if call.whole and self._trial.tape is not None:
+                self._trial.tape.record(call)
             self._trial.write_down(call)
         except OSError as error:
             self._trial.problem = InfrastructureError(f"a call cannot be written down: {error}")

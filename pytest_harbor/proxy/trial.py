@@ -12,23 +12,20 @@ import secrets
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from pytest_harbor.errors import HookError, InfrastructureError, UnmetRequirement
+from pytest_harbor.errors import InfrastructureError, UnmetRequirement
 from pytest_harbor.proxy.api import CREDENTIALS, SERVED, Endpoint
-from pytest_harbor.proxy.call import LONGEST_NAME, Call, readable
-from pytest_harbor.proxy.cassette import SHOWN, Cassette, CassetteError, Recorded, pieces_of, place_of
-from pytest_harbor.proxy.normalise import normalise_body
+from pytest_harbor.proxy.call import LONGEST_NAME, Call
+from pytest_harbor.proxy.cassette import Recorded
 from pytest_harbor.proxy.redact import Redactor, secret_values
 from pytest_harbor.proxy.settings import ProxySettings
+from pytest_harbor.proxy.tape import NotRecorded, Tape
 from pytest_harbor.trial import ServiceContext, Usage
 
 DIRECTORY = "proxy"
 CALLS = "calls.jsonl"
 
-# What of an answer's headers a client goes by, and a cassette keeps.
-KEPT_HEADERS = ("content-type", "retry-after", "x-should-retry")
 # Answers that say nothing about the agent: the key, the limits or the state of a model's server.
 _TROUBLE = frozenset({401, 402, 403, 408, 409, 429, *range(500, 600)})
 # Of these, those that go on until somebody does something.
@@ -61,6 +58,7 @@ class ProxiedTrial:
 
     Attributes:
         secret: what the trial's agent has for a key.
+        tape: what it records to, or is replayed from; None where neither is.
         problem: what ends the trial as an infrastructure error; None for nothing.
         spent: which budget of the trial was spent; empty for none.
 
@@ -84,8 +82,7 @@ class ProxiedTrial:
         self._failed: dict[str, int] = {}
         self._unknown: set[str] = set()
         self._directory = context.work.directory / DIRECTORY
-        self._facts = [(text, f"<{name}>") for name, text in _facts(context).items() if len(text) >= 6]
-        self._cassette = self._load()
+        self.tape = None if settings.mode == "live" else Tape(settings, context, lambda: self.redactor)
 
     @cached_property
     def redactor(self) -> Redactor:
@@ -118,7 +115,8 @@ class ProxiedTrial:
 
     def reached_at(self, address: str) -> None:
         """Take note of a `host:port` that the agent calls: it differs from trial to trial."""
-        self._facts.append((address, "<proxy>"))
+        if self.tape is not None:
+            self.tape.facts.append((address, "<proxy>"))
 
     def log(self, text: str) -> None:
         """Say something in the agent's log."""
@@ -266,60 +264,6 @@ class ProxiedTrial:
         kind = UnmetRequirement if call.status in _LASTING else InfrastructureError
         return kind(fact, cure, log=self._directory / CALLS if self.settings.log != "off" else None)
 
-    # Recording and replaying.
-
-    def _load(self) -> Cassette | None:
-        mode, result = self.settings.mode, self.context.result
-        if mode == "live":
-            return None
-        root, attempt = self.settings.cassettes, (result.task, result.agent, result.attempt)
-        path = place_of(root, *attempt, result.confirmation)
-        if mode == "replay" and not path.exists():
-            # A further trial of a task that newly failed says the same again.
-            path = place_of(root, *attempt)
-        if mode == "record":
-            return Cassette(path)
-        try:
-            return Cassette.load(path)
-        except FileNotFoundError as error:
-            if mode == "auto":
-                return Cassette(path)
-            raise UnmetRequirement(
-                f"there is no cassette {path} to replay", "record it once with --harbor-proxy=record"
-            ) from error
-        except CassetteError as error:
-            raise UnmetRequirement(str(error), "record it anew with --harbor-proxy=record") from error
-
-    @property
-    def records(self) -> bool:
-        """Whether calls go into a cassette."""
-        return self._cassette is not None and self.settings.mode in ("record", "auto")
-
-    @property
-    def replays(self) -> bool:
-        """Whether calls may be answered from a cassette."""
-        return self._cassette is not None and self.settings.mode in ("replay", "auto")
-
-    def normal_form(self, call: Call) -> dict[str, Any]:
-        """Return a request without what differs from trial to trial; may be called from another thread.
-
-        Raises:
-            HookError: the hook pytest_harbor_cassette_request went wrong.
-
-        """
-        request = {
-            "method": call.method,
-            "path": call.target,
-            "body": normalise_body(readable(self.redactor.hide_bytes(call.body)), self._facts),
-        }
-        try:
-            self.context.hooks.cassette_request(self.context.work.task, request)
-            json.dumps(request)
-        except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            raise HookError(f"the hook pytest_harbor_cassette_request: {said}", "mend the hook") from error
-        return request
-
     def replay(self, call: Call) -> Recorded | None:
         """Return the recorded answer of a call, None where the call is to be made; may be called from another thread.
 
@@ -327,28 +271,24 @@ class ProxiedTrial:
             Refusal: it was not recorded, and only what was is answered.
 
         """
-        request = call.normal
-        assert self._cassette is not None
-        assert request is not None
-        found = self._cassette.find(request)
+        if self.tape is None or not self.tape.replays:
+            return None
+        try:
+            found = self.tape.answer(call)
+        except NotRecorded as error:
+            log = self._keep_difference(call, error.difference)
+            shown = error.shown(log)
+            self.problem = self.problem or UnmetRequirement(
+                f"{shown}\n" if error.difference else shown,
+                "record it anew with --harbor-proxy=record, or see docs/proxy.md for what may differ",
+                log=log,
+            )
+            self.log(shown)
+            call.source, call.error = "proxy", error.fact
+            raise Refusal(404, "harbor_not_recorded", shown) from error
         if found is not None:
             call.source = "cassette"
-            return found
-        if self.settings.mode == "auto":
-            return None
-        said, lines = self._cassette.nearest(request)
-        fact = f"call {call.number} of {call.method} {call.target} is not in the cassette {self._cassette.path}: {said}"
-        log = self._keep_difference(call, lines)
-        shown = "\n".join(lines[:SHOWN])
-        more = f"\n[{len(lines) - SHOWN} more lines in {log}]" if len(lines) > SHOWN else ""
-        self.problem = self.problem or UnmetRequirement(
-            f"{fact}\n{shown}{more}\n" if lines else fact,
-            "record it anew with --harbor-proxy=record, or see docs/proxy.md for what may differ",
-            log=log,
-        )
-        self.log(f"{fact}\n{shown}{more}")
-        call.source, call.error = "proxy", fact
-        raise Refusal(404, "harbor_not_recorded", f"{fact}\n{shown}{more}")
+        return found
 
     def _keep_difference(self, call: Call, lines: list[str]) -> Path | None:
         if not lines:
@@ -360,17 +300,6 @@ class ProxiedTrial:
         except OSError:
             return None
         return path
-
-    def record(self, call: Call) -> None:
-        """Keep a model's answer in the cassette, where there is one; may be called from another thread."""
-        if self._cassette is None or call.normal is None or call.source != "upstream":
-            return
-        if not 200 <= call.status <= 599:
-            # No status that HTTP knows.
-            return
-        body = self.redactor.hide_bytes(b"".join(call.pieces))
-        kept = {name: call.headers[name] for name in KEPT_HEADERS if name in call.headers}
-        self._cassette.add(Recorded(call.normal, call.status, kept, pieces_of(body, streamed=call.streamed)))
 
     # The end.
 
@@ -395,34 +324,12 @@ class ProxiedTrial:
         if not ended_well:
             return
         self.problem = self.trouble
-        if self._cassette is not None and self.problem is None:
-            self._keep(self._cassette)
+        if self.tape is not None and self.problem is None:
+            try:
+                result.warnings += self.tape.keep(cut_short=bool(self.spent) or result.agent_timed_out)
+            except OSError as error:
+                self.problem = InfrastructureError(f"the cassette {self.tape.path} cannot be written: {error}")
         if self.problem is not None:
             raise self.problem
         if not self._count:
             result.warnings.append("the agent made no call through the proxy; see whether it uses OPENAI_BASE_URL")
-
-    def _keep(self, cassette: Cassette) -> None:
-        recorded, unused = cassette.recorded, cassette.unused
-        if self.settings.mode == "record" or cassette.has_new:
-            try:
-                cassette.write(everything=bool(self.spent) or self.context.result.agent_timed_out)
-            except OSError as error:
-                self.problem = InfrastructureError(f"the cassette {cassette.path} cannot be written: {error}")
-        if unused and self.settings.mode != "record":
-            self.context.result.warnings.append(
-                f"{unused} of the {recorded} calls in the cassette were not asked for: {cassette.path}"
-            )
-
-
-def _facts(context: ServiceContext) -> dict[str, str]:
-    """Return what names this very trial, by what stands for it."""
-    work = context.work
-    return {
-        "trial-directory": str(work.directory),
-        "environment-id": work.environment.id,
-        "environment": work.environment.name,
-        "run": context.result.run,
-        "trial": work.variables.get("HARBOR_TRIAL_ID", ""),
-        "host-name": work.environment.id[:12],
-    }
