@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import aiohttp
 import certifi
@@ -25,6 +25,10 @@ HEADER_LIMIT = 256 * 1024
 CONNECT_PATIENCE = 30.0
 # Seconds that connections get to end before they are cut, twice; 0 would be for ever.
 SHUTDOWN_PATIENCE = 0.1
+# Connections that wait to be taken.
+BACKLOG = 128
+# Seconds until the next try where none can be taken.
+PAUSE = 0.2
 # Seconds that the server's thread gets to end.
 END_PATIENCE = 10.0
 
@@ -141,19 +145,28 @@ class Door:
         self._handler = handler
         self._server = server
         self._tell = closed
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+        self._listener.setblocking(False)
+        self._accepting: asyncio.Task[None] | None = None
+        self._taking: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self._listening: asyncio.Server | None = None
-        self.address = ""
-
-    async def open(self) -> None:
-        """Listen for programs of the host."""
-        self._listening = await self._loop.create_server(self._protocol, "127.0.0.1", 0)
-        host, port = self._listening.sockets[0].getsockname()
+        host, port = self._listener.getsockname()
         self.address = f"{host}:{port}"
 
-    def _protocol(self) -> asyncio.BaseProtocol:
-        """Return what speaks on a new connection; one that comes while this is closed is cut."""
-        return _Cut() if self._closed else self._server()
+    async def open(self) -> None:
+        """Begin to take connections of the host's programs."""
+        self._accepting = self._loop.create_task(self._accept())
+
+    async def _accept(self) -> None:
+        # Not a server of asyncio's, as those that it has accepted a moment before its end are known to nobody.
+        while True:
+            try:
+                connection, _ = await self._loop.sock_accept(self._listener)
+            except OSError:
+                # The process has too many files open, say.
+                await asyncio.sleep(PAUSE)
+            else:
+                self._taking.add(self._loop.create_task(self._take(connection)))
 
     def take(self, connection: socket.socket) -> None:
         """Take a connection that was made elsewhere; called in any thread."""
@@ -164,27 +177,25 @@ class Door:
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
 
     async def _take(self, connection: socket.socket) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
         connection.setblocking(False)
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection)
+            if self._closed:
+                raise ConnectionAbortedError
+            await self._loop.connect_accepted_socket(self._server, connection)
         except OSError:
             connection.close()
 
     async def _close(self) -> None:
         self._closed = True
         self._tell(self)
-        if self._listening is not None:
-            self._listening.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
+        self._listener.close()
         await self._handler.stop()
-        # Those that were made a moment ago are known to the server only after this.
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await asyncio.gather(*self._taking, return_exceptions=True)
         await self._server.shutdown(SHUTDOWN_PATIENCE)
-
-
-class _Cut(asyncio.Protocol):
-    """Cuts its connection."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Cut it."""
-        cast("asyncio.Transport", transport).abort()

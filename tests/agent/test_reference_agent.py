@@ -251,9 +251,9 @@ def test_a_server_that_fails_is_told(run, reply, parts, logged):
 @pytest.mark.parametrize(
     "reply, said, retry",
     [
-        (failure(401, "wrong key"), "wrong key; see whether OPENAI_API_KEY and OPENAI_BASE_URL are right", False),
+        (failure(401, "wrong key"), r"wrong key.*; see whether OPENAI_API_KEY and OPENAI_BASE_URL are right", False),
         (failure(429, "slow down", x_should_retry="false"), "slow down", True),
-        (failure(500, "oh", x_should_retry="false"), "500 - oh", True),
+        (failure(500, "oh", x_should_retry="false"), r"500 - .*oh", True),
     ],
 )
 def test_a_server_that_fails_for_reasons_of_its_own_is_no_fault_of_the_agent(run, reply, said, retry):

@@ -221,6 +221,9 @@ class AsksAtOnce:
     def admit(self, task, variables):
         pass
 
+    def admit_setup(self, text, files):
+        pass
+
     def close(self):
         pass
 

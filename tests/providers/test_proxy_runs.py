@@ -85,14 +85,14 @@ def test_when_the_budget_of_the_run_is_spent_what_has_not_begun_is_skipped(runs,
     options = ("--harbor-agents=agents.toml", "--harbor-proxy=live", "--harbor-session-budget=30tokens", "-rs")
     status, said = runs(*options, agent="")
     assert status == 0
-    # A verdict on what was left of the run would be one on the budget.
-    status, said = runs("--harbor-proxy=live", "--harbor-session-budget=30tokens", "--harbor-gate=pass-rate=0.5")
-    assert status == 10
-    assert "the run was stopped: --harbor-session-budget of 30 tokens is spent" in said
     # The oracle calls no model.
     assert "6 passed, 2 skipped" in said
     assert "--harbor-session-budget of 30 tokens is spent (40 tokens used by this run)" in said
     assert len(model_server.requests) == 2
+    # A verdict on what was left of the run would be one on the budget.
+    status, said = runs("--harbor-proxy=live", "--harbor-session-budget=30tokens", "--harbor-gate=pass-rate=0.5")
+    assert status == 10
+    assert "the run was stopped: --harbor-session-budget of 30 tokens is spent" in said
 
 
 def test_what_is_not_in_a_cassette_is_an_error_with_the_difference(runs, model_server):

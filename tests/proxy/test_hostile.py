@@ -181,7 +181,7 @@ def test_nothing_goes_on_in_the_background_where_a_budget_is_to_be_kept(proxies,
     limits = {"ledger": ledger} if limit == "run" else {"budget": TrialBudget(**{limit: 100})}
     with proxies(**limits, prices=prices) as proxied:
         with pytest.raises(openai.BadRequestError, match="in the background"):
-            proxied.openai().responses.create(model="model-a", input="x", background=True)
+            proxied.openai().responses.create(model="model-a", input="x", extra_body={"background": True})
         # What asks for one has no model, and needs none.
         assert ask(proxied.url, "/v1/responses/resp_1", b"", key(proxied), "GET")[0] == 404
     assert proxied.error is None
@@ -191,7 +191,7 @@ def test_nothing_goes_on_in_the_background_where_a_budget_is_to_be_kept(proxies,
 def test_asking_for_a_response_is_no_turn(proxies, model_server):
     model_server.script.append(Answer("ok"))
     with proxies(budget=TrialBudget(turns=1)) as proxied:
-        proxied.openai().responses.create(model="model-a", input="x", background=True)
+        proxied.openai().responses.create(model="model-a", input="x", extra_body={"background": True})
         for _ in range(3):
             assert ask(proxied.url, "/v1/responses/resp_1", b"", key(proxied), "GET")[0] == 404
     assert not proxied.result.budget
