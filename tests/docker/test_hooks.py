@@ -21,7 +21,8 @@ def example(name: str) -> str:
 
 
 def test_examples_of_all_hooks(harbor: Harbor) -> None:
-    assert len(NAMES) == 8
+    # That of pytest_harbor_cassette_request is run by tests/proxy/test_cassettes.py: nothing here is recorded.
+    assert len(NAMES) == 9
     harbor.pytester.makeconftest("\n".join(example(name) for name in NAMES))
     easy, hard = {"difficulty": "easy"}, {"difficulty": "hard"}
     save = "env > /logs/agent/env.txt; cat /opt/agent/VERSION /task/instruction.md > /logs/agent/seen.txt\n"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import inspect
 import json
+import textwrap
 import threading
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ import openai
 import pytest
 from model_server import Answer, Call, Reply, Tokens, failure
 
+from pytest_harbor import hookspecs
 from pytest_harbor.errors import EnvironmentLost, HookError, UnmetRequirement
 from pytest_harbor.proxy import Ledger, SessionBudget, TrialBudget
 from pytest_harbor.proxy.cassette import Cassette, Recorded, place_of
@@ -287,6 +290,18 @@ class Ignoring(TrialHooks):
         request["body"].pop("seed", None)
 
 
+class Documented(TrialHooks):
+    """The example of the hook's own documentation."""
+
+    def __init__(self):
+        code = inspect.getdoc(hookspecs.pytest_harbor_cassette_request).partition("::\n\n")[2]
+        self.names = {}
+        exec(textwrap.dedent(code), self.names)
+
+    def cassette_request(self, task, request):
+        self.names["pytest_harbor_cassette_request"](request)
+
+
 class Broken(TrialHooks):
     def cassette_request(self, task, request):
         raise ValueError("no such thing")
@@ -297,8 +312,9 @@ class Unwritable(TrialHooks):
         request["body"] = object()
 
 
-def test_a_hook_makes_more_things_equal(proxies, model_server):
-    proxies.hooks = Ignoring()
+@pytest.mark.parametrize("hooks", [Ignoring, Documented])
+def test_a_hook_makes_more_things_equal(proxies, model_server, hooks):
+    proxies.hooks = hooks()
     model_server.script.append(Answer("a"))
     with proxies("record") as proxied:
         ask(proxied, seed=1)

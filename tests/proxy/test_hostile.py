@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import gzip
 import json
 import socket
+import sys
 import threading
 import time
 import urllib.parse
@@ -310,6 +312,10 @@ def test_no_status_is_too_odd(proxies, model_server, status):
         assert ask(proxied.url, CHAT, b'{"b": 1}', key(proxied))[0] == 200
 
 
+# Python 3.10 closes some connections that are cut while they are made only when it collects them, and complains.
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning" if sys.version_info < (3, 11) else "error"
+)
 def test_a_trial_ends_at_once_whatever_its_agent_keeps_open(proxies, model_server):
     model_server.script.append(lambda _: Answer("x", gates={0: threading.Event()}))
     with contextlib.ExitStack() as stack:
@@ -321,6 +327,7 @@ def test_a_trial_ends_at_once_whatever_its_agent_keeps_open(proxies, model_serve
             model_server.wait_for(50)
             began = time.monotonic()
         assert time.monotonic() - began < 10
+    gc.collect()
 
 
 def connect(proxied):
