@@ -115,7 +115,7 @@ class ProxyServer:
             lingering_time=0.0,
         )
         door = Door(loop, handler, server, self._doors.discard)
-        await door.open()
+        door.open()
         self._doors.add(door)
         return door
 
@@ -147,26 +147,29 @@ class Door:
         self._tell = closed
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         self._listener.setblocking(False)
-        self._accepting: asyncio.Task[None] | None = None
         self._taking: set[asyncio.Task[Any]] = set()
         self._closed = False
         host, port = self._listener.getsockname()
         self.address = f"{host}:{port}"
 
-    async def open(self) -> None:
-        """Begin to take connections of the host's programs."""
-        self._accepting = self._loop.create_task(self._accept())
+    def open(self) -> None:
+        """Begin to take connections of the host's programs; called in the loop."""
+        if not self._closed:
+            self._loop.add_reader(self._listener, self._accept)
 
-    async def _accept(self) -> None:
-        # Not a server of asyncio's, as those that it has accepted a moment before its end are known to nobody.
-        while True:
+    def _accept(self) -> None:
+        # Neither a server nor a task of asyncio's: what those have accepted a moment before their end nobody closes.
+        for _ in range(BACKLOG):
             try:
-                connection, _ = await self._loop.sock_accept(self._listener)
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
             except OSError:
                 # The process has too many files open, say.
-                await asyncio.sleep(PAUSE)
-            else:
-                self._taking.add(self._loop.create_task(self._take(connection)))
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(PAUSE, self.open)
+                return
+            self._taking.add(self._loop.create_task(self._take(connection)))
 
     def take(self, connection: socket.socket) -> None:
         """Take a connection that was made elsewhere; called in any thread."""
@@ -192,9 +195,7 @@ class Door:
     async def _close(self) -> None:
         self._closed = True
         self._tell(self)
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.gather(self._accepting, return_exceptions=True)
+        self._loop.remove_reader(self._listener)
         self._listener.close()
         await self._handler.stop()
         await asyncio.gather(*self._taking, return_exceptions=True)
