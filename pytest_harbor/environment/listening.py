@@ -12,7 +12,7 @@ from weakref import WeakSet
 Take = Callable[[socket.socket], None]
 
 LIMIT = 128
-"""How many connections there are at a time; further ones wait, so that no agent uses up this process's descriptors."""
+"""How many connections of an environment there are at a time, so that no agent uses up this process's descriptors."""
 
 # How long to wait, in seconds, before looking whether there is room again, or after an error.
 PAUSE = 0.05
@@ -41,16 +41,19 @@ def port_of(listener: socket.socket) -> int:
 
 
 @contextlib.contextmanager
-def accepting(listener: socket.socket, take: Take, admits: Callable[[str], bool] = lambda _: True) -> Iterator[None]:
+def accepting(
+    listener: socket.socket, take: Take, admits: Callable[[str], bool] = lambda _: True, limit: float = LIMIT
+) -> Iterator[None]:
     """Take connections; when this is left, the listener is closed and every connection that is still open is cut.
 
     Args:
         listener: what they come in at; it is closed here.
         take: takes each of them; called in a thread of its own.
         admits: tells whether an address may connect.
+        limit: how many there are at a time; further ones wait.
 
     """
-    acceptor = _Acceptor(listener, take, admits)
+    acceptor = _Acceptor(listener, take, admits, limit)
     thread = threading.Thread(target=acceptor.run, name="harbor-listen", daemon=True)
     thread.start()
     try:
@@ -62,11 +65,12 @@ def accepting(listener: socket.socket, take: Take, admits: Callable[[str], bool]
 
 
 class _Acceptor:
-    def __init__(self, listener: socket.socket, take: Take, admits: Callable[[str], bool]) -> None:
+    def __init__(self, listener: socket.socket, take: Take, admits: Callable[[str], bool], limit: float) -> None:
         listener.setblocking(False)
         self._listener = listener
         self._take = take
         self._admits = admits
+        self._limit = limit
         # The very objects that were handed on: with descriptors of our own, their end would never reach the other side.
         self._open: WeakSet[socket.socket] = WeakSet()
         self._end, self._ended = socket.socketpair()
@@ -94,7 +98,7 @@ class _Acceptor:
         return bool(poll.poll(seconds * 1000))
 
     def _full(self) -> bool:
-        return sum(connection.fileno() >= 0 for connection in list(self._open)) >= LIMIT
+        return sum(connection.fileno() >= 0 for connection in list(self._open)) >= self._limit
 
     def _accept(self) -> None:
         try:

@@ -25,10 +25,6 @@ HEADER_LIMIT = 256 * 1024
 CONNECT_PATIENCE = 30.0
 # Seconds that connections get to end before they are cut, twice; 0 would be for ever.
 SHUTDOWN_PATIENCE = 0.1
-# Connections that wait to be taken.
-BACKLOG = 128
-# Seconds until the next try where none can be taken.
-PAUSE = 0.2
 # Seconds that the server's thread gets to end.
 END_PATIENCE = 10.0
 
@@ -115,7 +111,6 @@ class ProxyServer:
             lingering_time=0.0,
         )
         door = Door(loop, handler, server, self._doors.discard)
-        door.open()
         self._doors.add(door)
         return door
 
@@ -128,9 +123,6 @@ class Door:
         handler: answers them.
         server: speaks HTTP.
         closed: hears that it was closed, in the loop.
-
-    Attributes:
-        address: `host:port` for programs of the host.
 
     """
 
@@ -145,31 +137,8 @@ class Door:
         self._handler = handler
         self._server = server
         self._tell = closed
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
-        self._listener.setblocking(False)
         self._taking: set[asyncio.Task[Any]] = set()
         self._closed = False
-        host, port = self._listener.getsockname()
-        self.address = f"{host}:{port}"
-
-    def open(self) -> None:
-        """Begin to take connections of the host's programs; called in the loop."""
-        if not self._closed:
-            self._loop.add_reader(self._listener, self._accept)
-
-    def _accept(self) -> None:
-        # Neither a server nor a task of asyncio's: what those have accepted a moment before their end nobody closes.
-        for _ in range(BACKLOG):
-            try:
-                connection, _ = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError:
-                # The process has too many files open, say.
-                self._loop.remove_reader(self._listener)
-                self._loop.call_later(PAUSE, self.open)
-                return
-            self._taking.add(self._loop.create_task(self._take(connection)))
 
     def take(self, connection: socket.socket) -> None:
         """Take a connection that was made elsewhere; called in any thread."""
@@ -195,8 +164,6 @@ class Door:
     async def _close(self) -> None:
         self._closed = True
         self._tell(self)
-        self._loop.remove_reader(self._listener)
-        self._listener.close()
         await self._handler.stop()
         await asyncio.gather(*self._taking, return_exceptions=True)
         await self._server.shutdown(SHUTDOWN_PATIENCE)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_harbor.environment.listening import accepting, listen_at, port_of
 from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, InfrastructureError, UnmetRequirement
 from pytest_harbor.proxy.keys import RealKeys
 from pytest_harbor.proxy.settings import ProxySettings
@@ -85,10 +87,14 @@ class ProxyService:
                 if getattr(context.agent, "where", "") != "host":
                     here = stack.enter_context(context.work.environment.listen(door.take))
                     trial.reached_at(here)
-                trial.reached_at(door.address)
+                listener = listen_at("127.0.0.1")
+                there = f"127.0.0.1:{port_of(listener)}"
+                # Programs of the host are the user's own, and have as many connections as they like.
+                stack.enter_context(accepting(listener, door.take, limit=math.inf))
+                trial.reached_at(there)
                 yield AgentVariables(
                     environment=_variables(here, trial.secret, trial.model) if here else {},
-                    host=_variables(door.address, trial.secret, trial.model),
+                    host=_variables(there, trial.secret, trial.model),
                 )
             ended_well = True
         except EnvironmentLost:
