@@ -35,8 +35,12 @@ class Assignment:
     @property
     def which(self) -> str:
         """Agent and attempt, as far as they tell this test from others on the task; empty for the only one."""
-        number = str(self.attempt) if self.attempt > 1 else ""
-        return "-".join(part for part in (self.agent, number) if part)
+        return which(self.agent, self.attempt)
+
+
+def which(agent: str, attempt: int) -> str:
+    """Return agent and attempt in a word; the first attempt is not named, nor is an agent without a name."""
+    return "-".join(part for part in (agent, str(attempt) if attempt > 1 else "") if part)
 
 
 NO_TASK = (

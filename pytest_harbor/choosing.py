@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_harbor.agent import Agent, AgentError, NopAgent, OpenAIAgent, OracleAgent, as_agent
+from pytest_harbor.agent import Agent, AgentError, NopAgent, OpenAIAgent, as_agent, is_set_up
 from pytest_harbor.agent.spec import AgentsError, AgentSpec, clash, read_agents
 from pytest_harbor.assignment import assignment_of
 from pytest_harbor.errors import HookError, InfrastructureError, UnmetRequirement
@@ -133,7 +133,7 @@ class Agents:
         told_later = self._config.option.setuponly or self._config.hook.pytest_harbor_agent_env.get_hookimpls()
         for name in self._specs:
             agent, settings = self.agent(name), self.settings(name)
-            if not isinstance(agent, NopAgent | OracleAgent):
+            if is_set_up(agent):
                 try:
                     check_sources(settings.agent_files)
                 except UnmetRequirement as error:

@@ -126,7 +126,9 @@ def variable(value: str, flag: str) -> tuple[str, str]:
 
 def name(value: str, flag: str) -> str:
     """Return the name of a variable."""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+    from pytest_harbor.agent_values import is_variable_name
+
+    if not is_variable_name(value):
         # Not shown: it may be the key itself.
         raise pytest.UsageError(f"{flag}: this is not the name of a variable; name one, such as OPENAI_API_KEY")
     return value

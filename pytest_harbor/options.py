@@ -193,8 +193,12 @@ def _which_tasks(
 
 def _agent_files(config: pytest.Config, files: tuple[tuple[str, str], ...]) -> tuple[tuple[Path, str], ...]:
     """Return what --harbor-agent-files names with absolute paths of the host."""
+    if not files:
+        return ()
+    from pytest_harbor.agent_values import absolute
+
     base = _base("harbor_agent_files", config)
-    return tuple((Path(os.path.abspath(base / source)), target) for source, target in files)  # noqa: PTH100
+    return tuple((absolute(source, base), target) for source, target in files)
 
 
 def _agent_setup(config: pytest.Config, value: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_harbor.assignment import which
 from pytest_harbor.environment import owner
 from pytest_harbor.report.text import one_line
 
@@ -43,8 +44,7 @@ class Work:
 
     def told(self, now: float) -> str:
         """Return task, phase and seconds."""
-        which = [self.agent if self.named else "", str(self.attempt) if self.attempt > 1 else ""]
-        told = one_line("-".join(part for part in which if part))
+        told = one_line(which(self.agent if self.named else "", self.attempt))
         trial = f"{one_line(self.task)}[{told}]" if told else one_line(self.task)
         return f"{trial} {self.phase or 'begins'} {max(0, now - self.since):.0f} s"
 

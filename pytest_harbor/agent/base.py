@@ -83,3 +83,13 @@ class Agent(Protocol):
             InfrastructureError: something else around the agent failed.
 
         """
+
+
+def works_on_host(agent: Agent) -> bool:
+    """Tell whether an agent runs a program on the host, and nothing of its own in the environment."""
+    return getattr(agent, "where", "") == "host"
+
+
+def calls_models(agent: Agent) -> bool:
+    """Tell whether an agent may call a model."""
+    return bool(getattr(agent, "calls_models", True))

@@ -51,6 +51,11 @@ def as_agent(value: Any, name: str = "") -> Agent:
     )
 
 
+def is_set_up(agent: Agent | None) -> bool:
+    """Tell whether set-up and files of agents are for this one; where it is not known yet, they are."""
+    return not isinstance(agent, OracleAgent | NopAgent)
+
+
 def load_callable(spec: str) -> Callable[..., Any]:
     """Import `MODULE:CALLABLE`, where MODULE may also be the path of a Python file.
 

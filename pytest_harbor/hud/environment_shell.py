@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 # Calls that run at the same time; a further one waits.
 CALLS = 64
+# By this a host knows the agent's own processes, which end with it; a service that it has started here does not.
+TRIAL_ID = "HARBOR_TRIAL_ID"
 # Seconds that calls get to end when they are killed.
 KILL_PATIENCE = 5.0
 
@@ -30,7 +32,6 @@ class EnvironmentShell:
 
     Args:
         work: what the agent got; its variables may still change.
-        hidden: names of variables that mean nothing in the environment.
 
     Attributes:
         refusal: why no script is run any more; empty while they are.
@@ -38,9 +39,8 @@ class EnvironmentShell:
 
     """
 
-    def __init__(self, work: AgentContext, hidden: frozenset[str]) -> None:
+    def __init__(self, work: AgentContext) -> None:
         self._work = work
-        self._hidden = hidden
         self._pool = ThreadPoolExecutor(CALLS, thread_name_prefix="harbor-tool")
         self._changed = threading.Condition()
         self._calls: set[_Call] = set()
@@ -129,7 +129,7 @@ class EnvironmentShell:
         return kept.result(None if result.timed_out else result.exit_code)
 
     def _variables(self) -> Mapping[str, str]:
-        return {name: value for name, value in self._work.variables.items() if name not in self._hidden}
+        return {name: value for name, value in self._work.variables.items() if name != TRIAL_ID}
 
     def _kill(self, call: _Call) -> None:
         """Kill what a call runs, once it has begun."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_harbor.agent import works_on_host
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.hud import mcp_sdk
 from pytest_harbor.hud.environment_shell import EnvironmentShell
@@ -59,7 +60,7 @@ class McpService:
             UnmetRequirement: the MCP library is not installed.
 
         """
-        if getattr(context.agent, "where", "") != "host":
+        if not works_on_host(context.agent):
             yield AgentVariables()
             return
         check_installed()
@@ -88,9 +89,7 @@ class TrialServer:
     def __init__(self, context: ServiceContext) -> None:
         self._work = context.work
         self._grade = context.grade
-        # By HARBOR_TRIAL_ID a host knows the agent's own processes, which end with it; a service that the agent has
-        # started in the environment does not.
-        self.shell = EnvironmentShell(context.work, frozenset({"HARBOR_TRIAL_ID"}))
+        self.shell = EnvironmentShell(context.work)
         self.graded = False
         self._grading = False
         self._tools = Tools(self.shell, mcp_sdk.image_content)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_harbor.agent import calls_models, works_on_host
 from pytest_harbor.environment.listening import accepting, listen_at, port_of
 from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, InfrastructureError, UnmetRequirement
 from pytest_harbor.proxy.keys import RealKeys
@@ -72,7 +73,7 @@ class ProxyService:
             InfrastructureError: it cannot be had, or the agent could not work because of what it met.
 
         """
-        if not getattr(context.agent, "calls_models", True):
+        if not calls_models(context.agent):
             yield AgentVariables()
             return
         from pytest_harbor.proxy.trial import ProxiedTrial
@@ -84,7 +85,7 @@ class ProxyService:
                 door = self._server.serve(trial)
                 stack.callback(door.close)
                 here = ""
-                if getattr(context.agent, "where", "") != "host":
+                if not works_on_host(context.agent):
                     here = stack.enter_context(context.work.environment.listen(door.take))
                     trial.reached_at(here)
                 listener = listen_at("127.0.0.1")

@@ -124,7 +124,7 @@ class TrialResult:
 
         What it came to says nothing about its agent then.
         """
-        return RUN_BUDGET in (self.budget[: len(RUN_BUDGET)], self.reason[: len(RUN_BUDGET)])
+        return self.budget.startswith(RUN_BUDGET) or self.reason.startswith(RUN_BUDGET)
 
     @property
     def path(self) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from pytest_harbor.agent import Agent, AgentContext, AgentReport, NopAgent, OracleAgent
+from pytest_harbor.agent import Agent, AgentContext, AgentReport, is_set_up
 from pytest_harbor.environment import Environment, Process, Provider
 from pytest_harbor.environment.folders import agent_uploads
 from pytest_harbor.environment.output import LogFile
@@ -154,11 +154,11 @@ class Trial:
 
     def _take(self, image: Image) -> Image:
         """Make an image the trial's, with the agent's set-up on top of it, and return that."""
-        if self._sets_up:
+        if is_set_up(self.agent):
             with self._phase("build"):
                 for service in self._services:
                     service.admit_setup(self.settings.agent_setup, self.settings.agent_files)
-        if self._sets_up and self.settings.agent_setup and not image.setup:
+        if is_set_up(self.agent) and self.settings.agent_setup and not image.setup:
             with self._phase("build"):
                 timeout = self.task.config.environment.build_timeout_sec
                 image = self._images.with_setup(image, self.settings.agent_setup, self.settings.agent_files, timeout)
@@ -168,11 +168,6 @@ class Trial:
         self._image = image
         self._warn(*image.notes)
         return image
-
-    @property
-    def _sets_up(self) -> bool:
-        """Whether set-up and files of agents are for this one; where it is not known yet, they are."""
-        return not isinstance(self.agent, OracleAgent | NopAgent)
 
     def start(self, image: Image | None = None) -> Environment:
         """Start an environment, make it ready for the agent, and return it; a failed start is tried again.
@@ -206,7 +201,7 @@ class Trial:
         with self._phase("setup"):
             if healthcheck := self.task.config.environment.healthcheck:
                 await_health(environment, healthcheck, self.settings.timeout_multiplier)
-            if self._sets_up:
+            if is_set_up(self.agent):
                 environment.upload(agent_uploads(self.settings.agent_files))
             self._hook("environment_started", lambda: self._hooks.environment_started(self.task, environment))
         return environment

@@ -59,6 +59,15 @@ def client(environment, address, code, *arguments):
     return result.output
 
 
+def echoed(place, code):
+    """What a client says of an echo, which has ended then."""
+    server = Server(echo)
+    with place.listen(server.take) as address:
+        said = client(place, address, code)
+    assert server.join()
+    return said
+
+
 @pytest.fixture(scope="module", params=["network", "no network"])
 def place(request, provider, plain_image):
     """A running environment."""
@@ -92,10 +101,7 @@ for number in range(300):
     assert connection.recv(100) == b"%d" % number
 print("in step")
 """
-    server = Server(echo)
-    with place.listen(server.take) as address:
-        assert client(place, address, code) == "in step\n"
-    assert server.join()
+    assert echoed(place, code) == "in step\n"
 
 
 def test_many_connections_at_once(place):
@@ -112,10 +118,7 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(len(same), all(same.values()))
 """
-    server = Server(echo)
-    with place.listen(server.take) as address:
-        assert client(place, address, code) == "64 True\n"
-    assert server.join()
+    assert echoed(place, code) == "64 True\n"
 
 
 def test_more_connections_than_there_may_be_take_turns(place):
@@ -127,10 +130,7 @@ for connection in first:
     connection.close()
 print("all")
 """
-    server = Server(echo)
-    with place.listen(server.take) as address:
-        assert client(place, address, code) == "all\n"
-    assert server.join()
+    assert echoed(place, code) == "all\n"
 
 
 def test_one_that_nobody_reads_holds_up_no_other(place):
