@@ -44,7 +44,7 @@ if [ "$1" = shell ]; then
   if command -v bash >/dev/null 2>&1; then bash -e "$@" {_SCRIPT}; else sh -e "$@" {_SCRIPT}; fi
 else
   {_SCRIPT}
-fi </dev/null
+fi </dev/null 2>&1
 code=$?
 rm -rf {_PLACE}
 [ $code = 0 ] || echo "{_END.format("$code")}"
