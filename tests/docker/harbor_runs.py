@@ -187,9 +187,22 @@ class Unique:
         return {"environment/Dockerfile": dockerfile, **{f"environment/{name}": text for name, text in others.items()}}
 
     def remove_images(self) -> None:
-        """Remove what was built."""
-        for image in self._client.images.list(filters={"label": f"{self._mark}=1"}):
-            self._client.api.remove_image(image.id, force=True)
+        """Remove what was built, what is on top of other images before those."""
+        images = {image.id for image in self._client.images.list(filters={"label": f"{self._mark}=1"})}
+        while images:
+            below = set()
+            for image in images:
+                try:
+                    self._client.api.remove_image(image, force=True)
+                except docker.errors.ImageNotFound:
+                    # It went with the one on top of it.
+                    continue
+                except docker.errors.APIError as error:
+                    if error.status_code != 409:
+                        raise
+                    below.add(image)
+            assert len(below) < len(images), f"images cannot be removed: {below}"
+            images = below
 
 
 def builds(run: Finished) -> list[str]:
