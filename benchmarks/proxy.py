@@ -57,8 +57,8 @@ async def serve_model() -> None:
 
 def serve_proxy(upstream: str, log: str) -> None:
     """Be a worker of pytest with the proxy in it, until standard input ends."""
+    from pytest_harbor._util.logs import LogFile
     from pytest_harbor.agent import AgentContext
-    from pytest_harbor.environment.output import LogFile
     from pytest_harbor.proxy import ProxyService, ProxySettings, upstreams_of
     from pytest_harbor.trial import ServiceContext, TrialHooks, TrialResult
 

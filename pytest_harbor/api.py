@@ -9,12 +9,12 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_harbor._util.run_id import new_run_id
 from pytest_harbor.agent import as_agent
 from pytest_harbor.environment import Provider
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.image import AdaptMode, BuildPolicy, ImageStore
 from pytest_harbor.results import Run
-from pytest_harbor.run_id import new_run_id
 from pytest_harbor.task import Task, TaskError
 from pytest_harbor.trial import AgentService, Trial, TrialHooks, TrialPlace, TrialResult, TrialSettings
 
@@ -63,7 +63,7 @@ def run_trial(
         DatasetError: `task` is a path that holds no task.
 
     """
-    from pytest_harbor.environment.choose import choose_provider
+    from pytest_harbor.environment.factory import choose_provider
 
     chosen = as_agent(agent)
     task = task if isinstance(task, Task) else Task.load(task)
@@ -88,7 +88,7 @@ def run_trial(
 
         services.append(ProxyService(proxy))
     if adapt == "hud":
-        from pytest_harbor.hud.serve import McpService
+        from pytest_harbor.hud.mcp.service import McpService
 
         services.append(McpService())
     trial = Trial(task, used, images, place, settings, hooks, recorder=run, services=services)

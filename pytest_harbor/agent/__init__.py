@@ -3,11 +3,11 @@
 from pytest_harbor.agent.base import Agent, AgentContext, AgentReport, calls_models, works_on_host
 from pytest_harbor.agent.callable import AgentEnvironment, AsyncAgentEnvironment, CallableAgent
 from pytest_harbor.agent.command import CommandAgent
+from pytest_harbor.agent.factory import AgentError, as_agent, is_set_up, load_callable
 from pytest_harbor.agent.host import HostCommandAgent
-from pytest_harbor.agent.load import AgentError, as_agent, is_set_up, load_callable
 from pytest_harbor.agent.nop import NopAgent
+from pytest_harbor.agent.openai_agent import OpenAIAgent
 from pytest_harbor.agent.oracle import OracleAgent
-from pytest_harbor.agent.reference import OpenAIAgent
 
 __all__ = [
     "Agent",

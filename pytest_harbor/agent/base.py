@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pytest_harbor._util.logs import LogFile
 from pytest_harbor.environment import Environment, Process
-from pytest_harbor.environment.output import LogFile
 from pytest_harbor.task import Task
 
 

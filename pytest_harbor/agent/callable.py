@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_harbor._util.logs import LogFile
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.environment import ExecResult, Upload
-from pytest_harbor.environment.output import LogFile
 from pytest_harbor.errors import EnvironmentLost, InfrastructureError
 from pytest_harbor.task import Task
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from pytest_harbor.agent.base import AgentContext, AgentReport
-from pytest_harbor.environment.shell import first_word
+from pytest_harbor.environment.shell_scripts import first_word
 from pytest_harbor.errors import CannotExecute
 from pytest_harbor.task import Task
 

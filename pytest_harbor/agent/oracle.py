@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.agent.command import run_line
-from pytest_harbor.environment.folders import folder_uploads
+from pytest_harbor.environment.uploads import folder_uploads
 from pytest_harbor.task import Task
 from pytest_harbor.task.variables import resolve_variables
 

@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status: 1 where a task cannot be converted."""
-    from pytest_harbor.hud.convert import convert
+    from pytest_harbor.hud.convert.convert import convert
 
     done = convert(options.source, options.output)
     count = sum(len(environment.tasks) for environment in done.environments)

@@ -100,10 +100,11 @@ def _doubts(merged: Merged, limit: Limit) -> list[str]:
 
 def _tell(options: argparse.Namespace, merged: Merged, report: Report) -> None:
     """Print the verdict and what it rests on, and write what GitHub shows."""
-    from pytest_harbor.report import attempts, github, usage
+    from pytest_harbor._util.text import one_line
+    from pytest_harbor.report import attempts, github
+    from pytest_harbor.report import usage_text as usage
     from pytest_harbor.report.terminal import agent_rates, totals
-    from pytest_harbor.report.text import one_line
-    from pytest_harbor.report.verdict import lines
+    from pytest_harbor.report.verdict_text import lines
 
     said = []
     if report.verdict:

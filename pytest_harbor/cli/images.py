@@ -60,7 +60,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
 
 
 def _repository(value: str) -> str:
-    from pytest_harbor.option_values import repository
+    from pytest_harbor.plugin.options.parsers import repository
 
     try:
         return repository(value)

@@ -1,7 +1,7 @@
 """Where trials run: the provider protocol and the providers."""
 
-from pytest_harbor.environment.archive import Extraction, Upload
 from pytest_harbor.environment.base import Environment, ExecResult, Process, Provider, Resources, StartRequest
+from pytest_harbor.environment.tar.unpack import Extraction, Upload
 
 __all__ = [
     "Environment",

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_harbor.errors import ImageError
-from pytest_harbor.image.adapt import Adaptation
+from pytest_harbor.image.adaptation import Adaptation
 from pytest_harbor.image.dockerfile import DockerfileError
 from pytest_harbor.task.files import file_digest
 

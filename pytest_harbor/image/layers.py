@@ -39,7 +39,7 @@ class LayerContext(BuildContext):
     def laid_out(self) -> Iterator[BuildContext]:
         """Give a directory with both, as long as the block lasts."""
         # No code of that package runs here: what it gives is a text that runs in images.
-        from pytest_harbor.hud.environment_py import env_py
+        from pytest_harbor.image.env_py import env_py
 
         with tempfile.TemporaryDirectory(prefix="pytest-harbor-") as temporary:
             directory = Path(temporary, "layer")

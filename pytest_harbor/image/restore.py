@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_harbor.errors import ImageError
-from pytest_harbor.image.adapt import ORIGINAL, header
+from pytest_harbor.image.adaptation import ORIGINAL, header
 from pytest_harbor.image.context import BuildContext
 from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, Piece
 from pytest_harbor.task.converted import BASE_TITLE, GENERATED

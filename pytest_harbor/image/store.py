@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from pytest_harbor.errors import ImageError
-from pytest_harbor.image.adapt import KEEP_ALIVE, Adaptation
+from pytest_harbor.image.adaptation import KEEP_ALIVE, Adaptation
 from pytest_harbor.image.agent_files import seen_by_setup
+from pytest_harbor.image.build_lock import Outcome, once
 from pytest_harbor.image.context import BuildContext
+from pytest_harbor.image.derived import OnTopContext, SetupContext, failure
 from pytest_harbor.image.layers import LAYER_ARGUMENT, LAYER_PYTHON, hud_layer_context, lean_layer, lean_layer_digest
 from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBackend, Source
-from pytest_harbor.image.on_top import OnTopContext, SetupContext, failure
-from pytest_harbor.image.once import Outcome, once
 from pytest_harbor.image.registry import REPOSITORY, Registry
 from pytest_harbor.image.restore import ConvertedContext
 from pytest_harbor.task import Task

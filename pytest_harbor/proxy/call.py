@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any, Literal
 
-from pytest_harbor.proxy.api import Endpoint
+from pytest_harbor.proxy.endpoints import Endpoint
 from pytest_harbor.proxy.meter import BYTES_PER_TOKEN, Meter
 from pytest_harbor.proxy.prices import Prices, Tokens
 from pytest_harbor.trial import Usage

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_harbor.proxy.compact import compact, expand
+from pytest_harbor.proxy.cassette_delta import compact, expand
 from pytest_harbor.proxy.normalise import key_of
 
 SCHEMA_VERSION = 1

@@ -14,14 +14,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from pytest_harbor.errors import HookError, InfrastructureError
-from pytest_harbor.proxy.api import Endpoint, Vendor, endpoint, error_body, with_model
 from pytest_harbor.proxy.call import Call
 from pytest_harbor.proxy.cassette import Recorded
+from pytest_harbor.proxy.endpoints import Endpoint, Vendor, endpoint, error_body, with_model
+from pytest_harbor.proxy.headers import Veil, request_headers, response_headers
 from pytest_harbor.proxy.meter import Decoder
-from pytest_harbor.proxy.passing import Veil, request_headers, response_headers
+from pytest_harbor.proxy.proxied_trial import ProxiedTrial, Refusal
+from pytest_harbor.proxy.recorder import Tape
 from pytest_harbor.proxy.settings import Upstream
-from pytest_harbor.proxy.tape import Tape
-from pytest_harbor.proxy.trial import ProxiedTrial, Refusal
 
 T = TypeVar("T")
 

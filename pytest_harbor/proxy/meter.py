@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_harbor.proxy.api import Kind
+from pytest_harbor.proxy.endpoints import Kind
 from pytest_harbor.proxy.prices import Tokens
 
 # More tokens than any call has: a server that says so is wrong.

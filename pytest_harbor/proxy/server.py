@@ -13,10 +13,10 @@ import aiohttp
 import certifi
 from aiohttp import web
 
-from pytest_harbor.proxy.api import Vendor
+from pytest_harbor.proxy.endpoints import Vendor
 from pytest_harbor.proxy.handler import Handler, note_reuse
+from pytest_harbor.proxy.proxied_trial import ProxiedTrial
 from pytest_harbor.proxy.settings import Upstream
-from pytest_harbor.proxy.trial import ProxiedTrial
 
 T = TypeVar("T")
 

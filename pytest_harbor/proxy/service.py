@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_harbor.agent import calls_models, works_on_host
-from pytest_harbor.environment.listening import accepting, listen_at, port_of
+from pytest_harbor.environment.listener import accepting, listen_at, port_of
 from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, InfrastructureError, UnmetRequirement
-from pytest_harbor.proxy.keys import RealKeys
+from pytest_harbor.proxy.key_scan import RealKeys
 from pytest_harbor.proxy.settings import ProxySettings
 from pytest_harbor.task import Task
 from pytest_harbor.trial import AgentVariables, ServiceContext
@@ -76,7 +76,7 @@ class ProxyService:
         if not calls_models(context.agent):
             yield AgentVariables()
             return
-        from pytest_harbor.proxy.trial import ProxiedTrial
+        from pytest_harbor.proxy.proxied_trial import ProxiedTrial
 
         trial = ProxiedTrial(self._settings, context)
         ended_well = False

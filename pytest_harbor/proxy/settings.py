@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pytest_harbor.proxy.api import Vendor
 from pytest_harbor.proxy.budget import Ledger, TrialBudget
+from pytest_harbor.proxy.endpoints import Vendor
 from pytest_harbor.proxy.prices import Prices
 from pytest_harbor.proxy.redact import SHORTEST
 

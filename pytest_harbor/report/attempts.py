@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from statistics import fmean
 
+from pytest_harbor._util.text import one_line
 from pytest_harbor.gate import Key, Sample
 from pytest_harbor.gate.statistics import mean_interval, pass_at_k, pass_hat_k
-from pytest_harbor.report.text import one_line
 
 MANY_NAMES = 10
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_harbor.environment.output import printable, read_end
-from pytest_harbor.report.text import one_line
-from pytest_harbor.report.usage import budget
+from pytest_harbor._util.logs import printable, read_end
+from pytest_harbor._util.text import one_line
+from pytest_harbor.report.usage_text import budget
 from pytest_harbor.trial import TrialResult
-from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
+from pytest_harbor.trial.verifier import AGENT_LOG, TEST_LOG
 
 # The end of a log that is printed.
 _LINES = 20

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pytest_harbor._util.text import one_line
 from pytest_harbor.gate import Key, Sample, Verdict
-from pytest_harbor.report import usage
+from pytest_harbor.report import usage_text as usage
 from pytest_harbor.report.failure import headline
 from pytest_harbor.report.terminal import agent_rates, totals
-from pytest_harbor.report.text import one_line
-from pytest_harbor.report.verdict import Section, number, sections
+from pytest_harbor.report.verdict_text import Section, number, sections
 from pytest_harbor.trial import TrialResult
 
 MARKER = "<!-- pytest-harbor -->"

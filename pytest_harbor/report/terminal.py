@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from pytest_harbor.environment.output import printable
+from pytest_harbor._util.logs import printable
+from pytest_harbor._util.text import one_line
 from pytest_harbor.errors import PHASES
-from pytest_harbor.report import usage
-from pytest_harbor.report.text import one_line
+from pytest_harbor.report import usage_text as usage
 from pytest_harbor.results import RESULTS, Run
 from pytest_harbor.trial import TrialResult
 

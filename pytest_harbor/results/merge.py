@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_harbor.results.record import RECORD, RunRecord
 from pytest_harbor.results.run import RESULTS, read_results
+from pytest_harbor.results.run_json import RECORD, RunRecord
 from pytest_harbor.task.shards import Shard
 from pytest_harbor.trial import TrialResult
 

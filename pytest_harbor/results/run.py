@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from pytest_harbor.environment import owner
+from pytest_harbor._util import process as owner
 from pytest_harbor.trial import State, TrialResult
 
 RESULTS = "results.jsonl"

@@ -7,7 +7,7 @@ from pytest_harbor.trial.services import AgentService, AgentVariables, ServiceCo
 from pytest_harbor.trial.settings import TrialSettings
 from pytest_harbor.trial.trial import Trial
 from pytest_harbor.trial.usage import NoUsage, Usage
-from pytest_harbor.trial.verify import Verification
+from pytest_harbor.trial.verifier import Verification
 
 __all__ = [
     "RUN_BUDGET",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from pytest_harbor._util.logs import printable
 from pytest_harbor.environment import Environment
-from pytest_harbor.environment.output import printable
 from pytest_harbor.errors import StartError
-from pytest_harbor.trial.retries import Retries
+from pytest_harbor.trial.backoff import Retries
 
 if TYPE_CHECKING:
     from pytest_harbor.task.schema import HealthcheckConfig

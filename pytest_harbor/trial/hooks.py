@@ -10,7 +10,7 @@ from pytest_harbor.task import Task
 if TYPE_CHECKING:
     from pytest_harbor.agent import Agent
     from pytest_harbor.trial.result import Outcome, TrialResult
-    from pytest_harbor.trial.verify import Verification
+    from pytest_harbor.trial.verifier import Verification
 
 
 class TrialHooks:

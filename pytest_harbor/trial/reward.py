@@ -18,7 +18,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_harbor.environment.sizes import size_text
+from pytest_harbor._util.sizes import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,25 +9,25 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from pytest_harbor._util.logs import LogFile
 from pytest_harbor.agent import Agent, AgentContext, AgentReport, is_set_up
 from pytest_harbor.environment import Environment, Process, Provider
-from pytest_harbor.environment.folders import agent_uploads
-from pytest_harbor.environment.output import LogFile
+from pytest_harbor.environment.uploads import agent_uploads
 from pytest_harbor.errors import EnvironmentLost, HookError, InfrastructureError, Phase
 from pytest_harbor.image import Image, ImageStore
 from pytest_harbor.task import Task, TaskError
 from pytest_harbor.task.variables import MissingVariable, resolve_variables
 from pytest_harbor.trial.artifacts import collect_artifacts, run_collect_hooks
+from pytest_harbor.trial.failures import describe, keep, raised_in
 from pytest_harbor.trial.healthcheck import await_health
 from pytest_harbor.trial.hooks import TrialHooks
-from pytest_harbor.trial.inputs import agent_variables, environment_variables, start_request
 from pytest_harbor.trial.place import Recorder, State, TrialPlace
-from pytest_harbor.trial.raised import describe, keep, raised_in
 from pytest_harbor.trial.result import Outcome, Retry, TrialResult
 from pytest_harbor.trial.services import AgentService, Grading, accompanied
 from pytest_harbor.trial.settings import TrialSettings
+from pytest_harbor.trial.start import agent_variables, environment_variables, start_request
 from pytest_harbor.trial.usage import Usage, known
-from pytest_harbor.trial.verify import AGENT_LOG, Verification, verify
+from pytest_harbor.trial.verifier import AGENT_LOG, Verification, verify
 
 CLASSES: tuple[Outcome, ...] = ("error", "failed", "unverified")
 """What the hook pytest_harbor_error_class may say."""

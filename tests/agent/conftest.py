@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_harbor._util.logs import LogFile
 from pytest_harbor.agent import AgentContext
 from pytest_harbor.environment import ExecResult, Process
-from pytest_harbor.environment.output import LogFile
 from pytest_harbor.task import Task
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_harbor.agent import CommandAgent, HostCommandAgent, NopAgent
-from pytest_harbor.agent.spec import AgentsError, AgentSpec, clash, read_agents
+from pytest_harbor.agent.toml_file import AgentsError, AgentSpec, clash, read_agents
 
 
 def agents(*names: str) -> str:

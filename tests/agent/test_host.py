@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from pytest_harbor._util import process as owner
 from pytest_harbor.agent import HostCommandAgent
-from pytest_harbor.environment import owner
 from pytest_harbor.errors import CannotExecute
 
 

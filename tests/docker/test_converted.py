@@ -16,7 +16,7 @@ from harbor_runs import IMAGE, Harbor
 
 from pytest_harbor.environment.docker import DockerProvider
 from pytest_harbor.environment.docker.build import has_buildx
-from pytest_harbor.hud.convert import convert
+from pytest_harbor.hud.convert.convert import convert
 from pytest_harbor.image import ImageStore
 from pytest_harbor.task import Dataset
 

@@ -7,7 +7,7 @@ import textwrap
 
 from harbor_runs import IMAGE, ONE, Harbor
 
-from pytest_harbor import hookspecs
+from pytest_harbor.plugin import hookspecs
 
 NAMES = [name for name in vars(hookspecs) if name.startswith("pytest_harbor_")]
 

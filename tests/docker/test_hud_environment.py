@@ -13,9 +13,9 @@ from typing import Any
 import docker
 import pytest
 
-from pytest_harbor.hud.environment_py import env_py
-from pytest_harbor.hud.serving import serve_lines, shell_before
+from pytest_harbor.hud.convert.dockerfile_tail import serve_lines, shell_before
 from pytest_harbor.image.dockerfile import Dockerfile
+from pytest_harbor.image.env_py import env_py
 
 CLIENT = Path(__file__).with_name("hud_client.py")
 NAME = "tasks-of-a-test"

@@ -21,7 +21,7 @@ from harbor_runs import wait_for
 
 from pytest_harbor.environment import StartRequest
 from pytest_harbor.environment.docker import DockerProvider, relay
-from pytest_harbor.environment.docker.container import DockerEnvironment
+from pytest_harbor.environment.docker.environment import DockerEnvironment
 from pytest_harbor.errors import UnmetRequirement
 from pytest_harbor.image import Image
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_harbor.environment.archive import Limits, Upload, UploadError, pack, unpack
+from pytest_harbor.environment.tar.unpack import Limits, Upload, UploadError, pack, unpack
 
 GIB = 2**30
 

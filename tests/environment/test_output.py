@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_harbor.environment.output import BoundedOutput, LogFile, printable, tail
+from pytest_harbor._util.logs import BoundedOutput, LogFile, printable, tail
 
 
 def bounded(*pieces: bytes, head: int = 4, end: int = 4) -> BoundedOutput:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pytest_harbor.environment import owner
+from pytest_harbor._util import process as owner
 
 
 def test_this_process_lives():
@@ -50,7 +50,7 @@ def test_a_number_that_is_used_again_is_another_process():
 
 def test_the_machine_is_the_same_in_a_child_and_a_plain_word():
     name = owner.machine()
-    code = "from pytest_harbor.environment import owner; print(owner.machine())"
+    code = "from pytest_harbor._util import process; print(process.machine())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == name
     assert name.isalnum()

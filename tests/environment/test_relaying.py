@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pytest_harbor.environment.docker.relaying import DATA, HEADER, OPEN, WINDOW, BrokenStream, Multiplexer
+from pytest_harbor.environment.docker.multiplexer import DATA, HEADER, OPEN, WINDOW, BrokenStream, Multiplexer
 
 
 def carry(multiplexer, *descriptors):

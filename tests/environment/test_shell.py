@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_harbor.environment import Process, owner
-from pytest_harbor.environment.shell import READY, Talk, first_word, launch, launch_kill, parse_header
+from pytest_harbor._util import process as owner
+from pytest_harbor.environment import Process
+from pytest_harbor.environment.shell_scripts import READY, Talk, first_word, launch, launch_kill, parse_header
 
 END = "d41d8cd9"
 

@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from pytest_harbor.cli import main
-from pytest_harbor.hud import write
+from pytest_harbor.hud.convert import write
 from pytest_harbor.hud.names import base_name
 
 DOCKERFILE = {"environment/Dockerfile": "FROM debian\nCMD x\n"}

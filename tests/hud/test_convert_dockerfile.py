@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_harbor.hud.dockerfile import Original, from_dockerfile
+from pytest_harbor.hud.convert.dockerfile import Original, from_dockerfile
 from pytest_harbor.image.dockerfile import DockerfileError
 from pytest_harbor.image.restore import restore
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_harbor.hud.environment_py import MODULES, env_py, literal
+from pytest_harbor.image.env_py import MODULES, env_py, literal
 
 PACKAGE = Path(__file__).parents[2] / "pytest_harbor"
 HOSTILE = ["plain", "it's", 'a "quoted" one', "back\\slash", "two\nlines", '"""', "übung-😀", "\u2028\x00", "{brace}"]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_harbor.hud import inside
-from pytest_harbor.hud.inside import texts
-from pytest_harbor.hud.processes import CannotRun, Place, Processes, below
-from pytest_harbor.hud.sealed import Unsealed, take_tasks
+from pytest_harbor.hud.in_container import container as inside
+from pytest_harbor.hud.in_container.container import texts
+from pytest_harbor.hud.in_container.processes import CannotRun, Place, Processes, below
+from pytest_harbor.hud.in_container.sealed import Unsealed, take_tasks
 from pytest_harbor.task.schema import CollectConfig, HealthcheckConfig, VerifierConfig
 
 SHELL = ["/bin/sh", "-c"]
@@ -127,7 +127,7 @@ def test_modules_that_were_changed_are_not_imported(tmp_path: Path) -> None:
     script = """
 import importlib.util, subprocess, sys, time
 from pathlib import Path
-from pytest_harbor.hud.sealed import import_as_built
+from pytest_harbor.hud.in_container.sealed import import_as_built
 
 import_as_built()
 # Times of files go by ticks of the clock.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pytest_harbor.hud.serving import serve_lines, shell_before
+from pytest_harbor.hud.convert.dockerfile_tail import serve_lines, shell_before
 from pytest_harbor.image.dockerfile import Dockerfile
 
 

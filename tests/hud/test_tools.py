@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pytest_harbor import hud
-from pytest_harbor.hud.scripts import FILE_LIMIT
-from pytest_harbor.hud.text import TEXT_LIMIT
-from pytest_harbor.hud.tools import Kept, ShellResult, ToolError, Tools
+from pytest_harbor.hud.tools.scripts import FILE_LIMIT
+from pytest_harbor.hud.tools.text import TEXT_LIMIT
+from pytest_harbor.hud.tools.tools import Kept, ShellResult, ToolError, Tools
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 HOSTILE = ["new\nline.txt", "-rf", "quo'te\".txt", "$(touch pwned).txt", "sp ace.txt", "star*.txt", "ümläut.txt"]
@@ -407,7 +407,7 @@ def test_a_shell_that_says_something_first_is_understood(tools, work):
 def test_the_texts_of_the_modules_stand_alone(tmp_path):
     texts = []
     for module in ("shell", "scripts", "text", "tools"):
-        text = Path(hud.__file__).with_name(f"{module}.py").read_text()
+        text = (Path(hud.__file__).with_name("tools") / f"{module}.py").read_text()
         texts.append(re.sub(r"^from pytest_harbor\S+ import (\(.*?\)|.*?)\n", "", text, flags=re.MULTILINE | re.DOTALL))
     copy = tmp_path / "standing_alone.py"
     copy.write_text("\n".join([*texts, "print(Tools.bash.__name__)\n"]))

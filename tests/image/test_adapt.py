@@ -4,7 +4,7 @@ import pytest
 from dockerfile_lines import TEXTS
 from hypothesis import assume, example, given
 
-from pytest_harbor.image.adapt import KEEP_ALIVE, ORIGINAL, Adaptation
+from pytest_harbor.image.adaptation import KEEP_ALIVE, ORIGINAL, Adaptation
 from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError
 
 LEAN = Adaptation("lean", "layer:1", KEEP_ALIVE)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_harbor.environment.folders import agent_uploads
+from pytest_harbor.environment.uploads import agent_uploads
 from pytest_harbor.errors import UnmetRequirement
 from pytest_harbor.image import Image, ImageDetails
 from pytest_harbor.image.agent_files import agent_files, seen_by_setup
-from pytest_harbor.image.on_top import SetupContext, failure
+from pytest_harbor.image.derived import SetupContext, failure
 
 EVERYTHING = {"main.py", "requirements.txt", "requirements-dev.txt", "lib/a.py", "lib/b c.py", "pkg-1.whl"}
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_harbor.errors import ImageError
-from pytest_harbor.hud.dockerfile import Original, from_dockerfile
+from pytest_harbor.hud.convert.dockerfile import Original, from_dockerfile
 from pytest_harbor.image import BuildContext
 from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError
 from pytest_harbor.image.restore import BEGIN, END, LAYER_TITLE, NO_LINE_END, ConvertedContext, restore

@@ -12,13 +12,6 @@ import pytest
 from lean import LEAN
 
 # Loaded once here: pytester drops what a run inside this process was the first to import.
-import pytest_harbor.environment.docker
-import pytest_harbor.hooks
-import pytest_harbor.image
-import pytest_harbor.lifecycle
-import pytest_harbor.reporting
-import pytest_harbor.results
-import pytest_harbor.selection  # noqa: F401
 
 # What makes a task one that is skipped before any engine is asked for.
 SKIPPED = '[environment]\nos = "windows"\n'

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pytest_harbor import options
 from pytest_harbor.cli import gate
+from pytest_harbor.plugin.options import config as options
 from pytest_harbor.report.github import MARKER
 
 FOLDER = Path(__file__).parents[2] / "examples" / "github-actions"

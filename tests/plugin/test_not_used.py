@@ -40,8 +40,17 @@ def plain(project):
 def test_a_run_without_our_options_imports_nothing_heavy(plain):
     found = modules(plain)
     assert not found & set(HEAVY)
-    names = ("plugin", "options", "option_table", "option_values", "early_config", "fixtures", "session", "hookspecs")
-    assert ours(found) <= {"pytest_harbor", *(f"pytest_harbor.{name}" for name in names)}
+    names = (
+        "options",
+        "options.config",
+        "options.parsers",
+        "options.table",
+        "startup",
+        "fixtures",
+        "session",
+        "hookspecs",
+    )
+    assert ours(found) <= {"pytest_harbor", "pytest_harbor.plugin", *(f"pytest_harbor.plugin.{name}" for name in names)}
 
 
 def test_collecting_tasks_imports_no_client_of_an_engine(plain):

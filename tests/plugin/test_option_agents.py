@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from pytest_harbor.choosing import Agents
-from pytest_harbor.options import read_options
+from pytest_harbor.plugin.agents import Agents
+from pytest_harbor.plugin.options.config import read_options
 
 SKIPPED = '[environment]\nos = "windows"\n'
 TWO = '[[agents]]\nname = "claude"\ncommand = "run claude"\n\n[[agents]]\nname = "codex"\nagent = "nop"\n'

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from pytest_harbor.environment.choose import choose_provider
+from pytest_harbor.environment.factory import choose_provider
 from pytest_harbor.environment.namespace import NamespaceProvider
 from pytest_harbor.errors import EngineUnavailable, ImageError, UnmetRequirement
 

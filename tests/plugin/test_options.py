@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_harbor import options
 from pytest_harbor.gate import GateSpec, Limit
-from pytest_harbor.option_table import OPTIONS, Option
-from pytest_harbor.options import HarborConfig
+from pytest_harbor.plugin.options import config as options
+from pytest_harbor.plugin.options.config import HarborConfig
+from pytest_harbor.plugin.options.table import OPTIONS, Option
 from pytest_harbor.proxy.budget import SessionBudget
 from pytest_harbor.task.shards import Shard
 
@@ -344,7 +344,9 @@ def test_every_ini_key_of_the_plugin_carries_the_prefix(project):
 
 def test_every_fixture_of_the_plugin_carries_the_prefix(project):
     outcome = project.run("--fixtures", "-q")
-    section = re.search(r"-+ fixtures defined from pytest_harbor\.\w+ -+\n(.*?)(\n-{5,}|\n={5,}|\Z)", outcome.out, re.S)
+    section = re.search(
+        r"-+ fixtures defined from pytest_harbor\.plugin\.\w+ -+\n(.*?)(\n-{5,}|\n={5,}|\Z)", outcome.out, re.S
+    )
     assert section, outcome.out
     names = re.findall(r"^(\w+) .*-- ", section[1], re.M)
     assert set(names) >= {"harbor_task", "harbor_image", "harbor_environment", "harbor_agent", "harbor_trial"}
@@ -359,7 +361,7 @@ def test_the_mark_is_registered_with_its_arguments(project):
 
 
 def test_every_hook_carries_the_prefix_and_an_example():
-    from pytest_harbor import hookspecs
+    from pytest_harbor.plugin import hookspecs
 
     hooks = [name for name, value in vars(hookspecs).items() if callable(value) and name.startswith("pytest")]
     assert len(hooks) == 9

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_harbor import progress
-from pytest_harbor.environment import owner
-from pytest_harbor.progress import Notes, Screen, Work, lines
+from pytest_harbor._util import process as owner
+from pytest_harbor.report import progress
+from pytest_harbor.report.progress import Notes, Screen, Work, lines
 from pytest_harbor.results import Run
 from pytest_harbor.trial import TrialResult
 
@@ -158,10 +158,10 @@ def test_notes_are_read_of_what_is_in_work_only(tmp_path, monkeypatch):
 SLOW = """
 import time
 
-import pytest_harbor.progress
+import pytest_harbor.report.progress
 
-pytest_harbor.progress.LIVE = 0.1
-pytest_harbor.progress.LOG = 0.3
+pytest_harbor.report.progress.LIVE = 0.1
+pytest_harbor.report.progress.LOG = 0.3
 FAKES["_work"] = lambda self, agent, environment: enter(self)
 
 

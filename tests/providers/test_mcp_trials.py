@@ -19,7 +19,7 @@ import pytest
 
 from pytest_harbor.agent import HostCommandAgent
 from pytest_harbor.errors import EngineUnavailable
-from pytest_harbor.hud.serve import McpService
+from pytest_harbor.hud.mcp.service import McpService
 from pytest_harbor.image import ImageStore
 from pytest_harbor.task import Task
 from pytest_harbor.trial import AgentVariables, Trial, TrialHooks, TrialPlace, TrialSettings

@@ -9,8 +9,8 @@ import pytest
 from model_server import Answer, Call
 
 from pytest_harbor import TrialSettings, run_trial
+from pytest_harbor._util.logs import LogFile
 from pytest_harbor.agent import AgentContext, OpenAIAgent
-from pytest_harbor.environment.output import LogFile
 from pytest_harbor.task import Task
 
 HELLO = Path(__file__).parents[2] / "examples" / "tasks" / "hello-world"

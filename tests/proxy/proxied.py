@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import anthropic
 import openai
 
+from pytest_harbor._util.logs import LogFile
 from pytest_harbor.agent import AgentContext
-from pytest_harbor.environment.output import LogFile
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.proxy import ProxyService, ProxySettings, upstreams_of
 from pytest_harbor.task import Task

@@ -15,8 +15,8 @@ import openai
 import pytest
 from model_server import Answer, Call, Reply, Tokens, failure
 
-from pytest_harbor import hookspecs
 from pytest_harbor.errors import EnvironmentLost, HookError, UnmetRequirement
+from pytest_harbor.plugin import hookspecs
 from pytest_harbor.proxy import Ledger, SessionBudget, TrialBudget
 from pytest_harbor.proxy.cassette import Cassette, Recorded, place_of
 from pytest_harbor.trial import TrialHooks

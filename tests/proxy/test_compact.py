@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_harbor.proxy.compact import compact, expand
+from pytest_harbor.proxy.cassette_delta import compact, expand
 
 keys = st.sampled_from(["like", "body", "x"])
 values = st.recursive(

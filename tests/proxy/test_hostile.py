@@ -21,8 +21,8 @@ from test_passing import ask, key
 
 from pytest_harbor.errors import UnmetRequirement
 from pytest_harbor.proxy import Ledger, SessionBudget, TrialBudget, handler
+from pytest_harbor.proxy.headers import Veil
 from pytest_harbor.proxy.normalise import normalise
-from pytest_harbor.proxy.passing import Veil
 from pytest_harbor.proxy.settings import Upstream
 
 CHAT = "/v1/chat/completions"

@@ -13,7 +13,7 @@ from pytest_harbor.report.html.calls import CALLS
 from pytest_harbor.trial import TrialResult, Usage
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
 from pytest_harbor.trial.result import Retry
-from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
+from pytest_harbor.trial.verifier import AGENT_LOG, TEST_LOG
 
 REWARDS = {"passed": 1.0, "failed": 0.25, "unverified": 0.0, "error": None, "skipped": None}
 

@@ -11,7 +11,7 @@ from pytest_harbor.report.failure import agent_end, describe_error, describe_fai
 from pytest_harbor.trial import TrialResult
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
 from pytest_harbor.trial.result import Retry
-from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
+from pytest_harbor.trial.verifier import AGENT_LOG, TEST_LOG
 
 
 @pytest.fixture

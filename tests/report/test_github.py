@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_harbor._util.text import one_line
 from pytest_harbor.gate import Baseline, GateSpec, judge, samples_of
 from pytest_harbor.report import github
 from pytest_harbor.report.github import COMMENT_LIMIT, MARKER, SUMMARY_LIMIT, Report, bounded, commands, disarm, inline
-from pytest_harbor.report.text import one_line
 from pytest_harbor.trial import TrialResult, Usage
 
 

@@ -16,12 +16,12 @@ from html_runs import call, full_result, long_run, result_of, verdict_on, write_
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_harbor.environment.output import LINES, read_end
+from pytest_harbor._util.logs import LINES, read_end
 from pytest_harbor.report.html import render, write
 from pytest_harbor.report.html.markup import Markup, duration, number, tag
 from pytest_harbor.report.html.page import ROOM
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
-from pytest_harbor.trial.verify import AGENT_LOG, TEST_LOG
+from pytest_harbor.trial.verifier import AGENT_LOG, TEST_LOG
 
 HOSTILE = (
     "</pre></article></main><script>alert(1)</script>",

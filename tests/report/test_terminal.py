@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_harbor.report.terminal import MANY_ROWS, TrialTable, count_outcomes, summary
-from pytest_harbor.report.usage import compact, money
+from pytest_harbor.report.usage_text import compact, money
 from pytest_harbor.results import Run
 from pytest_harbor.trial import Retry, TrialResult, Usage
 

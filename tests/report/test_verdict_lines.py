@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_harbor.gate import Baseline, GateSpec, Sample, judge
-from pytest_harbor.report.verdict import MANY_ROWS, lines, sections
+from pytest_harbor.report.verdict_text import MANY_ROWS, lines, sections
 
 
 def sample(*rewards: float, **others) -> Sample:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_harbor.environment import owner
+from pytest_harbor._util import process as owner
+from pytest_harbor._util.run_id import new_run_id
 from pytest_harbor.results import Run, read_results
-from pytest_harbor.run_id import new_run_id
 from pytest_harbor.trial import TrialResult, Usage
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
 from pytest_harbor.trial.result import Retry

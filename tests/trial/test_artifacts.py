@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_harbor.environment.archive import Extraction
+from pytest_harbor.environment.tar.unpack import Extraction
 from pytest_harbor.task import Task
 from pytest_harbor.trial.artifacts import collect_artifacts
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_harbor.environment.archive import Limits, unpack
+from pytest_harbor.environment.tar.unpack import Limits, unpack
 from pytest_harbor.trial.reward import read_bounded, read_reward
 
 NO_FILES = "test.sh wrote neither reward.txt nor reward.json; have it write one of them to /logs/verifier"

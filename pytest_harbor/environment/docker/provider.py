@@ -19,19 +19,19 @@ from docker.context import ContextAPI
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import DeviceRequest
 
-from pytest_harbor.environment import owner
+from pytest_harbor._util import process as owner
 from pytest_harbor.environment.base import Leftovers, StartRequest
 from pytest_harbor.environment.docker.build import IMAGE_LABEL, Builder
-from pytest_harbor.environment.docker.container import DockerEnvironment
+from pytest_harbor.environment.docker.environment import DockerEnvironment
 from pytest_harbor.environment.docker.errors import CURE, engine_errors, reason
 from pytest_harbor.environment.docker.events import Events
-from pytest_harbor.environment.docker.owned import MACHINE_LABEL, OWNER_LABEL, RUN_LABEL, TASK_LABEL, remove
-from pytest_harbor.environment.docker.reach import Reach
-from pytest_harbor.environment.docker.transfer import SILENCE, TransferClient, is_published, pull, push
+from pytest_harbor.environment.docker.host_access import Reach
+from pytest_harbor.environment.docker.labels import MACHINE_LABEL, OWNER_LABEL, RUN_LABEL, TASK_LABEL, remove
+from pytest_harbor.environment.docker.registry import SILENCE, TransferClient, is_published, pull, push
 from pytest_harbor.environment.entrypoint import HANDOVER, is_service
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
 from pytest_harbor.image import BuildContext, Image, ImageDetails
-from pytest_harbor.image.adapt import KEEP_ALIVE
+from pytest_harbor.image.adaptation import KEEP_ALIVE
 
 # More processes than any honest task has; fewer than would take the machine down with a fork bomb.
 PROCESS_LIMIT = 4096

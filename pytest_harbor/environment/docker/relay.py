@@ -17,12 +17,12 @@ from typing import Any
 from docker import APIClient
 from docker.types import LogConfig
 
-from pytest_harbor.environment.docker import relaying
+from pytest_harbor._util.logs import printable
+from pytest_harbor.environment.docker import multiplexer as relaying
+from pytest_harbor.environment.docker.attach_stream import Wire
 from pytest_harbor.environment.docker.errors import engine_errors
-from pytest_harbor.environment.docker.owned import LABELS, remove
-from pytest_harbor.environment.docker.wire import Wire
-from pytest_harbor.environment.listening import LIMIT, Take
-from pytest_harbor.environment.output import printable
+from pytest_harbor.environment.docker.labels import LABELS, remove
+from pytest_harbor.environment.listener import LIMIT, Take
 from pytest_harbor.errors import InfrastructureError
 
 # It has a Python, and many engines have it: as the image of tasks that bring none.

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from pytest_harbor.environment import shell
+from pytest_harbor._util.logs import BoundedOutput, printable
+from pytest_harbor.environment import shell_scripts as shell
 from pytest_harbor.environment.namespace.copying import Copy, copy_from_context, copy_from_stack
+from pytest_harbor.environment.namespace.image_record import ImageRecord
 from pytest_harbor.environment.namespace.layers import Stack
-from pytest_harbor.environment.namespace.record import ImageRecord
 from pytest_harbor.environment.namespace.sandbox import Sandbox
-from pytest_harbor.environment.output import BoundedOutput, printable
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, ImageError
 from pytest_harbor.image import BuildContext, ImageDetails
 from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, Piece, expand, split_words

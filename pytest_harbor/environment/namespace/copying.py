@@ -21,10 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from pytest_harbor.environment.archive import Upload, UploadError, pack
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.layers import Stack
 from pytest_harbor.environment.namespace.sandbox import Sandbox
+from pytest_harbor.environment.tar.unpack import Upload, UploadError, pack
 from pytest_harbor.image import BuildContext
 from pytest_harbor.image.dockerfile import DockerfileError
 

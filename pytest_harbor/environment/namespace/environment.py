@@ -7,18 +7,18 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from pytest_harbor.environment import shell
-from pytest_harbor.environment.archive import Upload, pack
+from pytest_harbor._util.logs import printable, tail
+from pytest_harbor.environment import shell_scripts as shell
 from pytest_harbor.environment.entrypoint import HANDOVER, did_not_hand_over, is_service
-from pytest_harbor.environment.launched import LaunchedEnvironment
-from pytest_harbor.environment.listening import accepting, listen_at, port_of
+from pytest_harbor.environment.listener import accepting, listen_at, port_of
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.layout import Layout
 from pytest_harbor.environment.namespace.sandbox import Sandbox, processes_of
-from pytest_harbor.environment.output import printable, tail
+from pytest_harbor.environment.shell_environment import LaunchedEnvironment
+from pytest_harbor.environment.tar.unpack import Upload, pack
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
-from pytest_harbor.image.adapt import KEEP_ALIVE
+from pytest_harbor.image.adaptation import KEEP_ALIVE
 
 SERVICE_LOG = "service.log"
 

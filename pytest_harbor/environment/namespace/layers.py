@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_harbor.environment import owner
+from pytest_harbor._util import process as owner
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.hostroot import HostRoot
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree

@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from pytest_harbor.environment import owner
+from pytest_harbor._util import process as owner
 from pytest_harbor.environment.base import Leftovers, StartRequest
 from pytest_harbor.environment.namespace.build import build
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.cgroups import make_groups
 from pytest_harbor.environment.namespace.environment import NamespaceEnvironment
 from pytest_harbor.environment.namespace.hostroot import HostRoot
+from pytest_harbor.environment.namespace.image_record import ImageRecord
 from pytest_harbor.environment.namespace.inside.cleanup import remove_group, remove_tree
 from pytest_harbor.environment.namespace.launcher import Launcher
 from pytest_harbor.environment.namespace.layers import Stack
 from pytest_harbor.environment.namespace.layout import Layout
-from pytest_harbor.environment.namespace.record import ImageRecord
 from pytest_harbor.environment.namespace.sandbox import CURE, Sandbox, processes_of
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError, UnmetRequirement
 from pytest_harbor.image import BuildContext, Image, ImageDetails

@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pytest_harbor.environment.output import last_bytes
+from pytest_harbor._util.logs import last_bytes
+from pytest_harbor._util.text import one_line
 from pytest_harbor.report.html.markup import Markup, duration, join, tag
-from pytest_harbor.report.text import one_line
-from pytest_harbor.report.usage import money
+from pytest_harbor.report.usage_text import money
 from pytest_harbor.trial import TrialResult
 
 CALLS = "proxy/calls.jsonl"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from pytest_harbor._util.text import one_line
 from pytest_harbor.gate.baseline import Key
-from pytest_harbor.report import usage
+from pytest_harbor.report import usage_text as usage
 from pytest_harbor.report.html.groups import Entry, Group
 from pytest_harbor.report.html.markup import Markup, hidden, join, number, tag
-from pytest_harbor.report.text import one_line
 
 MARKS = {"passed": "✓", "failed": "✕", "unverified": "?", "error": "!", "skipped": "\N{EN DASH}"}
 

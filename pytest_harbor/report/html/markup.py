@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from pytest_harbor.environment.output import printable
-from pytest_harbor.report.text import one_line
+from pytest_harbor._util.logs import printable
+from pytest_harbor._util.text import one_line
 
 _EMPTY_ELEMENTS = ("input", "link", "meta", "rect", "line", "circle")
 

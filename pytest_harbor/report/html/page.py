@@ -13,18 +13,18 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from pytest_harbor._util.text import one_line
 from pytest_harbor.errors import PHASES
 from pytest_harbor.gate.baseline import Key
 from pytest_harbor.gate.verdict import Verdict
-from pytest_harbor.report import usage
+from pytest_harbor.report import usage_text as usage
 from pytest_harbor.report.html.calls import Share
 from pytest_harbor.report.html.grid import MARKS, grid, outcome_pill
 from pytest_harbor.report.html.groups import Entry, Group, group, in_order
-from pytest_harbor.report.html.judged import changes_section, verdict_section
 from pytest_harbor.report.html.markup import Markup, duration, join, plural, tag
-from pytest_harbor.report.html.trial import trial_section
+from pytest_harbor.report.html.trial_section import trial_section
+from pytest_harbor.report.html.verdict_section import changes_section, verdict_section
 from pytest_harbor.report.terminal import count_outcomes, summary
-from pytest_harbor.report.text import one_line
 from pytest_harbor.trial import TrialResult
 
 # Bytes of messages and logs on a page; each trial gets an equal share, within limits.

@@ -1,0 +1,105 @@
+"""From what a user wrote to an agent."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from pytest_harbor.agent.base import Agent
+from pytest_harbor.agent.callable import CallableAgent
+from pytest_harbor.agent.nop import NopAgent
+from pytest_harbor.agent.openai_agent import OpenAIAgent
+from pytest_harbor.agent.oracle import OracleAgent
+from pytest_harbor.errors import InfrastructureError
+
+
+class AgentError(InfrastructureError):
+    """There is no such agent; the message says what there is."""
+
+    retry = False
+
+
+def as_agent(value: Any, name: str = "") -> Agent:
+    """Return an agent for whatever a fixture, a hook or a script gave.
+
+    Args:
+        value: an Agent, `oracle`, `nop`, `openai`, `MODULE:CALLABLE`, or a callable of `(task, environment)`.
+        name: the agent's name; its own when empty.
+
+    Raises:
+        AgentError: it is none of these.
+
+    """
+    if isinstance(value, str):
+        if value == "oracle":
+            return OracleAgent(name or "oracle")
+        if value == "nop":
+            return NopAgent(name or "nop")
+        if value == "openai":
+            return OpenAIAgent(name or "openai")
+        return CallableAgent(load_callable(value), name)
+    if callable(getattr(value, "run", None)) and hasattr(value, "name") and hasattr(value, "unfit"):
+        return cast("Agent", value)
+    if callable(value):
+        return CallableAgent(value, name)
+    raise AgentError(
+        f"{value!r} is no agent; use oracle, nop, openai, MODULE:CALLABLE, a callable or an object with run()"
+    )
+
+
+def is_set_up(agent: Agent | None) -> bool:
+    """Tell whether set-up and files of agents are for this one; where it is not known yet, they are."""
+    return not isinstance(agent, OracleAgent | NopAgent)
+
+
+def load_callable(spec: str) -> Callable[..., Any]:
+    """Import `MODULE:CALLABLE`, where MODULE may also be the path of a Python file.
+
+    Raises:
+        AgentError: there is no such module or callable, or importing it fails.
+
+    """
+    module_name, _, attribute = spec.rpartition(":")
+    if not module_name or not attribute:
+        raise AgentError(f"{spec!r} is no agent; valid are oracle, nop, openai, command and MODULE:CALLABLE")
+    try:
+        module = _import(module_name)
+    except AgentError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise AgentError(f"importing {module_name} for {spec!r} failed: {type(error).__name__}: {error}") from error
+    found: Any = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        names = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
+        raise AgentError(f"{module_name} has no callable {attribute!r}; it has {', '.join(names[:20]) or 'none'}")
+    return cast("Callable[..., Any]", found)
+
+
+def _import(name: str) -> Any:
+    if not name.endswith(".py"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            # Like `python -m`: the directory a user stands in is where its modules are looked for.
+            sys.path.insert(0, str(Path.cwd()))
+            try:
+                importlib.invalidate_caches()
+                return importlib.import_module(name)
+            finally:
+                sys.path.remove(str(Path.cwd()))
+    path = Path(name).resolve()
+    if not path.is_file():
+        raise AgentError(f"{path} does not exist")
+    spec = importlib.util.spec_from_file_location(f"harbor_agent_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise AgentError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,1 @@
+"""Convert datasets into folders in HUD's format."""

@@ -1,0 +1,213 @@
+"""Which agents work on the tasks, and what goes with each: one that options name, or those that are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_harbor.agent import Agent, AgentError, NopAgent, OpenAIAgent, as_agent, is_set_up
+from pytest_harbor.agent.toml_file import AgentsError, AgentSpec, clash, read_agents
+from pytest_harbor.errors import HookError, InfrastructureError, UnmetRequirement
+from pytest_harbor.image.agent_files import check_sources
+from pytest_harbor.plugin.cases import assignment_of
+from pytest_harbor.plugin.options.config import HarborConfig, listed_agents_count
+from pytest_harbor.trial import TrialSettings
+
+if TYPE_CHECKING:
+    from pytest_harbor.task import Task
+
+NO_AGENT = (
+    "no agent was chosen for the Harbor tasks: give --harbor-agent=oracle|nop|MODULE:CALLABLE, "
+    "--harbor-agent-command=CMD or --harbor-agents=FILE, or override the harbor_agent fixture"
+)
+
+# The tables of pytest's own files in which agents may be listed.
+TABLES = {
+    "pyproject.toml": ("tool", "pytest-harbor"),
+    "pytest.toml": ("pytest-harbor",),
+    ".pytest.toml": ("pytest-harbor",),
+}
+SHOWN = 8
+
+
+class Agents:
+    """The agents of a run. A name chooses among them; it is empty for the one that options name.
+
+    Args:
+        config: pytest's configuration.
+        options: ours.
+
+    """
+
+    def __init__(self, config: pytest.Config, options: HarborConfig) -> None:
+        self._config = config
+        self._options = options
+        self._made: dict[str, Agent] = {}
+
+    @cached_property
+    def listed(self) -> tuple[AgentSpec, ...]:
+        """The agents that are listed; none where options name the only one.
+
+        Raises:
+            pytest.UsageError: they cannot be used as they are listed.
+
+        """
+        given, in_ini = self._options.agents, self._ini_file
+        specs = self._read(given, ()) if given else ()
+        if in_ini is not None and (own := self._read(in_ini, TABLES[in_ini.name])):
+            if given:
+                raise pytest.UsageError(f"{in_ini} lists agents and has the ini key harbor_agents; keep one of them")
+            listed_agents_count(self._config, f"the agents that {in_ini} lists")
+            specs = own
+        if found := clash((spec.name for spec in specs), self._options.attempts):
+            name, number = found
+            raise pytest.UsageError(
+                f"{given or in_ini}: with --harbor-attempts={self._options.attempts}, '{name}-{number}' is attempt "
+                f"{number} of agent {name!r} and an agent of its own; give one of them another name"
+            )
+        return specs
+
+    @property
+    def _ini_file(self) -> Path | None:
+        """The ini file where it may list agents that count: no flag says what else works."""
+        inipath = self._config.inipath
+        flags = ("harbor_agents", "harbor_agent", "harbor_agent_command")
+        if inipath is None or inipath.name not in TABLES or any(self._config.getoption(flag) for flag in flags):
+            return None
+        # An empty --harbor-agents= takes the ini file's choice away.
+        return inipath if self._config.getoption("harbor_agents") is None else None
+
+    @staticmethod
+    def _read(file: Path, tables: tuple[str, ...]) -> tuple[AgentSpec, ...]:
+        try:
+            return read_agents(file, tables)
+        except AgentsError as error:
+            raise pytest.UsageError(str(error) if tables else f"--harbor-agents: {error}") from error
+
+    @cached_property
+    def _specs(self) -> Mapping[str, AgentSpec]:
+        """The agents by what chooses them."""
+        options = self._options
+        if self.listed:
+            return {spec.name: spec for spec in self.listed}
+        if not options.agent:
+            return {}
+        agent = "" if options.agent == "command" else options.agent
+        return {"": AgentSpec(options.agent_name, agent, options.agent_command, options.agent_where)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What chooses each of the agents that are listed; one empty name where none are."""
+        return tuple(spec.name for spec in self.listed) or ("",)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether there is any."""
+        return bool(self._specs)
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the command of any agent runs on the host."""
+        where = self._options.agent_where
+        return any((spec.where or where) == "host" for spec in self._specs.values())
+
+    @property
+    def variables(self) -> list[tuple[str, str, str]]:
+        """Names and values of the variables of all agents, each after what gives it."""
+        own = [(f"agent {spec.name!r}: env", *pair) for spec in self.listed for pair in spec.env]
+        return [*(("--harbor-agent-env", *pair) for pair in self._options.agent_env), *own]
+
+    def load(self) -> None:
+        """Make every agent now.
+
+        Raises:
+            pytest.UsageError: MODULE:CALLABLE cannot be imported, files of an agent are missing, or one that asks a
+                model does not know which.
+
+        """
+        # A hook may yet tell it.
+        told_later = self._config.option.setuponly or self._config.hook.pytest_harbor_agent_env.get_hookimpls()
+        for name in self._specs:
+            agent, settings = self.agent(name), self.settings(name)
+            if is_set_up(agent):
+                try:
+                    check_sources(settings.agent_files)
+                except UnmetRequirement as error:
+                    raise pytest.UsageError(f"agent {name!r}: {error}" if name else str(error)) from error
+            if isinstance(agent, OpenAIAgent) and not told_later:
+                problem = agent.lacks({"OPENAI_MODEL": settings.model, **settings.agent_env})
+                if problem:
+                    raise pytest.UsageError(f"agent {agent.name}: {problem}")
+
+    def describe(self) -> str:
+        """Return the agents in a phrase."""
+        if not self.listed:
+            agent = self.agent()
+            command = self._options.agent_command
+            return f"agent {agent.name if agent else 'none chosen'}{f' ({command})' if command else ''}"
+        more = f" and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
+        return f"agent{'' if len(self.names) == 1 else 's'} {', '.join(self.names[:SHOWN])}{more}"
+
+    def agent(self, name: str = "") -> Agent | None:
+        """Return an agent, made at the first call; None where there is none of that name.
+
+        Raises:
+            pytest.UsageError: MODULE:CALLABLE cannot be imported.
+
+        """
+        spec = self._specs.get(name)
+        if spec is not None and name not in self._made:
+            where = self._options.agent_where
+            try:
+                self._made[name] = spec.make(where)
+            except AgentError as error:
+                source = f"agent {name!r}" if name else "--harbor-agent"
+                raise pytest.UsageError(f"{source}: {error}") from error
+        return self._made.get(name)
+
+    def agent_for(self, task: Task, item: pytest.Item) -> Agent:
+        """Return the agent of a test: a hook's choice, else the configured one.
+
+        Raises:
+            InfrastructureError: there is none, or a hook gave something else.
+            pytest.skip.Exception: it cannot be run on this task.
+
+        """
+        assignment = assignment_of(item)
+        name = assignment.agent if assignment else ""
+        chosen = item.ihook.pytest_harbor_agent(task=task, config=self._config)
+        try:
+            agent = self.agent(name) if chosen is None else as_agent(chosen, name or self._options.agent_name)
+        except AgentError as error:
+            raise HookError(f"the hook pytest_harbor_agent: {error.fact}") from error
+        if agent is None:
+            if self._config.option.setuponly:
+                return NopAgent()
+            raise InfrastructureError(NO_AGENT)
+        if reason := agent.unfit(task):
+            pytest.skip(reason)
+        return agent
+
+    def settings(self, name: str = "") -> TrialSettings:
+        """Return the settings of an agent's trials: what its table leaves out is taken from the options."""
+        options = self._options
+        spec = self._specs.get(name) or AgentSpec(name)
+        return TrialSettings(
+            threshold=options.threshold,
+            timeout_multiplier=options.timeout_multiplier,
+            agent_timeout=options.agent_timeout,
+            resource_multiplier=options.resource_multiplier,
+            agent_env={**dict(options.agent_env), **dict(spec.env)},
+            agent_setup=options.agent_setup if spec.setup is None else spec.setup,
+            agent_files=options.agent_files if spec.files is None else spec.files,
+            agent_workdir=options.agent_workdir if spec.workdir is None else spec.workdir,
+            model=options.model if spec.model is None else spec.model,
+            reward_key=options.reward_key,
+            reward_precedence=options.reward_precedence,
+            missing_reward=options.missing_reward,
+            infra_retries=options.infra_retries,
+        )

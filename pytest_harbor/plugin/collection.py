@@ -1,0 +1,160 @@
+"""From tasks to test items."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+import pytest
+from _pytest.nodes import FSCollector
+
+from pytest_harbor.plugin.cases import Assignment, assignments, printable_name
+from pytest_harbor.plugin.session import session_of
+from pytest_harbor.task import Task
+
+if TYPE_CHECKING:
+    from pytest_harbor.plugin.session import HarborSession
+    from pytest_harbor.trial import Trial
+
+
+class DatasetDirectory(pytest.Directory):
+    """A directory that leads to tasks: only those are collected, whatever else lies there."""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        """Yield the directories of tasks, and files that were named on the command line."""
+        selection = session_of(self.config).selection
+        for path in sorted(selection.children.get(self.path, ())):
+            node = None if self._ignored(path) else collect_directory(session_of(self.config), path, self)
+            if node is not None:
+                yield node
+        for path in sorted(self.path.iterdir()):
+            if path.suffix == ".py" and self.session.isinitpath(path):
+                yield from self.ihook.pytest_collect_file(file_path=path, parent=self)
+
+    def _ignored(self, path: Path) -> bool:
+        """Ask --ignore, collect_ignore and the like; but no task is left out because it is called `build` or `venv`."""
+        never = [*self.config.getini("norecursedirs"), "__pycache__"]
+        norecurse = any(fnmatch(path.name, pattern) for pattern in never)
+        if norecurse or (path / "pyvenv.cfg").is_file() or self.session.isinitpath(path, with_parents=True):
+            return False
+        return bool(self.ihook.pytest_ignore_collect(collection_path=path, config=self.config))
+
+
+class _InTask:
+    """A node in a task directory. Its hooks are those above it: a conftest.py in there is not for the host."""
+
+    path: Path
+    session: pytest.Session
+    config: pytest.Config
+
+    @property
+    def ihook(self) -> pluggy.HookRelay:
+        """The hooks that apply."""
+        directory = self.path if self.path.is_dir() else self.path.parent
+        within = session_of(self.config).selection.within
+        while directory.parent in within:
+            directory = directory.parent
+        return self.session.gethookproxy(directory.parent)
+
+
+# Not a pytest.Directory, whose conftest.py pytest loads before it collects it.
+class TaskDirectory(_InTask, FSCollector):
+    """A task's directory, of which nothing but task.toml is collected: its tests belong into its environment."""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        """Yield the task's file."""
+        yield TaskFile.of(session_of(self.config).selection.tasks[self.path], self)
+
+
+class ConvertedDirectory(_InTask, FSCollector):
+    """The folder of a converted environment, or its tasks/: the rest is a build context, and what was generated."""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        """Yield what leads to tasks."""
+        session = session_of(self.config)
+        for path in sorted(session.selection.children.get(self.path, ())):
+            node = collect_directory(session, path, self)
+            if node is not None:
+                yield node
+
+
+def collect_directory(session: HarborSession, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Return the node of a directory that is a task or leads to one; None for any other."""
+    selection = session.selection
+    if path in selection.tasks:
+        return TaskDirectory.from_parent(parent, path=path, nodeid=_node_id(path, session.config))
+    if path in selection.within:
+        return ConvertedDirectory.from_parent(parent, path=path, nodeid=_node_id(path, session.config))
+    if path in selection.children or path in selection.found:
+        return DatasetDirectory.from_parent(parent, path=path, nodeid=_node_id(path, session.config))
+    return None
+
+
+def _node_id(path: Path, config: pytest.Config) -> str:
+    """Return a node id that can be pasted back: absolute outside rootdir, where those of pytest may be equal."""
+    try:
+        return printable_name(path.relative_to(config.rootpath).as_posix())
+    except ValueError:
+        return printable_name(path.as_posix())
+
+
+class TaskFile(_InTask, pytest.Module):
+    """A task.toml. A Module, so that its items are functions with fixtures; but nothing is imported."""
+
+    task: Task
+
+    @classmethod
+    def of(cls, task: Task, parent: pytest.Collector) -> TaskFile:
+        """Make the node of a task."""
+        node: TaskFile = cls.from_parent(parent, path=task.toml_path, nodeid=_node_id(task.toml_path, parent.config))
+        node.task = task
+        return node
+
+    def _getobj(self) -> types.ModuleType:
+        return types.ModuleType("harbor_task", "A Harbor task.")
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """Yield an item an agent and attempt."""
+        session = session_of(self.config)
+        for assignment, marks in assignments([self.task], self, session.options.attempts, session.agents.names):
+            which = f"[{assignment.which}]" if assignment.which else ""
+            item: HarborItem = HarborItem.from_parent(
+                self, name=f"{printable_name(assignment.task.name)}{which}", callobj=run_task
+            )
+            item.assignment = assignment
+            item.own_markers.extend(marks)
+            item.keywords.update({mark.name: mark for mark in marks})
+            yield item
+
+
+class HarborItem(_InTask, pytest.Function):
+    """One attempt of one agent at one task."""
+
+    assignment: Assignment
+
+    @property
+    def id(self) -> Any:
+        """What pytest from 9.2 on knows an item by, in its cache of failures among others: its node id, taken apart.
+
+        It is taken apart as pytest does that with what it reads there, where brackets are no part of a name.
+        """
+        return type(super().id).parse(self.nodeid)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Point at task.toml."""
+        return self.path, 0, self.name
+
+
+def run_task(harbor_trial: Trial, request: pytest.FixtureRequest) -> None:
+    """Pass or fail on the reward of a trial. This is the test that every task becomes."""
+    from pytest_harbor.plugin.item_reports import check
+
+    session = session_of(request.config)
+    result = harbor_trial.run()
+    if session.options.confirm and session.gate.newly_failed(result):
+        session.confirm(request.node, harbor_trial)
+    check(result, record_only=session.options.record_only or session.gate.scores)

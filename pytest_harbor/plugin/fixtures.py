@@ -1,0 +1,105 @@
+"""The fixtures: a chain from task to trial, each of which a conftest.py above the dataset may override.
+
+Imported in every project that has the plugin installed, so: pytest and the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_harbor.agent import Agent
+    from pytest_harbor.environment import Environment
+    from pytest_harbor.image import Image
+    from pytest_harbor.task import Task
+    from pytest_harbor.trial import Trial
+
+
+def _trial(request: pytest.FixtureRequest, task: Task) -> Trial:
+    from pytest_harbor.plugin.session import session_of
+
+    return session_of(request.config).trial(request.node, task)
+
+
+@pytest.fixture
+def harbor_task(request: pytest.FixtureRequest) -> Task:
+    """The task of this test, checked: a `pytest_harbor.Task`."""
+    from pytest_harbor.plugin.cases import NO_TASK, assignment_of
+
+    assignment = assignment_of(request.node)
+    if assignment is None:
+        pytest.fail(f"{request.node.nodeid} {NO_TASK}", pytrace=False)
+    if assignment.problem:
+        raise assignment.problem
+    task = assignment.task
+    task.check()
+    if task.unsupported:
+        pytest.skip(task.unsupported)
+    return task
+
+
+@pytest.fixture
+def harbor_image(request: pytest.FixtureRequest, harbor_task: Task) -> Image:
+    """The image of the task, pulled or built. An override may return the name of another one."""
+    return _trial(request, harbor_task).build()
+
+
+@pytest.fixture
+def harbor_environment(
+    request: pytest.FixtureRequest, harbor_task: Task, harbor_image: Image | str
+) -> Iterator[Environment]:
+    """The running environment of this trial; removed at the end of the test, whatever happens."""
+    trial = _trial(request, harbor_task)
+    try:
+        image = trial.build(harbor_image) if isinstance(harbor_image, str) else harbor_image
+        yield trial.start(image)
+    finally:
+        trial.stop()
+
+
+@pytest.fixture
+def harbor_agent(request: pytest.FixtureRequest, harbor_task: Task) -> Agent:
+    """What works on the task.
+
+    An override returns `"oracle"`, `"nop"`, `"MODULE:CALLABLE"`, a callable of `(task, environment)`, or an object with
+    the methods of `pytest_harbor.agent.Agent`.
+    """
+    from pytest_harbor.plugin.session import session_of
+
+    return session_of(request.config).agents.agent_for(harbor_task, request.node)
+
+
+@pytest.fixture
+def harbor_checked_agent(request: pytest.FixtureRequest, harbor_task: Task, harbor_agent: Any) -> Agent:
+    """The agent that harbor_agent gave, checked before an image is built for nothing; not meant to be overridden."""
+    from pytest_harbor.agent import as_agent, calls_models
+    from pytest_harbor.plugin.cases import assignment_of
+    from pytest_harbor.plugin.session import session_of
+
+    assignment = assignment_of(request.node)
+    agent = as_agent(harbor_agent, assignment.agent if assignment else "")
+    if reason := agent.unfit(harbor_task):
+        pytest.skip(reason)
+    ledger = session_of(request.config).ledger
+    if ledger is not None and calls_models(agent) and (spent := ledger.spent()):
+        pytest.skip(spent)
+    # What is set up in the image depends on it.
+    _trial(request, harbor_task).agent = agent
+    return agent
+
+
+@pytest.fixture
+def harbor_trial(
+    request: pytest.FixtureRequest,
+    harbor_task: Task,
+    harbor_checked_agent: Agent,
+    harbor_environment: Environment,
+) -> Trial:
+    """The trial. It runs when the test begins: what a test reads from it is its result."""
+    trial = _trial(request, harbor_task)
+    trial.agent = harbor_checked_agent
+    trial.environment = harbor_environment
+    return trial

@@ -1,0 +1,115 @@
+"""A gate over a session: single trials are scored, and the run's verdict decides the exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Verdict, baseline_of, judge, samples_of
+
+if TYPE_CHECKING:
+    from pytest_harbor.plugin.options.config import HarborConfig
+    from pytest_harbor.trial import TrialResult
+
+
+class Gate:
+    """What the options of a run say about its verdict.
+
+    Args:
+        options: the options.
+
+    Raises:
+        pytest.UsageError: the baseline cannot be used, or options exclude each other.
+
+    """
+
+    def __init__(self, options: HarborConfig) -> None:
+        self._options = options
+        if options.update_baseline and options.baseline is None:
+            raise pytest.UsageError("--harbor-update-baseline needs --harbor-baseline=FILE, the file to update")
+        self.baseline = self._read(options.baseline) if options.baseline else None
+
+    def _read(self, path: Path) -> Baseline | None:
+        if self._options.update_baseline and not path.exists():
+            return None
+        try:
+            return Baseline.read(path)
+        except BaselineError as error:
+            raise pytest.UsageError(f"--harbor-baseline: {error}") from error
+
+    @property
+    def scores(self) -> bool:
+        """Whether single trials are scored, and the run as a whole is judged."""
+        return self._options.baseline is not None or self._options.gate is not None
+
+    @property
+    def deferred(self) -> bool:
+        """Whether there is no verdict yet, since others run parts of the tasks."""
+        return self.scores and self._options.shard is not None and self._options.shard.count > 1
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long an attempt at each task took when the baseline was made, over all agents."""
+        found: dict[str, list[float]] = {}
+        for (task, _), sample in self.baseline.samples.items() if self.baseline else ():
+            if sample.seconds > 0:
+                found.setdefault(task, []).append(sample.seconds)
+        return {task: fmean(seconds) for task, seconds in found.items()}
+
+    def newly_failed(self, result: TrialResult) -> bool:
+        """Tell whether a trial failed whose task always passed before."""
+        before = self.baseline.samples.get((result.task, result.agent)) if self.baseline else None
+        if before is None or result.attempt != 1 or result.outcome not in ("failed", "unverified"):
+            return False
+        return before.digest == result.task_digest and 0 < len(before.rewards) == before.passed
+
+    def judge(self, results: list[TrialResult], stopped: str = "") -> Verdict | None:
+        """Return the verdict on a run; None where none is asked for.
+
+        Args:
+            results: all there are.
+            stopped: why the run ended before its end; empty where it did not.
+
+        """
+        if self.deferred or (self.baseline is None and self._options.gate is None):
+            return None
+        spec = self._options.gate or GateSpec()
+        return judge(samples_of(results), self.baseline, spec, self._options.max_infra_errors, stopped)
+
+    def exit_status(self, verdict: Verdict) -> int:
+        """Return pytest's exit status for a verdict; an update accepts whatever it is."""
+        return 0 if self._options.update_baseline else verdict.exit_status(self._options.inconclusive)
+
+    def save(self, results: list[TrialResult]) -> list[str]:
+        """Write the baselines that are asked for, and return what to say of it."""
+        said = []
+        ran = baseline_of(results)
+        errors = sum(sample.errors for sample in ran.samples.values())
+        for path, update in self._targets:
+            if not ran.samples:
+                said.append(f"{path} was not written: nothing ran")
+            elif errors and not self._options.force_baseline:
+                said.append(
+                    f"{path} was not written: {errors} trial{'' if errors == 1 else 's'} ended with an infrastructure "
+                    "error; run again, or add --harbor-force-baseline"
+                )
+            else:
+                said.append(self._write((self.baseline.updated(ran) if update and self.baseline else ran), path))
+        return said
+
+    @property
+    def _targets(self) -> list[tuple[Path, bool]]:
+        options = self._options
+        saved = [(options.save_baseline, False)] if options.save_baseline else []
+        return [*saved, *([(options.baseline, True)] if options.update_baseline and options.baseline else [])]
+
+    @staticmethod
+    def _write(baseline: Baseline, path: Path) -> str:
+        try:
+            baseline.write(path)
+        except OSError as error:
+            return f"{path} was not written: {error}"
+        tasks = len({task for task, _ in baseline.samples})
+        return f"baseline of {tasks} task{'' if tasks == 1 else 's'}: {path}"

@@ -1,0 +1,157 @@
+"""From a trial's result to pytest's report of a test: outcome, word, message and properties."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocation, ReprTraceback
+
+from pytest_harbor.errors import InfrastructureError
+from pytest_harbor.plugin.cases import assignment_of
+from pytest_harbor.plugin.collection import HarborItem
+from pytest_harbor.plugin.session import TRIAL, session_of
+from pytest_harbor.report.failure import describe_error, describe_failure, headline
+from pytest_harbor.report.github import active, disarm
+from pytest_harbor.task import TaskError
+
+if TYPE_CHECKING:
+    from pytest_harbor.trial import Trial, TrialResult
+
+
+USED = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost")
+"""What of a trial's usage is a property of its test, as well as its calls; a cost only where it is known."""
+
+
+class TrialFailed(Exception):
+    """The reward of a trial does not pass; the message is the whole report of it."""
+
+    def __init__(self, result: TrialResult) -> None:
+        super().__init__(headline(result))
+        self.result = result
+
+
+class NoReward(TrialFailed):
+    """A trial was graded and left no usable reward, which is an error here (--harbor-missing-reward=error)."""
+
+
+def check(result: TrialResult, *, record_only: bool = False) -> None:
+    """Raise what the outcome of a trial deserves.
+
+    Raises:
+        TrialFailed: it failed, or is unverified, and rewards are not only recorded.
+        NoReward: it is unverified, and that is an error.
+
+    """
+    if result.outcome == "unverified" and result.reward is None:
+        raise NoReward(result)
+    if result.outcome in ("failed", "unverified") and not record_only:
+        raise TrialFailed(result)
+
+
+def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Add to a test's report what its trial has to say, and see to it that there is a result for every test."""
+    error = call.excinfo.value if call.excinfo is not None else None
+    trial = _finish(item, report, error)
+    if trial is None:
+        return
+    result = trial.result
+    extra: Any = report
+    if report.when == "teardown":
+        if "stop" in result.phases:
+            extra.harbor_stop = {"node_id": item.nodeid, "seconds": result.phases["stop"]}
+        session_of(item.config).open_trials.discard(trial)
+        if isinstance(error, InfrastructureError):
+            where = f"{result.task} [{error.phase or 'stop'}] {error}"
+            report.longrepr = _longrepr(where, f"{where}\n", trial.task.toml_path)
+        return
+    final = report.when == "call" or not report.passed
+    if final:
+        extra.harbor = result.to_json()
+        extra.harbor_word = _word(result)
+        extra.harbor_scored = isinstance(item, HarborItem) and session_of(item.config).gate.scores
+        for name, value in _properties(result):
+            item.user_properties.append((name, value))
+        report.user_properties = list(item.user_properties)
+    if error is None or not report.failed:
+        return
+    if isinstance(error, InfrastructureError | TaskError | NoReward):
+        extra.harbor_error = True
+    text = None
+    if isinstance(error, TrialFailed):
+        # With -s the logs have been on the screen already.
+        text = describe_failure(error.result, logs=getattr(item.config.option, "capture", "") != "no")
+    elif isinstance(error, InfrastructureError | TaskError):
+        text = describe_error(result)
+    if text is not None:
+        # A runner of GitHub Actions would do what an agent has printed.
+        text = disarm(text) if active(os.environ) else text
+        report.longrepr = _longrepr(headline(result), text, trial.task.toml_path)
+
+
+def _finish(item: pytest.Item, report: pytest.TestReport, error: BaseException | None) -> Trial | None:
+    """Return a test's trial with its result complete, made up from the report where it has not come to one."""
+    trial = item.stash.get(TRIAL, None)
+    if report.when == "teardown" or (report.passed and report.when == "setup"):
+        return trial
+    if trial is None:
+        assignment = assignment_of(item)
+        if assignment is None:
+            return None
+        trial = session_of(item.config).trial(item, assignment.task)
+    if report.skipped:
+        trial.skip(str(report.longrepr[2]).removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else "")
+    elif error is not None and report.when == "setup":
+        trial.fail(error, "" if isinstance(error, TaskError) else "setup")
+    return trial
+
+
+def _word(result: TrialResult) -> str:
+    return "" if result.reward is None else f"reward {result.reward:.2f}"
+
+
+def status(report: Any) -> tuple[str, str, Any] | None:
+    """Return category, letter and word of a report that has a trial's result; None where pytest's own will do."""
+    if report.when == "teardown" or report.skipped:
+        return None
+    reward = f" {report.harbor_word}" if report.harbor_word else ""
+    if getattr(report, "harbor_scored", False) and report.passed and report.when == "call":
+        return "scored", "~", (f"SCORED{reward}", {"cyan": True})
+    if report.failed and (report.when == "setup" or getattr(report, "harbor_error", False)):
+        return "error", "E", "ERROR"
+    if report.passed and report.when == "call":
+        return "passed", ".", f"PASSED{reward}"
+    if report.failed:
+        word = "UNVERIFIED" if report.harbor["outcome"] == "unverified" else "FAILED"
+        return "failed", "F", f"{word}{reward}"
+    return None
+
+
+def _properties(result: TrialResult) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = [
+        ("harbor_task", result.task),
+        ("harbor_agent", result.agent),
+        ("harbor_attempt", result.attempt),
+        ("harbor_outcome", result.outcome),
+        ("harbor_directory", result.directory),
+    ]
+    if result.reward is not None:
+        found.append(("harbor_reward", result.reward))
+    found += [(f"harbor_metric_{name}", value) for name, value in result.metrics.items()]
+    found += [(f"harbor_seconds_{name}", value) for name, value in result.phases.items()]
+    if result.usage is not None:
+        used = {"calls": result.usage.requests, **{name: getattr(result.usage, name) for name in USED}}
+        found += [(f"harbor_{name}", value) for name, value in used.items() if value is not None]
+    if result.budget:
+        found.append(("harbor_budget", result.budget))
+    return found
+
+
+def _longrepr(message: str, text: str, path: Path) -> ReprExceptionInfo:
+    """Return a report of our own words: no traceback, and still a line in the short summary, also through xdist."""
+    return ReprExceptionInfo(
+        reprtraceback=ReprTraceback(reprentries=[ReprEntryNative([text])], extraline=None, style="native"),
+        reprcrash=ReprFileLocation(str(path), 1, message),
+    )

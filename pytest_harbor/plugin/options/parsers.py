@@ -1,0 +1,181 @@
+"""What options take: each function turns the text of a flag or an ini key into a value.
+
+Each raises pytest.UsageError, with the flag and what would be valid. Imported in every project that has the plugin
+installed, so: pytest and the standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_harbor.gate import GateSpec, Limit
+    from pytest_harbor.proxy.budget import SessionBudget
+    from pytest_harbor.task.shards import Shard
+
+T = TypeVar("T")
+
+AGENTS = ("oracle", "nop", "openai", "command", "MODULE:CALLABLE")
+"""What --harbor-agent takes: names, and what stands for a callable."""
+
+
+def text(value: str, flag: str) -> str:
+    """Return any text as it is."""
+    return value
+
+
+def path(value: str, flag: str) -> str:
+    """Return a path, with its tilde expanded."""
+    if not value.strip():
+        raise pytest.UsageError(f"{flag}: an empty path is not valid; give that of a task, a dataset, or a directory")
+    return os.path.expanduser(value)  # noqa: PTH111 - a shell leaves the tilde of --flag=~/x alone
+
+
+def choice(*choices: str) -> Callable[[str, str], str]:
+    """Return what takes one of some words."""
+
+    def parse(value: str, flag: str) -> str:
+        if value not in choices:
+            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {' or '.join(choices)}")
+        return value
+
+    return parse
+
+
+def number(lowest: float, what: str) -> Callable[[str, str], float]:
+    """Return what takes a finite number; `what` says which, for people."""
+
+    def parse(value: str, flag: str) -> float:
+        try:
+            found = float(value)
+        except ValueError:
+            found = math.nan
+        if not math.isfinite(found) or found < lowest or (lowest == 0 and what.startswith("above") and found == 0):
+            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use a number {what}")
+        return found
+
+    return parse
+
+
+def whole(lowest: int) -> Callable[[str, str], int]:
+    """Return what takes a whole number."""
+
+    def parse(value: str, flag: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < lowest:
+            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use a whole number from {lowest}")
+        return int(value)
+
+    return parse
+
+
+POSITIVE = number(0, "above 0")
+
+
+def finite(value: str, flag: str) -> float:
+    """Return any finite number."""
+    return number(-math.inf, "such as 1.0 or 0.5")(value, flag)
+
+
+def agent(value: str, flag: str) -> str:
+    """Return what --harbor-agent takes."""
+    module, _, function = value.rpartition(":")
+    if value in AGENTS[:-1] or (module and function):
+        return value
+    raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {', '.join(AGENTS[:-1])} or {AGENTS[-1]}")
+
+
+def registry(value: str, flag: str) -> str:
+    """Return HOST/PREFIX of a registry."""
+    return _parsed(repository, value, f"{flag}: {value!r} is not valid;")
+
+
+def rule(value: str, flag: str) -> GateSpec:
+    """Return the rule of a verdict."""
+    from pytest_harbor.gate.spec import GateSpec
+
+    return _parsed(GateSpec.parse, value, f"{flag}:")
+
+
+def limit(value: str, flag: str) -> Limit:
+    """Return a number or a share."""
+    from pytest_harbor.gate.verdict import Limit
+
+    return _parsed(Limit.parse, value, f"{flag}: {value!r} is not valid;")
+
+
+def shard(value: str, flag: str) -> Shard:
+    """Return K/N as a shard."""
+    from pytest_harbor.task.shards import Shard
+
+    return _parsed(Shard.parse, value, f"{flag}: {value!r} is not valid;")
+
+
+def variable(value: str, flag: str) -> tuple[str, str]:
+    """Return name and value of K=V or K."""
+    from pytest_harbor._util.agent_values import parse_variable
+
+    return _parsed(parse_variable, value, f"{flag}:")
+
+
+def name(value: str, flag: str) -> str:
+    """Return the name of a variable."""
+    from pytest_harbor._util.agent_values import is_variable_name
+
+    if not is_variable_name(value):
+        # Not shown: it may be the key itself.
+        raise pytest.UsageError(f"{flag}: this is not the name of a variable; name one, such as OPENAI_API_KEY")
+    return value
+
+
+def url(value: str, flag: str) -> str:
+    """Return a URL of HTTP, without a slash at its end."""
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
+    except ValueError:
+        valid = False
+    if not valid or parts.username is not None or any(c.isspace() for c in value):
+        raise pytest.UsageError(f"{flag}: {value!r} is not valid; use http(s)://HOST[:PORT][/PATH]")
+    return value.rstrip("/")
+
+
+def files(value: str, flag: str) -> tuple[str, str]:
+    """Return source and target of SRC:DST."""
+    from pytest_harbor._util.agent_values import parse_files
+
+    return _parsed(parse_files, value, f"{flag}:")
+
+
+def session_budget(value: str, flag: str) -> SessionBudget:
+    """Return dollars or tokens."""
+    from pytest_harbor.proxy.budget import SessionBudget
+
+    return _parsed(SessionBudget.parse, value, f"{flag}: {value!r} is not valid;")
+
+
+def repository(value: str) -> str:
+    """Check the name of a repository in a registry.
+
+    Raises:
+        ValueError: it is none; the message says what one looks like.
+
+    """
+    part = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+    if not re.fullmatch(rf"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?(?:/{part})+", value):
+        raise ValueError("use HOST/PREFIX, such as ghcr.io/acme/tb2, in lower case and without a tag")
+    return value
+
+
+def _parsed(parse: Callable[[str], T], value: str, before: str) -> T:
+    """Return what another module makes of a value; what that says of a wrong one comes after some words."""
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise pytest.UsageError(f"{before} {error}") from error

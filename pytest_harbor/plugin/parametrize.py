@@ -1,0 +1,97 @@
+"""Tests that users write on the fixtures, run once for each task that their `harbor` mark asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_harbor.plugin.cases import Assignment, assignments, printable_name
+from pytest_harbor.plugin.session import session_of
+from pytest_harbor.task import DatasetError, Task, discover, select_tasks
+
+if TYPE_CHECKING:
+    from pytest_harbor.plugin.session import HarborSession
+
+ARGUMENTS = ("dataset", "task")
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Run a user's test once for each task.
+
+    Raises:
+        pytest.Collector.CollectError: the mark takes no such argument, or names a dataset or task that does not exist.
+
+    """
+    definition = metafunc.definition
+    if hasattr(definition, "assignment"):
+        return
+    session = session_of(metafunc.config)
+    mark = definition.get_closest_marker("harbor")
+    if mark is None and not session.options.datasets:
+        return
+    arguments = _arguments(mark, definition.name)
+    # A test of tasks or environments is about no agent.
+    agents = _agents(session) if "harbor_agent" in metafunc.fixturenames else ("",)
+    try:
+        tasks = _tasks(session, arguments.get("dataset"), definition)
+        chosen = select_tasks(tasks, [arguments["task"]] if "task" in arguments else [], [])
+    except DatasetError as error:
+        raise pytest.Collector.CollectError(f"the mark harbor of {definition.name}: {error}") from error
+    _ = session.lifecycle
+    many = len({task.dataset for task in chosen}) > 1
+    chosen = [task for task in chosen if session.in_shard(task)]
+    parameters = [
+        pytest.param(assignment, marks=[_decorator(mark) for mark in marks], id=_id(assignment, many))
+        for assignment, marks in assignments(chosen, definition, session.options.attempts, agents)
+    ]
+    if not chosen and session.options.shard:
+        reason = f"none of its tasks is of shard {session.options.shard}"
+        parameters = [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="none")]
+    metafunc.parametrize("harbor_task", parameters, indirect=True)
+
+
+def _arguments(mark: pytest.Mark | None, test: str) -> dict[str, str]:
+    """Return the arguments of the mark by name."""
+    if mark is None:
+        return {}
+    given = dict(zip(ARGUMENTS, mark.args, strict=False))
+    twice = [name for name in mark.kwargs if name in given]
+    unknown = [name for name in mark.kwargs if name not in ARGUMENTS]
+    wrong = [f"{k}={v!r}" for k, v in {**given, **mark.kwargs}.items() if not isinstance(v, str)]
+    if twice or unknown or wrong or len(mark.args) > len(ARGUMENTS):
+        found = ", ".join([*wrong, *unknown, *(f"{name} twice" for name in twice)]) or f"{len(mark.args)} arguments"
+        raise pytest.Collector.CollectError(
+            f"the mark harbor of {test} takes dataset and task, each once and each a text; found {found}"
+        )
+    return {**given, **mark.kwargs}
+
+
+def _tasks(session: HarborSession, dataset: str | None, definition: pytest.Function) -> list[Task]:
+    """Return the tasks of a dataset by its name, or at a path relative to the test's file; of all when None."""
+    if session.options.datasets:
+        if dataset is None:
+            return list(session.selection.whole.values())
+        groups = session.selection.datasets()
+        if dataset in groups:
+            return groups[dataset]
+    elif dataset is None:
+        raise DatasetError("there are no tasks; give --harbor-dataset, or a dataset to the mark")
+    return discover([definition.path.parent / dataset])
+
+
+def _agents(session: HarborSession) -> tuple[str, ...]:
+    try:
+        return session.agents.names
+    except pytest.UsageError as error:
+        # Where no dataset is given, a test is the first to ask.
+        raise pytest.Collector.CollectError(str(error)) from error
+
+
+def _decorator(mark: pytest.Mark) -> pytest.MarkDecorator:
+    return pytest.MarkDecorator(mark, _ispytest=True)
+
+
+def _id(assignment: Assignment, many: bool) -> str:
+    name = assignment.task.id if many else assignment.task.name
+    return "-".join(part for part in (printable_name(name), assignment.which) if part)
