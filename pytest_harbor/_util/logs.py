@@ -10,6 +10,8 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pytest_harbor._util.text import printable
+
 MIB = 1 << 20
 
 LINES = 300
@@ -182,16 +184,3 @@ def tail(path: Path | None, lines: int = 20, limit: int = 16_384) -> str:
     """Return the last lines of a log of ours, readable; empty where there is none."""
     end = read_end(path.parent, path.name, limit, lines) if path is not None else None
     return end.text if end else ""
-
-
-def printable(text: str) -> str:
-    """Return text that cannot move a terminal's cursor, ring its bell or break an XML report."""
-    import re
-
-    text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])", "", text)
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    # Line by line: nearly all of them can stay as they are.
-    return "\n".join(
-        line if line.isprintable() else "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line)
-        for line in text.split("\n")
-    )

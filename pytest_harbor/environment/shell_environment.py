@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pytest_harbor._util.logs import BoundedOutput, printable
+from pytest_harbor._util.logs import BoundedOutput
+from pytest_harbor._util.text import printable
 from pytest_harbor.environment import shell_scripts as shell
 from pytest_harbor.environment.base import ExecResult, Output, Process
 from pytest_harbor.environment.tar.unpack import Extraction, unpack

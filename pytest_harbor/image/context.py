@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pytest_harbor._util.files import file_digest
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.adaptation import Adaptation
 from pytest_harbor.image.dockerfile import DockerfileError
-from pytest_harbor.task.files import file_digest
 
 # Part of the digest of what is built as it is.
 PLAIN = "plain-1"

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from pytest_harbor._util.files import file_digest
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.agent_files import AgentFile
 from pytest_harbor.image.context import BuildContext
 from pytest_harbor.image.model import Image
-from pytest_harbor.task.files import file_digest
 
 # Part of every digest of a set-up: raised when how it is run changes.
 VERSION = "setup-1"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pytest_harbor._util.text import attempt_label
 from pytest_harbor.errors import HookError
 from pytest_harbor.task import Task, TaskError
 
@@ -35,12 +36,7 @@ class Assignment:
     @property
     def which(self) -> str:
         """Agent and attempt, as far as they tell this test from others on the task; empty for the only one."""
-        return which(self.agent, self.attempt)
-
-
-def which(agent: str, attempt: int) -> str:
-    """Return agent and attempt in a word; the first attempt is not named, nor is an agent without a name."""
-    return "-".join(part for part in (agent, str(attempt) if attempt > 1 else "") if part)
+        return attempt_label(self.agent, self.attempt)
 
 
 NO_TASK = (
@@ -136,8 +132,3 @@ def _mark(name: str, config: pytest.Config, what: str = "from [metadata] of a Ha
 def _identifier(text: str) -> str:
     """Return a text as a name that `-m` can use."""
     return "_".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
-
-
-def printable_name(text: str) -> str:
-    """Return a name that is one line and moves no terminal's cursor."""
-    return "".join(c if c.isprintable() else "_" for c in text)

@@ -12,7 +12,8 @@ import pluggy
 import pytest
 from _pytest.nodes import FSCollector
 
-from pytest_harbor.plugin.cases import Assignment, assignments, printable_name
+from pytest_harbor._util.text import printable_name
+from pytest_harbor.plugin.cases import Assignment, assignments
 from pytest_harbor.plugin.session import session_of
 from pytest_harbor.task import Task
 

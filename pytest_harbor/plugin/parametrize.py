@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_harbor.plugin.cases import Assignment, assignments, printable_name
+from pytest_harbor._util.text import printable_name
+from pytest_harbor.plugin.cases import Assignment, assignments
 from pytest_harbor.plugin.session import session_of
 from pytest_harbor.task import DatasetError, Task, discover, select_tasks
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_harbor._util.logs import printable, read_end
-from pytest_harbor._util.text import one_line
+from pytest_harbor._util.logs import read_end
+from pytest_harbor._util.text import one_line, printable
 from pytest_harbor.report.usage_text import budget
 from pytest_harbor.trial import TrialResult
 from pytest_harbor.trial.verifier import AGENT_LOG, TEST_LOG

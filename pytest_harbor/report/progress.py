@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_harbor._util import process as owner
-from pytest_harbor._util.text import one_line
-from pytest_harbor.plugin.cases import which
+from pytest_harbor._util.text import attempt_label, one_line
 
 if TYPE_CHECKING:
     from pytest_harbor.plugin.session import HarborSession
@@ -44,7 +43,7 @@ class Work:
 
     def told(self, now: float) -> str:
         """Return task, phase and seconds."""
-        told = one_line(which(self.agent if self.named else "", self.attempt))
+        told = one_line(attempt_label(self.agent if self.named else "", self.attempt))
         trial = f"{one_line(self.task)}[{told}]" if told else one_line(self.task)
         return f"{trial} {self.phase or 'begins'} {max(0, now - self.since):.0f} s"
 

@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from pytest_harbor._util.logs import printable
-from pytest_harbor._util.text import one_line
+from pytest_harbor._util.text import one_line, printable
 from pytest_harbor.errors import PHASES
 from pytest_harbor.report import usage_text as usage
 from pytest_harbor.results import RESULTS, Run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from pathlib import Path, PurePosixPath
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pathspec import GitIgnoreSpec
 
+from pytest_harbor._util.files import Digest, file_digest
 from pytest_harbor.task.document import read_text
 from pytest_harbor.task.errors import TaskError
 
@@ -46,7 +46,7 @@ def tree_digest(directory: Path, *more: str, leave_out: tuple[str, ...] = ()) ->
 
     Directories themselves do not count: Git, through which datasets travel, does not carry empty ones.
     """
-    digest = hashlib.sha256()
+    digest = Digest()
 
     def keep(path: PurePosixPath, _mode: int) -> bool:
         return path.name not in NOT_CONTENT and str(path) not in leave_out
@@ -64,20 +64,9 @@ def tree_digest(directory: Path, *more: str, leave_out: tuple[str, ...] = ()) ->
                 kind, content = b"special", b""
         except OSError as error:
             raise TaskError(host, f"cannot be read: {error.strerror or error}") from error
-        for part in (os.fsencode(path), kind, content):
-            # With its length before it, no part can be mistaken for another's end.
-            digest.update(b"%d:" % len(part) + part)
-    digest.update("".join(more).encode())
-    return digest.hexdigest()
-
-
-def file_digest(path: Path) -> bytes:
-    """Return the SHA-256 of a file's content, 32 bytes, without reading it into memory as a whole."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.digest()
+        digest.add(os.fsencode(path), kind, content)
+    digest.add(*more)
+    return digest.hex()
 
 
 def readable(mode: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pytest_harbor._util.logs import printable
+from pytest_harbor._util.text import printable
 from pytest_harbor.environment import Environment
 from pytest_harbor.errors import StartError
 from pytest_harbor.trial.backoff import Retries

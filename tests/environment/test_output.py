@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_harbor._util.logs import BoundedOutput, LogFile, printable, tail
+from pytest_harbor._util.logs import BoundedOutput, LogFile, tail
+from pytest_harbor._util.text import printable
 
 
 def bounded(*pieces: bytes, head: int = 4, end: int = 4) -> BoundedOutput:

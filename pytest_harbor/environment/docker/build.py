@@ -20,7 +20,8 @@ from docker import APIClient
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
 
-from pytest_harbor._util.logs import printable, tail
+from pytest_harbor._util.logs import tail
+from pytest_harbor._util.text import printable
 from pytest_harbor.environment.docker.errors import engine_errors, reason, short
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image import BuildContext

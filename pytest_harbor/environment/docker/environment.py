@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
-from pytest_harbor._util.logs import printable
+from pytest_harbor._util.text import printable
 from pytest_harbor.environment.docker.errors import engine_errors, reason, short
 from pytest_harbor.environment.docker.events import Events
 from pytest_harbor.environment.docker.exec_stream import Deadline, ExecStream

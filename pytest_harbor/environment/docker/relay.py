@@ -17,7 +17,7 @@ from typing import Any
 from docker import APIClient
 from docker.types import LogConfig
 
-from pytest_harbor._util.logs import printable
+from pytest_harbor._util.text import printable
 from pytest_harbor.environment.docker import multiplexer as relaying
 from pytest_harbor.environment.docker.attach_stream import Wire
 from pytest_harbor.environment.docker.errors import engine_errors

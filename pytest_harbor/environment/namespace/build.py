@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from pytest_harbor._util.logs import BoundedOutput, printable
+from pytest_harbor._util.logs import BoundedOutput
+from pytest_harbor._util.text import printable
 from pytest_harbor.environment import shell_scripts as shell
 from pytest_harbor.environment.namespace.copying import Copy, copy_from_context, copy_from_stack
 from pytest_harbor.environment.namespace.image_record import ImageRecord

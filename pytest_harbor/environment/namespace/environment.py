@@ -7,7 +7,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from pytest_harbor._util.logs import printable, tail
+from pytest_harbor._util.logs import tail
+from pytest_harbor._util.text import printable
 from pytest_harbor.environment import shell_scripts as shell
 from pytest_harbor.environment.entrypoint import HANDOVER, did_not_hand_over, is_service
 from pytest_harbor.environment.listener import accepting, listen_at, port_of

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pytest_harbor._util.files import file_digest
 from pytest_harbor.errors import ImageError
 from pytest_harbor.hud.convert.dockerfile import Original, from_dockerfile, from_image
 from pytest_harbor.hud.names import base_name, scenario
@@ -21,7 +22,7 @@ from pytest_harbor.image.dockerfile import DockerfileError
 from pytest_harbor.task import DatasetError, Task, TaskError
 from pytest_harbor.task.converted import GENERATED
 from pytest_harbor.task.document import json_values
-from pytest_harbor.task.files import file_digest, walk
+from pytest_harbor.task.files import walk
 
 # A name that FROM takes as it stands.
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")

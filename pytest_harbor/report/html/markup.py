@@ -5,8 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from pytest_harbor._util.logs import printable
-from pytest_harbor._util.text import one_line
+from pytest_harbor._util.text import one_line, printable
 
 _EMPTY_ELEMENTS = ("input", "link", "meta", "rect", "line", "circle")
 
