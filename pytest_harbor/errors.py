@@ -1,4 +1,4 @@
-"""The errors that are not about an agent: what they carry, and how their message reads."""
+"""Infrastructure errors: failures that say nothing about the agent, and how their messages are written."""
 
 from __future__ import annotations
 
@@ -10,94 +10,94 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
 class InfrastructureError(Exception):
-    """The machinery around a trial failed: engine, build, start, upload, a lost container, no such command.
+    """A failure around a trial: the engine, a build, a start, an upload, a lost container, a missing command.
 
-    A trial that ends with one says nothing about the agent: it is an error, never a reward of 0.
+    It says nothing about the agent, so the trial ends with an error and never counts as a reward of 0.
 
     Attributes:
         fact: what happened.
-        cure: what the user can do about it; empty when there is nothing better than trying again.
-        log: the file that tells more.
-        phase: the phase it happened in; whoever runs the phases fills it in.
+        fix: what the user can do about it; empty if there is nothing better than a retry.
+        log: the file with the details.
+        phase: the phase in which it happened; set by the code that runs the phases.
 
     """
 
     retry = True
-    """Whether the same may well succeed the next time."""
+    """Whether a retry may succeed."""
 
-    def __init__(self, fact: str, cure: str = "", *, log: Path | None = None) -> None:
+    def __init__(self, fact: str, fix: str = "", *, log: Path | None = None) -> None:
         super().__init__(fact)
         self.fact = fact
-        self.cure = cure
+        self.fix = fix
         self.log = log
         self.phase: Phase | None = None
 
     def __str__(self) -> str:
-        return describe(self.fact, self.cure, self.log)
+        return error_message(self.fact, self.fix, self.log)
 
 
 class EngineUnavailable(InfrastructureError):
-    """No container engine answers, or the one that did has gone away."""
+    """No container engine answers, or the one in use no longer does."""
 
 
 class ImageError(InfrastructureError):
-    """An image can be neither found, pulled nor built, also when tried again."""
+    """An image cannot be found, pulled or built, and a retry would not help."""
 
     retry = False
 
 
 class ImageMissing(ImageError):
-    """A registry has answered that it does not have an image."""
+    """A registry answered that it does not have the image."""
 
 
 class RegistryUnavailable(ImageError):
-    """A registry does not answer, or refuses: whatever it is asked for.
+    """A registry does not answer, or refuses every request.
 
     Attributes:
-        said: its words, or the engine's.
+        detail: what the registry or the engine reported.
 
     """
 
-    def __init__(self, fact: str, cure: str = "", *, log: Path | None = None, said: str = "") -> None:
-        super().__init__(fact, cure, log=log)
-        self.said = said or fact
+    def __init__(self, fact: str, fix: str = "", *, log: Path | None = None, detail: str = "") -> None:
+        super().__init__(fact, fix, log=log)
+        self.detail = detail or fact
 
 
 class StartError(InfrastructureError):
-    """An environment does not start, or never becomes healthy."""
+    """An environment does not start, or does not become healthy."""
 
 
 class EnvironmentLost(InfrastructureError):
-    """An environment that was running is gone."""
+    """A running environment is gone."""
 
 
 class CannotExecute(InfrastructureError):
-    """A command cannot be started at all in an environment: not found, not executable, no shell, no process."""
+    """A command cannot be started in an environment: not found, not executable, no shell, or no process left."""
 
     retry = False
 
 
 class HookError(InfrastructureError):
-    """A hook raised, or returned what it must not."""
+    """A hook raised an exception or returned an invalid value."""
 
     retry = False
 
 
 class UnmetRequirement(InfrastructureError):
-    """The host lacks what a task or an option asks for."""
+    """The host lacks something that a task or an option requires."""
 
     retry = False
 
 
 class ConversionError(InfrastructureError):
-    """A conversion cannot be written to the folder that it is for."""
+    """Converted tasks cannot be written to the target folder."""
 
     retry = False
 
 
-def describe(fact: str, cure: str = "", log: Path | None = None) -> str:
-    """Join a fact, its cure and its log into one message."""
-    # What ends with a line of its own, such as a difference, is not to be followed on that line.
+def error_message(fact: str, fix: str = "", log: Path | None = None) -> str:
+    """Return the message of an error: `fact; fix. Log: path`."""
+    # A fact that ends with a line break, such as a diff, keeps its last line to itself.
     joint = "" if fact.endswith("\n") else "; "
-    text = fact.rstrip(" .;") + (f"{joint}{cure.rstrip(' .')}" if cure else "")
+    text = fact.rstrip(" .;") + (f"{joint}{fix.rstrip(' .')}" if fix else "")
     return f"{text}. Log: {log}" if log else text

@@ -36,7 +36,7 @@ class OpenAIAgent:
 
     @staticmethod
     def lacks(variables: Mapping[str, str]) -> str:
-        """Return what an agent with these variables cannot work without, and the cure; empty where it has all."""
+        """Return what an agent with these variables cannot work without, and the fix; empty where it has all."""
         if variables.get("OPENAI_MODEL") or os.environ.get("OPENAI_MODEL"):
             return ""
         return "no model was named; give --harbor-model=NAME"

@@ -136,8 +136,8 @@ def _save(options: argparse.Namespace, merged: Merged) -> bool:
         print(f"pytest-harbor: {file} was not written: nothing ran", file=sys.stderr)
         return False
     if problems and not options.force_baseline:
-        cure = "run that again, or add --force-baseline"
-        print(f"pytest-harbor: {file} was not written: {'; '.join(problems)}; {cure}", file=sys.stderr)
+        fix = "run that again, or add --force-baseline"
+        print(f"pytest-harbor: {file} was not written: {'; '.join(problems)}; {fix}", file=sys.stderr)
         return False
     try:
         baseline.write(file)

@@ -21,5 +21,5 @@ def is_service(entrypoint: Sequence[str]) -> bool:
 
 
 def did_not_hand_over(entrypoint: Sequence[str]) -> str:
-    """Return the cure for an ENTRYPOINT that ends instead of running its arguments."""
+    """Return the fix for an ENTRYPOINT that ends instead of running its arguments."""
     return f'its ENTRYPOINT {list(entrypoint)} must run its arguments (exec "$@")' if entrypoint else ""

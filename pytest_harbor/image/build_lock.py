@@ -49,7 +49,7 @@ class Outcome:
                 work(log)
             except ImageError as error:
                 if attempt > retries:
-                    self._finish(log, {"fact": error.fact, "cure": error.cure})
+                    self._finish(log, {"fact": error.fact, "fix": error.fix})
                     raise
             else:
                 self._finish(log, None)

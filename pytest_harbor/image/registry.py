@@ -72,7 +72,7 @@ class Registry:
         try:
             self.has(f"{REPOSITORY}:none")
         except RegistryUnavailable as error:
-            raise RegistryUnavailable(self._refusal(error), error.cure, said=error.said) from error
+            raise RegistryUnavailable(self._refusal(error), error.fix, detail=error.detail) from error
 
     def has(self, ref: str) -> bool:
         """Tell whether an image is there already.
@@ -96,7 +96,7 @@ class Registry:
         return remote
 
     def _refusal(self, error: RegistryUnavailable) -> str:
-        return f"the registry {self.prefix} does not answer or refuses ({error.said})"
+        return f"the registry {self.prefix} does not answer or refuses ({error.detail})"
 
     def _give_up(self, why: str) -> None:
         """Tell all processes of the run, in the words of the first to find out."""

@@ -158,7 +158,7 @@ class ImageStore:
         except ImageError as error:
             said = failure(error.log)
             raise ImageError(
-                f"{context.title} failed: {said or error.fact}", "" if said else error.cure, log=error.log
+                f"{context.title} failed: {said or error.fact}", "" if said else error.fix, log=error.log
             ) from error
         known: Literal["built", "cached"] = "built" if made.source == "built" else "cached"
         return replace(made, source=image.source, notes=image.notes, setup=known, below=image.ref)

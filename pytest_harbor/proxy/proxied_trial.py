@@ -258,11 +258,11 @@ class ProxiedTrial:
         answer = self.redactor.hide_bytes(b"".join(call.pieces))[:300].decode("utf-8", "replace")
         said = self.redactor.hide(call.error) or f"{call.status} {' '.join(answer.split())}"
         fact = f"the last call of a model failed: {said}"
-        cure = "see whether key, quota and --harbor-*-base-url are right" if call.status in _LASTING else ""
+        fix = "see whether key, quota and --harbor-*-base-url are right" if call.status in _LASTING else ""
         if call.error and not call.pieces:
-            cure = "see whether the server runs, and whether --harbor-*-base-url is right"
+            fix = "see whether the server runs, and whether --harbor-*-base-url is right"
         kind = UnmetRequirement if call.status in _LASTING else InfrastructureError
-        return kind(fact, cure, log=self._directory / CALLS if self.settings.log != "off" else None)
+        return kind(fact, fix, log=self._directory / CALLS if self.settings.log != "off" else None)
 
     def replay(self, call: Call) -> Recorded | None:
         """Return the recorded answer of a call, None where the call is to be made; may be called from another thread.

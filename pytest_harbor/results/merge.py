@@ -81,8 +81,8 @@ def _files(paths: Sequence[Path], notes: list[str]) -> list[Path]:
         if not file.is_file() and not (file.parent / RECORD).is_file():
             below = {file.parent for name in (RESULTS, RECORD) for file in path.glob(f"*/{name}")}
             runs = f"{len(below)} run{'' if len(below) == 1 else 's'}"
-            cure = f"it holds {runs}, give {path}/*/" if below else "give the directory of a run"
-            raise RunError(f"{path} is no run, it has no {RESULTS}; {cure}")
+            fix = f"it holds {runs}, give {path}/*/" if below else "give the directory of a run"
+            raise RunError(f"{path} is no run, it has no {RESULTS}; {fix}")
         if file.resolve() in files:
             notes.append(f"{path} is given twice and counts once")
         files.setdefault(file.resolve(), file)

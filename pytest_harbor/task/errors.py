@@ -28,4 +28,4 @@ class TaskError(Exception):
 
 
 class DatasetError(Exception):
-    """A path that does not exist or holds no task, or a pattern that matches none; the message has a cure."""
+    """A path that does not exist or holds no task, or a pattern that matches none; the message has a fix."""

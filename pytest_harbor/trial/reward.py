@@ -44,7 +44,7 @@ class Reward:
     Attributes:
         value: a finite number, or None when there is no usable one.
         metrics: the other finite numbers of reward.json.
-        problem: why `value` is None: one sentence with file, fact and cure.
+        problem: why `value` is None: one sentence with file, fact and fix.
         warnings: what is odd but does not prevent a value.
         source: the file the value is from, "reward.txt" or "reward.json".
     """

@@ -58,7 +58,7 @@ class FakeBackend:
     def pull_image(self, ref, *, log, timeout):
         self._do(f"pull {ref} {timeout:g}", log)
         if self.registry_away:
-            raise RegistryUnavailable("cannot be pulled", log=log, said="it is down")
+            raise RegistryUnavailable("cannot be pulled", log=log, detail="it is down")
         if ref not in self.remote:
             raise ImageMissing(f"no {ref} anywhere", log=log)
         self.add(ref)
@@ -162,7 +162,7 @@ def test_never_takes_what_is_there_and_neither_builds_nor_pulls(backend, task, t
     store, a = ImageStore(backend, tmp_path / "run", policy="never"), task()
     with pytest.raises(ImageError, match="--harbor-build=never forbids building it") as caught:
         store.ensure(a)
-    assert "--harbor-build=auto" in caught.value.cure
+    assert "--harbor-build=auto" in caught.value.fix
     with pytest.raises(ImageError, match="org/named:1 is not here and --harbor-build=never forbids pulling it"):
         store.ensure(task(NAMED, name="b"))
     assert backend.work() == []
@@ -231,7 +231,7 @@ def test_after_the_last_try_the_error_has_fact_cure_and_log(backend, task, tmp_p
     backend.failures = 99
     with pytest.raises(ImageError) as caught:
         ImageStore(backend, tmp_path / "run", retries=1).ensure(task())
-    assert (caught.value.fact, caught.value.cure) == ("build failed", "try harder")
+    assert (caught.value.fact, caught.value.fix) == ("build failed", "try harder")
     assert caught.value.log.exists()
     assert words(backend) == ["build"] * 2
 
@@ -243,7 +243,7 @@ def test_a_failure_is_remembered_for_the_other_workers_of_the_run(backend, task,
     for _ in range(3):
         with pytest.raises(ImageError) as caught:
             ImageStore(backend, tmp_path / "run1", retries=0).ensure(a)
-        errors.append((caught.value.fact, caught.value.cure, caught.value.log))
+        errors.append((caught.value.fact, caught.value.fix, caught.value.log))
     assert len(set(errors)) == 1
     assert words(backend) == ["build"]
     assert ImageStore(backend, tmp_path / "run2", retries=0).ensure(a).source == "built"
@@ -372,7 +372,7 @@ def test_a_layer_that_cannot_be_built_says_that_it_is_the_layer(adapting, task, 
     adapting.failures = 9
     with pytest.raises(ImageError, match="the layer of --harbor-adapt=hud cannot be built: build failed") as caught:
         ImageStore(adapting, tmp_path / "run", adapt="hud", retries=0).ensure(task())
-    assert "network" in caught.value.cure
+    assert "network" in caught.value.fix
     assert caught.value.log.exists()
 
 

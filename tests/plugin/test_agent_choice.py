@@ -6,14 +6,14 @@ import pytest
 
 SKIPPED = '[environment]\nos = "windows"\n'
 NONE = "no agent was chosen for the Harbor tasks"
-CURES = ("--harbor-agent=oracle|nop|MODULE:CALLABLE", "--harbor-agent-command=CMD", "harbor_agent")
+FIXES = ("--harbor-agent=oracle|nop|MODULE:CALLABLE", "--harbor-agent-command=CMD", "harbor_agent")
 
 
 def test_without_an_agent_the_run_is_refused(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2")
     assert outcome.ret == 4
-    outcome.has(f"ERROR: {NONE}", *CURES)
+    outcome.has(f"ERROR: {NONE}", *FIXES)
     outcome.tells_of_no_bug()
 
 
@@ -24,7 +24,7 @@ def test_without_an_agent_the_run_is_refused_in_workers_too(project):
         project.task(f"tb2/{name}")
     outcome = project.run("--harbor-dataset=tb2", "-n", "2", subprocess=True)
     assert outcome.ret == 4
-    outcome.has(f"ERROR: {NONE}", *CURES)
+    outcome.has(f"ERROR: {NONE}", *FIXES)
     outcome.tells_of_no_bug()
 
 

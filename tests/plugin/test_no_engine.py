@@ -1,4 +1,4 @@
-"""No engine answers: the run says so, with the cure, and whatever needs none goes on."""
+"""No engine answers: the run says so, with the fix, and whatever needs none goes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 FACT = "no Docker Engine answers at unix:///nonexistent.sock"
-CURE = "start Docker, or point DOCKER_HOST or `docker context use` at an engine that runs"
+FIX = "start Docker, or point DOCKER_HOST or `docker context use` at an engine that runs"
 
 
 def test_each_task_is_an_error_with_fact_and_cure(project):
@@ -16,7 +16,7 @@ def test_each_task_is_an_error_with_fact_and_cure(project):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-v")
     assert outcome.ret == 1
     assert outcome.counts == {"errors": 1}
-    outcome.has("tb2/a/task.toml::a ERROR", f"tb2/a [build] {FACT}", CURE)
+    outcome.has("tb2/a/task.toml::a ERROR", f"tb2/a [build] {FACT}", FIX)
     outcome.tells_of_no_bug()
 
 
@@ -30,7 +30,7 @@ def test_the_header_says_so(project):
         "1 task",
         "agent nop",
         f"environment docker: {FACT}",
-        CURE,
+        FIX,
         "results harbor-results/20",
     ):
         assert text in header
@@ -116,7 +116,7 @@ def test_a_docker_host_that_makes_no_sense(project, monkeypatch):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
-    outcome.has("carrier-pigeon", CURE)
+    outcome.has("carrier-pigeon", FIX)
     outcome.tells_of_no_bug()
 
 
@@ -130,7 +130,7 @@ def test_a_port_that_nothing_listens_at(project, monkeypatch):
         project.task("tb2/a")
         outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
-    outcome.has(f"127.0.0.1:{port}", CURE)
+    outcome.has(f"127.0.0.1:{port}", FIX)
     outcome.tells_of_no_bug()
 
 
@@ -140,7 +140,7 @@ def test_a_file_that_is_no_socket(project, monkeypatch):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
-    outcome.has("not-a-socket", CURE)
+    outcome.has("not-a-socket", FIX)
     outcome.tells_of_no_bug()
 
 
@@ -161,7 +161,7 @@ def test_a_certificate_directory_that_does_not_exist(project, monkeypatch):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
-    outcome.has(CURE)
+    outcome.has(FIX)
     outcome.tells_of_no_bug()
 
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pytest_harbor.errors import describe
+from pytest_harbor.errors import error_message
 from pytest_harbor.report.failure import agent_end, describe_error, describe_failure, headline
 from pytest_harbor.trial import TrialResult
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
@@ -143,7 +143,7 @@ def test_an_error_shows_its_reason_the_end_of_its_log_and_earlier_tries(result, 
 def test_a_difference_is_told_once_and_the_cure_on_a_line_of_its_own(result, tmp_path):
     difference = "-old\n+new\n"
     (tmp_path / "call-1.diff").write_text(difference)
-    reason = describe(f"not recorded\n{difference}", "record it anew", tmp_path / "call-1.diff")
+    reason = error_message(f"not recorded\n{difference}", "record it anew", tmp_path / "call-1.diff")
     text = describe_error(result(outcome="error", reason=reason))
     assert f"not recorded\n{difference}record it anew. Log: {tmp_path}/call-1.diff\n" in text
     assert text.count("+new") == 1

@@ -167,8 +167,8 @@ def _buildkit_cure(context: BuildContext) -> str:
     return ""
 
 
-def _failed(context: BuildContext, why: str, cure: str, log: Path) -> ImageError:
-    return ImageError(f"its Dockerfile does not build: {why}", cure, log=log)
+def _failed(context: BuildContext, why: str, fix: str, log: Path) -> ImageError:
+    return ImageError(f"its Dockerfile does not build: {why}", fix, log=log)
 
 
 def _too_slow(context: BuildContext, timeout: float, log: Path) -> ImageError:

@@ -11,7 +11,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, InfrastructureError
 
-CURE = "start Docker, or point DOCKER_HOST or `docker context use` at an engine that runs (`docker info` must answer)"
+FIX = "start Docker, or point DOCKER_HOST or `docker context use` at an engine that runs (`docker info` must answer)"
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def engine_errors(doing: str) -> Iterator[None]:
     except APIError as error:
         raise InfrastructureError(f"{doing}: {reason(error)}") from error
     except (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise EngineUnavailable(f"{doing}: the Docker Engine does not answer ({short(error)})", CURE) from error
+        raise EngineUnavailable(f"{doing}: the Docker Engine does not answer ({short(error)})", FIX) from error
 
 
 def reason(error: APIError) -> str:

@@ -23,7 +23,7 @@ from pytest_harbor._util import process as owner
 from pytest_harbor.environment.base import Leftovers, StartRequest
 from pytest_harbor.environment.docker.build import IMAGE_LABEL, Builder
 from pytest_harbor.environment.docker.environment import DockerEnvironment
-from pytest_harbor.environment.docker.errors import CURE, engine_errors, reason
+from pytest_harbor.environment.docker.errors import FIX, engine_errors, reason
 from pytest_harbor.environment.docker.events import Events
 from pytest_harbor.environment.docker.host_access import Reach
 from pytest_harbor.environment.docker.labels import MACHINE_LABEL, OWNER_LABEL, RUN_LABEL, TASK_LABEL, remove
@@ -85,7 +85,7 @@ class DockerProvider:
             if "base_url" not in address:
                 context = os.environ.get("DOCKER_CONTEXT")
                 if context and ContextAPI.get_context(context) is None:
-                    raise EngineUnavailable(f"there is no docker context {context!r} (DOCKER_CONTEXT)", CURE)
+                    raise EngineUnavailable(f"there is no docker context {context!r} (DOCKER_CONTEXT)", FIX)
                 address = {**ContextAPI.kwargs_from_context(environment=os.environ), **address}
         url = str(address.get("base_url") or DEFAULT_UNIX_SOCKET)
         _probe(url)
@@ -211,7 +211,7 @@ class DockerProvider:
             if created:
                 remove(self._client, created)
             if isinstance(error, InfrastructureError) and not isinstance(error, EngineUnavailable | StartError):
-                raise StartError(error.fact, error.cure) from error
+                raise StartError(error.fact, error.fix) from error
             raise
         return environment
 
@@ -307,4 +307,4 @@ def _probe(url: str) -> None:
         try:
             probe.connect(f"/{path.lstrip('/')}")
         except OSError as error:
-            raise EngineUnavailable(f"no Docker Engine answers at {url} ({error.strerror})", CURE) from error
+            raise EngineUnavailable(f"no Docker Engine answers at {url} ({error.strerror})", FIX) from error

@@ -24,7 +24,7 @@ from pytest_harbor.errors import ImageError, ImageMissing, RegistryUnavailable
 # How long an engine may say nothing while it pulls or pushes, in seconds.
 SILENCE = 120.0
 
-CURE = "check its name, the network and `docker login`"
+FIX = "check its name, the network and `docker login`"
 
 _MISSING = re.compile(r"not found|manifest unknown|name unknown", re.IGNORECASE)
 _DENIED = re.compile(r"denied|unauthorized", re.IGNORECASE)
@@ -88,9 +88,9 @@ def is_published(client: TransferClient, ref: str) -> bool:
             # Some registries deny what does not exist as yet; the push will tell.
             if isinstance(error, NotFound) or _DENIED.search(reason(error)):
                 return False
-            raise RegistryUnavailable(f"{fact} ({reason(error)})", CURE, said=reason(error)) from error
+            raise RegistryUnavailable(f"{fact} ({reason(error)})", FIX, detail=reason(error)) from error
         except (DockerException, requests.exceptions.Timeout) as error:
-            raise RegistryUnavailable(f"{fact} ({short(error)})", CURE, said=short(error)) from error
+            raise RegistryUnavailable(f"{fact} ({short(error)})", FIX, detail=short(error)) from error
     return True
 
 
@@ -123,14 +123,14 @@ class _Progress:
         """Return the error that a registry's words come to."""
         # Some registries call what one may not see missing, and the engine joins them.
         if (missing or _MISSING.search(said)) and not _DENIED.search(said):
-            return ImageMissing(f"{self._fact} ({said})", CURE, log=self._log)
+            return ImageMissing(f"{self._fact} ({said})", FIX, log=self._log)
         if self._begun:
-            return ImageError(f"{self._fact} ({said})", CURE, log=self._log)
+            return ImageError(f"{self._fact} ({said})", FIX, log=self._log)
         return self.unavailable(said)
 
     def unavailable(self, said: str) -> RegistryUnavailable:
         """Return the error of a registry that has no words for us."""
-        return RegistryUnavailable(f"{self._fact} ({said})", CURE, log=self._log, said=said)
+        return RegistryUnavailable(f"{self._fact} ({said})", FIX, log=self._log, detail=said)
 
     def close(self) -> None:
         """Close the log."""

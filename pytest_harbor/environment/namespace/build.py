@@ -111,8 +111,8 @@ class _Builder:
             raise self._failed("it has no FROM")
         return self._stage(len(self._stages) - 1)
 
-    def _failed(self, why: str, cure: str = "") -> ImageError:
-        return ImageError(f"building {self._context.dockerfile} failed: {why}", cure, log=self._log)
+    def _failed(self, why: str, fix: str = "") -> ImageError:
+        return ImageError(f"building {self._context.dockerfile} failed: {why}", fix, log=self._log)
 
     def _at(self, piece: Piece, work: Callable[[], None]) -> None:
         """Do an instruction's work; what goes wrong is told with its line."""

@@ -24,7 +24,7 @@ from pytest_harbor.environment.namespace.inside.cleanup import remove_group, rem
 from pytest_harbor.environment.namespace.launcher import Launcher
 from pytest_harbor.environment.namespace.layers import Stack
 from pytest_harbor.environment.namespace.layout import Layout
-from pytest_harbor.environment.namespace.sandbox import CURE, Sandbox, processes_of
+from pytest_harbor.environment.namespace.sandbox import FIX, Sandbox, processes_of
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError, UnmetRequirement
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 
@@ -71,7 +71,7 @@ class NamespaceProvider:
         try:
             return self._host.ensure_base(self._cache)
         except OSError as error:
-            raise EngineUnavailable(f"this host's system cannot be prepared for environments: {error}", CURE) from error
+            raise EngineUnavailable(f"this host's system cannot be prepared for environments: {error}", FIX) from error
 
     @property
     def engine_id(self) -> str:
@@ -98,7 +98,7 @@ class NamespaceProvider:
         try:
             Sandbox(Layout(self._launcher, self._cache, self._host, [self._base], place)).close()
         except StartError as error:
-            raise EngineUnavailable(f"environments without an engine do not work here: {error.fact}", CURE) from error
+            raise EngineUnavailable(f"environments without an engine do not work here: {error.fact}", FIX) from error
         finally:
             remove_tree(str(place))
         self._works = True
@@ -173,7 +173,7 @@ class NamespaceProvider:
         except BaseException as error:
             environment.stop()
             if isinstance(error, InfrastructureError) and not isinstance(error, EngineUnavailable | StartError):
-                raise StartError(error.fact, error.cure) from error
+                raise StartError(error.fact, error.fix) from error
             raise
         return environment
 

@@ -18,7 +18,7 @@ from pytest_harbor.errors import CannotExecute, EngineUnavailable, EnvironmentLo
 CHUNK = 1 << 18
 START_PATIENCE = 60.0
 
-CURE = "use Docker (--harbor-environment=docker), or run as root outside of a container"
+FIX = "use Docker (--harbor-environment=docker), or run as root outside of a container"
 
 
 def processes_of(pid: int) -> list[int]:
@@ -63,7 +63,7 @@ class Sandbox:
         if "error" in said:
             self.close()
             if said["step"] == "namespaces":
-                raise EngineUnavailable(f"the kernel refuses namespaces to this process ({said['error']})", CURE)
+                raise EngineUnavailable(f"the kernel refuses namespaces to this process ({said['error']})", FIX)
             raise StartError(f"its file system cannot be put together ({said['error']})", _cure(str(said["error"])))
         self.pid = int(said["pid"])
 
@@ -343,4 +343,4 @@ def as_file(archive: IO[bytes]) -> Iterator[int]:
 def _cure(error: str) -> str:
     if "Invalid argument" in error:
         return "point XDG_CACHE_HOME at a directory on ext4, xfs, btrfs or tmpfs, or use Docker"
-    return CURE
+    return FIX

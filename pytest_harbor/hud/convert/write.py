@@ -40,15 +40,15 @@ class Target:
         """Return the paths that an earlier conversion wrote."""
         if not os.path.lexists(self.path) or (self.path.is_dir() and not any(self.path.iterdir())):
             return frozenset()
-        cure = "give another folder, or remove it yourself"
+        fix = "give another folder, or remove it yourself"
         if not self.path.is_dir():
-            raise ConversionError(f"{self.path} is not a directory", cure)
+            raise ConversionError(f"{self.path} is not a directory", fix)
         try:
             listed = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["files"]
         except FileNotFoundError:
-            raise ConversionError(f"{self.path} is not empty, and no conversion of pytest-harbor", cure) from None
+            raise ConversionError(f"{self.path} is not empty, and no conversion of pytest-harbor", fix) from None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ConversionError(f"{self.path / MANIFEST} cannot be read: {error}", cure) from error
+            raise ConversionError(f"{self.path / MANIFEST} cannot be read: {error}", fix) from error
         return frozenset(path for path in listed if isinstance(path, str))
 
     @property

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pytest_harbor.errors import InfrastructureError, UnmetRequirement
 
-CURE = 'install it: pip install "pytest-harbor[hud]"'
+FIX = 'install it: pip install "pytest-harbor[hud]"'
 # Bytes of a request: larger than any file that the tools write.
 REQUEST_LIMIT = 64 * 1024 * 1024
 # Seconds that a server may take to end.
@@ -34,7 +34,7 @@ def check_installed() -> None:
     """
     for name in ("mcp", "uvicorn"):
         if importlib.util.find_spec(name) is None:
-            raise UnmetRequirement(f"an agent's MCP server needs the package {name}, which is not installed", CURE)
+            raise UnmetRequirement(f"an agent's MCP server needs the package {name}, which is not installed", FIX)
 
 
 def new_server(name: str, instructions: str) -> Any:
