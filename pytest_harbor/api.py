@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor._util.run_id import new_run_id
 from pytest_harbor.agent import as_agent
 from pytest_harbor.environment import Provider
@@ -28,7 +29,7 @@ def run_trial(
     *,
     settings: TrialSettings | None = None,
     results: str | os.PathLike[str] = "harbor-results",
-    image: str = "python:3.11-slim",
+    image: str = DEFAULT_IMAGE,
     build: BuildPolicy = "auto",
     adapt: AdaptMode = "lean",
     registry: str = "",

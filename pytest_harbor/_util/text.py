@@ -72,6 +72,12 @@ def listed(names: Sequence[str], limit: int) -> str:
     return ", ".join(names[:limit]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
+def alternatives(names: Sequence[str]) -> str:
+    """Join names that one can be chosen from: "auto, docker or namespace"."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def attempt_label(agent: str, attempt: int) -> str:
     """Return what tells one trial of a task from another: "claude", "claude-2", "2", or "" for the only one."""
     return "-".join(part for part in (agent, str(attempt) if attempt > 1 else "") if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_harbor._util.choices import COMMAND
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.environment import Process
 from pytest_harbor.task import Task
@@ -16,7 +17,7 @@ class CommandAgent:
 
     """
 
-    def __init__(self, line: str, name: str = "command") -> None:
+    def __init__(self, line: str, name: str = COMMAND) -> None:
         self.line = line
         self.name = name
 

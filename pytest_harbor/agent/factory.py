@@ -9,12 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND, NOP, OPENAI, ORACLE
+from pytest_harbor._util.text import alternatives
 from pytest_harbor.agent.base import Agent
 from pytest_harbor.agent.callable import CallableAgent
 from pytest_harbor.agent.nop import NopAgent
 from pytest_harbor.agent.openai_agent import OpenAIAgent
 from pytest_harbor.agent.oracle import OracleAgent
 from pytest_harbor.errors import InfrastructureError
+
+_BUILT_IN: dict[str, Callable[[str], Agent]] = {ORACLE: OracleAgent, NOP: NopAgent, OPENAI: OpenAIAgent}
 
 
 class AgentError(InfrastructureError):
@@ -35,20 +39,15 @@ def as_agent(value: Any, name: str = "") -> Agent:
 
     """
     if isinstance(value, str):
-        if value == "oracle":
-            return OracleAgent(name or "oracle")
-        if value == "nop":
-            return NopAgent(name or "nop")
-        if value == "openai":
-            return OpenAIAgent(name or "openai")
+        if value in _BUILT_IN:
+            return _BUILT_IN[value](name or value)
         return CallableAgent(load_callable(value), name)
     if callable(getattr(value, "run", None)) and hasattr(value, "name") and hasattr(value, "unfit"):
         return cast("Agent", value)
     if callable(value):
         return CallableAgent(value, name)
-    raise AgentError(
-        f"{value!r} is no agent; use oracle, nop, openai, MODULE:CALLABLE, a callable or an object with run()"
-    )
+    valid = alternatives((*BUILT_IN_AGENTS, CALLABLE, "a callable", "an object with run()"))
+    raise AgentError(f"{value!r} is not an agent; use {valid}")
 
 
 def is_set_up(agent: Agent | None) -> bool:
@@ -65,7 +64,7 @@ def load_callable(spec: str) -> Callable[..., Any]:
     """
     module_name, _, attribute = spec.rpartition(":")
     if not module_name or not attribute:
-        raise AgentError(f"{spec!r} is no agent; valid are oracle, nop, openai, command and MODULE:CALLABLE")
+        raise AgentError(f"{spec!r} is not an agent; use {alternatives((*BUILT_IN_AGENTS, COMMAND, CALLABLE))}")
     try:
         module = _import(module_name)
     except AgentError:

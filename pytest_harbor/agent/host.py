@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from pytest_harbor._util.choices import COMMAND
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.environment.shell_scripts import first_word
 from pytest_harbor.errors import CannotExecute
@@ -36,7 +37,7 @@ class HostCommandAgent:
 
     where = "host"
 
-    def __init__(self, line: str, name: str = "command") -> None:
+    def __init__(self, line: str, name: str = COMMAND) -> None:
         self.line = line
         self.name = name
 

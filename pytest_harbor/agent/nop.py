@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_harbor._util.choices import NOP
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.task import Task
 
@@ -16,7 +17,7 @@ class NopAgent:
 
     calls_models = False
 
-    def __init__(self, name: str = "nop") -> None:
+    def __init__(self, name: str = NOP) -> None:
         self.name = name
 
     def unfit(self, task: Task) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from pytest_harbor._util.choices import OPENAI
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.agent.callable import CallableAgent
 from pytest_harbor.task import Task
@@ -20,7 +21,7 @@ class OpenAIAgent:
 
     where = "host"
 
-    def __init__(self, name: str = "openai") -> None:
+    def __init__(self, name: str = OPENAI) -> None:
         self.name = name
 
     def unfit(self, task: Task) -> str | None:

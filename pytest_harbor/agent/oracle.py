@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_harbor._util.choices import ORACLE
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.agent.command import run_line
 from pytest_harbor.environment.uploads import folder_uploads
@@ -16,7 +17,7 @@ class OracleAgent:
 
     calls_models = False
 
-    def __init__(self, name: str = "oracle") -> None:
+    def __init__(self, name: str = ORACLE) -> None:
         self.name = name
 
     def unfit(self, task: Task) -> str | None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_harbor._util.agent_values import absolute, is_variable_name, parse_files, parse_variable, read_setup
+from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND, NOP, ORACLE
+from pytest_harbor._util.text import alternatives
 from pytest_harbor.agent.base import Agent
 from pytest_harbor.agent.command import CommandAgent
 from pytest_harbor.agent.factory import as_agent
@@ -18,10 +20,7 @@ from pytest_harbor.task.document import read_toml, shown
 
 Where = Literal["container", "host"]
 
-COMING_ALONG = ("oracle", "nop", "openai")
-"""The agents that have a name of ours."""
-
-KINDS = ("agent", "command", "callable")
+KINDS = ("agent", COMMAND, "callable")
 KEYS = ("name", *KINDS, "setup", "files", "env", "model", "where", "workdir")
 
 # It is part of node ids, where a number alone is that of an attempt, and of names of files.
@@ -63,7 +62,7 @@ class AgentSpec:
     @property
     def kind(self) -> str:
         """What it is in a word, which holds no secrets."""
-        return self.agent or "command"
+        return self.agent or COMMAND
 
     def make(self, where: Where) -> Agent:
         """Return the agent.
@@ -77,7 +76,7 @@ class AgentSpec:
         """
         if self.command:
             kind = HostCommandAgent if (self.where or where) == "host" else CommandAgent
-            return kind(self.command, self.name or "command")
+            return kind(self.command, self.name or COMMAND)
         return as_agent(self.agent, self.name)
 
 
@@ -190,20 +189,20 @@ class _Table:
     def _agent(self, key: str) -> str:
         """Return a name of ours, or a callable; a Python file is looked for beside the TOML file."""
         value = self._text(key) or ""
-        names = COMING_ALONG if key == "agent" else ()
+        names = BUILT_IN_AGENTS if key == "agent" else ()
         module, _, function = value.rpartition(":")
         if value in names:
             return value
         if not module or not function:
-            valid = ", ".join((*names, "MODULE:CALLABLE", "FILE.py:CALLABLE"))
-            raise self._error(f"{key} {shown(value)} is not valid; use {' or '.join(valid.rsplit(', ', 1))}")
+            valid = alternatives((*names, CALLABLE, "FILE.py:CALLABLE"))
+            raise self._error(f"{key} {shown(value)} is not valid; use {valid}")
         return f"{absolute(module, self._base)}:{function}" if module.endswith(".py") else value
 
     def _where(self, agent: str) -> Where | None:
         value = self._text("where")
         if value not in (None, "container", "host"):
             raise self._error(f"where {shown(value)} is not valid; use container or host")
-        always = "container" if agent in ("oracle", "nop") else "host" if agent else value
+        always = "container" if agent in (ORACLE, NOP) else "host" if agent else value
         if value != always and value is not None:
             raise self._error(f"where {shown(value)} is not possible; this agent always works from the {always}")
         return "container" if value == "container" else "host" if value else None

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor.errors import UnmetRequirement
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
     )
     parser.add_argument(
         "--image",
-        default="python:3.11-slim",
+        default=DEFAULT_IMAGE,
         metavar="REF",
-        help="Image for tasks that bring neither Dockerfile nor docker_image (default python:3.11-slim)",
+        help=f"Image for tasks that bring neither Dockerfile nor docker_image (default {DEFAULT_IMAGE})",
     )
     parser.add_argument(
         "--logs", type=Path, metavar="DIR", help="Keep the logs in DIR (default: keep them where something fails)"

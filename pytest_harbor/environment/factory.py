@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
+from pytest_harbor._util.choices import ProviderChoice
 from pytest_harbor.environment.base import Provider
 from pytest_harbor.errors import InfrastructureError
-
-ProviderChoice = Literal["auto", "docker", "namespace"]
 
 
 def choose_provider(choice: ProviderChoice, hidden: Sequence[Path] = ()) -> tuple[Provider, str]:

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBackend, Source
 from pytest_harbor.image.registry import REPOSITORY, Registry
@@ -104,7 +105,7 @@ class Publisher:
         adapt: AdaptMode | None = None,
         registry: str = "",
         policy: BuildPolicy = "auto",
-        fallback: str = "python:3.11-slim",
+        fallback: str = DEFAULT_IMAGE,
         jobs: int = 1,
     ) -> None:
         self._backend = backend

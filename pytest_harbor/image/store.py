@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.adaptation import KEEP_ALIVE, Adaptation
 from pytest_harbor.image.agent_files import seen_by_setup
@@ -57,7 +58,7 @@ class ImageStore:
         adapt: AdaptMode = "lean",
         registry: str = "",
         policy: BuildPolicy = "auto",
-        fallback: str = "python:3.11-slim",
+        fallback: str = DEFAULT_IMAGE,
         retries: int = 1,
         timeout_multiplier: float = 1.0,
     ) -> None:

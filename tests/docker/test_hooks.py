@@ -99,7 +99,7 @@ def test_hooks_that_fail(harbor: Harbor) -> None:
     assert "pytest_harbor_agent_env" in run["variables"]["reason"]
     assert "pytest_harbor_reward raised ZeroDivisionError" in run["reward"]["reason"]
     assert "pytest_harbor_reward" in run["reward-nan"]["reason"]
-    assert "5 is no agent" in run["agent"]["reason"]
+    assert "5 is not an agent" in run["agent"]["reason"]
     assert "INTERNALERROR" not in run.text
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from docker import APIClient
 from docker.types import LogConfig
 
+from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor._util.text import printable
 from pytest_harbor.environment.docker import multiplexer as relaying
 from pytest_harbor.environment.docker.attach_stream import Wire
@@ -25,8 +26,8 @@ from pytest_harbor.environment.docker.labels import LABELS, remove
 from pytest_harbor.environment.listener import LIMIT, Take
 from pytest_harbor.errors import InfrastructureError
 
-# It has a Python, and many engines have it: as the image of tasks that bring none.
-IMAGE = "python:3.11-slim"
+# It has a Python, and many engines have it already.
+IMAGE = DEFAULT_IMAGE
 
 # How long it may take to begin, in seconds.
 PATIENCE = 60.0

@@ -12,6 +12,7 @@ import posixpath
 import re
 from dataclasses import dataclass, replace
 
+from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor.hud.convert.dockerfile_tail import DEFAULT_SHELL, serve_lines, shell_before
 from pytest_harbor.image.adaptation import commented, header, terminated
 from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, Piece, split_words, unquote
@@ -22,7 +23,6 @@ from pytest_harbor.task.converted import BASE_TITLE, GENERATED
 LAYER = "harbor-layer"
 CONTEXT = "harbor-context"
 
-FALLBACK = "python:3.11-slim"
 _FALLBACK_TOOLS = (
     "RUN apt-get update \\\n"
     " && apt-get install -y --no-install-recommends build-essential curl git \\\n"
@@ -68,7 +68,7 @@ def from_image(image: str | None) -> str:
     """Return the Dockerfile.hud of tasks that name an image, or nothing at all."""
     # /app is where a task runs that says nothing.
     rest = "" if image else f"{_FALLBACK_TOOLS}WORKDIR /app\n"
-    base = f"FROM {image or FALLBACK}\n{_block(_EARLY)}{rest}"
+    base = f"FROM {image or DEFAULT_IMAGE}\n{_block(_EARLY)}{rest}"
     layer = header(LAYER_TITLE) + serve_lines(layer=LAYER, directories=("/logs",))
     return _block(_layer_argument()) + _block(_layer_stages("\\")) + base + layer
 

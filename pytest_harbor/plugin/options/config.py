@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_harbor.proxy.budget import SessionBudget
     from pytest_harbor.task.shards import Shard
 
+from pytest_harbor._util.choices import ProviderChoice
 from pytest_harbor.plugin.options.table import OPTIONS, Option
 
 
@@ -71,7 +72,7 @@ class HarborConfig:
     attempts: int
     threshold: float
     record_only: bool
-    environment: Literal["auto", "docker", "namespace"]
+    environment: ProviderChoice
     image: str
     build: Literal["auto", "always", "never"]
     adapt: Literal["lean", "hud"]

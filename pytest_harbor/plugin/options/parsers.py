@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND
+from pytest_harbor._util.text import alternatives
+
 if TYPE_CHECKING:
     from pytest_harbor.gate import GateSpec, Limit
     from pytest_harbor.proxy.budget import SessionBudget
     from pytest_harbor.task.shards import Shard
 
 T = TypeVar("T")
-
-AGENTS = ("oracle", "nop", "openai", "command", "MODULE:CALLABLE")
-"""What --harbor-agent takes: names, and what stands for a callable."""
 
 
 def text(value: str, flag: str) -> str:
@@ -86,9 +86,10 @@ def finite(value: str, flag: str) -> float:
 def agent(value: str, flag: str) -> str:
     """Return what --harbor-agent takes."""
     module, _, function = value.rpartition(":")
-    if value in AGENTS[:-1] or (module and function):
+    if value in (*BUILT_IN_AGENTS, COMMAND) or (module and function):
         return value
-    raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {', '.join(AGENTS[:-1])} or {AGENTS[-1]}")
+    valid = alternatives((*BUILT_IN_AGENTS, COMMAND, CALLABLE))
+    raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {valid}")
 
 
 def registry(value: str, flag: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pytest_harbor._util.choices import DEFAULT_IMAGE, PROVIDER_CHOICES
 from pytest_harbor.plugin.options import parsers as values
 
 
@@ -285,15 +286,15 @@ OPTIONS = (
         "harbor-environment",
         "What makes the environments: docker, namespace (no engine: Linux namespaces over this machine's own system) "
         "or auto (docker where an engine answers, else namespace; default)",
-        values.choice("auto", "docker", "namespace"),
+        values.choice(*PROVIDER_CHOICES),
         "auto",
         "PROVIDER",
     ),
     Option(
         "harbor-image",
-        "Image for tasks that bring neither Dockerfile nor docker_image (default python:3.11-slim)",
+        f"Image for tasks that bring neither Dockerfile nor docker_image (default {DEFAULT_IMAGE})",
         values.text,
-        "python:3.11-slim",
+        DEFAULT_IMAGE,
         "REF",
     ),
     Option(
