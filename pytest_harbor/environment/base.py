@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pytest_harbor.environment.tar.unpack import Extraction, Upload
+from pytest_harbor.environment.tar.pack import Upload
+from pytest_harbor.environment.tar.unpack import Extraction
 from pytest_harbor.image import Image, ImageBackend
 
 Output = Callable[[bytes], None]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pytest_harbor.environment.tar.unpack import Upload
+from pytest_harbor.environment.tar.pack import Upload
 from pytest_harbor.image.agent_files import agent_files
 from pytest_harbor.task import Task
 from pytest_harbor.task.files import readable

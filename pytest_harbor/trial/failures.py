@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_harbor.environment.tar.unpack import UploadError
+from pytest_harbor.environment.tar.pack import UploadError
 from pytest_harbor.errors import InfrastructureError, Phase, UnmetRequirement
 from pytest_harbor.task import TaskError
 from pytest_harbor.task.variables import MissingVariable

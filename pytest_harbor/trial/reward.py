@@ -1,4 +1,4 @@
-"""Read the reward that a verifier left, from the files that `environment.archive.unpack` wrote on the host.
+"""Read the reward that a verifier left, from the files that `environment.tar.unpack` wrote on the host.
 
 The rule, from Harbor, HUD's converter and verifiers' HarborEnv, which differ only in what they read first:
 reward.txt is one finite number; reward.json is an object with the number under "reward", or a bare number.

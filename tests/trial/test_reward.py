@@ -371,7 +371,7 @@ class TestSkipped:
     def test_a_file_that_did_not_fit(self, tmp_path):
         data = tar(("verifier/reward.txt", b"0.95", tarfile.REGTYPE))
         problem = self.read(tmp_path, data, Limits(total_bytes=3)).problem
-        assert problem == "reward.txt was not downloaded: 4 bytes do not fit into 3 bytes for all files"
+        assert problem == "reward.txt was not downloaded: 4 bytes do not fit in 3 bytes for all files"
 
     def test_a_link_elsewhere_does_not_matter(self, tmp_path):
         data = tar(

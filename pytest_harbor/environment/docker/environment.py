@@ -18,7 +18,7 @@ from pytest_harbor.environment.docker.labels import remove
 from pytest_harbor.environment.entrypoint import did_not_hand_over
 from pytest_harbor.environment.shell_environment import LaunchedEnvironment
 from pytest_harbor.environment.shell_scripts import Talk
-from pytest_harbor.environment.tar.unpack import Upload, pack
+from pytest_harbor.environment.tar.pack import Upload, pack
 from pytest_harbor.errors import EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
 

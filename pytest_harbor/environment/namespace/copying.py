@@ -24,7 +24,7 @@ from typing import IO, Any
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.layers import Stack
 from pytest_harbor.environment.namespace.sandbox import Sandbox
-from pytest_harbor.environment.tar.unpack import Upload, UploadError, pack
+from pytest_harbor.environment.tar.pack import Upload, UploadError, pack
 from pytest_harbor.image import BuildContext
 from pytest_harbor.image.dockerfile import DockerfileError
 

@@ -16,7 +16,7 @@ from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.layout import Layout
 from pytest_harbor.environment.namespace.sandbox import Sandbox, processes_of
 from pytest_harbor.environment.shell_environment import LaunchedEnvironment
-from pytest_harbor.environment.tar.unpack import Upload, pack
+from pytest_harbor.environment.tar.pack import Upload, pack
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
 from pytest_harbor.image.adaptation import KEEP_ALIVE

@@ -1,1 +1,1 @@
-"""Tar archives, in and out of environments: pack what goes in, unpack what comes out, and trust nothing in it."""
+"""Tar archives: `pack` what goes into an environment, `unpack` what comes out of it, and trust nothing in that."""
