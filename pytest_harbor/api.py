@@ -64,14 +64,14 @@ def run_trial(
         DatasetError: `task` is a path that holds no task.
 
     """
-    from pytest_harbor.environment.factory import choose_provider
+    from pytest_harbor.environment.factory import create_provider
 
     chosen = as_agent(agent)
     task = task if isinstance(task, Task) else Task.load(task)
     settings = settings or TrialSettings()
     run = Run(Path(results).absolute(), new_run_id())
     run.create_root()
-    used = provider or choose_provider("auto", (task.path, Path(results).absolute()))[0]
+    used = provider or create_provider("auto", (task.path, Path(results).absolute()))[0]
     images = ImageStore(
         used,
         run.directory,

@@ -14,7 +14,7 @@ from pytest_harbor._util.text import printable
 
 MIB = 1 << 20
 
-LINES = 300
+MAX_LINES = 300
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
 
@@ -116,7 +116,7 @@ class LogFile:
 
 
 @dataclass(frozen=True)
-class LogEnd:
+class LogTail:
     """The end of a log.
 
     Attributes:
@@ -128,10 +128,10 @@ class LogEnd:
 
     text: str
     size: int
-    whole: bool
+    complete: bool
 
 
-def read_end(directory: Path, name: str, limit: int, lines: int = LINES) -> LogEnd | None:
+def read_tail(directory: Path, name: str, limit: int, lines: int = MAX_LINES) -> LogTail | None:
     """Read the end of a log, following no link below the directory and waiting for no pipe.
 
     Args:
@@ -145,7 +145,7 @@ def read_end(directory: Path, name: str, limit: int, lines: int = LINES) -> LogE
 
     """
     try:
-        data, size = last_bytes(directory, name, limit)
+        data, size = read_last_bytes(directory, name, limit)
     except (OSError, ValueError):
         return None
     if len(data) < size:
@@ -154,11 +154,11 @@ def read_end(directory: Path, name: str, limit: int, lines: int = LINES) -> LogE
         data = rest or data.lstrip(_CONTINUATION_BYTES)
     found = printable(data.decode("utf-8", "replace")).rstrip().split("\n")
     text = "\n".join(found[-lines:])
-    return LogEnd(text, size, whole=len(data) == size and len(found) <= lines) if text.strip() else None
+    return LogTail(text, size, complete=len(data) == size and len(found) <= lines) if text.strip() else None
 
 
-def last_bytes(directory: Path, name: str, limit: int) -> tuple[bytes, int]:
-    """Return the last bytes of a file, and how many it has, as read_end() reads it.
+def read_last_bytes(directory: Path, name: str, limit: int) -> tuple[bytes, int]:
+    """Return the last bytes of a file, and how many it has, as read_tail() reads it.
 
     Raises:
         OSError: there is no such regular file, or it cannot be read.
@@ -182,5 +182,5 @@ def last_bytes(directory: Path, name: str, limit: int) -> tuple[bytes, int]:
 
 def tail(path: Path | None, lines: int = 20, limit: int = 16_384) -> str:
     """Return the last lines of a log of ours, readable; empty where there is none."""
-    end = read_end(path.parent, path.name, limit, lines) if path is not None else None
+    end = read_tail(path.parent, path.name, limit, lines) if path is not None else None
     return end.text if end else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @cache
-def machine() -> str:
+def machine_id() -> str:
     """Return a name for the place in which process ids mean something: this host, or this container."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - no path, a kernel object
@@ -27,13 +27,13 @@ def machine() -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def owner(pid: int | None = None) -> str:
+def process_token(pid: int | None = None) -> str:
     """Return a token of a process (this one by default) that no other process will ever have on this machine."""
     pid = os.getpid() if pid is None else pid
     return f"{pid}.{_started(pid)}"
 
 
-def alive(token: str) -> bool:
+def is_alive(token: str) -> bool:
     """Tell whether the process of a token of this machine is still that process."""
     pid, _, started = token.partition(".")
     return pid.isdigit() and started != "" and _started(int(pid)) == started

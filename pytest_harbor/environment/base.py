@@ -16,7 +16,7 @@ from pytest_harbor.image import Image, ImageBackend
 Output = Callable[[bytes], None]
 """Takes a command's output (standard output and error, as they come) piece by piece."""
 
-Leftovers = Literal["dead", "mine", "ended", "all"]
+CleanupScope = Literal["dead", "mine", "ended", "all"]
 """Whose environments: of processes of this machine that are dead, of this process, of all processes but those that live
 on this machine, of everybody."""
 
@@ -139,10 +139,10 @@ class Environment(Protocol):
 
         """
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Tell whether the environment still runs."""
 
-    def revive(self) -> None:
+    def restart(self) -> None:
         """Start an environment that stopped, files as they were.
 
         Raises:
@@ -208,7 +208,7 @@ class Provider(ImageBackend, Protocol):
 
         """
 
-    def remove_owned(self, which: Leftovers) -> list[str]:
+    def remove_owned(self, which: CleanupScope) -> list[str]:
         """Remove environments that this project has made, and return their names."""
 
     def count_owned(self) -> int:

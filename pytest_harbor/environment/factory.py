@@ -10,7 +10,7 @@ from pytest_harbor.environment.base import Provider
 from pytest_harbor.errors import InfrastructureError
 
 
-def choose_provider(choice: ProviderChoice, hidden: Sequence[Path] = ()) -> tuple[Provider, str]:
+def create_provider(choice: ProviderChoice, hidden: Sequence[Path] = ()) -> tuple[Provider, str]:
     """Return the provider, and why it is not Docker where that was left open.
 
     Args:

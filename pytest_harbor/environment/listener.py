@@ -9,16 +9,16 @@ import threading
 from collections.abc import Callable, Iterator
 from weakref import WeakSet
 
-Take = Callable[[socket.socket], None]
+ConnectionHandler = Callable[[socket.socket], None]
 
-LIMIT = 128
+MAX_CONNECTIONS = 128
 """How many connections of an environment there are at a time, so that no agent uses up this process's descriptors."""
 
 # How long to wait, in seconds, before looking whether there is room again, or after an error.
 PAUSE = 0.05
 
 
-def listen_at(host: str) -> socket.socket:
+def listen_on(host: str) -> socket.socket:
     """Listen at an unused port of an address.
 
     Raises:
@@ -28,7 +28,7 @@ def listen_at(host: str) -> socket.socket:
     listener = socket.socket()
     try:
         listener.bind((host, 0))
-        listener.listen(LIMIT)
+        listener.listen(MAX_CONNECTIONS)
     except BaseException:
         listener.close()
         raise
@@ -41,10 +41,13 @@ def port_of(listener: socket.socket) -> int:
 
 
 @contextlib.contextmanager
-def accepting(
-    listener: socket.socket, take: Take, admits: Callable[[str], bool] = lambda _: True, limit: float = LIMIT
+def accept_connections(
+    listener: socket.socket,
+    take: ConnectionHandler,
+    admits: Callable[[str], bool] = lambda _: True,
+    limit: float = MAX_CONNECTIONS,
 ) -> Iterator[None]:
-    """Take connections; when this is left, the listener is closed and every connection that is still open is cut.
+    """Accept connections; when this is left, the listener is closed and every connection that is still open is cut.
 
     Args:
         listener: what they come in at; it is closed here.
@@ -65,7 +68,9 @@ def accepting(
 
 
 class _Acceptor:
-    def __init__(self, listener: socket.socket, take: Take, admits: Callable[[str], bool], limit: float) -> None:
+    def __init__(
+        self, listener: socket.socket, take: ConnectionHandler, admits: Callable[[str], bool], limit: float
+    ) -> None:
         listener.setblocking(False)
         self._listener = listener
         self._take = take

@@ -24,7 +24,7 @@ KILL_PATIENCE = 3.0
 BEGIN_PATIENCE = 30.0
 
 
-class LaunchedEnvironment(ABC):
+class ShellEnvironment(ABC):
     """A part of an environment; see pytest_harbor.environment.Environment for what each method promises."""
 
     name: str
@@ -36,7 +36,7 @@ class LaunchedEnvironment(ABC):
     def _run(
         self,
         argv: list[str],
-        talk: shell.Talk,
+        parser: shell.OutputParser,
         *,
         user: str | None,
         cwd: str,
@@ -81,27 +81,27 @@ class LaunchedEnvironment(ABC):
                 on_start(process)
 
         end = secrets.token_hex(8)
-        talk = shell.Talk(end, keep, begun)
+        parser = shell.OutputParser(end, keep, begun)
         exit_code = self._run(
-            shell.launch(command, end, prologue),
-            talk,
+            shell.launch_command(command, end, prologue),
+            parser,
             user=user,
             cwd=cwd or self.workdir,
             env=env or {},
             timeout=timeout,
             patience=BEGIN_PATIENCE,
         )
-        if not talk.ready:
-            said = printable(" ".join(talk.refusal.split()))[:400] or f"exit code {exit_code}, no output"
+        if not parser.started:
+            said = printable(" ".join(parser.start_error.split()))[:400] or f"exit code {exit_code}, no output"
             raise CannotExecute(f"it did not begin within {BEGIN_PATIENCE:g} s" if exit_code is None else said)
-        if exit_code is None and talk.process is not None:
-            self._kill("below", talk.process.pid)
+        if exit_code is None and parser.process is not None:
+            self._kill("below", parser.process.pid)
         return ExecResult(
             exit_code=-1 if exit_code is None else exit_code,
             output=kept.text(),
             timed_out=exit_code is None,
             seconds=time.monotonic() - began,
-            process=talk.process,
+            process=parser.process,
         )
 
     def kill(self, process: Process) -> bool:
@@ -121,8 +121,8 @@ class LaunchedEnvironment(ABC):
         end = secrets.token_hex(8)
         try:
             code = self._run(
-                shell.launch_kill(mode, mark, end),
-                shell.Talk(end, said.add),
+                shell.kill_command(mode, mark, end),
+                shell.OutputParser(end, said.add),
                 user="0",
                 cwd="/",
                 env={"PATH": shell.SYSTEM_PATH},

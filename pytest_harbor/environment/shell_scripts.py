@@ -112,7 +112,7 @@ finish "still there:$found" 1
 """
 
 
-def launch(command: str | Sequence[str], end: str, prologue: str = "") -> list[str]:
+def launch_command(command: str | Sequence[str], end: str, prologue: str = "") -> list[str]:
     """Return the argument vector that starts a command through LAUNCH.
 
     Args:
@@ -127,12 +127,12 @@ def launch(command: str | Sequence[str], end: str, prologue: str = "") -> list[s
     return ["/bin/sh", "-c", LAUNCH, "sh", prologue, words[0], end, "words", *words]
 
 
-def launch_kill(mode: Literal["since", "below"], mark: int, end: str) -> list[str]:
+def kill_command(mode: Literal["since", "below"], mark: int, end: str) -> list[str]:
     """Return the argument vector that kills what began at a tick or later, or what is below a process."""
     return ["/bin/sh", "-c", KILL, "sh", mode, str(mark), end]
 
 
-class Talk:
+class OutputParser:
     """Takes apart what a command that was started through LAUNCH sends: header, output, end.
 
     Args:
@@ -143,7 +143,7 @@ class Talk:
     Attributes:
         process: the process, once it has begun.
         exit_code: the exit code, once the end has been told.
-        refusal: what was said instead of a header.
+        start_error: what was said instead of a header.
 
     """
 
@@ -155,15 +155,15 @@ class Talk:
         self._on_start = on_start
         self._pending = bytearray()
         self.process: Process | None = None
-        self.ready = False
+        self.started = False
         self.exit_code: int | None = None
 
-    def take(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         """Take the next bytes; what follows the end is dropped."""
         if self.exit_code is not None:
             return
         self._pending += data
-        if not self.ready and not self._read_header():
+        if not self.started and not self._read_header():
             del self._pending[self.HEADER_LIMIT :]
             return
         at = self._pending.find(self._mark)
@@ -177,11 +177,11 @@ class Talk:
 
     def close(self) -> None:
         """Hand over what was held back, as there is no more to come."""
-        if self.ready and self.exit_code is None:
+        if self.started and self.exit_code is None:
             self._release(len(self._pending))
 
     @property
-    def refusal(self) -> str:
+    def start_error(self) -> str:
         """What was said by a command that never began."""
         lines = bytes(self._pending).decode("utf-8", "replace").splitlines()
         return " ".join(line.removeprefix("harbor: ") for line in lines if parse_header(line.encode()) is None)
@@ -191,7 +191,7 @@ class Talk:
         if len(lines) < 3 or lines[1] != READY:
             return False
         self.process = parse_header(lines[0])
-        self.ready = True
+        self.started = True
         self._pending[:] = lines[2]
         if self.process and self._on_start:
             self._on_start(self.process)

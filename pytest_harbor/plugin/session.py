@@ -205,13 +205,13 @@ class HarborSession:
 
     @cached_property
     def _chosen(self) -> tuple[Provider, str]:
-        from pytest_harbor.environment.factory import choose_provider
+        from pytest_harbor.environment.factory import create_provider
 
         options = self.options
         # Workers take what their controller has chosen.
         choice = getattr(self.config, "workerinput", {}).get("harbor_environment", options.environment)
         hidden = (self.config.rootpath, self.config.invocation_params.dir, options.results, *options.datasets)
-        return choose_provider(choice, hidden)
+        return create_provider(choice, hidden)
 
     @cached_property
     def gate(self) -> Gate:

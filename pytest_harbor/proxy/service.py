@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_harbor.agent import calls_models, works_on_host
-from pytest_harbor.environment.listener import accepting, listen_at, port_of
+from pytest_harbor.environment.listener import accept_connections, listen_on, port_of
 from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, InfrastructureError, UnmetRequirement
 from pytest_harbor.proxy.key_scan import RealKeys
 from pytest_harbor.proxy.settings import ProxySettings
@@ -88,10 +88,10 @@ class ProxyService:
                 if not works_on_host(context.agent):
                     here = stack.enter_context(context.work.environment.listen(door.take))
                     trial.reached_at(here)
-                listener = listen_at("127.0.0.1")
+                listener = listen_on("127.0.0.1")
                 there = f"127.0.0.1:{port_of(listener)}"
                 # Programs of the host are the user's own, and have as many connections as they like.
-                stack.enter_context(accepting(listener, door.take, limit=math.inf))
+                stack.enter_context(accept_connections(listener, door.take, limit=math.inf))
                 trial.reached_at(there)
                 yield AgentVariables(
                     environment=_variables(here, trial.secret, trial.model) if here else {},

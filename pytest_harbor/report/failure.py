@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_harbor._util.logs import read_end
+from pytest_harbor._util.logs import read_tail
 from pytest_harbor._util.text import one_line, printable
 from pytest_harbor.report.usage_text import budget
 from pytest_harbor.trial import TrialResult
@@ -83,7 +83,7 @@ def _where(result: TrialResult) -> str:
 
 
 def _log(title: str, directory: Path, name: str) -> list[str]:
-    end = read_end(directory, name, _BYTES, _LINES)
+    end = read_tail(directory, name, _BYTES, _LINES)
     return [f"--- {title} ({Path(name).name}) ---", end.text, "---"] if end else []
 
 

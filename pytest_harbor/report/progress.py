@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_harbor._util import process as owner
+from pytest_harbor._util.process import is_alive, machine_id
 from pytest_harbor._util.text import attempt_label, one_line
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Notes:
             data: Any = json.loads(file.read_text(encoding="utf-8"))
             if data["state"] != "running":
                 self._over.add(name)
-            elif data["machine"] == owner.machine() and owner.alive(data["owner"]):
+            elif data["machine"] == machine_id() and is_alive(data["owner"]):
                 texts = [str(data[name]) for name in ("task", "agent", "now")]
                 return Work(since, texts[0], texts[1], int(data["attempt"]), texts[2], self._named)
         except (OSError, ValueError, TypeError, KeyError):

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from pytest_harbor._util import process as owner
+from pytest_harbor._util.process import is_alive, machine_id, process_token
 from pytest_harbor.trial import State, TrialResult
 
 RESULTS = "results.jsonl"
@@ -73,7 +73,7 @@ class Run:
         """
         directory = Path(result.directory)
         directory.mkdir(parents=True, exist_ok=True)
-        process = {"owner": owner.owner(), "machine": owner.machine()}
+        process = {"owner": process_token(), "machine": machine_id()}
         data = {"state": state, "now": phase, **process, **result.to_json()}
         scratch = directory / ".trial.json.tmp"
         scratch.write_text(json.dumps(data, indent=1), encoding="utf-8")
@@ -105,15 +105,11 @@ class Run:
     def lost(self) -> list[TrialResult]:
         """Return the trials that began and whose process died before there was a result."""
         written = {result.directory for result in self.results()}
-        return [
-            result for token, result in self._running() if not owner.alive(token) and result.directory not in written
-        ]
+        return [result for token, result in self._running() if not is_alive(token) and result.directory not in written]
 
     def busy_processes(self) -> list[int]:
         """Return the ids of the other processes of this machine that have a trial of this run in work."""
-        return sorted(
-            {int(token.partition(".")[0]) for token, _ in self._running() if owner.alive(token)} - {os.getpid()}
-        )
+        return sorted({int(token.partition(".")[0]) for token, _ in self._running() if is_alive(token)} - {os.getpid()})
 
     def _running(self) -> Iterator[tuple[str, TrialResult]]:
         """Yield owner and result of the trials that are in work on this machine, or were when their process died."""
@@ -123,7 +119,7 @@ class Run:
                 result = TrialResult.from_json(data)
             except (OSError, ValueError):
                 continue
-            if data.get("state") == "running" and data.get("machine") == owner.machine():
+            if data.get("state") == "running" and data.get("machine") == machine_id():
                 yield str(data.get("owner")), result
 
     @contextlib.contextmanager

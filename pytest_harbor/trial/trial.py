@@ -340,7 +340,7 @@ class Trial:
                 except EnvironmentLost as error:
                     # An agent that stops its environment, by accident or to be rid of a bad trial, is graded
                     # all the same.
-                    environment.revive()
+                    environment.restart()
                     report = AgentReport(
                         None, note=f"{error.fact}, while the agent worked; it was started again to be graded"
                     )

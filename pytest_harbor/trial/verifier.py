@@ -138,8 +138,8 @@ def verify(
                 exit_code, timed_out = run(log)
         except (CannotExecute, EnvironmentLost) as error:
             # The agent was here, so this is its doing unless the environment is gone altogether, which revive() tells.
-            if not environment.running():
-                environment.revive()
+            if not environment.is_running():
+                environment.restart()
             problem = f"test.sh could not be run: {error.fact}"
             log(f"harbor: {problem}\n".encode())
             return Verification(_no_reward(problem), directory, problem=problem, warnings=warnings)
@@ -182,8 +182,8 @@ def _is_root(user: str | None, environment: Environment) -> bool:
 
 def _recover(environment: Environment, first: Process | None) -> str:
     """Make an environment gradable again that the agent has stopped or has filled with processes."""
-    if not environment.running():
-        environment.revive()
+    if not environment.is_running():
+        environment.restart()
         return "the environment, which had stopped, was started again"
     return environment.kill_since(first) if first else "a second try"
 

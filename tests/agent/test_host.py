@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pytest_harbor._util import process as owner
+from pytest_harbor._util.process import process_token
 from pytest_harbor.agent import HostCommandAgent
 from pytest_harbor.errors import CannotExecute
 
@@ -122,7 +122,7 @@ def test_everything_it_started_is_dead_also_what_left_its_session(context, tmp_p
     assert report.timed_out is timed_out
     assert (report.exit_code is None) is timed_out
     daemon = int((tmp_path / "daemon.pid").read_text())
-    assert owner.owner(daemon).endswith("."), "the daemon is alive"
+    assert process_token(daemon).endswith("."), "the daemon is alive"
 
 
 def test_processes_of_another_trial_live_on(context, tmp_path):

@@ -16,8 +16,9 @@ WORKING = "echo I am working; sleep 300\n"
 
 # Other runs on this engine remove what dead processes of this machine left: here they take us for another machine.
 OWN_MACHINE = """
-from pytest_harbor._util import process as owner
-owner.machine = lambda: {name!r}
+import platform
+
+platform.node = lambda: {name!r}
 """
 
 

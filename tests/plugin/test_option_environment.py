@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from pytest_harbor.environment.factory import choose_provider
+from pytest_harbor.environment.factory import create_provider
 from pytest_harbor.environment.namespace import NamespaceProvider
 from pytest_harbor.errors import EngineUnavailable, ImageError, UnmetRequirement
 
@@ -74,7 +74,7 @@ def test_another_system(monkeypatch):
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(EngineUnavailable, match="need Linux, and this is darwin; use Docker"):
         NamespaceProvider().describe()
-    assert choose_provider("auto")[0].name == "docker"
+    assert create_provider("auto")[0].name == "docker"
 
 
 @pytest.mark.usefixtures("namespace")

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_harbor._util import process as owner
 from pytest_harbor.report import progress
 from pytest_harbor.report.progress import Notes, Screen, Work, lines
 from pytest_harbor.results import Run
@@ -150,7 +149,7 @@ def test_notes_are_read_of_what_is_in_work_only(tmp_path, monkeypatch):
     assert (work.task, work.phase) == ("tb2/a", "verify")
     assert abs(work.since - time.time()) < 60
     read = []
-    monkeypatch.setattr(owner, "alive", lambda token: read.append(token) or True)
+    monkeypatch.setattr(progress, "is_alive", lambda token: read.append(token) or True)
     assert [work.task for work in notes.in_work()] == ["tb2/a", "tb2/d"]
     assert notes._over == {"b", "c"}, "what has ended is not read again"
 

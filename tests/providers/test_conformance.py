@@ -302,7 +302,7 @@ def test_services_survive_kill_since(start, build):
 
 
 def test_stop_ends_it_and_may_come_twice(environment):
-    assert environment.running()
+    assert environment.is_running()
     environment.stop()
     environment.stop()
     with pytest.raises(EnvironmentLost):
@@ -319,9 +319,9 @@ def test_environments_do_not_see_each_other(start, plain_image):
 def test_remove_owned(provider, start, plain_image):
     environment = start(plain_image)
     assert environment.name not in provider.remove_owned("dead")
-    assert environment.running()
+    assert environment.is_running()
     assert environment.name in provider.remove_owned("mine")
-    assert not environment.running()
+    assert not environment.is_running()
 
 
 def test_limits_are_kept_or_noted(start, plain_image):

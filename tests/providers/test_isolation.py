@@ -102,7 +102,7 @@ def test_an_agent_that_wants_out(launch, own_cache, tmp_path, monkeypatch):
     assert "sleep 777" in other.exec("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").output
     assert _mounts() == mounts
     assert _processes() == processes
-    assert attacker.running()
+    assert attacker.is_running()
     assert attacker.exec("echo still here").output == "still here\n"
 
 
@@ -247,8 +247,8 @@ def test_a_sandbox_that_was_killed_can_be_revived(launch):
     environment = launch()
     environment.exec("echo kept >/root/file")
     os.kill(processes_of(environment.pid)[-1], signal.SIGKILL)
-    _until(lambda: not environment.running(), "it lives on")
-    environment.revive()
+    _until(lambda: not environment.is_running(), "it lives on")
+    environment.restart()
     assert environment.exec("cat /root/file").output == "kept\n"
 
 

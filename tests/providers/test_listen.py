@@ -285,8 +285,8 @@ def test_an_environment_that_ends_meanwhile(start, plain_image, network):
         _until_it_ends(environment, ["sh", "-c", "kill -9 -1"])
         assert ended.wait(20)
         program.join(30)
-        if not environment.running():
-            environment.revive()
+        if not environment.is_running():
+            environment.restart()
         environment.stop()
     assert server.join()
     with pytest.raises(EnvironmentLost), environment.listen(server.take):

@@ -16,7 +16,7 @@ from html_runs import call, full_result, long_run, result_of, verdict_on, write_
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_harbor._util.logs import LINES, read_end
+from pytest_harbor._util.logs import MAX_LINES, read_tail
 from pytest_harbor.report.html import render, write
 from pytest_harbor.report.html.markup import Markup, duration, number, tag
 from pytest_harbor.report.html.page import ROOM
@@ -149,56 +149,56 @@ def test_markup_is_made_by_tag_alone():
 
 def test_the_end_of_a_log(tmp_path):
     write_logs(tmp_path, "one\ntwo\r\n\x1b[31mthree\x1b[0m\n\n")
-    log = read_end(tmp_path, AGENT_LOG, 1000)
-    assert (log.text, log.whole) == ("one\ntwo\nthree", True)
+    log = read_tail(tmp_path, AGENT_LOG, 1000)
+    assert (log.text, log.complete) == ("one\ntwo\nthree", True)
 
 
 def test_a_log_that_is_too_long_begins_with_a_whole_line(tmp_path):
     write_logs(tmp_path, "".join(f"line {n}\n" for n in range(1000)))
-    log = read_end(tmp_path, AGENT_LOG, 100)
+    log = read_tail(tmp_path, AGENT_LOG, 100)
     assert log.text.startswith("line 98")
     assert log.text.endswith("line 999")
-    assert not log.whole
+    assert not log.complete
 
 
 def test_a_log_of_one_huge_line_begins_with_a_whole_character(tmp_path):
     write_logs(tmp_path, "ü" * 100_000)
     for limit in (100, 101):
-        assert read_end(tmp_path, AGENT_LOG, limit).text == "ü" * 50
+        assert read_tail(tmp_path, AGENT_LOG, limit).text == "ü" * 50
 
 
 def test_a_log_of_a_great_many_lines(tmp_path):
     write_logs(tmp_path, "x\n" * 10_000)
-    log = read_end(tmp_path, AGENT_LOG, 1 << 20)
-    assert log.text == "\n".join(["x"] * LINES)
-    assert not log.whole
+    log = read_tail(tmp_path, AGENT_LOG, 1 << 20)
+    assert log.text == "\n".join(["x"] * MAX_LINES)
+    assert not log.complete
 
 
 def test_what_is_no_text(tmp_path):
     write_logs(tmp_path, bytes(range(256)) * 10)
-    text = read_end(tmp_path, AGENT_LOG, 1000).text
+    text = read_tail(tmp_path, AGENT_LOG, 1000).text
     assert all(c.isprintable() or c in "\n\t" for c in text)
 
 
 @pytest.mark.parametrize("content", ["", "\n\n  \n"])
 def test_an_empty_log_is_none(tmp_path, content):
     write_logs(tmp_path, content)
-    assert read_end(tmp_path, AGENT_LOG, 100) is None
+    assert read_tail(tmp_path, AGENT_LOG, 100) is None
 
 
 def test_no_log_no_directory_and_what_is_no_file(tmp_path):
-    assert read_end(tmp_path, AGENT_LOG, 100) is None
-    assert read_end(tmp_path / "gone", AGENT_LOG, 100) is None
+    assert read_tail(tmp_path, AGENT_LOG, 100) is None
+    assert read_tail(tmp_path / "gone", AGENT_LOG, 100) is None
     (tmp_path / AGENT_LOG).mkdir(parents=True)
-    assert read_end(tmp_path, AGENT_LOG, 100) is None
+    assert read_tail(tmp_path, AGENT_LOG, 100) is None
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     (tmp_path / "agent").mkdir()
     os.mkfifo(tmp_path / AGENT_LOG)
-    assert read_end(tmp_path, AGENT_LOG, 100) is None
+    assert read_tail(tmp_path, AGENT_LOG, 100) is None
     (tmp_path / "verifier").parent.joinpath("verifier").symlink_to("agent")
-    assert read_end(tmp_path, TEST_LOG, 100) is None
+    assert read_tail(tmp_path, TEST_LOG, 100) is None
 
 
 def test_no_link_leads_out_of_the_directory(tmp_path):
@@ -207,18 +207,18 @@ def test_no_link_leads_out_of_the_directory(tmp_path):
     trial = tmp_path / "trial"
     (trial / "agent").mkdir(parents=True)
     (trial / AGENT_LOG).symlink_to(secret / AGENT_LOG)
-    assert read_end(trial, AGENT_LOG, 100) is None
+    assert read_tail(trial, AGENT_LOG, 100) is None
     (trial / AGENT_LOG).unlink()
     (trial / "agent").rmdir()
     (trial / "agent").symlink_to(secret / "agent")
-    assert read_end(trial, AGENT_LOG, 100) is None
+    assert read_tail(trial, AGENT_LOG, 100) is None
     assert "of the host" not in page_of(result_of(directory=str(trial)))
 
 
 def test_a_link_above_the_directory_is_the_users_own(tmp_path):
     write_logs(tmp_path / "real", "there")
     (tmp_path / "link").symlink_to("real")
-    assert read_end(tmp_path / "link", AGENT_LOG, 100).text == "there"
+    assert read_tail(tmp_path / "link", AGENT_LOG, 100).text == "there"
 
 
 # Size.

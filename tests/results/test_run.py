@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_harbor._util import process as owner
+from pytest_harbor._util.process import process_token
 from pytest_harbor._util.run_id import new_run_id
 from pytest_harbor.results import Run, read_results
 from pytest_harbor.trial import TrialResult, Usage
@@ -286,4 +286,4 @@ def test_a_note_is_replaced_as_a_whole(run):
     directory = Path(result.directory)
     assert [path.name for path in directory.iterdir()] == ["trial.json"]
     data = json.loads((directory / "trial.json").read_text())
-    assert (data["state"], data["outcome"], data["owner"]) == ("finished", "passed", owner.owner())
+    assert (data["state"], data["outcome"], data["owner"]) == ("finished", "passed", process_token())

@@ -17,7 +17,7 @@ PAUSE = 1.0
 _Result = TypeVar("_Result")
 
 
-class Wire(ExecStream):
+class AttachStream(ExecStream):
     """One thread may receive while another sends.
 
     Args:

@@ -11,13 +11,13 @@ from docker.errors import APIError, NotFound
 
 from pytest_harbor._util.text import printable
 from pytest_harbor.environment.docker.errors import engine_errors, reason, short
-from pytest_harbor.environment.docker.events import Events
+from pytest_harbor.environment.docker.events import EventListener
 from pytest_harbor.environment.docker.exec_stream import Deadline, ExecStream
-from pytest_harbor.environment.docker.host_access import Reach
+from pytest_harbor.environment.docker.host_access import HostAccess
 from pytest_harbor.environment.docker.labels import remove
-from pytest_harbor.environment.entrypoint import did_not_hand_over
-from pytest_harbor.environment.shell_environment import LaunchedEnvironment
-from pytest_harbor.environment.shell_scripts import Talk
+from pytest_harbor.environment.entrypoint import handover_fix
+from pytest_harbor.environment.shell_environment import ShellEnvironment
+from pytest_harbor.environment.shell_scripts import OutputParser
 from pytest_harbor.environment.tar.pack import Upload, pack
 from pytest_harbor.errors import EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
@@ -25,7 +25,7 @@ from pytest_harbor.image import Image
 SMALL = 1 << 20
 
 
-class DockerEnvironment(LaunchedEnvironment):
+class DockerEnvironment(ShellEnvironment):
     """A running container; see pytest_harbor.environment.Environment for what each method promises."""
 
     provider = "docker"
@@ -33,8 +33,8 @@ class DockerEnvironment(LaunchedEnvironment):
     def __init__(
         self,
         client: APIClient,
-        events: Events,
-        reach: Reach,
+        events: EventListener,
+        host_access: HostAccess,
         container: str,
         name: str,
         image: Image,
@@ -43,7 +43,7 @@ class DockerEnvironment(LaunchedEnvironment):
     ) -> None:
         self._client = client
         self._events = events
-        self._reach = reach
+        self._host_access = host_access
         self.id = container
         self.name = name
         self.image = image
@@ -54,7 +54,7 @@ class DockerEnvironment(LaunchedEnvironment):
     def _run(
         self,
         argv: list[str],
-        talk: Talk,
+        parser: OutputParser,
         *,
         user: str | None,
         cwd: str,
@@ -75,17 +75,19 @@ class DockerEnvironment(LaunchedEnvironment):
                 raise
         stream = ExecStream(raw)
         try:
-            in_time = self._pump(stream, exec_id, talk, deadline, Deadline(patience))
+            in_time = self._pump(stream, exec_id, parser, deadline, Deadline(patience))
         finally:
             stream.close()
-            talk.close()
+            parser.close()
         if not in_time:
             return None
-        exit_code = self._exit_code(exec_id) if talk.exit_code is None else talk.exit_code
+        exit_code = self._exit_code(exec_id) if parser.exit_code is None else parser.exit_code
         self._events.forget(exec_id=exec_id)
         return exit_code
 
-    def _pump(self, stream: ExecStream, exec_id: str, talk: Talk, deadline: Deadline, begin: Deadline) -> bool:
+    def _pump(
+        self, stream: ExecStream, exec_id: str, parser: OutputParser, deadline: Deadline, begin: Deadline
+    ) -> bool:
         """Hand the output over until the command has ended; False when its time ran out first."""
         ended = False
         while True:
@@ -93,8 +95,8 @@ class DockerEnvironment(LaunchedEnvironment):
             if data is None:
                 return True
             if data:
-                talk.take(data)
-                if talk.exit_code is not None:
+                parser.feed(data)
+                if parser.exit_code is not None:
                     return True
             # Without an end in its output the command, or all of its container, was killed.
             elif ended:
@@ -102,7 +104,7 @@ class DockerEnvironment(LaunchedEnvironment):
             elif self._ended(exec_id):
                 ended = True
             # A busy engine may take longer to begin than the command has; without a beginning there is nothing to kill.
-            if deadline.passed and (talk.ready or begin.passed):
+            if deadline.passed and (parser.started or begin.passed):
                 return False
 
     def _ended(self, exec_id: str) -> bool:
@@ -118,12 +120,12 @@ class DockerEnvironment(LaunchedEnvironment):
             if exit_code is not None:
                 return exit_code
             # A command that could not be started has no event, one whose container has died may have none.
-            if self._events.container_died(self.id) and not self.running():
+            if self._events.container_died(self.id) and not self.is_running():
                 raise self.lost()
             with engine_errors(f"asking how a command in {self.name} ended"):
                 state = self._client.exec_inspect(exec_id)
             if not state["Running"]:
-                if not self.running():
+                if not self.is_running():
                     raise self.lost()
                 return -1 if state.get("ExitCode") is None else int(state["ExitCode"])
         return -1
@@ -145,7 +147,7 @@ class DockerEnvironment(LaunchedEnvironment):
             fact += f", its last words: {printable(short(said))}"
         if self._executed:
             return EnvironmentLost(fact)
-        return StartError(fact, did_not_hand_over(self.image.details.entrypoint))
+        return StartError(fact, handover_fix(self.image.details.entrypoint))
 
     def upload(self, uploads: Sequence[Upload]) -> None:
         """Put files in place with one archive."""
@@ -175,7 +177,7 @@ class DockerEnvironment(LaunchedEnvironment):
 
         return pieces()
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Ask the Engine whether the container runs."""
         with engine_errors(f"looking at {self.name}"):
             try:
@@ -183,7 +185,7 @@ class DockerEnvironment(LaunchedEnvironment):
             except NotFound:
                 return False
 
-    def revive(self) -> None:
+    def restart(self) -> None:
         """Start the stopped container."""
         try:
             with engine_errors(f"starting {self.name} again"):
@@ -203,7 +205,7 @@ class DockerEnvironment(LaunchedEnvironment):
 
     def listen(self, take: Callable[[socket.socket], None]) -> AbstractContextManager[str]:
         """Listen at the gateway of its network, or within it through a relay."""
-        return self._reach.listen(self, self.id, take)
+        return self._host_access.listen(self, self.id, take)
 
     def exec_prefix(self) -> str:
         """Return a docker command."""

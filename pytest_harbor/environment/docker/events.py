@@ -12,7 +12,7 @@ EXEC_DIED = "exec_die"
 CONTAINER_DIED = "die"
 
 
-class Events:
+class EventListener:
     """Listens to the Engine for the containers of one process.
 
     Args:

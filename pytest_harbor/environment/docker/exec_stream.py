@@ -14,7 +14,7 @@ HEADER = struct.Struct(">BxxxL")
 TICK = 0.05
 
 
-class Frames:
+class FrameDecoder:
     """Takes the Engine's multiplexed stream apart: 8 bytes of kind and length, then that many of output."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class ExecStream:
         self._raw = raw
         # Plain connections come wrapped in a SocketIO, TLS and SSH ones do not.
         self._socket: Any = getattr(raw, "_sock", raw)
-        self._frames = Frames()
+        self._frames = FrameDecoder()
         self._early = self._read_ahead()
 
     def _read_ahead(self) -> bytes:

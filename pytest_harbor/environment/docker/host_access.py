@@ -14,8 +14,8 @@ from docker import APIClient
 
 from pytest_harbor.environment.docker import relay
 from pytest_harbor.environment.docker.errors import engine_errors
-from pytest_harbor.environment.listener import Take, accepting, listen_at, port_of
-from pytest_harbor.environment.shell_environment import LaunchedEnvironment
+from pytest_harbor.environment.listener import ConnectionHandler, accept_connections, listen_on, port_of
+from pytest_harbor.environment.shell_environment import ShellEnvironment
 from pytest_harbor.environment.shell_scripts import SYSTEM_PATH
 from pytest_harbor.errors import EnvironmentLost, ImageError, InfrastructureError, UnmetRequirement
 from pytest_harbor.image import ImageBackend
@@ -60,7 +60,7 @@ class Gateway:
         return not self.peers or peer in self.peers
 
 
-class Reach:
+class HostAccess:
     """Makes ports for containers of one engine.
 
     Args:
@@ -77,7 +77,7 @@ class Reach:
         self._open: dict[str, bool] = {}
 
     @contextlib.contextmanager
-    def listen(self, environment: LaunchedEnvironment, container: str, take: Take) -> Iterator[str]:
+    def listen(self, environment: ShellEnvironment, container: str, take: ConnectionHandler) -> Iterator[str]:
         """Listen for programs of a container; see pytest_harbor.environment.Environment.listen."""
         with engine_errors(f"looking at {environment.name}"):
             found = self._client.inspect_container(container)
@@ -86,7 +86,7 @@ class Reach:
         gateway = self._gateway(found)
         listener = None if gateway is None else self._listener(gateway, environment)
         if gateway is not None and listener is not None:
-            with accepting(listener, take, gateway.admits):
+            with accept_connections(listener, take, gateway.admits):
                 yield f"{gateway.host}:{port_of(listener)}"
         else:
             self._ensure_image(environment.name)
@@ -106,12 +106,12 @@ class Reach:
                 return Gateway(network["NetworkID"], gateway, gateway, frozenset((address,)))
         return None
 
-    def _listener(self, gateway: Gateway, environment: LaunchedEnvironment) -> socket.socket | None:
+    def _listener(self, gateway: Gateway, environment: ShellEnvironment) -> socket.socket | None:
         """Listen at a gateway; None where that is impossible, or something keeps the environment from it."""
         if self._open.get(gateway.network) is False:
             return None
         try:
-            listener = listen_at(gateway.bind)
+            listener = listen_on(gateway.bind)
         except OSError:
             # The network is that of another name space, as with a rootless engine.
             return None
@@ -127,7 +127,7 @@ class Reach:
             return None
         return listener
 
-    def _probe(self, gateway: Gateway, listener: socket.socket, environment: LaunchedEnvironment) -> bool | None:
+    def _probe(self, gateway: Gateway, listener: socket.socket, environment: ShellEnvironment) -> bool | None:
         """Have a program of the environment connect, as a firewall may drop that; None where no program can."""
         command = ["sh", "-c", PROBE, "sh", gateway.host, str(port_of(listener))]
         try:

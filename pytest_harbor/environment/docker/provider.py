@@ -19,16 +19,16 @@ from docker.context import ContextAPI
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import DeviceRequest
 
-from pytest_harbor._util import process as owner
-from pytest_harbor.environment.base import Leftovers, StartRequest
+from pytest_harbor._util.process import is_alive, machine_id, process_token
+from pytest_harbor.environment.base import CleanupScope, StartRequest
 from pytest_harbor.environment.docker.build import IMAGE_LABEL, Builder
 from pytest_harbor.environment.docker.environment import DockerEnvironment
 from pytest_harbor.environment.docker.errors import FIX, engine_errors, reason
-from pytest_harbor.environment.docker.events import Events
-from pytest_harbor.environment.docker.host_access import Reach
+from pytest_harbor.environment.docker.events import EventListener
+from pytest_harbor.environment.docker.host_access import HostAccess
 from pytest_harbor.environment.docker.labels import MACHINE_LABEL, OWNER_LABEL, RUN_LABEL, TASK_LABEL, remove
-from pytest_harbor.environment.docker.registry import SILENCE, TransferClient, is_published, pull, push
-from pytest_harbor.environment.entrypoint import HANDOVER, is_service
+from pytest_harbor.environment.docker.registry import SILENCE, RegistryClient, is_published, pull, push
+from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT, starts_service
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 from pytest_harbor.image.adaptation import KEEP_ALIVE
@@ -56,8 +56,8 @@ class DockerProvider:
         return self._connect()
 
     @cached_property
-    def _events(self) -> Events:
-        return Events(self._connect(), f"{OWNER_LABEL}={owner.owner()}")
+    def _events(self) -> EventListener:
+        return EventListener(self._connect(), f"{OWNER_LABEL}={process_token()}")
 
     @cached_property
     def _info(self) -> dict[str, Any]:
@@ -66,8 +66,8 @@ class DockerProvider:
             return info
 
     @cached_property
-    def _reach(self) -> Reach:
-        return Reach(self._client, lambda: self._info, self)
+    def _host_access(self) -> HostAccess:
+        return HostAccess(self._client, lambda: self._info, self)
 
     @property
     def engine_id(self) -> str:
@@ -139,9 +139,9 @@ class DockerProvider:
             return is_published(client, ref)
 
     @contextlib.contextmanager
-    def _transfer(self, timeout: float) -> Iterator[TransferClient]:
+    def _transfer(self, timeout: float) -> Iterator[RegistryClient]:
         """Give a connection of its own, as the SDK's is not to be waited on with two deadlines."""
-        client = self._connect(TransferClient, math.ceil(min(timeout, SILENCE)))
+        client = self._connect(RegistryClient, math.ceil(min(timeout, SILENCE)))
         try:
             yield client
         finally:
@@ -171,7 +171,7 @@ class DockerProvider:
         """Create a container, put its files in place, start it."""
         notes: list[str] = []
         entrypoint = image.details.entrypoint
-        service = is_service(entrypoint)
+        service = starts_service(entrypoint)
         self._listen()
         created = ""
         try:
@@ -183,8 +183,8 @@ class DockerProvider:
                     working_dir=request.workdir or None,
                     environment=dict(request.variables),
                     labels={
-                        OWNER_LABEL: owner.owner(),
-                        MACHINE_LABEL: owner.machine(),
+                        OWNER_LABEL: process_token(),
+                        MACHINE_LABEL: machine_id(),
                         RUN_LABEL: request.run,
                         TASK_LABEL: request.task,
                     },
@@ -195,7 +195,7 @@ class DockerProvider:
             environment = DockerEnvironment(
                 self._client,
                 self._events,
-                self._reach,
+                self._host_access,
                 container,
                 request.name,
                 image,
@@ -238,33 +238,33 @@ class DockerProvider:
 
     def _await_handover(self, environment: DockerEnvironment) -> None:
         """Wait until the ENTRYPOINT has come to the keep-alive, and so has started its services, or has failed."""
-        deadline = time.monotonic() + HANDOVER
+        deadline = time.monotonic() + HANDOVER_TIMEOUT
         while time.monotonic() < deadline:
             with engine_errors(f"looking at {environment.name}"):
                 try:
                     rows = self._client.top(environment.id)["Processes"]
                 except (APIError, NotFound):
                     rows = []
-            if not rows and not environment.running():
+            if not rows and not environment.is_running():
                 raise environment.lost()
             if any(" ".join(KEEP_ALIVE) == row[-1] for row in rows):
                 return
             time.sleep(0.02)
 
-    def remove_owned(self, which: Leftovers) -> list[str]:
+    def remove_owned(self, which: CleanupScope) -> list[str]:
         """Remove this project's containers."""
         with engine_errors("looking for leftovers"):
             found = self._client.containers(all=True, filters={"label": [OWNER_LABEL]})
         removed = []
         for container in found:
             marks = container.get("Labels") or {}
-            here = marks.get(MACHINE_LABEL) == owner.machine()
+            here = marks.get(MACHINE_LABEL) == machine_id()
             token = marks.get(OWNER_LABEL, "")
             wanted = {
                 "all": True,
-                "mine": here and token == owner.owner(),
-                "dead": here and not owner.alive(token),
-                "ended": not here or not owner.alive(token),
+                "mine": here and token == process_token(),
+                "dead": here and not is_alive(token),
+                "ended": not here or not is_alive(token),
             }[which]
             if wanted:
                 remove(self._client, container["Id"])

@@ -30,7 +30,7 @@ _MISSING = re.compile(r"not found|manifest unknown|name unknown", re.IGNORECASE)
 _DENIED = re.compile(r"denied|unauthorized", re.IGNORECASE)
 
 
-class TransferClient(APIClient):
+class RegistryClient(APIClient):
     """A client that waits for the engine's next words for its timeout, in seconds, and never longer."""
 
     _answer: requests.Response | None = None
@@ -48,7 +48,7 @@ class TransferClient(APIClient):
         super().close()
 
 
-def pull(client: TransferClient, ref: str, *, log: Path, timeout: float) -> None:
+def pull(client: RegistryClient, ref: str, *, log: Path, timeout: float) -> None:
     """Pull an image within a number of seconds.
 
     Raises:
@@ -61,7 +61,7 @@ def pull(client: TransferClient, ref: str, *, log: Path, timeout: float) -> None
         progress.follow(client.pull(name, stream=True, decode=True))
 
 
-def push(client: TransferClient, ref: str, *, log: Path, timeout: float) -> None:
+def push(client: RegistryClient, ref: str, *, log: Path, timeout: float) -> None:
     """Push an image within a number of seconds.
 
     Raises:
@@ -73,7 +73,7 @@ def push(client: TransferClient, ref: str, *, log: Path, timeout: float) -> None
         progress.follow(client.push(ref, stream=True, decode=True))
 
 
-def is_published(client: TransferClient, ref: str) -> bool:
+def is_published(client: RegistryClient, ref: str) -> bool:
     """Tell whether a registry has an image that we may see.
 
     Raises:

@@ -20,10 +20,10 @@ from docker.types import LogConfig
 from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor._util.text import printable
 from pytest_harbor.environment.docker import multiplexer as relaying
-from pytest_harbor.environment.docker.attach_stream import Wire
+from pytest_harbor.environment.docker.attach_stream import AttachStream
 from pytest_harbor.environment.docker.errors import engine_errors
 from pytest_harbor.environment.docker.labels import LABELS, remove
-from pytest_harbor.environment.listener import LIMIT, Take
+from pytest_harbor.environment.listener import MAX_CONNECTIONS, ConnectionHandler
 from pytest_harbor.errors import InfrastructureError
 
 # It has a Python, and many engines have it already.
@@ -39,7 +39,7 @@ _PROCESSES = 64
 
 
 @contextlib.contextmanager
-def relayed(client: APIClient, container: Mapping[str, Any], take: Take) -> Iterator[str]:
+def relayed(client: APIClient, container: Mapping[str, Any], take: ConnectionHandler) -> Iterator[str]:
     """Listen in the network of a container.
 
     Args:
@@ -60,13 +60,13 @@ def relayed(client: APIClient, container: Mapping[str, Any], take: Take) -> Iter
             relay = _create(client, container)
             stack.callback(_remove, client, relay)
             raw = client.attach_socket(relay, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-            wire = stack.enter_context(contextlib.closing(Wire(raw)))
+            stream = stack.enter_context(contextlib.closing(AttachStream(raw)))
             client.start(relay)
-        line = wire.first_line(PATIENCE)
+        line = stream.first_line(PATIENCE)
         if not line.startswith(relaying.GREETING):
             said = printable(line.decode("utf-8", "replace")).strip()
             raise InfrastructureError(f"{doing}: it does not listen ({said[:400] or 'it says nothing'})")
-        stack.enter_context(_carrying(wire, take))
+        stack.enter_context(_carrying(stream, take))
         yield f"127.0.0.1:{int(line.removeprefix(relaying.GREETING))}"
 
 
@@ -88,7 +88,7 @@ def _create(client: APIClient, container: Mapping[str, Any]) -> str:
     created = client.create_container(
         IMAGE,
         entrypoint=["python3", "-I", "-S", "-B", "-c", inspect.getsource(relaying)],
-        command=[str(LIMIT)],
+        command=[str(MAX_CONNECTIONS)],
         name=f"{container['Name'].lstrip('/')}-relay-{secrets.token_hex(3)}",
         user=_NOBODY,
         working_dir="/",
@@ -106,14 +106,14 @@ def _remove(client: APIClient, relay: str) -> None:
 
 
 @contextlib.contextmanager
-def _carrying(wire: Wire, take: Take) -> Iterator[None]:
-    """Carry connections over a wire; when this is left, or the wire ends, all of them are closed."""
+def _carrying(stream: AttachStream, take: ConnectionHandler) -> Iterator[None]:
+    """Carry connections over a stream; when this is left, or the stream ends, all of them are closed."""
     source, arriving = os.pipe()
     leaving, sink = os.pipe()
     threads = [
-        threading.Thread(target=_receive, args=(wire, arriving), name="harbor-relay-in", daemon=True),
+        threading.Thread(target=_receive, args=(stream, arriving), name="harbor-relay-in", daemon=True),
         threading.Thread(target=_carry, args=(source, sink, take), name="harbor-relay", daemon=True),
-        threading.Thread(target=_send, args=(wire, leaving), name="harbor-relay-out", daemon=True),
+        threading.Thread(target=_send, args=(stream, leaving), name="harbor-relay-out", daemon=True),
     ]
     for thread in threads:
         thread.start()
@@ -121,28 +121,28 @@ def _carrying(wire: Wire, take: Take) -> Iterator[None]:
         yield
     finally:
         # Each ends the next.
-        wire.close()
+        stream.close()
         for thread in threads:
             thread.join()
 
 
-def _receive(wire: Wire, arriving: int) -> None:
+def _receive(stream: AttachStream, arriving: int) -> None:
     # A connection that was closed by another thread is no descriptor any more.
     with os.fdopen(arriving, "wb", buffering=0) as pipe, contextlib.suppress(OSError, ValueError):
-        while data := wire.receive():
+        while data := stream.receive():
             pipe.write(data)
 
 
-def _carry(source: int, sink: int, take: Take) -> None:
+def _carry(source: int, sink: int, take: ConnectionHandler) -> None:
     with os.fdopen(source, "rb"), os.fdopen(sink, "wb"), contextlib.suppress(OSError, relaying.BrokenStream):
         relaying.Multiplexer(source, sink, take=take).run()
 
 
-def _send(wire: Wire, leaving: int) -> None:
+def _send(stream: AttachStream, leaving: int) -> None:
     with (
         os.fdopen(leaving, "rb", buffering=0) as pipe,
-        contextlib.closing(wire),
+        contextlib.closing(stream),
         contextlib.suppress(OSError, ValueError),
     ):
         while data := pipe.read(1 << 16):
-            wire.send(data)
+            stream.send(data)

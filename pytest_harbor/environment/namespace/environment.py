@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pytest_harbor._util.logs import tail
 from pytest_harbor._util.text import printable
 from pytest_harbor.environment import shell_scripts as shell
-from pytest_harbor.environment.entrypoint import HANDOVER, did_not_hand_over, is_service
-from pytest_harbor.environment.listener import accepting, listen_at, port_of
+from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT, handover_fix, starts_service
+from pytest_harbor.environment.listener import accept_connections, listen_on, port_of
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.layout import Layout
 from pytest_harbor.environment.namespace.sandbox import Sandbox, processes_of
-from pytest_harbor.environment.shell_environment import LaunchedEnvironment
+from pytest_harbor.environment.shell_environment import ShellEnvironment
 from pytest_harbor.environment.tar.pack import Upload, pack
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
@@ -24,7 +24,7 @@ from pytest_harbor.image.adaptation import KEEP_ALIVE
 SERVICE_LOG = "service.log"
 
 
-class NamespaceEnvironment(LaunchedEnvironment):
+class NamespaceEnvironment(ShellEnvironment):
     """A running sandbox; see pytest_harbor.environment.Environment for what each method promises.
 
     Args:
@@ -81,7 +81,7 @@ class NamespaceEnvironment(LaunchedEnvironment):
 
         """
         entrypoint = self.image.details.entrypoint
-        if not is_service(entrypoint):
+        if not starts_service(entrypoint):
             return
         log = self._layout.place / SERVICE_LOG
         self._sandbox.serve(
@@ -91,15 +91,15 @@ class NamespaceEnvironment(LaunchedEnvironment):
             cwd=self.workdir,
             variables=self._variables,
         )
-        if not self._sandbox.await_process(KEEP_ALIVE, HANDOVER):
+        if not self._sandbox.await_process(KEEP_ALIVE, HANDOVER_TIMEOUT):
             said = printable(tail(log, 20)).strip()
             fact = f"the ENTRYPOINT of {self.name} has ended by itself"
-            raise StartError(fact + (f", its last words: {said}" if said else ""), did_not_hand_over(entrypoint))
+            raise StartError(fact + (f", its last words: {said}" if said else ""), handover_fix(entrypoint))
 
     def _run(
         self,
         argv: list[str],
-        talk: shell.Talk,
+        parser: shell.OutputParser,
         *,
         user: str | None,
         cwd: str,
@@ -109,8 +109,8 @@ class NamespaceEnvironment(LaunchedEnvironment):
     ) -> int | None:
 
         def take(data: bytes) -> bool:
-            talk.take(data)
-            return talk.exit_code is not None
+            parser.feed(data)
+            return parser.exit_code is not None
 
         try:
             exit_code = self._sandbox.run(
@@ -123,8 +123,8 @@ class NamespaceEnvironment(LaunchedEnvironment):
                 now=time.monotonic,
             )
         finally:
-            talk.close()
-        return exit_code if talk.exit_code is None else talk.exit_code
+            parser.close()
+        return exit_code if parser.exit_code is None else parser.exit_code
 
     def upload(self, uploads: Sequence[Upload]) -> None:
         """Put files in place with one archive, which is unpacked inside."""
@@ -144,11 +144,11 @@ class NamespaceEnvironment(LaunchedEnvironment):
         except CannotExecute as error:
             raise InfrastructureError(f"downloading {source} from {self.name}: {error.fact}") from error
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Tell whether its first process lives."""
         return not self._stopped and self._sandbox.alive()
 
-    def revive(self) -> None:
+    def restart(self) -> None:
         """Make the sandbox anew over the files that were written."""
         if self._stopped:
             raise EnvironmentLost(f"the environment {self.name} was removed")
@@ -169,11 +169,11 @@ class NamespaceEnvironment(LaunchedEnvironment):
     @contextlib.contextmanager
     def listen(self, take: Callable[[socket.socket], None]) -> Iterator[str]:
         """Listen at the loopback: the host's, or that which the sandbox has for itself."""
-        if not self.running():
+        if not self.is_running():
             raise self._sandbox.lost()
-        listener = listen_at("127.0.0.1") if self._layout.network else self._sandbox.listen()
+        listener = listen_on("127.0.0.1") if self._layout.network else self._sandbox.listen()
         port = port_of(listener)
-        with accepting(listener, take):
+        with accept_connections(listener, take):
             yield f"127.0.0.1:{port}"
 
     def exec_prefix(self) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_harbor._util import process as owner
+from pytest_harbor._util.process import process_token
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 
@@ -118,7 +118,7 @@ class HostRoot:
         """Return the id of the layer that hides what is private, made when it is missing."""
         name = self._fingerprint()
         if not (cache.layers / name).exists():
-            making = cache.layers / f"{name}.{owner.owner()}"
+            making = cache.layers / f"{name}.{process_token()}"
             _Base(self, making).make()
             try:
                 making.rename(cache.layers / name)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_harbor._util import process as owner
+from pytest_harbor._util.process import process_token
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.hostroot import HostRoot
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
@@ -46,7 +46,7 @@ class Stack:
 
     def scratch(self, kind: str) -> Path:
         """Return a directory that does not exist; a later run removes it when this process has died."""
-        return self.cache.layers / f"{kind}.{owner.owner()}"
+        return self.cache.layers / f"{kind}.{process_token()}"
 
     def then(self, parts: tuple[str, ...], work: Callable[[Sandbox], None]) -> tuple[Stack, bool]:
         """Add a layer.

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from pytest_harbor._util import process as owner
-from pytest_harbor.environment.base import Leftovers, StartRequest
+from pytest_harbor._util.process import is_alive, machine_id, process_token
+from pytest_harbor.environment.base import CleanupScope, StartRequest
 from pytest_harbor.environment.namespace.build import build
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.cgroups import make_groups
@@ -93,7 +93,7 @@ class NamespaceProvider:
         """Make a sandbox, once, to know that this kernel lets us."""
         if self._works:
             return
-        place = self._cache.trials / f"try-{owner.owner()}"
+        place = self._cache.trials / f"try-{process_token()}"
         self._claim(place, [])
         try:
             Sandbox(Layout(self._launcher, self._cache, self._host, [self._base], place)).close()
@@ -181,16 +181,16 @@ class NamespaceProvider:
         """Write down whose an environment is, so that a later run can tell whether it is still wanted."""
         place.mkdir(exist_ok=True)
         marks = {
-            "owner": owner.owner(),
-            "machine": owner.machine(),
+            "owner": process_token(),
+            "machine": machine_id(),
             "groups": list(groups),
-            "process": owner.owner(pid) if pid else "",
+            "process": process_token(pid) if pid else "",
         }
         written = place / f".{OWNER}"
         written.write_text(json.dumps(marks), encoding="utf-8")
         written.replace(place / OWNER)
 
-    def remove_owned(self, which: Leftovers) -> list[str]:
+    def remove_owned(self, which: CleanupScope) -> list[str]:
         """Remove environments, and what builds have left half done."""
         removed = []
         for place in sorted(self._cache.trials.iterdir()):
@@ -209,7 +209,7 @@ class NamespaceProvider:
                 removed.append(place.name)
         for layer in self._cache.layers.iterdir():
             token = layer.name.partition(".")[2]
-            if token and not owner.alive(token):
+            if token and not is_alive(token):
                 remove_tree(str(layer))
         return removed
 
@@ -245,19 +245,19 @@ def _may_mount() -> bool:
     return False
 
 
-def _wanted(which: Leftovers, token: str, machine: str) -> bool:
-    here = machine == owner.machine()
+def _wanted(which: CleanupScope, token: str, machine: str) -> bool:
+    here = machine == machine_id()
     return {
         "all": True,
-        "mine": here and token == owner.owner(),
-        "dead": here and not owner.alive(token),
-        "ended": not here or not owner.alive(token),
+        "mine": here and token == process_token(),
+        "dead": here and not is_alive(token),
+        "ended": not here or not is_alive(token),
     }[which]
 
 
 def _end(token: str) -> None:
     """Kill the process that owns a sandbox, if it still is that process, and wait until all of it is gone."""
-    if not owner.alive(token):
+    if not is_alive(token):
         return
     for pid in processes_of(int(token.partition(".")[0])):
         with contextlib.suppress(ProcessLookupError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from pytest_harbor.environment.entrypoint import is_service
+from pytest_harbor.environment.entrypoint import starts_service
 from pytest_harbor.image.adaptation import KEEP_ALIVE
 from pytest_harbor.image.dockerfile import Dockerfile, Piece
 from pytest_harbor.image.layers import LAYER_PYTHON
@@ -61,7 +61,7 @@ def serve_lines(
     lines = [
         # Each by itself: a link in place of one is followed, below the root it would be an error.
         *(f"COPY --from={layer} {directory} {directory}" for directory in directories),
-        _run(_RECORD, [*(words if is_service(words) else ()), *KEEP_ALIVE]),
+        _run(_RECORD, [*(words if starts_service(words) else ()), *KEEP_ALIVE]),
         "USER 0:0",
         "COPY tasks/ /harbor/tasks/",
         "COPY env.py /hud/env.py",

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytest_harbor.environment.entrypoint import HANDOVER, did_not_hand_over
+from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT, handover_fix
 from pytest_harbor.environment.namespace.inside.users import NoSuchUser, User, find_user
 from pytest_harbor.hud.in_container.grading import grade
 from pytest_harbor.hud.in_container.processes import TICK, CannotRun, Place, Processes, Running
@@ -202,10 +202,10 @@ class Container:
                 _say(f"the ENTRYPOINT of the image cannot be started: {error}")
                 return
             ended = self._threads.submit(service.wait, None, lambda _: None, None)
-            deadline = time.monotonic() + HANDOVER
+            deadline = time.monotonic() + HANDOVER_TIMEOUT
             while time.monotonic() < deadline and not _runs(self._keep_alive):
                 if ended.done():
-                    _say(f"the ENTRYPOINT has ended with {ended.result()}: {did_not_hand_over(words)}")
+                    _say(f"the ENTRYPOINT has ended with {ended.result()}: {handover_fix(words)}")
                     return
                 await asyncio.sleep(TICK)
 

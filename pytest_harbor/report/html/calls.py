@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pytest_harbor._util.logs import last_bytes
+from pytest_harbor._util.logs import read_last_bytes
 from pytest_harbor._util.text import one_line
 from pytest_harbor.report.html.markup import Markup, duration, join, tag
 from pytest_harbor.report.usage_text import money
@@ -79,7 +79,7 @@ def calls_table(result: TrialResult, share: Share) -> Markup | None:
 def _read(directory: Path, limit: int) -> tuple[list[dict[str, Any]], int]:
     """Return the calls in the last bytes of the file, and how many there are in it at least."""
     try:
-        data, size = last_bytes(directory, CALLS, limit)
+        data, size = read_last_bytes(directory, CALLS, limit)
     except (OSError, ValueError):
         return [], 0
     whole = len(data) == size

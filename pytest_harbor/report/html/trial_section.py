@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_harbor._util.logs import read_end
+from pytest_harbor._util.logs import read_tail
 from pytest_harbor._util.text import one_line, shorten
 from pytest_harbor.report.failure import agent_end
 from pytest_harbor.report.html.calls import Share, calls_table
@@ -185,11 +185,11 @@ def _logs(result: TrialResult, room: int) -> Iterator[Markup]:
     if result.outcome == "error":
         names.append(("What ended it", EXCEPTION))
     for place, (title, name) in enumerate(names):
-        log = read_end(Path(result.directory), name, room // (len(names) - place))
+        log = read_tail(Path(result.directory), name, room // (len(names) - place))
         if log is None:
             continue
         room -= len(log.text)
         lines = log.text.count("\n") + 1
-        cut = "" if log.whole else f", the last {plural(lines, 'line')} of {log.size:,} bytes"
+        cut = "" if log.complete else f", the last {plural(lines, 'line')} of {log.size:,} bytes"
         yield tag("h4", title, tag("span", f" {name}{cut}", class_="quiet"))
         yield tag("pre", log.text)

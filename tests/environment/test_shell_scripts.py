@@ -12,9 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_harbor._util import process as owner
+from pytest_harbor._util.process import is_alive, process_token
 from pytest_harbor.environment import Process
-from pytest_harbor.environment.shell_scripts import READY, Talk, first_word, launch, launch_kill, parse_header
+from pytest_harbor.environment.shell_scripts import (
+    READY,
+    OutputParser,
+    first_word,
+    kill_command,
+    launch_command,
+    parse_header,
+)
 
 END = "d41d8cd9"
 
@@ -25,9 +32,9 @@ class Said:
     def __init__(self, process: subprocess.CompletedProcess) -> None:
         self.output = b""
         self.begun: list[Process] = []
-        self.talk = Talk(END, self._add, self.begun.append)
-        self.talk.take(process.stdout)
-        self.talk.close()
+        self.parser = OutputParser(END, self._add, self.begun.append)
+        self.parser.feed(process.stdout)
+        self.parser.close()
         self.raw = process.stdout
         self.returncode = process.returncode
 
@@ -36,7 +43,7 @@ class Said:
 
 
 def run(command, prologue: str = "", **options) -> Said:
-    return run_argv(launch(command, END, prologue), **options)
+    return run_argv(launch_command(command, END, prologue), **options)
 
 
 def run_argv(argv: list[str], **options) -> Said:
@@ -66,26 +73,26 @@ def run_argv(argv: list[str], **options) -> Said:
 )
 def test_output_and_exit_code(command, output, code):
     said = run(command)
-    assert said.talk.exit_code == code
+    assert said.parser.exit_code == code
     assert said.returncode == code
     if output is not None:
         assert said.output == output
-    assert said.begun == [said.talk.process]
+    assert said.begun == [said.parser.process]
 
 
 def test_the_header_names_a_process_that_is_this_one():
     said = run("echo x")
     first, second, _ = said.raw.split(b"\n", 2)
     assert second == READY
-    assert parse_header(first) == said.talk.process
-    assert said.talk.process.pid > 1
-    assert said.talk.process.started > 0
+    assert parse_header(first) == said.parser.process
+    assert said.parser.process.pid > 1
+    assert said.parser.process.started > 0
 
 
 def test_the_process_is_an_ancestor_of_the_command():
-    argv = launch(["/bin/sh", "-c", "read -r _ _ _ parent _ </proc/self/stat; echo $PPID $parent"], END)
+    argv = launch_command(["/bin/sh", "-c", "read -r _ _ _ parent _ </proc/self/stat; echo $PPID $parent"], END)
     said = run_argv(argv)
-    assert str(said.talk.process.pid).encode() in said.output.split()
+    assert str(said.parser.process.pid).encode() in said.output.split()
 
 
 @pytest.mark.parametrize(
@@ -117,10 +124,10 @@ def test_what_cannot_be_started_is_refused_before_anything_runs(tmp_path, comman
     words = [command] if isinstance(command, str) else command
     words = [word.replace("{tmp}", str(tmp_path)) for word in words]
     said = run(words[0] if isinstance(command, str) else words)
-    assert not said.talk.ready
+    assert not said.parser.started
     assert said.begun == []
-    assert refusal in said.talk.refusal
-    assert (said.returncode, said.talk.exit_code) == (code, None)
+    assert refusal in said.parser.start_error
+    assert (said.returncode, said.parser.exit_code) == (code, None)
     assert b"ran" not in said.raw
 
 
@@ -143,13 +150,13 @@ def test_a_relative_path_is_looked_up_where_the_command_runs(tmp_path):
     (tmp_path / "x.sh").write_text("#!/bin/sh\necho ran\n")
     (tmp_path / "x.sh").chmod(0o755)
     assert run("./x.sh", cwd=tmp_path).output == b"ran\n"
-    assert "no such file" in run("./x.sh", cwd="/").talk.refusal
+    assert "no such file" in run("./x.sh", cwd="/").parser.start_error
 
 
 def test_127_of_a_script_is_its_own():
-    assert run("sh -c 'exit 127'").talk.exit_code == 127
+    assert run("sh -c 'exit 127'").parser.exit_code == 127
     said = run("true && no-such-command-at-all")
-    assert (said.talk.ready, said.talk.exit_code) == (True, 127)
+    assert (said.parser.started, said.parser.exit_code) == (True, 127)
 
 
 def test_the_prologue_runs_first_with_system_directories_only(tmp_path):
@@ -168,8 +175,8 @@ def test_the_prologue_runs_first_with_system_directories_only(tmp_path):
 )
 def test_a_prologue_that_fails_is_told_and_nothing_runs(prologue):
     said = run("echo ran", prologue)
-    assert not said.talk.ready
-    assert "preparing failed: why" in said.talk.refusal
+    assert not said.parser.started
+    assert "preparing failed: why" in said.parser.start_error
     assert said.returncode == 126
     assert b"ran" not in said.raw
 
@@ -182,21 +189,21 @@ def test_a_prologue_changes_nothing_for_the_command(tmp_path):
 def test_the_end_is_told_though_a_child_holds_the_output_open():
     """The provider reads up to the mark; here the reader must see it before the pipe closes."""
     with subprocess.Popen(
-        launch("sleep 60 & echo $!; exit 5", END), stdout=subprocess.PIPE, start_new_session=True
+        launch_command("sleep 60 & echo $!; exit 5", END), stdout=subprocess.PIPE, start_new_session=True
     ) as process:
         output = []
-        talk = Talk(END, output.append)
-        while talk.exit_code is None:
+        parser = OutputParser(END, output.append)
+        while parser.exit_code is None:
             data = os.read(process.stdout.fileno(), 4096)
             assert data, "it ended without a word"
-            talk.take(data)
-        assert talk.exit_code == 5
+            parser.feed(data)
+        assert parser.exit_code == 5
         os.kill(int(b"".join(output)), 9)
 
 
 def test_a_command_cannot_forge_an_end_it_does_not_know():
     said = run("printf '\\nharbor: end 0000 0\\n'; echo more; exit 3")
-    assert said.talk.exit_code == 3
+    assert said.parser.exit_code == 3
     assert said.output == b"\nharbor: end 0000 0\nmore\n"
 
 
@@ -207,38 +214,38 @@ HEADER = b"12 (sh) S 1 12 12 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777 0\nharbor: read
 def test_however_the_bytes_arrive(output, sizes):
     whole = HEADER + output + f"\nharbor: end {END} 42\n".encode()
     got, begun = [], []
-    talk = Talk(END, got.append, begun.append)
+    parser = OutputParser(END, got.append, begun.append)
     position = 0
     while position < len(whole):
         size = sizes[len(got) % len(sizes)]
-        talk.take(whole[position : position + size])
+        parser.feed(whole[position : position + size])
         position += size
-    talk.take(b"dropped")
-    talk.close()
+    parser.feed(b"dropped")
+    parser.close()
     assert b"".join(got) == output
-    assert talk.exit_code == 42
+    assert parser.exit_code == 42
     assert begun == [Process(12, 777)]
 
 
 def test_output_is_handed_over_at_once_and_only_a_mark_is_held_back():
     got = []
-    talk = Talk(END, got.append)
-    talk.take(HEADER + b"one\n")
+    parser = OutputParser(END, got.append)
+    parser.feed(HEADER + b"one\n")
     assert b"".join(got) == b"one"
-    talk.take(b"two\nharbor:")
+    parser.feed(b"two\nharbor:")
     assert b"".join(got) == b"one\ntwo"
-    talk.take(b" no\n")
-    talk.close()
+    parser.feed(b" no\n")
+    parser.close()
     assert b"".join(got) == b"one\ntwo\nharbor: no\n"
-    assert talk.exit_code is None
+    assert parser.exit_code is None
 
 
 def test_a_flood_without_a_header_is_bounded():
-    talk = Talk(END, lambda data: None)
+    parser = OutputParser(END, lambda data: None)
     for _ in range(100):
-        talk.take(b"x" * 100_000)
-    assert len(talk._pending) <= Talk.HEADER_LIMIT
-    assert not talk.ready
+        parser.feed(b"x" * 100_000)
+    assert len(parser._pending) <= OutputParser.HEADER_LIMIT
+    assert not parser.started
 
 
 @pytest.mark.parametrize(
@@ -312,7 +319,7 @@ def test_the_first_word_of_a_line(line, word):
     ],
 )
 def test_keywords_and_builtins_are_no_missing_commands(line):
-    assert run(line).talk.exit_code == 6
+    assert run(line).parser.exit_code == 6
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
@@ -329,7 +336,7 @@ def test_a_line_is_for_sh_where_there_is_no_bash(tmp_path):
 
 
 def test_an_empty_path_finds_nothing_and_says_so():
-    assert "command not found in PATH=/nowhere" in run("cat", env={"PATH": "/nowhere"}).talk.refusal
+    assert "command not found in PATH=/nowhere" in run("cat", env={"PATH": "/nowhere"}).parser.start_error
 
 
 TREE = """
@@ -362,11 +369,11 @@ def test_kill_below_kills_a_whole_tree_and_nothing_else():
     ):
         other.stdout.readline()
         pids = [int(root.stdout.readline()) for _ in range(5)]
-        tokens = [owner.owner(pid) for pid in pids]
-        assert all(owner.alive(token) for token in tokens)
-        said = run_argv(launch_kill("below", root.pid, END))
-        assert said.talk.exit_code == 0, said.raw
-        assert not any(owner.alive(token) for token in tokens)
+        tokens = [process_token(pid) for pid in pids]
+        assert all(is_alive(token) for token in tokens)
+        said = run_argv(kill_command("below", root.pid, END))
+        assert said.parser.exit_code == 0, said.raw
+        assert not any(is_alive(token) for token in tokens)
         assert other.poll() is None
         other.stdin.close()
 
@@ -374,8 +381,8 @@ def test_kill_below_kills_a_whole_tree_and_nothing_else():
 def test_kill_below_a_process_that_is_gone_is_done_at_once():
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
-    said = run_argv(launch_kill("below", gone.pid, END))
-    assert said.talk.exit_code == 0
+    said = run_argv(kill_command("below", gone.pid, END))
+    assert said.parser.exit_code == 0
     assert b"none left" in said.output
 
 
@@ -411,7 +418,7 @@ def test_kill_since_kills_what_is_newer_and_spares_what_was_there():
       for dir in /proc/[0-9]*; do [ $dir = /proc/1 ] || tr '\0' ' ' <$dir/cmdline; echo; done
       kill -9 $service
     """.replace("/tick", "$TICK")
-    killer = launch_kill("since", 0, "END")[2]
+    killer = kill_command("since", 0, "END")[2]
     file = f"/tmp/harbor-tick-{os.getpid()}"
     try:
         said = subprocess.run(
