@@ -94,7 +94,7 @@ def run_trial(
         services.append(McpService())
     trial = Trial(task, used, images, place, settings, hooks, recorder=run, services=services)
     try:
-        if reason := task.unsupported or chosen.unfit(task):
+        if reason := task.unsupported or chosen.skip_reason(task):
             trial.skip(reason)
         else:
             trial.run(chosen)

@@ -1,9 +1,9 @@
 """What works on a task: the agent protocol and the agents that come with the project."""
 
-from pytest_harbor.agent.base import Agent, AgentContext, AgentReport, calls_models, works_on_host
+from pytest_harbor.agent.base import Agent, AgentContext, AgentReport, may_call_models, runs_on_host
 from pytest_harbor.agent.callable import AgentEnvironment, AsyncAgentEnvironment, CallableAgent
 from pytest_harbor.agent.command import CommandAgent
-from pytest_harbor.agent.factory import AgentError, as_agent, is_set_up, load_callable
+from pytest_harbor.agent.factory import AgentError, as_agent, load_callable, needs_setup
 from pytest_harbor.agent.host import HostCommandAgent
 from pytest_harbor.agent.nop import NopAgent
 from pytest_harbor.agent.openai_agent import OpenAIAgent
@@ -23,8 +23,8 @@ __all__ = [
     "OpenAIAgent",
     "OracleAgent",
     "as_agent",
-    "calls_models",
-    "is_set_up",
     "load_callable",
-    "works_on_host",
+    "may_call_models",
+    "needs_setup",
+    "runs_on_host",
 ]

@@ -26,7 +26,7 @@ class AgentContext:
         timeout: seconds it has.
         log: takes its output.
         directory: a directory of the trial on the host, for what the agent wants to leave there.
-        not_counted: seconds so far that are not the agent's, as it waits for a grading that it asked for.
+        excluded_seconds: seconds so far that are not the agent's, as it waits for a grading that it asked for.
 
     """
 
@@ -38,7 +38,7 @@ class AgentContext:
     timeout: float
     log: LogFile
     directory: Path
-    not_counted: Callable[[], float] = float
+    excluded_seconds: Callable[[], float] = float
     host_variables: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -49,14 +49,14 @@ class AgentReport:
     Attributes:
         exit_code: its exit code; None when it has none, as after a timeout.
         timed_out: whether its time ran out. Whoever runs the trial then kills what it left in the environment.
-        first: the first process it had in the environment: what began with it or later is the agent's.
+        first_process: the first process it had in the environment: what began with it or later is the agent's.
         note: what a reader should know beyond that, in one line.
 
     """
 
     exit_code: int | None = 0
     timed_out: bool = False
-    first: Process | None = None
+    first_process: Process | None = None
     note: str = ""
 
 
@@ -71,7 +71,7 @@ class Agent(Protocol):
     def name(self) -> str:
         """The name that results and baselines are kept under."""
 
-    def unfit(self, task: Task) -> str | None:
+    def skip_reason(self, task: Task) -> str | None:
         """Return why this agent cannot be run on a task, which skips it; None when it can."""
 
     def run(self, context: AgentContext) -> AgentReport:
@@ -85,11 +85,11 @@ class Agent(Protocol):
         """
 
 
-def works_on_host(agent: Agent) -> bool:
+def runs_on_host(agent: Agent) -> bool:
     """Tell whether an agent runs a program on the host, and nothing of its own in the environment."""
     return getattr(agent, "where", "") == "host"
 
 
-def calls_models(agent: Agent) -> bool:
+def may_call_models(agent: Agent) -> bool:
     """Tell whether an agent may call a model."""
     return bool(getattr(agent, "calls_models", True))

@@ -176,7 +176,7 @@ class CallableAgent:
         self.function = function
         self.name = name or getattr(function, "__name__", type(function).__name__)
 
-    def unfit(self, task: Task) -> str | None:
+    def skip_reason(self, task: Task) -> str | None:
         """A callable can be tried on any task."""
         return None
 
@@ -199,16 +199,16 @@ class CallableAgent:
         if environment.lost is not None:
             raise environment.lost
         if not finished or isinstance(ending.error, AgentTimeout):
-            return AgentReport(None, timed_out=True, first=first)
+            return AgentReport(None, timed_out=True, first_process=first)
         if ending.error is None:
-            return AgentReport(0, first=first)
+            return AgentReport(0, first_process=first)
         if isinstance(ending.error, SystemExit):
             # The main() of a command-line program ends like this.
-            return AgentReport(_exit_code(ending.error), first=first)
+            return AgentReport(_exit_code(ending.error), first_process=first)
         if isinstance(ending.error, InfrastructureError) or not isinstance(ending.error, Exception):
             raise ending.error
         _log_traceback(context.log, ending.error)
-        return AgentReport(1, first=first, note=f"raised {type(ending.error).__name__}: {ending.error}")
+        return AgentReport(1, first_process=first, note=f"raised {type(ending.error).__name__}: {ending.error}")
 
     def _call(self, context: AgentContext, environment: AgentEnvironment, ending: _Ending) -> None:
         try:

@@ -21,7 +21,7 @@ class CommandAgent:
         self.line = line
         self.name = name
 
-    def unfit(self, task: Task) -> str | None:
+    def skip_reason(self, task: Task) -> str | None:
         """A command can be tried on any task."""
         return None
 
@@ -45,5 +45,5 @@ def run_line(line: str, context: AgentContext, variables: dict[str, str]) -> Age
     return AgentReport(
         exit_code=None if result.timed_out else result.exit_code,
         timed_out=result.timed_out,
-        first=first[0] if first else None,
+        first_process=first[0] if first else None,
     )

@@ -42,7 +42,7 @@ def as_agent(value: Any, name: str = "") -> Agent:
         if value in _BUILT_IN:
             return _BUILT_IN[value](name or value)
         return CallableAgent(load_callable(value), name)
-    if callable(getattr(value, "run", None)) and hasattr(value, "name") and hasattr(value, "unfit"):
+    if callable(getattr(value, "run", None)) and hasattr(value, "name") and hasattr(value, "skip_reason"):
         return cast("Agent", value)
     if callable(value):
         return CallableAgent(value, name)
@@ -50,7 +50,7 @@ def as_agent(value: Any, name: str = "") -> Agent:
     raise AgentError(f"{value!r} is not an agent; use {valid}")
 
 
-def is_set_up(agent: Agent | None) -> bool:
+def needs_setup(agent: Agent | None) -> bool:
     """Tell whether set-up and files of agents are for this one; where it is not known yet, they are."""
     return not isinstance(agent, OracleAgent | NopAgent)
 

@@ -41,7 +41,7 @@ class HostCommandAgent:
         self.line = line
         self.name = name
 
-    def unfit(self, task: Task) -> str | None:
+    def skip_reason(self, task: Task) -> str | None:
         """A command can be tried on any task."""
         return None
 
@@ -103,7 +103,7 @@ class HostCommandAgent:
                         holding = False
                 elif ended:
                     return True
-                if time.monotonic() - began - context.not_counted() >= context.timeout:
+                if time.monotonic() - began - context.excluded_seconds() >= context.timeout:
                     return ended
                 if not holding and not ended:
                     with contextlib.suppress(subprocess.TimeoutExpired):

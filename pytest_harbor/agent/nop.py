@@ -20,7 +20,7 @@ class NopAgent:
     def __init__(self, name: str = NOP) -> None:
         self.name = name
 
-    def unfit(self, task: Task) -> str | None:
+    def skip_reason(self, task: Task) -> str | None:
         """Any task can be left alone."""
         return None
 

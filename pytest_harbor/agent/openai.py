@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 
-from pytest_harbor import CannotExecute, InfrastructureError
+from pytest_harbor.errors import CannotExecute, InfrastructureError
 
 if TYPE_CHECKING:
-    from pytest_harbor import Task
-    from pytest_harbor.agent import AgentEnvironment
+    from pytest_harbor.agent.callable import AgentEnvironment
+    from pytest_harbor.task import Task
 
 MAX_TURNS = 100
 COMMAND_SECONDS = 120

@@ -24,7 +24,7 @@ class OpenAIAgent:
     def __init__(self, name: str = OPENAI) -> None:
         self.name = name
 
-    def unfit(self, task: Task) -> str | None:
+    def skip_reason(self, task: Task) -> str | None:
         """It can be tried on any task."""
         return None
 
@@ -36,7 +36,7 @@ class OpenAIAgent:
         return CallableAgent(solve, self.name).run(context)
 
     @staticmethod
-    def lacks(variables: Mapping[str, str]) -> str:
+    def missing_setting(variables: Mapping[str, str]) -> str:
         """Return what an agent with these variables cannot work without, and the fix; empty where it has all."""
         if variables.get("OPENAI_MODEL") or os.environ.get("OPENAI_MODEL"):
             return ""

@@ -20,7 +20,7 @@ class OracleAgent:
     def __init__(self, name: str = ORACLE) -> None:
         self.name = name
 
-    def unfit(self, task: Task) -> str | None:
+    def skip_reason(self, task: Task) -> str | None:
         """A task without a solution cannot be solved by it."""
         return None if task.has_solution else "the task has no solution/solve.sh for the oracle to run"
 

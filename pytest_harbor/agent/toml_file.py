@@ -28,7 +28,7 @@ _NAME = re.compile(r"(?![0-9]+$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_RULE = "letters, digits and . _ -, beginning with a letter or digit, and not a number alone"
 
 
-class AgentsError(ValueError):
+class AgentFileError(ValueError):
     """Agents that cannot be used as they are listed; the message names file, agent and key, and says what is valid."""
 
 
@@ -91,30 +91,30 @@ def read_agents(file: Path, tables: tuple[str, ...] = ()) -> tuple[AgentSpec, ..
         The agents in the order of the file; none where there is no such table.
 
     Raises:
-        AgentsError: it cannot be read, or holds what cannot be used.
+        AgentFileError: it cannot be read, or holds what cannot be used.
 
     """
     try:
         document: Any = read_toml(file)
     except TaskError as error:
-        raise AgentsError(f"{error}; list agents as tables {_header(tables)}") from error
+        raise AgentFileError(f"{error}; list agents as tables {_header(tables)}") from error
     for name in tables:
         if name not in document:
             return ()
         document = document[name]
         if not isinstance(document, dict):
-            raise AgentsError(f"{file}: {name} must be a table, got {shown(document)}")
+            raise AgentFileError(f"{file}: {name} must be a table, got {shown(document)}")
     if unknown := [key for key in document if key != "agents"]:
-        raise AgentsError(f"{file}: unknown key {shown(unknown[0])}; list agents as tables {_header(tables)}")
+        raise AgentFileError(f"{file}: unknown key {shown(unknown[0])}; list agents as tables {_header(tables)}")
     listed = document.get("agents")
     if not isinstance(listed, list) or not listed or not all(isinstance(table, dict) for table in listed):
-        raise AgentsError(f"{file}: there are no agents; list them as tables {_header(tables)}")
+        raise AgentFileError(f"{file}: there are no agents; list them as tables {_header(tables)}")
     specs = tuple(_Table(file, number, table).spec() for number, table in enumerate(listed, 1))
     _check_names(file, specs)
     return specs
 
 
-def clash(names: Iterable[str], attempts: int) -> tuple[str, int] | None:
+def find_name_clash(names: Iterable[str], attempts: int) -> tuple[str, int] | None:
     """Return the first name and number of an attempt that together are another agent's name, None where none are."""
     names = tuple(names)
     ids = {f"{name}-{number}": (name, number) for name in names for number in range(2, attempts + 1)}
@@ -132,7 +132,7 @@ def _check_names(file: Path, specs: Iterable[AgentSpec]) -> None:
         other = seen.get(spec.name.casefold())
         if other is not None:
             how = "is given twice" if other == spec.name else f"differs from {other!r} in upper and lower case alone"
-            raise AgentsError(f"{file}: agent {spec.name!r}: this name {how}; give each agent one of its own")
+            raise AgentFileError(f"{file}: agent {spec.name!r}: this name {how}; give each agent one of its own")
         seen[spec.name.casefold()] = spec.name
 
 
@@ -156,7 +156,7 @@ class _Table:
         """Return the agent.
 
         Raises:
-            AgentsError: the table holds what cannot be used.
+            AgentFileError: the table holds what cannot be used.
 
         """
         if unknown := [key for key in self._table if key not in KEYS]:
@@ -239,7 +239,7 @@ class _Table:
         try:
             texts = self._texts("env", values, "a table of texts, or a list of K=V and K")
             return tuple(parse_variable(text) for text in texts)
-        except AgentsError:
+        except AgentFileError:
             raise
         except ValueError as error:
             raise self._error(f"env: {error}") from error
@@ -255,5 +255,5 @@ class _Table:
             raise self._error(f"{key} must be {what}, got {shown(values)}")
         return values
 
-    def _error(self, text: str) -> AgentsError:
-        return AgentsError(f"{self._which}: {text}")
+    def _error(self, text: str) -> AgentFileError:
+        return AgentFileError(f"{self._which}: {text}")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_harbor.agent import Agent, AgentError, NopAgent, OpenAIAgent, as_agent, is_set_up
-from pytest_harbor.agent.toml_file import AgentsError, AgentSpec, clash, read_agents
+from pytest_harbor.agent import Agent, AgentError, NopAgent, OpenAIAgent, as_agent, needs_setup
+from pytest_harbor.agent.toml_file import AgentFileError, AgentSpec, find_name_clash, read_agents
 from pytest_harbor.errors import HookError, InfrastructureError, UnmetRequirement
 from pytest_harbor.image.agent_files import check_sources
 from pytest_harbor.plugin.cases import assignment_of
@@ -63,7 +63,7 @@ class Agents:
                 raise pytest.UsageError(f"{in_ini} lists agents and has the ini key harbor_agents; keep one of them")
             listed_agents_count(self._config, f"the agents that {in_ini} lists")
             specs = own
-        if found := clash((spec.name for spec in specs), self._options.attempts):
+        if found := find_name_clash((spec.name for spec in specs), self._options.attempts):
             name, number = found
             raise pytest.UsageError(
                 f"{given or in_ini}: with --harbor-attempts={self._options.attempts}, '{name}-{number}' is attempt "
@@ -85,7 +85,7 @@ class Agents:
     def _read(file: Path, tables: tuple[str, ...]) -> tuple[AgentSpec, ...]:
         try:
             return read_agents(file, tables)
-        except AgentsError as error:
+        except AgentFileError as error:
             raise pytest.UsageError(str(error) if tables else f"--harbor-agents: {error}") from error
 
     @cached_property
@@ -133,13 +133,13 @@ class Agents:
         told_later = self._config.option.setuponly or self._config.hook.pytest_harbor_agent_env.get_hookimpls()
         for name in self._specs:
             agent, settings = self.agent(name), self.settings(name)
-            if is_set_up(agent):
+            if needs_setup(agent):
                 try:
                     check_sources(settings.agent_files)
                 except UnmetRequirement as error:
                     raise pytest.UsageError(f"agent {name!r}: {error}" if name else str(error)) from error
             if isinstance(agent, OpenAIAgent) and not told_later:
-                problem = agent.lacks({"OPENAI_MODEL": settings.model, **settings.agent_env})
+                problem = agent.missing_setting({"OPENAI_MODEL": settings.model, **settings.agent_env})
                 if problem:
                     raise pytest.UsageError(f"agent {agent.name}: {problem}")
 
@@ -188,7 +188,7 @@ class Agents:
             if self._config.option.setuponly:
                 return NopAgent()
             raise InfrastructureError(NO_AGENT)
-        if reason := agent.unfit(task):
+        if reason := agent.skip_reason(task):
             pytest.skip(reason)
         return agent
 

@@ -75,16 +75,16 @@ def harbor_agent(request: pytest.FixtureRequest, harbor_task: Task) -> Agent:
 @pytest.fixture
 def harbor_checked_agent(request: pytest.FixtureRequest, harbor_task: Task, harbor_agent: Any) -> Agent:
     """The agent that harbor_agent gave, checked before an image is built for nothing; not meant to be overridden."""
-    from pytest_harbor.agent import as_agent, calls_models
+    from pytest_harbor.agent import as_agent, may_call_models
     from pytest_harbor.plugin.cases import assignment_of
     from pytest_harbor.plugin.session import session_of
 
     assignment = assignment_of(request.node)
     agent = as_agent(harbor_agent, assignment.agent if assignment else "")
-    if reason := agent.unfit(harbor_task):
+    if reason := agent.skip_reason(harbor_task):
         pytest.skip(reason)
     ledger = session_of(request.config).ledger
-    if ledger is not None and calls_models(agent) and (spent := ledger.spent()):
+    if ledger is not None and may_call_models(agent) and (spent := ledger.spent()):
         pytest.skip(spent)
     # What is set up in the image depends on it.
     _trial(request, harbor_task).agent = agent

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_harbor.agent import calls_models, works_on_host
+from pytest_harbor.agent import may_call_models, runs_on_host
 from pytest_harbor.environment.listener import accept_connections, listen_on, port_of
 from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, InfrastructureError, UnmetRequirement
 from pytest_harbor.proxy.key_scan import RealKeys
@@ -73,7 +73,7 @@ class ProxyService:
             InfrastructureError: it cannot be had, or the agent could not work because of what it met.
 
         """
-        if not calls_models(context.agent):
+        if not may_call_models(context.agent):
             yield AgentVariables()
             return
         from pytest_harbor.proxy.proxied_trial import ProxiedTrial
@@ -85,7 +85,7 @@ class ProxyService:
                 door = self._server.serve(trial)
                 stack.callback(door.close)
                 here = ""
-                if not works_on_host(context.agent):
+                if not runs_on_host(context.agent):
                     here = stack.enter_context(context.work.environment.listen(door.take))
                     trial.reached_at(here)
                 listener = listen_on("127.0.0.1")

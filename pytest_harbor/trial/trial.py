@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pytest_harbor._util.logs import LogFile
-from pytest_harbor.agent import Agent, AgentContext, AgentReport, is_set_up
+from pytest_harbor.agent import Agent, AgentContext, AgentReport, needs_setup
 from pytest_harbor.environment import Environment, Process, Provider
 from pytest_harbor.environment.uploads import agent_uploads
 from pytest_harbor.errors import EnvironmentLost, HookError, InfrastructureError, Phase
@@ -154,11 +154,11 @@ class Trial:
 
     def _take(self, image: Image) -> Image:
         """Make an image the trial's, with the agent's set-up on top of it, and return that."""
-        if is_set_up(self.agent):
+        if needs_setup(self.agent):
             with self._phase("build"):
                 for service in self._services:
                     service.admit_setup(self.settings.agent_setup, self.settings.agent_files)
-        if is_set_up(self.agent) and self.settings.agent_setup and not image.setup:
+        if needs_setup(self.agent) and self.settings.agent_setup and not image.setup:
             with self._phase("build"):
                 timeout = self.task.config.environment.build_timeout_sec
                 image = self._images.with_setup(image, self.settings.agent_setup, self.settings.agent_files, timeout)
@@ -201,7 +201,7 @@ class Trial:
         with self._phase("setup"):
             if healthcheck := self.task.config.environment.healthcheck:
                 await_health(environment, healthcheck, self.settings.timeout_multiplier)
-            if is_set_up(self.agent):
+            if needs_setup(self.agent):
                 environment.upload(agent_uploads(self.settings.agent_files))
             self._hook("environment_started", lambda: self._hooks.environment_started(self.task, environment))
         return environment
@@ -325,7 +325,7 @@ class Trial:
                     timeout=timeout,
                     log=log,
                     directory=self.directory,
-                    not_counted=lambda: grading.seconds,
+                    excluded_seconds=lambda: grading.seconds,
                     host_variables=host_variables,
                 )
                 try:
@@ -344,15 +344,15 @@ class Trial:
                     report = AgentReport(
                         None, note=f"{error.fact}, while the agent worked; it was started again to be graded"
                     )
-                if report.timed_out and report.first is not None:
-                    how = environment.kill_since(report.first)
+                if report.timed_out and report.first_process is not None:
+                    how = environment.kill_since(report.first_process)
                     log(f"\nharbor: the agent's {timeout:g} s are over; {how}\n".encode())
         finally:
             if grading.seconds:
                 self.result.phases["agent"] = round(self.result.phases["agent"] - grading.seconds, 4)
         if grading.error:
             raise grading.error
-        self._first = report.first or self._first
+        self._first = report.first_process or self._first
         self.result.agent_exit = report.exit_code
         self.result.agent_timed_out = report.timed_out
         self.result.agent_note = f"timed out after {timeout:g} s" if report.timed_out else report.note

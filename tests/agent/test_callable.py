@@ -35,7 +35,7 @@ def test_a_function_gets_task_and_environment(context):
 def test_its_first_process_is_from_before_it_began(context, environment):
     report = CallableAgent(lambda task, env: env.exec("work")).run(context())
     assert environment.calls[0] == (["true"], {"user": "0", "cwd": "/"})
-    assert report.first.pid == 101
+    assert report.first_process.pid == 101
     assert environment.calls[1][0] == "work"
 
 
@@ -167,7 +167,7 @@ def test_when_its_time_is_out_its_environment_takes_no_more_calls(context, envir
 
     report = CallableAgent(agent).run(context(timeout=0.05))
     assert (report.exit_code, report.timed_out) == (None, True)
-    assert report.first is not None
+    assert report.first_process is not None
     go.set()
     assert ended.wait(10)
     assert len(errors) == 3

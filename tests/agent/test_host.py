@@ -23,7 +23,7 @@ def test_output_and_exit_code(context, logged):
 def test_its_first_process_in_the_environment_is_from_before_it_began(context, environment):
     report = HostCommandAgent("true").run(context())
     assert environment.calls == [(["true"], {"user": "0", "cwd": "/"})]
-    assert report.first.pid == 101
+    assert report.first_process.pid == 101
 
 
 def test_variables_of_the_host_the_agent_and_the_container(context, logged, monkeypatch):

@@ -12,7 +12,7 @@ from pytest_harbor.task import Task
 
 def test_nop_does_nothing(context, environment):
     report = NopAgent().run(context())
-    assert (report.exit_code, report.timed_out, report.first) == (0, False, None)
+    assert (report.exit_code, report.timed_out, report.first_process) == (0, False, None)
     assert environment.calls == []
 
 
@@ -24,7 +24,7 @@ def test_a_command_runs_as_the_agent_with_everything_it_was_given(context, envir
     assert command == "work hard"
     assert (options["user"], options["cwd"], options["timeout"]) == ("agent", "/work", 7.0)
     assert options["env"] == here.variables
-    assert (report.exit_code, report.timed_out, report.first.pid) == (3, False, 101)
+    assert (report.exit_code, report.timed_out, report.first_process.pid) == (3, False, 101)
     assert logged(here) == "out\n"
 
 

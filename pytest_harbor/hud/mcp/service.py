@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_harbor.agent import works_on_host
+from pytest_harbor.agent import runs_on_host
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.hud.mcp import sdk as mcp_sdk
 from pytest_harbor.hud.mcp.environment_shell import EnvironmentShell
@@ -60,7 +60,7 @@ class McpService:
             UnmetRequirement: the MCP library is not installed.
 
         """
-        if not works_on_host(context.agent):
+        if not runs_on_host(context.agent):
             yield AgentVariables()
             return
         check_installed()

@@ -108,7 +108,7 @@ def test_two_files_of_one_name_stay_apart(tmp_path):
 def test_only_the_oracle_is_choosy(make_task):
     bare = Task.load(make_task("tb2/bare"))
     solved = Task.load(make_task("tb2/solved", solution="exit 0\n"))
-    assert "solution/solve.sh" in OracleAgent().unfit(bare)
-    assert OracleAgent().unfit(solved) is None
+    assert "solution/solve.sh" in OracleAgent().skip_reason(bare)
+    assert OracleAgent().skip_reason(solved) is None
     for agent in (NopAgent(), CommandAgent("x"), CallableAgent(print)):
-        assert agent.unfit(bare) is None
+        assert agent.skip_reason(bare) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_harbor.agent import CommandAgent, HostCommandAgent, NopAgent
-from pytest_harbor.agent.toml_file import AgentsError, AgentSpec, clash, read_agents
+from pytest_harbor.agent.toml_file import AgentFileError, AgentSpec, find_name_clash, read_agents
 
 
 def agents(*names: str) -> str:
@@ -94,7 +94,7 @@ def test_a_table_of_a_file_about_other_things(read):
     assert read(f"{text}[tool.other]\n", "tool", "pytest-harbor") == ()
     (spec,) = read(text + agents("a").replace("agents", "tool.pytest-harbor.agents"), "tool", "pytest-harbor")
     assert spec == AgentSpec("a", "nop")
-    with pytest.raises(AgentsError, match=r"pytest-harbor must be a table, got 3"):
+    with pytest.raises(AgentFileError, match=r"pytest-harbor must be a table, got 3"):
         read("[tool]\npytest-harbor = 3\n", "tool", "pytest-harbor")
 
 
@@ -109,7 +109,7 @@ def test_a_table_of_a_file_about_other_things(read):
     ],
 )
 def test_names_that_attempts_of_others_have(names, attempts, found):
-    assert clash(names.split(), attempts) == found
+    assert find_name_clash(names.split(), attempts) == found
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_names_that_attempts_of_others_have(names, attempts, found):
     ],
 )
 def test_what_cannot_be_used_is_refused_with_what_can(read, text, told):
-    with pytest.raises(AgentsError) as refused:
+    with pytest.raises(AgentFileError) as refused:
         read(text)
     for part in ("agents.toml", *told):
         assert part in str(refused.value)
