@@ -16,11 +16,11 @@ from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.gate import confirmations_of, samples_of
 from pytest_harbor.plugin.agents import NO_AGENT
 from pytest_harbor.plugin.options.config import HarborConfig
+from pytest_harbor.plugin.progress import live_progress
 from pytest_harbor.plugin.run_record import record
 from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.report import attempts, github
 from pytest_harbor.report import verdict_text as verdict
-from pytest_harbor.report.progress import watched
 from pytest_harbor.report.terminal import TrialTable
 from pytest_harbor.task import Task
 from pytest_harbor.trial import TrialResult
@@ -160,8 +160,8 @@ class Lifecycle:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:
-        """Tell what is in work."""
-        with watched(self._session):
+        """Show live progress."""
+        with live_progress(self._session):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -1,4 +1,4 @@
-"""What is in work while pytest-xdist runs: a line a trial below what pytest prints, or now and then a line in a log."""
+"""Live progress of a run in several processes: a status line per trial at a terminal, or one line a minute in a log."""
 
 from __future__ import annotations
 
@@ -13,92 +13,97 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_harbor._util.process import is_alive, machine_id
-from pytest_harbor._util.text import attempt_label, one_line
+from pytest_harbor._util.text import attempt_label, listed, one_line
 
-if TYPE_CHECKING:
-    from pytest_harbor.plugin.session import HarborSession
-
-# Seconds between looks: at a terminal, and in a log.
-LIVE = 1.0
-LOG = 60.0
-# Lines at most, and lines of the terminal that are left to pytest.
-MANY = 16
-SPARED = 6
-NAMED = 8
+# Seconds between updates at a terminal and in a log.
+REFRESH_SECONDS = 1.0
+LOG_SECONDS = 60.0
+# The most status lines, and the lines of the terminal reserved for pytest.
+MAX_LINES = 16
+RESERVED_LINES = 6
+# The most trials named in one line of a log.
+MAX_IN_LOG = 8
 
 
 @dataclass(frozen=True, order=True)
-class Work:
-    """A trial that is in work, by when its phase began; `named` says that there are several agents."""
+class RunningTrial:
+    """A trial that is running; they sort by the time their phase began.
+
+    Attributes:
+        since: when the phase began, in seconds since the epoch.
+        phase: name of the phase; empty before the first.
+        name_agent: whether to name the agent, because the run has several.
+
+    """
 
     since: float
     task: str
     agent: str
     attempt: int
     phase: str
-    named: bool = False
+    name_agent: bool = False
 
-    def told(self, now: float) -> str:
-        """Return task, phase and seconds."""
-        told = one_line(attempt_label(self.agent if self.named else "", self.attempt))
-        trial = f"{one_line(self.task)}[{told}]" if told else one_line(self.task)
-        return f"{trial} {self.phase or 'begins'} {max(0, now - self.since):.0f} s"
+    def describe(self, now: float) -> str:
+        """Return task, phase and seconds, such as "tb2/hello[2] agent 12 s"."""
+        label = one_line(attempt_label(self.agent if self.name_agent else "", self.attempt))
+        trial = f"{one_line(self.task)}[{label}]" if label else one_line(self.task)
+        return f"{trial} {self.phase or 'preparing'} {max(0, now - self.since):.0f} s"
 
 
-class Notes:
-    """Reads the notes that workers keep of their trials, those that have ended only once.
+class TrialMonitor:
+    """Finds the running trials of a run by their trial.json files; a finished trial is read only once.
 
     Args:
-        directory: of the run.
-        named: whether there are several agents.
+        directory: directory of the run.
+        name_agents: whether the run has several agents.
 
     """
 
-    def __init__(self, directory: Path, *, named: bool = False) -> None:
+    def __init__(self, directory: Path, *, name_agents: bool = False) -> None:
         self._directory = directory
-        self._named = named
-        self._over: set[str] = set()
+        self._name_agents = name_agents
+        self._finished: set[str] = set()
 
-    def in_work(self) -> list[Work]:
-        """Return the trials in work, the one longest in its phase first."""
+    def running(self) -> list[RunningTrial]:
+        """Return the running trials, the one longest in its phase first."""
         try:
-            names = sorted(set(os.listdir(self._directory)) - self._over)  # noqa: PTH208 - names are enough
+            names = sorted(set(os.listdir(self._directory)) - self._finished)  # noqa: PTH208 - names are enough
         except OSError:
             return []
-        return sorted(work for name in names if (work := self._read(name)))
+        return sorted(trial for name in names if (trial := self._read(name)))
 
-    def _read(self, name: str) -> Work | None:
+    def _read(self, name: str) -> RunningTrial | None:
         file = self._directory / name / "trial.json"
         try:
             since = file.stat().st_mtime
             data: Any = json.loads(file.read_text(encoding="utf-8"))
             if data["state"] != "running":
-                self._over.add(name)
+                self._finished.add(name)
             elif data["machine"] == machine_id() and is_alive(data["owner"]):
-                texts = [str(data[name]) for name in ("task", "agent", "now")]
-                return Work(since, texts[0], texts[1], int(data["attempt"]), texts[2], self._named)
+                task, agent, phase = (str(data[key]) for key in ("task", "agent", "now"))
+                return RunningTrial(since, task, agent, int(data["attempt"]), phase, self._name_agents)
         except (OSError, ValueError, TypeError, KeyError):
-            # It is about to be made, or is not the directory of a trial.
+            # Not written yet, or not a trial's directory.
             pass
         return None
 
 
-class Screen:
-    """The file behind pytest's terminal, with lines below what was printed that give way to whatever is printed next.
+class StatusTerminal:
+    """The file behind pytest's terminal, with status lines below the output; the next output replaces them.
 
     Args:
         file: the file.
-        column: where its cursor is.
+        column: column of its cursor.
 
     """
 
     def __init__(self, file: Any, column: int = 0) -> None:
         self._file = file
         self._column = column
-        # How far the cursor's line is written on.
+        # How many columns of the cursor's line hold text.
         self._extent = column
         self._shown = False
         self._lock = threading.RLock()
@@ -107,20 +112,26 @@ class Screen:
         return getattr(self._file, name)
 
     def write(self, text: str) -> int:
-        """Write what pytest prints."""
+        """Write pytest's output."""
         with self._lock:
-            self.clear()
+            self.clear_status()
             count: int = self._file.write(text)
             for part in re.split(r"([\r\n])", text):
                 self._column = 0 if part in ("\r", "\n") else self._column + _width(part)
                 self._extent = 0 if part == "\n" else max(self._extent, self._column)
             return count
 
-    def show(self, lines: Sequence[str], width: int) -> None:
-        """Show lines below what was printed, and leave the cursor where it was."""
+    def show_status(self, lines: Sequence[str], width: int) -> None:
+        """Show status lines below the output and put the cursor back.
+
+        Args:
+            lines: the lines; each is cut to the width.
+            width: columns of the terminal.
+
+        """
         with self._lock:
-            self.clear()
-            # A cursor behind the last column cannot be put back there, and what is behind it would go with the lines.
+            self.clear_status()
+            # The cursor cannot be put back beyond the last column, and clearing erases any text to its right.
             if not lines or self._column >= width or self._column < self._extent:
                 return
             cut = [_cut(line, width - 1) for line in lines]
@@ -132,16 +143,16 @@ class Screen:
             self._file.flush()
             self._shown = True
 
-    def clear(self) -> None:
-        """Take the lines away again."""
+    def clear_status(self) -> None:
+        """Erase the status lines."""
         with self._lock:
             if self._shown:
                 self._shown = False
                 self._file.write("\x1b[J")
                 self._file.flush()
 
-    def say(self, line: str) -> None:
-        """Print a line between what pytest prints."""
+    def write_log_line(self, line: str) -> None:
+        """Write a line of its own into pytest's output."""
         with self._lock:
             self._file.write(f"{chr(10) if self._extent else ''}{line}\n")
             self._file.flush()
@@ -170,82 +181,71 @@ def _cut(text: str, width: int) -> str:
     return kept
 
 
-class Watch(threading.Thread):
-    """Tells what is in work, until it is over.
-
-    Args:
-        notes: where that is read.
-        screen: where it is told.
-        live: whether at a terminal.
-
-    """
-
-    def __init__(self, notes: Notes, screen: Screen, *, live: bool) -> None:
+class _ProgressThread(threading.Thread):
+    def __init__(self, monitor: TrialMonitor, terminal: StatusTerminal, *, live: bool) -> None:
         super().__init__(name="harbor-progress", daemon=True)
-        self._notes = notes
-        self._screen = screen
+        self._monitor = monitor
+        self._terminal = terminal
         self._live = live
-        self._over = threading.Event()
+        self._stopped = threading.Event()
 
     def run(self) -> None:
-        """Look and tell, until it is over or nobody listens any more."""
+        """Report the running trials until stop() or until the terminal is closed."""
         with contextlib.suppress(OSError, ValueError):
-            while not self._over.wait(LIVE if self._live else LOG):
-                works = self._notes.in_work()
-                if self._over.is_set():
+            while not self._stopped.wait(REFRESH_SECONDS if self._live else LOG_SECONDS):
+                trials = self._monitor.running()
+                if self._stopped.is_set():
                     break
                 if self._live:
                     size = shutil.get_terminal_size()
-                    self._screen.show(lines(works, time.time(), min(MANY, size.lines - SPARED)), size.columns)
-                elif works:
-                    self._screen.say(line(works, time.time()))
+                    room = min(MAX_LINES, size.lines - RESERVED_LINES)
+                    self._terminal.show_status(status_lines(trials, time.time(), room), size.columns)
+                elif trials:
+                    self._terminal.write_log_line(log_line(trials, time.time()))
 
-    def end(self) -> None:
-        """Stop, and leave nothing on the screen."""
-        self._over.set()
+    def stop(self) -> None:
+        """Stop and erase the status lines."""
+        self._stopped.set()
         self.join(timeout=5)
         with contextlib.suppress(OSError, ValueError):
-            self._screen.clear()
+            self._terminal.clear_status()
 
 
-def lines(works: Sequence[Work], now: float, room: int) -> list[str]:
-    """Return a line a trial, as many as there is room for."""
+def status_lines(trials: Sequence[RunningTrial], now: float, room: int) -> list[str]:
+    """Return a line per trial, at most `room` lines."""
     if room < 1:
         return []
-    shown = works if len(works) <= room else works[: room - 1]
-    told = [f"  {work.told(now)}" for work in shown]
-    return told if len(shown) == len(works) else [*told, f"  and {len(works) - len(shown)} more in work"]
+    shown = trials if len(trials) <= room else trials[: room - 1]
+    lines = [f"  {trial.describe(now)}" for trial in shown]
+    return lines if len(shown) == len(trials) else [*lines, f"  and {len(trials) - len(shown)} more"]
 
 
-def line(works: Sequence[Work], now: float) -> str:
-    """Return all of them in a line."""
-    more = f" and {len(works) - NAMED} more" if len(works) > NAMED else ""
-    return f"harbor: in work: {', '.join(work.told(now) for work in works[:NAMED])}{more}"
+def log_line(trials: Sequence[RunningTrial], now: float) -> str:
+    """Return the running trials as one line."""
+    return f"harbor: running: {listed([trial.describe(now) for trial in trials], MAX_IN_LOG)}"
 
 
 @contextlib.contextmanager
-def watched(session: HarborSession) -> Iterator[None]:
-    """Tell what is in work while the workers of pytest-xdist run; without them, the one trial shows by itself."""
-    config = session.config
-    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-    writer = getattr(reporter, "_tw", None)
-    wanted = session.runs_trials and config.pluginmanager.has_plugin("dsession")
-    if writer is None or not hasattr(writer, "_file") or not wanted or config.option.verbose < 0:
-        yield
-        return
-    kept = writer._file
-    screen = Screen(kept, writer.width_of_current_line)
-    notes = Notes(session.run.directory, named=bool(session.agents.listed))
-    watch = Watch(notes, screen, live=_is_live(kept, writer.hasmarkup))
-    writer._file = screen
-    watch.start()
+def show_progress(
+    directory: Path, terminal: StatusTerminal, *, live: bool, name_agents: bool = False
+) -> Iterator[None]:
+    """Report the running trials from a thread, as long as the context is open.
+
+    Args:
+        directory: directory of the run.
+        terminal: where to report them.
+        live: True for status lines, False for lines in a log.
+        name_agents: whether the run has several agents.
+
+    """
+    thread = _ProgressThread(TrialMonitor(directory, name_agents=name_agents), terminal, live=live)
+    thread.start()
     try:
         yield
     finally:
-        watch.end()
-        writer._file = kept
+        thread.stop()
 
 
-def _is_live(file: Any, markup: bool) -> bool:
-    """Tell whether lines can come and go: at a terminal that takes escape sequences, and where a person may look."""
+def is_interactive(file: Any, *, markup: bool) -> bool:
+    """Return True if status lines can come and go: a terminal with escape sequences that a person may look at."""
     return bool(markup and file.isatty() and not os.environ.get("CI") and os.environ.get("TERM", "dumb") != "dumb")

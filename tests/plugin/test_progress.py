@@ -1,4 +1,4 @@
-"""What is in work, at a terminal and in a log."""
+"""Live progress, at a terminal and in a log."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_harbor.report import progress
-from pytest_harbor.report.progress import Notes, Screen, Work, lines
+from pytest_harbor.report.progress import RunningTrial, StatusTerminal, TrialMonitor, log_line, status_lines
 from pytest_harbor.results import Run
 from pytest_harbor.trial import TrialResult
 
 
 class Terminal:
-    """As much of a terminal as is needed: it wraps, scrolls, and knows the sequences that are used."""
+    """A minimal terminal: it wraps, scrolls, and knows the escape sequences that the status lines use."""
 
     def __init__(self, width: int = 20, height: int = 6) -> None:
         self.width, self.height = width, height
@@ -61,7 +61,7 @@ class Terminal:
             self.rows[self.row] = self.rows[self.row][: self.column]
             del self.rows[self.row + 1 :]
         else:
-            assert what == "m", f"a sequence that is not known: {what}"
+            assert what == "m", f"unknown escape sequence: {what}"
 
     def flush(self) -> None:
         pass
@@ -76,68 +76,68 @@ STATUS = st.lists(st.text("xyz", min_size=1, max_size=40), max_size=4)
 
 @given(st.lists(st.tuples(PRINTED, STATUS), max_size=10))
 @example(steps=[("a" * 21, ["x"])])
-def test_what_is_shown_leaves_no_trace_in_what_is_printed(steps):
+def test_status_lines_leave_no_trace_in_the_output(steps):
     plain, terminal = Terminal(), Terminal()
-    screen = Screen(terminal)
+    screen = StatusTerminal(terminal)
     written = ""
     for text, status in steps:
         written += text
         plain.write(text)
         screen.write(text)
-        screen.show(status, 20)
+        screen.show_status(status, 20)
         assert (terminal.row, terminal.column) == (plain.row, plain.column)
         behind = plain.column < len(plain.rows[-1])
-        # A line that a terminal has wrapped is not known to be short again.
+        # Once the terminal has wrapped a line, its width is unknown until the next line.
         wide = len(re.split(r"[\r\n]", written)[-1]) >= 20
         assert not status or wide or plain.column >= 20 or behind or re.search(r"[xyz]", terminal.text())
-    screen.clear()
+    screen.clear_status()
     assert terminal.text() == plain.text()
 
 
-def test_lines_are_below_and_cut_to_the_width():
+def test_status_lines_are_below_and_cut_to_the_width():
     terminal = Terminal()
-    screen = Screen(terminal)
+    screen = StatusTerminal(terminal)
     screen.write("....")
-    screen.show(["x" * 30, "日本" * 20], 20)
+    screen.show_status(["x" * 30, "日本" * 20], 20)
     screen.write("F")
-    screen.show(["y"], 20)
+    screen.show_status(["y"], 20)
     assert terminal.text() == "....F\ny"
-    screen.show(["x" * 30], 20)
+    screen.show_status(["x" * 30], 20)
     assert terminal.text().splitlines()[1] == "x" * 19
 
 
-def test_colours_take_no_columns():
+def test_colors_take_no_columns():
     terminal = Terminal()
-    screen = Screen(terminal)
+    screen = StatusTerminal(terminal)
     screen.write("\x1b[32m..\x1b[0m")
-    screen.show(["x"], 20)
+    screen.show_status(["x"], 20)
     screen.write(".")
     assert terminal.text() == "..."
 
 
-def test_a_line_in_a_log_is_a_line_of_its_own():
+def test_log_line_is_on_a_line_of_its_own():
     terminal = Terminal(80)
-    screen = Screen(terminal)
+    screen = StatusTerminal(terminal)
     for text in ("...", "..\n", "."):
         screen.write(text)
-        screen.say("in work")
-    assert terminal.text().splitlines() == ["...", "in work", "..", "in work", ".", "in work"]
+        screen.write_log_line("running")
+    assert terminal.text().splitlines() == ["...", "running", "..", "running", ".", "running"]
 
 
-def test_work_is_told_with_phase_and_seconds():
-    works = [Work(float(n), f"tb2/{n}\x1b[2J\n", "bot", n + 1, "agent" if n else "") for n in range(5)]
-    assert lines(works, 100.0, 10)[:2] == ["  tb2/0 begins 100 s", "  tb2/1[2] agent 99 s"]
-    assert lines(works, 100.0, 3) == [*lines(works, 100.0, 10)[:2], "  and 3 more in work"]
-    assert lines(works, 100.0, 0) == []
-    assert progress.line(works * 3, 100.0).endswith("s and 7 more")
-    named = [Work(0.0, "tb2/a", "bot", number, "agent", named=True) for number in (1, 2)]
-    assert lines(named, 1.0, 9) == ["  tb2/a[bot] agent 1 s", "  tb2/a[bot-2] agent 1 s"]
+def test_status_has_phase_and_seconds():
+    trials = [RunningTrial(float(n), f"tb2/{n}\x1b[2J\n", "bot", n + 1, "agent" if n else "") for n in range(5)]
+    assert status_lines(trials, 100.0, 10)[:2] == ["  tb2/0 preparing 100 s", "  tb2/1[2] agent 99 s"]
+    assert status_lines(trials, 100.0, 3) == [*status_lines(trials, 100.0, 10)[:2], "  and 3 more"]
+    assert status_lines(trials, 100.0, 0) == []
+    assert log_line(trials * 3, 100.0).endswith("s and 7 more")
+    named = [RunningTrial(0.0, "tb2/a", "bot", number, "agent", name_agent=True) for number in (1, 2)]
+    assert status_lines(named, 1.0, 9) == ["  tb2/a[bot] agent 1 s", "  tb2/a[bot-2] agent 1 s"]
 
 
-def test_notes_are_read_of_what_is_in_work_only(tmp_path, monkeypatch):
+def test_monitor_finds_running_trials_only(tmp_path, monkeypatch):
     run = Run(tmp_path, "r")
-    notes = Notes(run.directory)
-    assert notes.in_work() == []
+    monitor = TrialMonitor(run.directory)
+    assert monitor.running() == []
     for name, state in (("a", "running"), ("b", "finished"), ("c", "retried"), ("d", "running"), ("e", "running")):
         given = {"run": "r", "task": f"tb2/{name}", "dataset": "tb2", "task_path": "", "agent": "bot", "attempt": 1}
         run.note(TrialResult(**given, directory=str(run.directory / name)), state, "verify")
@@ -145,13 +145,12 @@ def test_notes_are_read_of_what_is_in_work_only(tmp_path, monkeypatch):
     gone.write_text(json.dumps({**json.loads(gone.read_text()), "owner": "1.never"}))
     (run.directory / "e" / "trial.json").write_text("{")
     (run.directory / "images").mkdir()
-    (work,) = notes.in_work()
-    assert (work.task, work.phase) == ("tb2/a", "verify")
-    assert abs(work.since - time.time()) < 60
-    read = []
-    monkeypatch.setattr(progress, "is_alive", lambda token: read.append(token) or True)
-    assert [work.task for work in notes.in_work()] == ["tb2/a", "tb2/d"]
-    assert notes._over == {"b", "c"}, "what has ended is not read again"
+    (trial,) = monitor.running()
+    assert (trial.task, trial.phase) == ("tb2/a", "verify")
+    assert abs(trial.since - time.time()) < 60
+    monkeypatch.setattr(progress, "is_alive", lambda token: True)
+    assert [trial.task for trial in monitor.running()] == ["tb2/a", "tb2/d"]
+    assert monitor._finished == {"b", "c"}, "finished trials are not read again"
 
 
 SLOW = """
@@ -159,8 +158,8 @@ import time
 
 import pytest_harbor.report.progress
 
-pytest_harbor.report.progress.LIVE = 0.1
-pytest_harbor.report.progress.LOG = 0.3
+pytest_harbor.report.progress.REFRESH_SECONDS = 0.1
+pytest_harbor.report.progress.LOG_SECONDS = 0.3
 FAKES["_work"] = lambda self, agent, environment: enter(self)
 
 
@@ -179,40 +178,40 @@ def slow(project):
     return project
 
 
-def at_a_terminal(project, *words: str, **environ: str) -> str:
+def run_at_a_terminal(project, *words: str, **environ: str) -> str:
     """Run pytest at a terminal of 100 columns and return every byte that it wrote there."""
     ours, theirs = pty.openpty()
-    variables = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40", **environ}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40", **environ}
     for name in {"CI", "PY_COLORS", "NO_COLOR", "FORCE_COLOR"} - environ.keys():
-        variables.pop(name, None)
+        environment.pop(name, None)
     command = [sys.executable, "-m", "pytest", *WORDS, *words]
     with subprocess.Popen(
-        command, cwd=project.path, stdin=theirs, stdout=theirs, stderr=theirs, env=variables
-    ) as process:
+        command, cwd=project.path, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    ) as pytest_process:
         os.close(theirs)
-        said = b""
-        while process.poll() is None or select.select([ours], [], [], 0.2)[0]:
+        output = b""
+        while pytest_process.poll() is None or select.select([ours], [], [], 0.2)[0]:
             if select.select([ours], [], [], 0.2)[0]:
                 try:
-                    said += os.read(ours, 65536)
+                    output += os.read(ours, 65536)
                 except OSError:
                     break
         os.close(ours)
-    assert process.returncode == 0, said.decode()
-    return said.decode().replace("\r\n", "\n")
+    assert pytest_process.returncode == 0, output.decode()
+    return output.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("-v",), ("-s",)], ids=["dots", "v", "s"])
-def test_a_terminal_shows_each_trial_in_work_and_keeps_nothing_of_it(slow, words):
-    said = at_a_terminal(slow, *words)
-    assert re.search(r"  tb2/[abcd] agent [012] s\n", said)
-    assert re.search(r"  tb2/[abcd] agent [012] s\n  tb2/[abcd] agent [012] s\r", said), "two workers, two lines"
+def test_terminal_shows_running_trials_and_keeps_no_trace(slow, words):
+    output = run_at_a_terminal(slow, *words)
+    assert re.search(r"  tb2/[abcd] agent [012] s\n", output)
+    assert re.search(r"  tb2/[abcd] agent [012] s\n  tb2/[abcd] agent [012] s\r", output), "two workers, two lines"
     terminal = Terminal(100, 40)
-    terminal.write(said)
+    terminal.write(output)
     kept = terminal.text()
     assert " agent 1 s" not in kept
-    assert "in work" not in kept
+    assert not re.search(r"^  (tb2/|and )|harbor: running", kept, flags=re.M)
     assert re.search(r"^=+ 4 passed in ", kept, flags=re.M)
     if words == ("-v",):
         ended = r"^\[gw[01]\] \[ *\d+%\] PASSED reward 1.00 tb2/\w/task.toml::\w *$"
@@ -223,24 +222,24 @@ def test_a_terminal_shows_each_trial_in_work_and_keeps_nothing_of_it(slow, words
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words, environ", [(("-q",), {}), ((), {"CI": "true"}), ((), {"TERM": "dumb"})])
-def test_where_no_person_looks_no_cursor_is_moved(slow, words, environ):
-    said = at_a_terminal(slow, *words, **environ)
-    assert not re.search(r"\x1b\[\d*[AJ]", said.partition("items]")[2])
-    assert ("harbor: in work: " in said) == (not words)
+def test_no_cursor_moves_unless_a_person_watches(slow, words, environ):
+    output = run_at_a_terminal(slow, *words, **environ)
+    assert not re.search(r"\x1b\[\d*[AJ]", output.partition("items]")[2])
+    assert ("harbor: running: " in output) == (not words)
 
 
 @pytest.mark.slow
-def test_a_log_gets_a_line_now_and_then(slow):
+def test_log_gets_a_line_now_and_then(slow):
     outcome = slow.run(*WORDS, subprocess=True)
-    told = [line for line in outcome.out.splitlines() if line.startswith("harbor: in work: ")]
-    assert told
-    assert all(re.fullmatch(r"harbor: in work: tb2/[abcd] \w+ \d s(, tb2/[abcd] \w+ \d s)*", line) for line in told)
+    logged = [line for line in outcome.out.splitlines() if line.startswith("harbor: running: ")]
+    assert logged
+    assert all(re.fullmatch(r"harbor: running: tb2/[abcd] \w+ \d s(, tb2/[abcd] \w+ \d s)*", line) for line in logged)
     assert outcome.counts["passed"] == 4
     assert "\x1b" not in outcome.out
 
 
 @pytest.mark.slow
-def test_without_workers_nothing_is_added(slow):
+def test_no_progress_without_workers(slow):
     outcome = slow.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-k", "d", subprocess=True)
-    outcome.lacks("in work")
+    outcome.lacks("harbor: running")
     assert outcome.ret == 0
