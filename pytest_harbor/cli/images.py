@@ -16,7 +16,7 @@ from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor.errors import UnmetRequirement
 
 if TYPE_CHECKING:
-    from pytest_harbor.image.publish import Had, Plan
+    from pytest_harbor.image.publish import PublishPlan, PublishResult
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
             jobs=options.jobs or default_jobs(),
         )
         plan = publisher.plan([path.absolute() for path in options.paths], options.task)
-        failed = _print(plan, publisher.run(plan.wanted))
+        failed = _print(plan, publisher.run(plan.targets))
     finally:
         provider.close()
         if not options.logs and not (failed and any(logs.iterdir())):
@@ -113,22 +113,21 @@ def _directory(chosen: Path | None) -> Path:
     return chosen.absolute()
 
 
-def _print(plan: Plan, results: Iterator[Had]) -> bool:
+def _print(plan: PublishPlan, results: Iterator[PublishResult]) -> bool:
     """Print what becomes of images as it becomes known, and tell whether anything failed."""
     problems = [f"{name}: {error}" for name, error in plan.broken]
     notes: dict[str, None] = {}
     counts: Counter[str] = Counter()
     for name, reason in plan.skipped:
         print(f"skipped            {name}: {reason}")
-    for had in results:
-        names = _listed(had.wanted.names)
-        print(
-            f"{had.how:<9} {had.seconds:6.1f} s {' -> '.join(filter(None, (had.ref, had.remote)))}  {names}", flush=True
-        )
-        counts[had.how] += 1
-        notes.update(dict.fromkeys(f"{names}: {note}" for note in had.notes))
-        if had.error:
-            problems.append(f"{names}: {had.error}")
+    for result in results:
+        names = _listed(result.target.names)
+        image = " -> ".join(filter(None, (result.ref, result.remote)))
+        print(f"{result.status:<9} {result.seconds:6.1f} s {image}  {names}", flush=True)
+        counts[result.status] += 1
+        notes.update(dict.fromkeys(f"{names}: {note}" for note in result.notes))
+        if result.error:
+            problems.append(f"{names}: {result.error}")
     for note in notes:
         print(f"note: {note}")
     said = ", ".join(f"{number} {how}" for how, number in counts.items())

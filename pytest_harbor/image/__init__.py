@@ -1,4 +1,4 @@
-"""From a task to the image that its environment starts from: found, pulled or built, once for whoever shares it."""
+"""The image that a task's environment starts from: found, pulled, or built once for everyone who shares it."""
 
 from pytest_harbor.image.context import BuildContext
 from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBackend, ImageDetails

@@ -1,7 +1,7 @@
-"""A task's Dockerfile, adapted: its own start taken back, and a layer appended that makes it an environment.
+"""Adapted Dockerfiles: the task's own start command is commented out, and a layer is appended for the trial.
 
-The layer consists of instructions that need neither a shell nor a certain user, each on one line and in the syntax of
-every builder, so that an adapted Dockerfile builds wherever the original built.
+The appended instructions need neither a shell nor a particular user. Each is on one line, in a syntax that every
+builder knows, so an adapted Dockerfile builds wherever the original does.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from pytest_harbor.image.dockerfile import Dockerfile, Piece
 
-# What HUD puts before lines of a Dockerfile that it takes back.
+# The prefix that HUD puts before each line of a Dockerfile that it comments out.
 ORIGINAL = "# [harbor original] "
 
-# What runs in place of the image's command. Not `infinity`, which small systems' sleep does not know.
+# Replaces the image's command. Not `sleep infinity`: BusyBox and other small implementations lack it.
 KEEP_ALIVE = ("sleep", "2147483647")
 
-# Part of every digest: raised when what is done to a Dockerfile changes.
+# Part of every digest. Increase it when the adaptation of a Dockerfile changes.
 VERSION = "1"
 
 ADAPT_LABEL = "pytest-harbor.adapt"
@@ -27,15 +27,15 @@ _RULE = f"# {'=' * 60}\n"
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What becomes of a Dockerfile.
+    """The changes made to a Dockerfile.
 
     Attributes:
         name: `lean` or `hud`.
-        layer: the image whose files are added.
-        command: what runs in the image, behind its ENTRYPOINT.
-        early: which of its directories are added before the final stage's own instructions, absolute: a copy that
-            all images on one base share.
-        late: which are added behind them.
+        layer: the image to copy files from.
+        command: the image's new CMD, after its ENTRYPOINT.
+        early: absolute paths of the layer's directories to copy before the final stage's own instructions, so that all
+            images with the same base share the copy.
+        late: absolute paths of the directories to copy after them.
 
     """
 
@@ -47,23 +47,25 @@ class Adaptation:
 
     @property
     def key(self) -> str:
-        """All that decides what an adapted Dockerfile builds, as part of its digest."""
+        """Everything in this adaptation that affects the built image, as part of the digest."""
         return json.dumps([VERSION, self.name, self.layer, self.command, self.early, self.late])
 
     def apply(self, text: str) -> str:
-        """Return the text of a Dockerfile, adapted; one without a stage is left to its builder's complaint.
+        """Return the adapted text of a Dockerfile.
+
+        A Dockerfile without a stage is returned as it is; the builder will report it.
 
         Raises:
-            DockerfileError: a heredoc does not end.
+            DockerfileError: a heredoc is not terminated.
 
         """
         dockerfile = Dockerfile.parse(text)
         if not dockerfile.stages:
             return text
-        # A task that has plans of its own for a directory must find it as it would without us.
+        # If the task mentions a directory, its own instructions must see it as they would without the layer.
         early = [directory for directory in self.early if directory not in text]
         late = [directory for directory in (*self.early, *self.late) if directory not in early]
-        kept, entrypoint = without_start(dockerfile, "".join(map(self._copy, early)))
+        kept, entrypoint = without_start_command(dockerfile, "".join(map(self._copy, early)))
         tail = [
             header(f"pytest-harbor layer ({self.name})"),
             *map(self._copy, late),
@@ -74,18 +76,18 @@ class Adaptation:
         return kept + "".join(tail)
 
     def _copy(self, directory: str) -> str:
-        # Each directory by itself: a link in place of one is followed, below the root it would be an error.
+        # One directory at a time: COPY follows a link at the target itself, but fails on one below it.
         return f"COPY --from={self.layer} {directory} {directory}\n"
 
 
-def without_start(dockerfile: Dockerfile, first: str = "") -> tuple[str, Piece | None]:
-    """Return a Dockerfile whose final stage has its CMD and ENTRYPOINT as comments, and the ENTRYPOINT that counted.
+def without_start_command(dockerfile: Dockerfile, first: str = "") -> tuple[str, Piece | None]:
+    """Comment out CMD and ENTRYPOINT in the final stage; return the text and the ENTRYPOINT that was in effect.
 
-    The text ends with a line end, and outside of any instruction.
+    The text ends with a newline, outside any instruction.
 
     Args:
-        dockerfile: a Dockerfile with a stage.
-        first: instructions that are put in front of the final stage's own.
+        dockerfile: a Dockerfile with at least one stage.
+        first: instructions to insert before the final stage's own.
 
     """
     begin = max(number for number, piece in enumerate(dockerfile.pieces) if piece.keyword == "FROM")
@@ -93,7 +95,7 @@ def without_start(dockerfile: Dockerfile, first: str = "") -> tuple[str, Piece |
     last = max(number for number, piece in enumerate(dockerfile.pieces) if piece.keyword)
     for number, piece in enumerate(dockerfile.pieces):
         if number > begin and piece.keyword in ("CMD", "ENTRYPOINT"):
-            lines.append(commented(piece.text))
+            lines.append(commented_out(piece.text))
             entrypoint = piece if piece.keyword == "ENTRYPOINT" else entrypoint
         elif number == last:
             lines.append(terminated(piece, dockerfile.escape))
@@ -107,25 +109,25 @@ def without_start(dockerfile: Dockerfile, first: str = "") -> tuple[str, Piece |
 
 
 def header(title: str) -> str:
-    """Return the comment that begins a part of a Dockerfile."""
+    """Return the comment block that introduces a section of a Dockerfile."""
     return f"{_RULE}# {title}\n{_RULE}"
 
 
-def commented(text: str) -> str:
-    """Return the lines of an instruction as comments that keep them."""
+def commented_out(text: str) -> str:
+    """Return an instruction with each of its lines commented out, so that it can be restored."""
     return "".join(f"{ORIGINAL}{line}" for line in re.split(r"(?<=\n)", text) if line)
 
 
 def terminated(piece: Piece, escape: str) -> str:
-    """Return the text of an instruction so that nothing that follows can become part of it.
+    """Return the text of an instruction, ended so that the text after it cannot become part of it.
 
-    The last one of a file may end in the middle of a continuation.
+    The last instruction of a file may end with a line continuation.
     """
     text = piece.text
     if not piece.heredocs:
         mark = re.escape(escape)
         dangling = re.compile(rf"(?<!{mark}){mark}[ \t]*\r?\n?((?:[ \t]*(?:#[^\n]*)?\r?\n)*(?:[ \t]*(?:#[^\n]*)?)?)$")
-        # Each one that goes may leave another.
+        # Removing one may expose another.
         while (cut := dangling.sub(r"\n\1", text)) != text:
             text = cut
     return text if text.endswith("\n") else text + "\n"

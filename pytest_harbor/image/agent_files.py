@@ -1,4 +1,4 @@
-"""The agent files: what --harbor-agent-files names on the host, and what of it an agent's set-up sees."""
+"""Agent files: the files that --harbor-agent-files names on the host, and those that an agent's setup can see."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pytest_harbor.image.context import ignore_patterns
 from pytest_harbor.task import TaskError
 from pytest_harbor.task.files import readable, walk
 
-LEFT_OUT = frozenset({".git", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
+EXCLUDED = frozenset({".git", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 
-# What may stand before a path that begins here: a space, a quote, =, a scheme, an option of one letter.
+# Allowed before the beginning of a path: a space, a quote, =, a URL scheme, a one-letter option.
 _BEGIN = r"(?:(?<=file://)|(?<=\s-[A-Za-z])|(?<![\w./~})\]*?-]))"
-# The end of a path, a slash that ends it or leads to a pattern or a variable included.
+# The end of a path, including a trailing slash or one before a pattern or a variable.
 _END = re.compile(r"(?:/+\.?)?(?![\w/-])(?!\.\w)")
-# What a path has in common with all that a pattern or a variable in it may stand for.
+# The part of a path before a pattern or a variable: every path that it can expand to begins with this.
 _BEFORE_PATTERN = re.compile(r"[\w./-]*(?=[*?\[{$`\\])")
 
 
 @dataclass(frozen=True)
 class AgentFile:
-    """One file, link or empty directory; directories that are not empty come with what is in them.
+    """One file, symbolic link or empty directory; other directories exist through their contents.
 
     Attributes:
         target: absolute path in the environment.
         path: path on the host.
-        mode: permission bits with which every user of the environment can read it, None for a link.
+        mode: permission bits, readable by every user of the environment; None for a link.
 
     """
 
@@ -40,29 +40,32 @@ class AgentFile:
 
 
 def check_sources(files: Iterable[tuple[Path, str]]) -> None:
-    """Look whether everything on the host is there.
+    """Check that every source exists on the host.
 
     Raises:
-        UnmetRequirement: something is not there, or is neither a file nor a directory.
+        UnmetRequirement: a source does not exist, or is neither a file nor a directory.
 
     """
     for source, _ in files:
         if not (source.is_file() or source.is_dir()):
-            what = "is neither a file nor a directory" if source.exists() else "does not exist"
-            raise UnmetRequirement(f"--harbor-agent-files: {source} {what}", "give the path of a file or a directory")
+            problem = "is neither a file nor a directory" if source.exists() else "does not exist"
+            raise UnmetRequirement(
+                f"--harbor-agent-files: {source} {problem}", "give the path of a file or a directory"
+            )
 
 
 def agent_files(source: Path, target: str) -> list[AgentFile]:
-    """Return what is put into environments of a file or a directory, sorted; links stay links.
+    """Return the files to upload for a file or a directory, sorted by path; links stay links.
 
-    Left out are LEFT_OUT, what a .dockerignore in the directory says, and what is neither file, directory nor link.
+    Excluded are the names in EXCLUDED, the patterns of a .dockerignore in the directory, and anything that is not a
+    file, a directory or a link.
 
     Raises:
-        UnmetRequirement: it cannot be read.
+        UnmetRequirement: the source cannot be read.
 
     """
     check_sources([(source, target)])
-    # What the user names may be a link; those below it lead wherever they do in the environment.
+    # The source itself may be a link. Links below it are not resolved: they are resolved in the environment.
     source = source.resolve()
     try:
         if source.is_file():
@@ -80,9 +83,9 @@ def agent_files(source: Path, target: str) -> list[AgentFile]:
 
 def _below(source: Path) -> Iterator[tuple[PurePosixPath, int]]:
     def keep(path: PurePosixPath, mode: int) -> bool:
-        # A socket or FIFO cannot be uploaded.
-        kind = stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISLNK(mode)
-        return kind and LEFT_OUT.isdisjoint(path.parts)
+        # Sockets and FIFOs cannot be uploaded.
+        uploadable = stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+        return uploadable and EXCLUDED.isdisjoint(path.parts)
 
     patterns = ignore_patterns(source, (".dockerignore",))
     if not patterns:
@@ -90,32 +93,32 @@ def _below(source: Path) -> Iterator[tuple[PurePosixPath, int]]:
         return
     from docker.utils.build import PatternMatcher
 
-    # Patterns too, as only directories that these match are not entered.
-    for name in PatternMatcher([*(f"**/{name}" for name in LEFT_OUT), *patterns]).walk(str(source)):
+    # EXCLUDED as patterns too: the walk skips only the directories that a pattern matches.
+    for name in PatternMatcher([*(f"**/{name}" for name in EXCLUDED), *patterns]).walk(str(source)):
         mode = (source / name).lstat().st_mode
         if keep(PurePosixPath(name), mode):
             yield PurePosixPath(name), mode
 
 
-def seen_by_setup(text: str, files: Iterable[tuple[Path, str]]) -> list[AgentFile]:
-    """Return the agent files that a set-up sees: those whose path in the environment its text names.
+def files_for_setup(text: str, files: Iterable[tuple[Path, str]]) -> list[AgentFile]:
+    """Return the agent files that a setup can see: those whose path in the environment its text names.
 
     Raises:
-        UnmetRequirement: they cannot be read.
+        UnmetRequirement: the agent files cannot be read.
 
     """
     found = []
     for source, target in files:
-        if wanted := named(text, target):
-            found += [file for file in agent_files(source, target) if wanted(file.target)]
+        if is_named := _named_paths(text, target):
+            found += [file for file in agent_files(source, target) if is_named(file.target)]
     return found
 
 
-def named(text: str, target: str) -> Callable[[str], bool] | None:
-    """Find out which paths at or below another one a text names; None where it has none of them.
+def _named_paths(text: str, target: str) -> Callable[[str], bool] | None:
+    """Return a predicate that matches the paths at or below `target` that a text names; None if it names none.
 
-    `/agent` names all below it, `/agent/setup.cfg` and `/agent/set*` what they say, `/agents` none. A path with a
-    variable or a pattern in it names all that this may stand for.
+    `/agent` names everything below it, `/agent/setup.cfg` and `/agent/set*` what they match, and `/agents` nothing. A
+    path with a variable or a pattern in it names everything that it could expand to.
     """
     target = target.rstrip("/")
     tails: list[str] = []
@@ -129,7 +132,7 @@ def named(text: str, target: str) -> Callable[[str], bool] | None:
 
 
 def _is_named(tails: Sequence[str], path: str) -> bool:
-    """Tell whether one of some texts begins with a path, or with a directory above it."""
+    """Return True if one of the tails begins with the path, or with one of its parent directories."""
     parts = path.split("/")
     names = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
     for tail in tails:

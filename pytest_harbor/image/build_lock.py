@@ -1,4 +1,7 @@
-"""The lock that has an image made once, however many workers and runs want it, and what came of it in this run."""
+"""The lock around building or pulling an image, and the record of how that ended in this run.
+
+It makes an image once, however many workers and runs ask for it at the same time.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from pytest_harbor._util.files import write_atomically
 from pytest_harbor.errors import ImageError
 
 
-class Outcome:
-    """How making an image ended in this run, kept in a file so that no other worker tries in vain.
+class BuildRecord:
+    """How a build or pull ended in this run, kept in a file so that other workers do not repeat a failure.
 
     Args:
-        directory: where outcome and logs are.
+        directory: holds the record and the logs.
 
     """
 
@@ -35,10 +39,10 @@ class Outcome:
             self.succeeded = self.failure is None
 
     def attempt(self, work: Callable[[Path], None], retries: int) -> None:
-        """Do the work, again after a failure as often as allowed, and note how it ended for the other workers.
+        """Do the work, retry it if it fails, and record the result for the other workers.
 
         Raises:
-            ImageError: it failed every time, or had failed already.
+            ImageError: every attempt failed, or another worker's attempts already had.
 
         """
         if self.failure is not None:
@@ -57,31 +61,31 @@ class Outcome:
 
     def _finish(self, log: Path, failure: dict[str, str] | None) -> None:
         self.log, self.failure, self.succeeded = log, failure, failure is None
-        self._file.write_text(json.dumps({"log": log.name, "failure": failure}), encoding="utf-8")
+        write_atomically(self._file, json.dumps({"log": log.name, "failure": failure}))
 
 
 @contextlib.contextmanager
-def once(directory: Path, engine: str, kind: str, ref: str) -> Iterator[Outcome]:
-    """Hold the lock of an image across processes and runs, and give what this run already knows of it.
+def build_lock(directory: Path, engine: str, kind: str, ref: str) -> Iterator[BuildRecord]:
+    """Hold an image's lock, across processes and runs, and yield this run's record of it.
 
     Args:
-        directory: the run's directory of logs of images.
-        engine: names the place where the image will be.
-        kind: what is done, such as `build`.
-        ref: the name of the image.
+        directory: the run's directory for image logs.
+        engine: id of the engine that will hold the image.
+        kind: the work to do, such as `build`.
+        ref: the image's name.
 
     """
     name = f"{kind}-{ref.replace('/', '_').replace(':', '_')}"
     if len(name) > 100:
         name = f"{kind}-{hashlib.sha256(ref.encode()).hexdigest()[:24]}"
-    place = directory / name
-    place.mkdir(parents=True, exist_ok=True)
+    record_directory = directory / name
+    record_directory.mkdir(parents=True, exist_ok=True)
     with FileLock(_lock_directory() / f"{engine}-{name}.lock").acquire(poll_interval=0.05):
-        yield Outcome(place)
+        yield BuildRecord(record_directory)
 
 
 def _lock_directory() -> Path:
-    """Return a directory that all runs of one user on one machine share."""
+    """Return the directory for locks, shared by all runs of this user on this machine."""
     base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     try:
         directory = Path(base) / "pytest-harbor" / "locks"

@@ -1,10 +1,8 @@
-"""A build context on disk, and the digest that names what is built from it."""
+"""Build contexts on disk, and the digest that names the image built from one."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,12 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pytest_harbor._util.files import file_digest
+from pytest_harbor._util.files import Digest, file_digest
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.adaptation import Adaptation
 from pytest_harbor.image.dockerfile import DockerfileError
 
-# Part of the digest of what is built as it is.
+# Part of the digest of a context without an adaptation.
 PLAIN = "plain-1"
 
 
@@ -27,9 +25,9 @@ class BuildContext:
 
     Attributes:
         path: the directory.
-        arguments: build arguments.
-        adaptation: what becomes of the Dockerfile before it is built; None leaves it as it is.
-        name: the name of the Dockerfile.
+        arguments: the build arguments.
+        adaptation: the changes to make to the Dockerfile before the build; None for none.
+        name: the Dockerfile's file name.
 
     """
 
@@ -39,31 +37,31 @@ class BuildContext:
     name: str = "Dockerfile"
 
     @contextlib.contextmanager
-    def laid_out(self) -> Iterator[BuildContext]:
-        """Give the context as a builder takes it, a directory and no more, as long as the block lasts."""
+    def materialized(self) -> Iterator[BuildContext]:
+        """Yield the context as a plain directory that a builder can read, for the duration of the block."""
         yield self
 
     @property
     def title(self) -> str:
-        """What messages call what it is built from."""
+        """The context's name in messages."""
         return str(self.dockerfile)
 
     @property
     def dockerfile(self) -> Path:
-        """The Dockerfile, as it is on disk."""
+        """The Dockerfile on disk, before any adaptation."""
         return self.path / self.name
 
     @property
     def ignore_files(self) -> tuple[str, str]:
-        """Where a builder looks for patterns: the first, which BuildKit alone knows, wins."""
+        """The ignore files that a builder looks for; the first, which only BuildKit reads, takes precedence."""
         return f"{self.name}.dockerignore", ".dockerignore"
 
     @contextlib.contextmanager
     def adapted_dockerfile(self) -> Iterator[Path]:
-        """Give the Dockerfile to build, as long as the block lasts; one that is adapted lies outside of the context.
+        """Yield the Dockerfile to build, for the duration of the block; an adapted one lies outside the context.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: the Dockerfile cannot be read.
 
         """
         if self.adaptation is None:
@@ -76,7 +74,7 @@ class BuildContext:
         with tempfile.TemporaryDirectory(prefix="pytest-harbor-") as directory:
             adapted = Path(directory) / self.name
             adapted.write_bytes(text.encode("utf-8", "surrogateescape"))
-            # BuildKit looks for its own ignore file beside the Dockerfile.
+            # BuildKit looks for its own ignore file next to the Dockerfile.
             beside = self.path / self.ignore_files[0]
             if beside.is_file():
                 (Path(directory) / beside.name).write_bytes(beside.read_bytes())
@@ -84,68 +82,63 @@ class BuildContext:
 
     @cached_property
     def ignore_patterns(self) -> list[str]:
-        """The patterns of the ignore file, without comments and empty lines."""
+        """The patterns of the ignore file, without comments and blank lines."""
         return ignore_patterns(self.path, self.ignore_files)
 
     def files(self) -> Iterator[str]:
-        """Yield the context's paths as a build sees them, relative and sorted, .dockerignore honoured."""
+        """Yield the paths that a build sees, relative and sorted, without those that .dockerignore excludes."""
         from docker.utils import exclude_paths
 
-        # The Dockerfile and the ignore file are sent even when they are ignored, as the engine needs them.
+        # The Dockerfile and the ignore file are sent even if they are ignored: the engine needs them.
         patterns = [*self.ignore_patterns, "!.dockerignore"] if self.ignore_patterns else []
         yield from sorted(exclude_paths(str(self.path), patterns, dockerfile=self.name))
 
-    def copied(self) -> Iterator[str]:
-        """Yield the paths that COPY and ADD may take: without what is sent for the engine's sake alone."""
+    def copyable_files(self) -> Iterator[str]:
+        """Yield the paths that COPY and ADD can copy: files() without those that only the engine reads."""
         from docker.utils.build import PatternMatcher
 
         matcher = PatternMatcher(self.ignore_patterns)
-        matcher.patterns.pop()  # its own exception for .dockerignore
+        matcher.patterns.pop()  # docker-py's own exception for .dockerignore
         for path in self.files():
             if path not in (self.name, ".dockerignore") or not matcher.matches(path):  # type: ignore[arg-type]
                 yield path
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, over everything that decides what is built: paths, kinds, modes, links, contents, arguments.
+        """SHA-256, in hex, of everything that affects the image: paths, kinds, modes, links, contents, arguments.
 
-        Times and owners are left out, so that two checkouts of one commit share an image; and so is that a group may
-        write where others may not, in which a umask of 002 differs from one of 022.
+        Times and owners are excluded, so two checkouts of one commit share an image. So is the group's write permission
+        unless others have it too: it depends on whether the umask was 002 or 022.
 
         Raises:
             ImageError: a file of the context cannot be read.
 
         """
-        total = hashlib.sha256()
-
-        def add(*parts: bytes) -> None:
-            for part in parts:
-                total.update(len(part).to_bytes(8, "big") + part)
-
-        add((self.adaptation.key if self.adaptation else PLAIN).encode())
+        digest = Digest()
+        digest.add(self.adaptation.key if self.adaptation else PLAIN)
         for name, value in sorted(self.arguments):
-            add(b"argument", name.encode(), value.encode())
+            digest.add("argument", name, value)
         try:
             for relative in self.files():
                 path = self.path / relative
                 status = path.lstat()
-                mode = f"{_comparable(stat.S_IMODE(status.st_mode)):o}".encode()
+                mode = f"{_comparable(stat.S_IMODE(status.st_mode)):o}"
                 if stat.S_ISLNK(status.st_mode):
-                    add(b"link", os.fsencode(relative), os.fsencode(path.readlink()))
+                    digest.add("link", relative, str(path.readlink()))
                 elif stat.S_ISDIR(status.st_mode):
-                    add(b"directory", os.fsencode(relative), mode)
+                    digest.add("directory", relative, mode)
                 elif stat.S_ISREG(status.st_mode):
-                    add(b"file", os.fsencode(relative), mode, file_digest(path))
+                    digest.add("file", relative, mode, file_digest(path))
         except OSError as error:
             raise ImageError(f"the build context {self.path} cannot be read: {error}") from error
-        return total.hexdigest()
+        return digest.hex()
 
 
 def ignore_patterns(directory: Path, names: Iterable[str]) -> list[str]:
-    """Return the patterns of the first ignore file of some names that a directory has.
+    """Return the patterns of the first of these ignore files that exists in a directory.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: the ignore file cannot be read.
 
     """
     for name in names:

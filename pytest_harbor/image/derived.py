@@ -1,9 +1,8 @@
-"""What is built on top of a finished image: the adaptation of one that has no Dockerfile here, an agent's set-up."""
+"""Images built on top of a finished image: the adaptation of an image without a Dockerfile, and an agent's setup."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -15,25 +14,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from pytest_harbor._util.files import file_digest
+from pytest_harbor._util.files import Digest, file_digest
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.agent_files import AgentFile
 from pytest_harbor.image.context import BuildContext
 from pytest_harbor.image.model import Image
 
-# Part of every digest of a set-up: raised when how it is run changes.
+# Part of every setup's digest. Increase it when the way a setup runs changes.
 VERSION = "setup-1"
 
-_PLACE = "/.harbor-agent-setup"
-_SCRIPT, _RUNNER = f"{_PLACE}/setup", f"{_PLACE}/run"
+_DIRECTORY = "/.harbor-agent-setup"
+_SCRIPT, _RUNNER = f"{_DIRECTORY}/setup", f"{_DIRECTORY}/run"
 _ARCHIVE = "files.tar"
-_BEGIN = "--- agent set-up ---"
-_END = "--- agent set-up ended with exit code {} ---"
+_BEGIN = "--- agent setup ---"
+_END = "--- agent setup ended with exit code {} ---"
 _SHELLS = {"sh", "bash", "dash", "ash"}
 _KEPT_LINES = 10
 _READ_BYTES = 256 * 1024
-# What `docker buildx build --progress plain` puts before each line: the number of the step, and its time in seconds.
-_STEP = re.compile(r"^#\d+ (?:\d+\.\d+ )?", re.MULTILINE)
+# The prefix of each line of `docker buildx build --progress plain`: the step's number and its time in seconds.
+_STEP_PREFIX = re.compile(r"^#\d+ (?:\d+\.\d+ )?", re.MULTILINE)
 
 _RUN = f"""\
 cd /
@@ -46,15 +45,15 @@ else
   {_SCRIPT}
 fi </dev/null 2>&1
 code=$?
-rm -rf {_PLACE}
+rm -rf {_DIRECTORY}
 [ $code = 0 ] || echo "{_END.format("$code")}"
 exit $code
 """
 
 
 @dataclass(frozen=True)
-class OnTopContext(BuildContext):
-    """Adds what an adaptation adds, and nothing else.
+class DerivedContext(BuildContext):
+    """A build context that only adds an adaptation to a finished image.
 
     Attributes:
         image: the finished image.
@@ -64,13 +63,13 @@ class OnTopContext(BuildContext):
     image: Image | None = None
 
     @classmethod
-    def of(cls, image: Image) -> OnTopContext:
-        """Return the context of an image."""
+    def of(cls, image: Image) -> DerivedContext:
+        """Return the context for an image."""
         return cls(Path(image.ref), image=image)
 
     @contextlib.contextmanager
-    def laid_out(self) -> Iterator[BuildContext]:
-        """Give a directory with a Dockerfile, as long as the block lasts."""
+    def materialized(self) -> Iterator[BuildContext]:
+        """Yield a directory with a Dockerfile, for the duration of the block."""
         assert self.image is not None
         with tempfile.TemporaryDirectory(prefix="pytest-harbor-") as temporary:
             dockerfile = Path(temporary, "Dockerfile")
@@ -80,57 +79,57 @@ class OnTopContext(BuildContext):
 
     @cached_property
     def digest(self) -> str:
-        """That of the directory."""
-        with self.laid_out() as context:
+        """The directory's digest."""
+        with self.materialized() as context:
             return context.digest
 
 
 @dataclass(frozen=True)
-class SetupContext(OnTopContext):
-    """Runs an agent's set-up as root in `/`, and leaves how the image starts as it was.
+class SetupContext(DerivedContext):
+    """A build context that runs an agent's setup as root in `/`, and keeps the image's user and entrypoint.
 
     Attributes:
-        setup: its text: a command line, or a script.
-        seen: the agent files that are there when it runs.
-        fresh: makes it run though a builder may know what came of it earlier; not part of the digest.
+        setup: the setup's text: a command line or a script.
+        files_seen: the agent files that exist while it runs.
+        cache_key: a unique value makes the setup run even if the builder has a cached result; not part of the digest.
 
     """
 
     setup: str = ""
-    seen: tuple[AgentFile, ...] = ()
-    fresh: str = ""
+    files_seen: tuple[AgentFile, ...] = ()
+    cache_key: str = ""
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """The setup's name in messages."""
         assert self.image is not None
-        return f"the agent's set-up on {self.image.ref}"
+        return f"the agent's setup on {self.image.ref}"
 
     @contextlib.contextmanager
-    def laid_out(self) -> Iterator[BuildContext]:
-        """Give a directory with all of it, as long as the block lasts.
+    def materialized(self) -> Iterator[BuildContext]:
+        """Yield a directory with a Dockerfile, the setup and the agent files, for the duration of the block.
 
         Raises:
-            ImageError: a file cannot be read.
+            ImageError: an agent file cannot be read.
 
         """
         assert self.image is not None
-        with super().laid_out() as context:
-            # An archive takes any name, and lets directories that are there keep their owners and modes.
+        with super().materialized() as context:
+            # An archive, as it can hold any name and leaves existing directories their owners and modes.
             try:
                 with tarfile.open(context.path / _ARCHIVE, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
-                    for file in self.seen:
+                    for file in self.files_seen:
                         _add(archive, file)
                     _add_text(archive, _RUNNER, _RUN)
                     _add_text(archive, _SCRIPT, self.setup.replace("\r\n", "\n"))
             except OSError as error:
                 raise ImageError(f"{self.title}: an agent file cannot be read: {error}") from error
             user = [] if self.image.runs_as_root else [self.image.details.user]
-            how = ["shell", *shell_options(self.setup)] if runs_in_shell(self.setup) else []
+            arguments = ["shell", *shell_options(self.setup)] if runs_in_shell(self.setup) else []
             lines = [
                 *("USER 0" for _ in user),
                 f"ADD {_ARCHIVE} /",
-                f"RUN {json.dumps(['/bin/sh', _RUNNER, self.fresh, *how])}",
+                f"RUN {json.dumps(['/bin/sh', _RUNNER, self.cache_key, *arguments])}",
                 *(f"USER {name}" for name in user),
             ]
             with context.dockerfile.open("a", encoding="utf-8") as dockerfile:
@@ -139,26 +138,29 @@ class SetupContext(OnTopContext):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, over the image, the text, and paths, modes and contents of the files.
+        """SHA-256, in hex, of the image, the setup's text, and the paths, modes and contents of the agent files.
 
         Raises:
-            ImageError: a file cannot be read.
+            ImageError: an agent file cannot be read.
 
         """
         assert self.image is not None
         details = self.image.details
         start = [details.id, details.entrypoint, details.workdir, details.user, sorted(details.variables.items())]
+        digest = Digest()
+        digest.add(VERSION, json.dumps(start), self.setup)
         try:
-            files = [[file.target, file.mode, _content(file)] for file in self.seen]
+            for file in self.files_seen:
+                digest.add(file.target, str(file.mode), _content(file))
         except OSError as error:
             raise ImageError(f"{self.title}: an agent file cannot be read: {error}") from error
-        return hashlib.sha256(json.dumps([VERSION, start, self.setup, files]).encode()).hexdigest()
+        return digest.hex()
 
 
-def _content(file: AgentFile) -> str:
+def _content(file: AgentFile) -> bytes:
     if file.mode is None:
-        return os.fsencode(file.path.readlink()).hex()
-    return "" if file.path.is_dir() else file_digest(file.path).hex()
+        return os.fsencode(file.path.readlink())
+    return b"" if file.path.is_dir() else file_digest(file.path)
 
 
 def _add(archive: tarfile.TarFile, file: AgentFile) -> None:
@@ -185,13 +187,13 @@ def _add_text(archive: tarfile.TarFile, target: str, text: str) -> None:
 
 
 def runs_in_shell(text: str) -> bool:
-    """Tell whether a set-up is for a shell, and not for what its first line names."""
+    """Return True if a setup runs in a shell, and not in another interpreter named in its first line."""
     words = _interpreter(text)
     return not words or PurePosixPath(words[0]).name in _SHELLS
 
 
 def shell_options(text: str) -> list[str]:
-    """Return the options that the first line of a shell's script gives it."""
+    """Return the options in the first line of a shell script."""
     return _interpreter(text)[1:]
 
 
@@ -203,10 +205,10 @@ def _interpreter(text: str) -> list[str]:
     return words
 
 
-def failure(log: Path | None) -> str:
-    """Return how a set-up ended and the last lines of its output, from the log of its build; empty where it is silent.
+def setup_failure(log: Path | None) -> str:
+    """Return a setup's exit code and the last lines of its output; empty if the build's log does not have them.
 
-    The log may be that of any builder.
+    The log may come from any builder.
     """
     if log is None:
         return ""
@@ -216,12 +218,12 @@ def failure(log: Path | None) -> str:
             text = file.read(_READ_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""
-    text = _STEP.sub("", text.replace("\r\n", "\n"))
-    # A line that is this and nothing more: builders write down what they are about to run, too.
+    text = _STEP_PREFIX.sub("", text.replace("\r\n", "\n"))
+    # Only a whole line counts: builders also log the command that they are about to run.
     output = re.split(rf"^{re.escape(_BEGIN)}$", text, maxsplit=1, flags=re.MULTILINE)[-1]
     end = re.search("^" + re.escape(_END).replace(r"\{\}", r"(\d+)") + "$", output, re.MULTILINE)
     if end is None:
         return ""
     lines = [line.rstrip() for line in output[: end.start()].splitlines() if line.strip()]
-    said = "\n".join(lines[-_KEPT_LINES:])
-    return f"it ended with exit code {end[1]}" + (f", its last words:\n{said}" if said else " and said nothing")
+    tail = "\n".join(lines[-_KEPT_LINES:])
+    return f"exit code {end[1]}" + (f", last output:\n{tail}" if tail else ", no output")

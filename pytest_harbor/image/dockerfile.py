@@ -1,7 +1,7 @@
-"""A scanner of Dockerfiles: logical instructions that remember the very text they were written as.
+"""A Dockerfile scanner that keeps the exact source text of each instruction.
 
-Follows BuildKit's parser (frontend/dockerfile/parser): parser directives, comments and empty lines within
-continuations, heredocs. Joining the text of all pieces gives the file back byte for byte.
+It follows BuildKit's parser (frontend/dockerfile/parser): parser directives, comments and blank lines within
+continuations, heredocs. The texts of all pieces, joined, are the original file, byte for byte.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _FLAG = re.compile(r"--([a-z][a-z-]*)(?:=((?:\"[^\"]*\"|'[^']*'|\S)*))?(?:[ \t\v
 
 
 class DockerfileError(ValueError):
-    """A Dockerfile that cannot be read; the message names the line."""
+    """A Dockerfile cannot be parsed; the message names the line."""
 
 
 @dataclass(frozen=True)
 class Heredoc:
-    """A document within an instruction.
+    """A heredoc of an instruction.
 
     Attributes:
-        name: the word that ends it.
-        content: its lines, without leading tabs where `<<-` removes them.
-        expand: whether variables in it are replaced, which quotes around the name forbid.
+        name: the delimiter that ends it.
+        content: its lines; without leading tabs if it begins with `<<-`.
+        expand: whether variables in it are expanded; they are not if the delimiter is quoted.
 
     """
 
@@ -43,14 +43,14 @@ class Heredoc:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a Dockerfile: an instruction, or a comment, an empty line or a directive between instructions.
+    """A piece of a Dockerfile: an instruction, or a comment, blank line or directive between instructions.
 
     Attributes:
-        text: exactly what is written, line ends included.
-        line: number of its first line, from 1.
-        keyword: the instruction in upper case; empty where it is none.
-        arguments: what follows the keyword, continuations joined and comments left out, without heredocs.
-        heredocs: documents that follow.
+        text: the exact source text, with line ends.
+        line: the number of its first line, from 1.
+        keyword: the instruction in upper case; empty if the piece is not an instruction.
+        arguments: the text after the keyword, with continuations joined, without comments and heredocs.
+        heredocs: the heredocs of the instruction.
 
     """
 
@@ -62,17 +62,17 @@ class Piece:
 
     @property
     def flags(self) -> tuple[tuple[str, str], ...]:
-        """The flags that come first, as names and values."""
+        """The leading flags, as names and values."""
         return self._split()[0]
 
     @property
     def operands(self) -> str:
-        """The arguments behind the flags."""
+        """The arguments after the flags."""
         return self._split()[1]
 
     @property
     def words(self) -> tuple[str, ...] | None:
-        """The operands as a list, where they are written as JSON."""
+        """The operands, if they are a JSON list of strings; None otherwise."""
         try:
             found = json.loads(self.operands) if self.operands.startswith("[") else None
         except ValueError:
@@ -89,13 +89,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: what one FROM begins.
+    """A build stage.
 
     Attributes:
-        base: the image or earlier stage, as written.
-        name: its name in lower case; empty without one.
-        begin: its FROM.
-        instructions: what follows.
+        base: the image or earlier stage in FROM, as written.
+        name: the stage's name in lower case; empty if it has none.
+        begin: the FROM instruction.
+        instructions: the instructions after it.
 
     """
 
@@ -110,8 +110,8 @@ class Dockerfile:
     """A scanned Dockerfile.
 
     Attributes:
-        pieces: all of it, in order.
-        escape: the character that joins lines: a backslash, or a backtick where a directive says so.
+        pieces: all pieces, in order.
+        escape: the line continuation character: a backslash, or a backtick if a directive says so.
 
     """
 
@@ -123,7 +123,7 @@ class Dockerfile:
         """Scan a text.
 
         Raises:
-            DockerfileError: a heredoc does not end.
+            DockerfileError: a heredoc is not terminated.
 
         """
         lines = [line for line in re.split(r"(?<=\n)", text) if line]
@@ -133,28 +133,28 @@ class Dockerfile:
 
     @classmethod
     def read(cls, path: Path) -> Dockerfile:
-        """Scan a file; bytes that are no UTF-8 come through unharmed.
+        """Scan a file; bytes that are not UTF-8 are preserved.
 
         Raises:
-            DockerfileError: a heredoc does not end.
-            OSError: it cannot be read.
+            DockerfileError: a heredoc is not terminated.
+            OSError: the file cannot be read.
 
         """
         return cls.parse(path.read_bytes().decode("utf-8", "surrogateescape"))
 
     @property
     def text(self) -> str:
-        """The file as it was."""
+        """The original text."""
         return "".join(piece.text for piece in self.pieces)
 
     @property
     def instructions(self) -> tuple[Piece, ...]:
-        """The instructions alone."""
+        """The pieces that are instructions."""
         return tuple(piece for piece in self.pieces if piece.keyword)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages; what comes before the first FROM belongs to none."""
+        """The stages; instructions before the first FROM belong to none of them."""
         found: list[Stage] = []
         for piece in self.instructions:
             if piece.keyword == "FROM":
@@ -181,7 +181,7 @@ class _Scanner:
         self._at = 0
         self._escape = escape
         mark = re.escape(escape)
-        # Not behind another escape character, which it would belong to.
+        # Not after another escape character, which would escape it.
         self._continued = re.compile(rf"(?:^|(?<=[^{mark}])){mark}[ \t]*$")
 
     def pieces(self) -> Iterator[Piece]:
@@ -196,8 +196,8 @@ class _Scanner:
 
     def _instruction(self) -> Piece:
         first = self._at
-        logical, going_on = "", True
-        while going_on and self._at < len(self._lines):
+        logical, continues = "", True
+        while continues and self._at < len(self._lines):
             line = self._lines[self._at].rstrip("\r\n")
             if self._at == 0:
                 line = line.lstrip("\ufeff")
@@ -205,19 +205,19 @@ class _Scanner:
             if self._at - 1 > first and (not line.strip() or line.strip().startswith("#")):
                 continue
             match = self._continued.search(line)
-            going_on = match is not None
+            continues = match is not None
             logical += line[: match.start()] if match else line
-        keyword, _, arguments = _cut(logical.strip())
+        keyword, arguments = _split_first_word(logical.strip())
         keyword = keyword.upper()
-        # What ONBUILD holds back may have documents too.
-        inner = _cut(arguments)[0].upper() if keyword == "ONBUILD" else keyword
+        # The instruction after ONBUILD may have heredocs too.
+        inner = _split_first_word(arguments)[0].upper() if keyword == "ONBUILD" else keyword
         heredocs: tuple[Heredoc, ...] = ()
         if inner in _WITH_HEREDOCS and "<<" in arguments:
-            heredocs = tuple(self._heredoc(*each, first + 1) for each in self._announced(arguments))
+            heredocs = tuple(self._heredoc(*start, first + 1) for start in self._heredoc_starts(arguments))
         return Piece("".join(self._lines[first : self._at]), first + 1, keyword, arguments, heredocs)
 
-    def _announced(self, arguments: str) -> list[tuple[str, bool, bool]]:
-        """Return the heredocs that a line announces: name, whether tabs are removed, whether it is quoted."""
+    def _heredoc_starts(self, arguments: str) -> list[tuple[str, bool, bool]]:
+        """Return the heredocs that a line starts: delimiter, whether tabs are removed, whether it is quoted."""
         found = []
         for word in split_words(arguments, self._escape):
             match = _HEREDOC.match(word)
@@ -236,18 +236,18 @@ class _Scanner:
             if text.rstrip("\r\n") == name:
                 return Heredoc(name, "".join(content), not quoted)
             content.append(text)
-        raise DockerfileError(f"line {line}: the heredoc {name} does not end")
+        raise DockerfileError(f"line {line}: heredoc {name} is not terminated")
 
 
-def _cut(text: str) -> tuple[str, str, str]:
-    """Split off the first word."""
-    match = re.match(rf"([^{_BLANKS}]*)([{_BLANKS}]*)(.*)", text, re.DOTALL)
+def _split_first_word(text: str) -> tuple[str, str]:
+    """Return the first word and the rest."""
+    match = re.match(rf"([^{_BLANKS}]*)[{_BLANKS}]*(.*)", text, re.DOTALL)
     assert match is not None
-    return match[1], match[2], match[3]
+    return match[1], match[2]
 
 
 def split_words(text: str, escape: str = "\\") -> list[str]:
-    """Split at blanks outside of quotes; quotes and escapes stay as they are."""
+    """Split at blanks outside quotes; quotes and escapes are kept."""
     words, word, quote, at = [], "", "", 0
     while at < len(text):
         char = text[at]
@@ -285,17 +285,17 @@ def expand(
     variables: bool = True,
     quotes: bool = True,
 ) -> str:
-    """Replace variables as instructions other than RUN do, and remove quotes.
+    """Expand variables as instructions other than RUN do, and remove quotes.
 
     Args:
-        word: what is written.
-        values: the variables; one that is not there is empty.
-        escape: the character that takes the next one as it is.
-        variables: whether variables are replaced.
-        quotes: whether quotes mean anything; in heredocs they do not.
+        word: the text.
+        values: the variables; an unknown one expands to nothing.
+        escape: the escape character.
+        variables: whether to expand variables.
+        quotes: whether quotes are special; in heredocs they are not.
 
     Raises:
-        DockerfileError: a form of `${...}` that is not known, or `${name:?why}` of one that is not set.
+        DockerfileError: an unsupported form of `${...}`, or `${name:?why}` with an unset variable.
 
     """
     out, quote, at = "", "", 0
@@ -303,7 +303,7 @@ def expand(
         char = word[at]
         if char == escape and quote != "'" and at + 1 < len(word):
             following = word[at + 1]
-            # Within double quotes, and in heredocs, only what means something there is escaped.
+            # In double quotes and heredocs, an escape only affects the characters that are special there.
             literal = (quote == '"' or not quotes) and following not in f'"${escape}'
             out += char + following if literal else following
             at += 2
@@ -323,23 +323,23 @@ def _variable(word: str, at: int, values: dict[str, str], escape: str) -> tuple[
     match = _VARIABLE.match(word, at)
     if not match:
         if word.startswith("${", at):
-            raise DockerfileError(f"{word[at:]!r} is no form of a variable that is supported")
+            raise DockerfileError(f"{word[at:]!r}: this form of variable expansion is not supported")
         return "$", at + 1
-    name, how = match[1] or match[2], match[3]
-    if not how:
+    name, operator = match[1] or match[2], match[3]
+    if not operator:
         return values.get(name, ""), match.end()
     end, depth = match.end(), 1
     while end < len(word) and depth:
         depth += {"{": 1, "}": -1}.get(word[end], 0)
         end += 1
     if depth:
-        raise DockerfileError(f"{word[at:]!r} does not end")
+        raise DockerfileError(f"{word[at:]!r} has no closing brace")
     other = expand(word[match.end() : end - 1], values, escape)
-    there = name in values and (not how.startswith(":") or values[name] != "")
-    if how.endswith("-"):
-        return (values[name] if there else other), end
-    if how.endswith("+"):
-        return (other if there else ""), end
-    if not there:
+    is_set = name in values and (not operator.startswith(":") or values[name] != "")
+    if operator.endswith("-"):
+        return (values[name] if is_set else other), end
+    if operator.endswith("+"):
+        return (other if is_set else ""), end
+    if not is_set:
         raise DockerfileError(f"{name}: {other or 'it is not set'}")
     return values[name], end

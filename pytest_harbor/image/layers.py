@@ -1,7 +1,8 @@
-"""What is added to a task's image: the folders of a trial alone, or with them a Python that serves HUD's tools.
+"""The two layers that can be added to a task's image: `lean` and `hud`.
 
-The recipe of the second is layer/Dockerfile. Its Python brings its own loader and libraries, so that one image per
-architecture fits every base: any glibc, musl, or none.
+`lean` holds the trial's directories. `hud` also holds a Python that serves HUD's tools; layer/Dockerfile builds it.
+That Python ships with its own loader and libraries, so one image per architecture runs on every base: glibc, musl or
+neither.
 """
 
 from __future__ import annotations
@@ -19,28 +20,26 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from pytest_harbor.image.context import BuildContext
+from pytest_harbor.image.env_py import env_py
 
 LAYER_PYTHON = "/hud/.venv/bin/python"
-"""The layer's interpreter. Start it with -I, as a task's image may well set PYTHONPATH or PYTHONHOME."""
+"""The layer's interpreter. Start it with -I: a task's image may set PYTHONPATH or PYTHONHOME."""
 
 LAYER_ARGUMENT = "HARBOR_LAYER"
-"""The build argument of a converted environment that names a finished layer, in place of one that it builds itself."""
+"""The build argument of a converted environment that names a prebuilt layer; without it, the layer is built too."""
 
 _DIRECTORY = Path(__file__).parent / "layer"
 _STAGES = ("layer-pins", "layer-build")
-_OWN = "# What follows is in the layer image alone."
-_FOLDERS = (("logs", 0o755), ("logs/agent", 0o777), ("logs/artifacts", 0o777), ("logs/verifier", 0o777))
+_LAYER_IMAGE_ONLY = "# The rest is only for the layer image."
+_LEAN_DIRECTORIES = (("logs", 0o755), ("logs/agent", 0o777), ("logs/artifacts", 0o777), ("logs/verifier", 0o777))
 
 
 class LayerContext(BuildContext):
-    """The recipe, and with it the program that serves the tools in an image that is started by itself."""
+    """The build context of the `hud` layer: the directory layer/, and env.py to serve the tools."""
 
     @contextlib.contextmanager
-    def laid_out(self) -> Iterator[BuildContext]:
-        """Give a directory with both, as long as the block lasts."""
-        # No code of that package runs here: what it gives is a text that runs in images.
-        from pytest_harbor.image.env_py import env_py
-
+    def materialized(self) -> Iterator[BuildContext]:
+        """Yield a directory with both, for the duration of the block."""
         with tempfile.TemporaryDirectory(prefix="pytest-harbor-") as temporary:
             directory = Path(temporary, "layer")
             shutil.copytree(self.path, directory)
@@ -51,45 +50,45 @@ class LayerContext(BuildContext):
 
     @cached_property
     def digest(self) -> str:
-        """That of the directory."""
-        with self.laid_out() as context:
+        """The directory's digest."""
+        with self.materialized() as context:
             return context.digest
 
 
 def hud_layer_context() -> BuildContext:
-    """Return what the layer image is built from: its root directory is what an adapted image copies to its own."""
+    """Return the build context of the layer image, whose root directory is copied into adapted images."""
     return LayerContext(_DIRECTORY)
 
 
 def layer_stage(name: str, escape: str = "\\") -> str:
     r"""Return the stages that build the layer within another Dockerfile.
 
-    They need pyproject.toml in the root of the context and nothing else from it.
+    From the build context they need only pyproject.toml, in its root.
 
     Args:
-        name: name of the last stage, whose root directory is the layer; those before it are `<name>-pins` and
-            `<name>-build`. Lower case letters, digits and dashes.
-        escape: what joins lines in that Dockerfile, "`" where its directive says so.
+        name: name of the last stage, whose root directory is the layer; the stages before it are `<name>-pins` and
+            `<name>-build`. Lowercase letters, digits and dashes.
+        escape: the line continuation character of that Dockerfile: "\" or "`".
 
     """
-    text = (_DIRECTORY / "Dockerfile").read_text(encoding="utf-8").partition(_OWN)[0].rstrip() + "\n"
+    text = (_DIRECTORY / "Dockerfile").read_text(encoding="utf-8").partition(_LAYER_IMAGE_ONLY)[0].rstrip() + "\n"
     text = re.sub(rf"\b(?:{'|'.join(_STAGES)})\b", lambda match: f"{name}-{match[0].rpartition('-')[2]}", text)
     text = text.replace("\nFROM scratch\n", f"\nFROM scratch AS {name}\n")
     return re.sub(r"\\$", lambda _: escape, text, flags=re.MULTILINE)
 
 
 def pyproject(name: str) -> str:
-    """Return the pyproject.toml of a converted environment: the layer's own pins under another name."""
+    """Return the pyproject.toml of a converted environment: the layer's pinned requirements under another name."""
     text = (_DIRECTORY / "pyproject.toml").read_text(encoding="utf-8")
     return re.sub(r"^name = .*$", lambda _: f"name = {json.dumps(name)}", text, count=1, flags=re.MULTILINE)
 
 
 @cache
 def lean_layer() -> bytes:
-    """Return the folders of a trial as an archive to import as an image, each time the same bytes."""
+    """Return the trial's directories as a tar archive to import as an image; always the same bytes."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path, mode in _FOLDERS:
+        for path, mode in _LEAN_DIRECTORIES:
             entry = tarfile.TarInfo(path)
             entry.type, entry.mode = tarfile.DIRTYPE, mode
             archive.addfile(entry)
@@ -97,5 +96,5 @@ def lean_layer() -> bytes:
 
 
 def lean_layer_digest() -> str:
-    """Return SHA-256, in hex, of that archive."""
+    """Return the SHA-256 of lean_layer(), in hex."""
     return hashlib.sha256(lean_layer()).hexdigest()

@@ -1,4 +1,4 @@
-"""What an image is to a trial, and what a provider must be able to do with images."""
+"""Images as trials see them, and the protocol that providers implement for the image store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Source = Literal["built", "cached", "pulled", "present"]
 
 @dataclass(frozen=True)
 class ImageDetails:
-    """What an image says of itself: its id, how what runs in it begins, and what a reader should know of it."""
+    """An image's id, its configuration for containers, and notes about it for the reader of a result."""
 
     id: str
     entrypoint: tuple[str, ...] = ()
@@ -31,12 +31,12 @@ class Image:
     """The image of a task.
 
     Attributes:
-        ref: the name to start it by.
-        source: `built` now, `cached` from an earlier build, `pulled` now, `present` under its own name.
-        notes: what a reader of the result should know, such as a docker_image that could not be had.
-        log: the log of its build or pull, when there was one in this run.
-        setup: whether its agent's set-up was `built` now or `cached` from an earlier run; empty where it has none.
-        below: the name of the image that the set-up is on top of.
+        ref: the image's name.
+        source: `built` now, `cached` from an earlier build, `pulled` now, or `present` under its own name.
+        notes: facts for the reader of a result, such as a docker_image that was not available.
+        log: the log of its build or pull, if there was one in this run.
+        setup: whether the agent's setup was `built` now or `cached` from an earlier run; empty if there is none.
+        below: name of the image that the setup was built on.
 
     """
 
@@ -55,47 +55,47 @@ class Image:
 
 
 class ImageBackend(Protocol):
-    """What the image store asks of a provider. Every method may raise EngineUnavailable."""
+    """The image operations of a provider. Every method may raise EngineUnavailable."""
 
     @property
     def has_registries(self) -> bool:
-        """Whether images can be had by name; where not, a task's Dockerfile goes before its docker_image."""
+        """Whether images can be pulled by name; if not, a task's Dockerfile takes precedence over its docker_image."""
 
     @property
     def adapts(self) -> bool:
-        """Whether what it builds is adapted; a provider without images that others can run needs nothing in them."""
+        """Whether images are adapted; not needed if nothing else can run the provider's images."""
 
     @property
     def engine_id(self) -> str:
-        """A name for the place where images live, safe in a file name: builds for one engine share a lock."""
+        """An id for the engine that stores the images, safe in a file name; builds for one engine share locks."""
 
     @property
     def architecture(self) -> str:
-        """What its images are built for, such as `amd64`, safe in a tag."""
+        """The architecture of its images, such as `amd64`, safe in a tag."""
 
     def find_image(self, ref: str) -> ImageDetails | None:
-        """Look an image up by name, without any network."""
+        """Return a local image's details, or None; uses no network."""
 
     def pull_image(self, ref: str, *, log: Path, timeout: float) -> None:
-        """Fetch an image within a number of seconds.
+        """Pull an image; the timeout is in seconds.
 
         Raises:
-            ImageError: it cannot be had; ImageMissing where the registry answered that it has none,
-                RegistryUnavailable where it would give none at all.
+            ImageError: it cannot be pulled: ImageMissing if the registry does not have it, RegistryUnavailable if the
+                registry does not answer or refuses.
 
         """
 
     def push_image(self, ref: str, *, log: Path, timeout: float) -> None:
-        """Send an image to the registry that its name begins with; ImageError when that cannot be done."""
+        """Push an image to the registry in its name; raise ImageError if that fails. The timeout is in seconds."""
 
     def is_published(self, ref: str) -> bool:
-        """Ask the registry that an image's name begins with if it is there; RegistryUnavailable if it does not say."""
+        """Return True if the registry in an image's name has it; raise RegistryUnavailable if it does not answer."""
 
     def tag_image(self, ref: str, name: str) -> None:
-        """Give an image one more name."""
+        """Give an image another name."""
 
     def import_image(self, ref: str, archive: bytes) -> None:
-        """Make an image whose files are those of a tar archive."""
+        """Create an image from the files of a tar archive."""
 
     def build_image(self, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
-        """Build a context within a number of seconds and name the result; ImageError when it fails."""
+        """Build an image from a context; raise ImageError if that fails. The timeout is in seconds."""

@@ -1,4 +1,4 @@
-"""All images of datasets, or of converted environments: each built once, in parallel, and pushed to a registry."""
+"""The images of datasets or converted environments: each is built once, in parallel, and pushed to a registry."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from pytest_harbor.image.store import ImageStore
 from pytest_harbor.task import DatasetError, Task, TaskError, discover, select_tasks
 from pytest_harbor.task.converted import DOCKERFILE, TASKS, TASKSET
 
-# How long a push may take, in seconds.
+# Deadline for a push, in seconds.
 PUSH_TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An image to have.
+class ImageTarget:
+    """An image to build or pull, and to push.
 
     Attributes:
-        names: what it is for: the ids of tasks, or a converted environment.
-        ref: what it is called, where that is known before it is there.
+        names: the ids of the tasks that use it, or the name of the converted environment.
+        ref: its name, if that is known before it exists.
         make: finds, pulls or builds it.
-        also: one more name that it gets here.
+        alias: another local name to give it.
 
     """
 
     names: tuple[str, ...]
     ref: str | None
     make: Callable[[], Image]
-    also: str = ""
+    alias: str = ""
 
 
 @dataclass(frozen=True)
-class Had:
-    """What became of an image that was wanted.
+class PublishResult:
+    """The result for one image.
 
     Attributes:
-        wanted: the image.
-        how: where it comes from; `published` is in the registry already, and neither pulled nor built.
-        ref: what it is called here.
-        seconds: what that took, the push included.
-        remote: what it is called in the registry, where it is there.
-        notes: what a reader should know of it.
+        target: the image.
+        status: where the image comes from; `published` means that the registry already has it and nothing was done.
+        ref: its local name.
+        seconds: how long it took, including the push.
+        remote: its name in the registry; empty if it is not there.
+        notes: facts about it for the reader.
         error: why it failed.
 
     """
 
-    wanted: Wanted
-    how: Source | Literal["published", "failed"]
+    target: ImageTarget
+    status: Source | Literal["published", "failed"]
     ref: str
     seconds: float
     remote: str = ""
@@ -67,33 +67,33 @@ class Had:
 
 
 @dataclass
-class Plan:
-    """What is to be done for some paths.
+class PublishPlan:
+    """The images to publish.
 
     Attributes:
-        wanted: the images, in the order of their tasks.
-        skipped: tasks that cannot be run, and why.
-        broken: tasks whose image is not known, as something in them cannot be read, and what.
+        targets: the images, in the order of their tasks.
+        skipped: the ids of unsupported tasks, and why they are not supported.
+        broken: the ids of tasks that cannot be read, and the error.
 
     """
 
-    wanted: list[Wanted] = field(default_factory=list)
+    targets: list[ImageTarget] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     broken: list[tuple[str, InfrastructureError | TaskError]] = field(default_factory=list)
 
 
 class Publisher:
-    """Has the images of datasets on an engine, and in a registry.
+    """Builds the images of datasets, or of converted environments, and pushes them to a registry.
 
     Args:
         backend: the engine.
-        directory: where logs are written.
-        adapt: what is added to the images of tasks. For None it is `lean`, and what is wanted of a converted
-            directory is the images of its environments, and not those of its tasks.
-        registry: where they are pushed, as HOST/PREFIX; empty for nowhere. What is there already stays as it is.
-        policy: `auto`, or `always`, which builds and pushes what is there already.
-        fallback: image of a task that brings neither a Dockerfile nor a docker_image.
-        jobs: how many images are worked on at a time.
+        directory: the directory for logs.
+        adapt: the layer to add to the images of tasks. None means `lean` for tasks, and for a converted directory the
+            images of its environments instead of those of its tasks.
+        registry: the registry to push to, as HOST/PREFIX; empty for none. Images that it already has are not replaced.
+        policy: `auto`, or `always` to rebuild and push images that already exist.
+        fallback: the image for tasks with neither a Dockerfile nor a docker_image.
+        jobs: the number of images to process at a time.
 
     """
 
@@ -119,46 +119,48 @@ class Publisher:
             backend, directory, adapt=adapt or "lean", registry=registry, policy=policy, fallback=fallback
         )
 
-    def plan(self, paths: Sequence[Path], patterns: Sequence[str] = ()) -> Plan:
-        """Find out which images are wanted.
+    def plan(self, paths: Sequence[Path], patterns: Sequence[str] = ()) -> PublishPlan:
+        """Return the images that the tasks or environments need.
 
         Args:
             paths: tasks, datasets, directories of datasets, or converted directories.
-            patterns: globs, one of which a task's name or id has to match, or that of an environment; empty for all.
+            patterns: globs to select tasks by name or id, or environments by their name or their tasks' names; empty
+                for all.
 
         Raises:
-            DatasetError: there is nothing to be found, or nothing matches a pattern.
+            DatasetError: there are no tasks, or none match a pattern.
 
         """
         converted = [path for path in paths if self._adapt is None and (path / TASKSET).is_file()]
         datasets = [path for path in paths if path not in converted]
         if converted and datasets:
             raise DatasetError(
-                f"{converted[0]} is a converted directory and {datasets[0]} is none; give them one after the other"
+                f"{converted[0]} is a converted directory and {datasets[0]} is not; run the command once for each"
             )
         plan = self._environments(converted, patterns) if converted else self._tasks(datasets, patterns)
-        if plan.wanted and (converted or self._adapt == "hud"):
-            layer = self._store.hud_layer
-            plan.wanted.insert(0, Wanted(("the layer",), self._store.hud_layer_reference, layer))
+        if plan.targets and (converted or self._adapt == "hud"):
+            layer = ImageTarget(("the layer",), self._store.hud_layer_reference, self._store.ensure_hud_layer)
+            plan.targets.insert(0, layer)
         return plan
 
-    def _environments(self, directories: Sequence[Path], patterns: Sequence[str]) -> Plan:
-        plan = Plan()
+    def _environments(self, directories: Sequence[Path], patterns: Sequence[str]) -> PublishPlan:
+        plan = PublishPlan()
         for directory in directories:
             for dockerfile in sorted(directory.glob(f"*/{DOCKERFILE}")):
                 environment = dockerfile.parent
                 names = [environment.name, *(path.name for path in environment.glob(f"{TASKS}/*"))]
                 if patterns and not any(fnmatchcase(name, glob) for name in names for glob in patterns):
                     continue
-                ref, make = self._store.environment(environment, environment.name)
-                plan.wanted.append(Wanted((environment.name,), ref, make, f"{environment.name}:latest"))
-        if not plan.wanted:
+                ref, make = self._store.converted_environment(environment, environment.name)
+                plan.targets.append(ImageTarget((environment.name,), ref, make, f"{environment.name}:latest"))
+        if not plan.targets:
             where = ", ".join(map(str, directories))
-            raise DatasetError(f"no converted environment below {where} is wanted; each has a {DOCKERFILE}")
+            selected = f" that matches {' or '.join(patterns)}" if patterns else ""
+            raise DatasetError(f"no converted environment{selected} in {where}; each must have a {DOCKERFILE}")
         return plan
 
-    def _tasks(self, paths: Sequence[Path], patterns: Sequence[str]) -> Plan:
-        plan = Plan()
+    def _tasks(self, paths: Sequence[Path], patterns: Sequence[str]) -> PublishPlan:
+        plan = PublishPlan()
         groups: dict[tuple[str, ...], list[tuple[Task, str | None]]] = {}
         for task in select_tasks(discover(paths), patterns, ()):
             try:
@@ -170,47 +172,47 @@ class Publisher:
             except (InfrastructureError, TaskError) as error:
                 plan.broken.append((task.id, error))
                 continue
-            # A Dockerfile may take the place of an image that cannot be had.
+            # The Dockerfile is part of the key, as it is built if the named image is not available.
             key = (ref,) if ref else (named, str(task.dockerfile or ""))
             groups.setdefault(key, []).append((task, ref))
         for members in groups.values():
-            plan.wanted.append(self._of_tasks([task for task, _ in members], members[0][1]))
+            plan.targets.append(self._target([task for task, _ in members], members[0][1]))
         return plan
 
-    def _of_tasks(self, tasks: list[Task], ref: str | None) -> Wanted:
-        patient = max(tasks, key=lambda task: task.config.environment.build_timeout_sec)
-        return Wanted(tuple(task.id for task in tasks), ref, lambda: self._store.ensure(patient))
+    def _target(self, tasks: list[Task], ref: str | None) -> ImageTarget:
+        slowest = max(tasks, key=lambda task: task.config.environment.build_timeout_sec)
+        return ImageTarget(tuple(task.id for task in tasks), ref, lambda: self._store.ensure(slowest))
 
-    def run(self, wanted: Sequence[Wanted]) -> Iterator[Had]:
-        """Have images, and yield what became of each as it is known: a failure stops no other.
+    def run(self, targets: Sequence[ImageTarget]) -> Iterator[PublishResult]:
+        """Build and push images, and yield each result when it is known; a failure does not stop the others.
 
-        The first is had before the others begin, where it is the layer that they take.
+        If the first is the layer, it is finished before the others start, as they copy from it.
 
         Raises:
             EngineUnavailable: no engine answers.
-            RegistryUnavailable: no registry answers.
+            RegistryUnavailable: the registry does not answer.
 
         """
-        _ = self._backend.engine_id
+        self._backend.find_image(REPOSITORY)  # raises if no engine answers
         if self._registry:
             self._registry.check()
-        first = 1 if wanted and wanted[0].ref == self._store.hud_layer_reference else 0
-        yield from map(self._have, wanted[:first])
-        yield from _in_threads(self._have, wanted[first:], self._jobs)
+        first = 1 if targets and targets[0].ref == self._store.hud_layer_reference else 0
+        yield from map(self._publish, targets[:first])
+        yield from _in_threads(self._publish, targets[first:], self._jobs)
 
-    def _have(self, wanted: Wanted) -> Had:
+    def _publish(self, target: ImageTarget) -> PublishResult:
         began = time.monotonic()
         try:
-            if self._registry and wanted.ref and self._policy == "auto" and self._registry.has(wanted.ref):
-                remote = self._registry.remote(wanted.ref)
-                return Had(wanted, "published", wanted.ref, time.monotonic() - began, remote)
-            image = wanted.make()
-            if wanted.also:
-                self._backend.tag_image(image.ref, wanted.also)
-            remote = self._push(image) if self._registry and (wanted.also or _is_ours(image)) else ""
+            if self._registry and target.ref and self._policy == "auto" and self._registry.has(target.ref):
+                remote = self._registry.remote_name(target.ref)
+                return PublishResult(target, "published", target.ref, time.monotonic() - began, remote)
+            image = target.make()
+            if target.alias:
+                self._backend.tag_image(image.ref, target.alias)
+            remote = self._push(image) if self._registry and (target.alias or _is_ours(image)) else ""
         except (InfrastructureError, TaskError) as error:
-            return Had(wanted, "failed", wanted.ref or "", time.monotonic() - began, error=error)
-        return Had(wanted, image.source, image.ref, time.monotonic() - began, remote, image.notes)
+            return PublishResult(target, "failed", target.ref or "", time.monotonic() - began, error=error)
+        return PublishResult(target, image.source, image.ref, time.monotonic() - began, remote, image.notes)
 
     def _push(self, image: Image) -> str:
         assert self._registry
@@ -222,14 +224,16 @@ def _is_ours(image: Image) -> bool:
     return image.ref.startswith(f"{REPOSITORY}:")
 
 
-def _in_threads(work: Callable[[Wanted], Had], items: Sequence[Wanted], jobs: int) -> Iterator[Had]:
-    """Yield the results as they come; whoever stops listening does not wait for what is still going on."""
-    waiting: queue.SimpleQueue[Wanted] = queue.SimpleQueue()
-    done: queue.SimpleQueue[Had | BaseException] = queue.SimpleQueue()
+def _in_threads(
+    work: Callable[[ImageTarget], PublishResult], items: Sequence[ImageTarget], jobs: int
+) -> Iterator[PublishResult]:
+    """Yield results as they arrive; closing the iterator does not wait for work that is still running."""
+    waiting: queue.SimpleQueue[ImageTarget] = queue.SimpleQueue()
+    done: queue.SimpleQueue[PublishResult | BaseException] = queue.SimpleQueue()
     for item in items:
         waiting.put(item)
 
-    def serve() -> None:
+    def process() -> None:
         while True:
             try:
                 item = waiting.get_nowait()
@@ -241,7 +245,7 @@ def _in_threads(work: Callable[[Wanted], Had], items: Sequence[Wanted], jobs: in
                 done.put(error)
 
     for _ in range(min(jobs, len(items))):
-        threading.Thread(target=serve, daemon=True).start()
+        threading.Thread(target=process, daemon=True).start()
     for _ in items:
         result = done.get()
         if isinstance(result, BaseException):
@@ -250,5 +254,5 @@ def _in_threads(work: Callable[[Wanted], Had], items: Sequence[Wanted], jobs: in
 
 
 def default_jobs() -> int:
-    """Return how many CPUs this process may use."""
+    """Return the number of CPUs available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,25 +1,39 @@
-"""A registry that keeps what was built: one repository, with a tag for each digest of content and architecture."""
+"""A registry for built images: one repository, with a tag for each content digest and architecture."""
 
 from __future__ import annotations
 
 import contextlib
-import uuid
+import re
 from pathlib import Path
 
+from pytest_harbor._util.files import write_atomically
 from pytest_harbor.errors import ImageError, ImageMissing, RegistryUnavailable
 from pytest_harbor.image.model import ImageBackend
 
 REPOSITORY = "pytest-harbor"
-"""What images are called here; their tag is their digest."""
+"""The local repository of built images; their tag is their digest."""
+
+
+def repository(value: str) -> str:
+    """Return the name of a repository in a registry, after checking it.
+
+    Raises:
+        ValueError: the name is not valid; the message says what a valid one looks like.
+
+    """
+    part = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+    if not re.fullmatch(rf"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?(?:/{part})+", value):
+        raise ValueError("use HOST/PREFIX, such as ghcr.io/acme/tb2, in lower case and without a tag")
+    return value
 
 
 class Registry:
-    """Where other machines have pushed their images, or this one is to push its own.
+    """A registry to pull built images from, and to push them to.
 
     Args:
-        backend: what pulls and pushes, with credentials of its own.
+        backend: pulls and pushes, with its own credentials.
         prefix: the repository, as HOST/PREFIX.
-        directory: where the processes of one run tell each other what is wrong with it.
+        directory: holds the file through which the processes of one run share that the registry is unavailable.
 
     """
 
@@ -29,32 +43,32 @@ class Registry:
         self._file = directory / "registry-problem.txt"
         self._broken: dict[str, str] = {}
 
-    def remote(self, ref: str) -> str:
-        """Return the name that an image has in the registry."""
+    def remote_name(self, ref: str) -> str:
+        """Return an image's name in the registry."""
         name, _, tag = ref.partition(":")
         kind = "" if name == REPOSITORY else f"{name}-"
         return f"{self.prefix}:{kind}{tag}-{self._backend.architecture}"
 
     def problem(self, ref: str) -> str:
-        """Return why an image could not be had from the registry; empty where it has none, or was not asked."""
+        """Return why pulling an image failed; empty if the registry does not have it, or was not asked."""
         with contextlib.suppress(FileNotFoundError):
             return self._file.read_text(encoding="utf-8")
         return self._broken.get(ref, "")
 
     def fetch(self, ref: str, *, log: Path, timeout: float) -> bool:
-        """Pull an image by its digest, if the registry has it, and give it its own name here.
+        """Pull an image by its digest and tag it with its local name; return False if that did not work.
 
-        A registry that does not answer, or that refuses, is not asked again by any process of the run.
+        If the registry does not answer or refuses, no process of the run asks it again.
         """
         if self._file.exists():
             return False
-        remote = self.remote(ref)
+        remote = self.remote_name(ref)
         try:
             self._backend.pull_image(remote, log=log, timeout=timeout)
         except ImageMissing:
             return False
         except RegistryUnavailable as error:
-            self._give_up(self._refusal(error))
+            self._record_unavailable(self._unavailable(error))
             return False
         except ImageError as error:
             self._broken[ref] = error.fact
@@ -63,7 +77,7 @@ class Registry:
         return True
 
     def check(self) -> None:
-        """Find out whether it answers at all.
+        """Check that the registry answers.
 
         Raises:
             RegistryUnavailable: it does not.
@@ -72,35 +86,33 @@ class Registry:
         try:
             self.has(f"{REPOSITORY}:none")
         except RegistryUnavailable as error:
-            raise RegistryUnavailable(self._refusal(error), error.fix, detail=error.detail) from error
+            raise RegistryUnavailable(self._unavailable(error), error.fix, detail=error.detail) from error
 
     def has(self, ref: str) -> bool:
-        """Tell whether an image is there already.
+        """Return True if the registry has an image.
 
         Raises:
-            RegistryUnavailable: the registry does not say.
+            RegistryUnavailable: the registry does not answer.
 
         """
-        return self._backend.is_published(self.remote(ref))
+        return self._backend.is_published(self.remote_name(ref))
 
     def push(self, ref: str, *, log: Path, timeout: float) -> str:
-        """Push an image under its digest, and return the name that it has there.
+        """Push an image under its digest; return its name in the registry.
 
         Raises:
             ImageError: it cannot be pushed.
 
         """
-        remote = self.remote(ref)
+        remote = self.remote_name(ref)
         self._backend.tag_image(ref, remote)
         self._backend.push_image(remote, log=log, timeout=timeout)
         return remote
 
-    def _refusal(self, error: RegistryUnavailable) -> str:
-        return f"the registry {self.prefix} does not answer or refuses ({error.detail})"
+    def _unavailable(self, error: RegistryUnavailable) -> str:
+        return f"registry {self.prefix} does not answer or refuses ({error.detail})"
 
-    def _give_up(self, why: str) -> None:
-        """Tell all processes of the run, in the words of the first to find out."""
+    def _record_unavailable(self, reason: str) -> None:
+        """Record for all processes of the run why the registry is unavailable; the first reason stays."""
         if not self._file.exists():
-            mine = self._file.with_name(f"{self._file.name}.{uuid.uuid4().hex}")
-            mine.write_text(why, encoding="utf-8")
-            mine.replace(self._file)
+            write_atomically(self._file, reason)

@@ -1,7 +1,8 @@
-"""The Dockerfile that a Dockerfile.hud was made of, byte for byte, and its build context.
+"""Restore the original Dockerfile and build context of a converted environment, byte for byte.
 
-In a Dockerfile.hud of ours everything that is not the task's stands between two marks, or behind the title of the last
-part; what was taken back is a comment. One of `hud convert` is read too, as far as that keeps what it was given.
+In our Dockerfile.hud, everything that is not from the task is between two markers or after the title of the last
+section, and replaced instructions are kept as comments. Files from `hud convert` are read too, but that command does
+not preserve every byte.
 """
 
 from __future__ import annotations
@@ -22,32 +23,32 @@ from pytest_harbor.task.converted import BASE_TITLE, GENERATED
 
 BEGIN = "# >>> pytest-harbor"
 END = "# <<< pytest-harbor"
-NO_LINE_END = "# >>> pytest-harbor: the line above ends the original, which has no line end"
+NO_LINE_END = "# >>> pytest-harbor: the original ends with the line above, without a newline"
 LAYER_TITLE = "HUD MCP server layer"
 SOURCE = "# Source: "
 
 _RULE, _, _ = header("").partition("\n")
 
 
-def is_mark(line: str) -> bool:
-    """Tell whether a line would be taken for one of ours."""
+def is_marker(line: str) -> bool:
+    """Return True if restore() would take a line for a marker."""
     return line.startswith(ORIGINAL) or line in (BEGIN, END, NO_LINE_END, f"# {LAYER_TITLE}", f"# {BASE_TITLE}")
 
 
 def is_comment(piece: Piece) -> bool:
-    """Tell a comment or an empty line from what is, or may become, an instruction."""
+    """Return True for a comment or blank line; False for anything that is, or could become, an instruction."""
     return not piece.keyword and not piece.text.lstrip("\ufeff").strip().startswith(("\\", "`"))
 
 
 def restore(text: str) -> str:
-    """Return the Dockerfile that a Dockerfile.hud was made of.
+    """Return the original text of a Dockerfile.hud.
 
     Raises:
-        DockerfileError: it cannot be scanned.
+        DockerfileError: the Dockerfile.hud cannot be parsed.
 
     """
     ours = any(line.rstrip("\r\n") == BEGIN for line in text.split("\n"))
-    # HUD goes by lines, wherever they stand; in ours, what looks like a mark within an instruction is part of that.
+    # HUD treats every line alike. In ours, a line inside an instruction is never a marker, even if it looks like one.
     if ours:
         parts = [(piece.text, is_comment(piece)) for piece in Dockerfile.parse(text).pieces]
     else:
@@ -80,11 +81,11 @@ def _without_base_title(text: str) -> str:
 
 
 class ConvertedContext(BuildContext):
-    """The build context of a converted environment: as it was before, without what was generated."""
+    """The build context of a converted environment, without the generated files and with the original Dockerfile."""
 
     @contextlib.contextmanager
-    def laid_out(self) -> Iterator[BuildContext]:
-        """Give a directory as the tasks had it, as long as the block lasts.
+    def materialized(self) -> Iterator[BuildContext]:
+        """Yield a directory equal to the original build context, for the duration of the block.
 
         Raises:
             ImageError: the environment cannot be read.
@@ -103,13 +104,13 @@ class ConvertedContext(BuildContext):
 
     @cached_property
     def digest(self) -> str:
-        """That of the context as it was: the image is the same one.
+        """The digest of the original context, so that both share one image.
 
         Raises:
             ImageError: a file of the context cannot be read.
 
         """
-        with self.laid_out() as context:
+        with self.materialized() as context:
             return context.digest
 
 
@@ -121,7 +122,7 @@ def _copy_context(environment: Path, directory: Path) -> None:
             shutil.copy2(source, target, follow_symlinks=False)
 
     for entry in environment.iterdir():
-        # Not a Dockerfile either, which is no part of the format: the one that is restored must not be written into it.
+        # Skip a stray Dockerfile too: the restored one would be written through its hard link.
         if entry.name in (*GENERATED, "Dockerfile"):
             continue
         target = directory / entry.name

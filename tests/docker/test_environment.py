@@ -109,7 +109,7 @@ def test_fallback_image(harbor: Harbor) -> None:
     run = harbor.run("-v", f"--harbor-image={IMAGE}")
     assert run["bare"]["image"]["ref"] == IMAGE
     assert run.file("bare", "agent/pwd.txt") == "/app\n"
-    assert any(f"neither Dockerfile nor docker_image: {IMAGE} is used" in note for note in run["bare"]["warnings"])
+    assert any(f"neither a Dockerfile nor a docker_image; using {IMAGE}" in note for note in run["bare"]["warnings"])
 
 
 def test_no_engine(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:

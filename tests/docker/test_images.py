@@ -66,7 +66,7 @@ def test_policies(harbor: Harbor, unique: Unique) -> None:
         "absent": "error",
     }, auto.text
     assert auto["named-too"]["image"] == {**auto["named-too"]["image"], "ref": IMAGE, "source": "present"}
-    note = "docker_image pytest-harbor.invalid/none:1 cannot be had"
+    note = "docker_image pytest-harbor.invalid/none:1 is not available"
     assert any(note in said and "its Dockerfile was built instead" in said for said in auto["absent-too"]["warnings"])
     assert "pytest-harbor.invalid/none:1 is not here and cannot be pulled" in auto["absent"]["reason"]
     assert len(builds(auto)) == 1

@@ -76,7 +76,7 @@ def test_without_its_registry_a_run_builds_and_says_so_once(
     run = harbor.run("-n2", f"--harbor-registry={guarded.address}/ds", agent=NOP)
     assert set(run.outcomes().values()) == {"passed"}, run.text
     assert len(builds(run)) == 2
-    said = f"the registry {guarded.address}/ds does not answer or refuses"
+    said = f"registry {guarded.address}/ds does not answer or refuses"
     reason = "connection refused" if why == "down" else "no basic auth credentials"
     assert run.text.count(said) == 1
     assert reason in run.text
@@ -138,7 +138,7 @@ def test_an_image_that_is_broken_there_is_built_and_others_are_pulled(
     assert sources(run) == {"broken": "built", "whole": "pulled"}, run.text
     assert run["whole"]["warnings"] == []
     [warning] = run["broken"]["warnings"]
-    assert warning.startswith("its image was built here: image ")
+    assert warning.startswith("image built locally: image ")
     assert "cannot be pulled" in warning
     assert warning in run.text
 

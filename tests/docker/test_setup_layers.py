@@ -41,7 +41,7 @@ def test_once_for_three_attempts_without_the_docker_command(
     assert len({line["image"]["id"] for line in everything}) == 1
     refused = run["refused"]
     assert (refused["outcome"], refused["phase"]) == ("error", "build")
-    assert 'exit code 5, its last words:\nrefused "ü" $x \\' in refused["reason"]
+    assert 'exit code 5, last output:\nrefused "ü" $x \\' in refused["reason"]
     assert "Log: " in refused["reason"]
     # Two images of tasks, and one set-up on each.
     assert len(builds(run)) == 4

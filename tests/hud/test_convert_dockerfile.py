@@ -10,7 +10,7 @@ from pytest_harbor.image.restore import restore
 
 
 def instructions(text: str, **what) -> list[str]:
-    """Those of the task's own stages, without what is commented."""
+    """Those of the task's own stages, without what is commented_out."""
     converted = from_dockerfile(Original(text, "tb2/a/environment", **what))
     assert restore(converted) == text
     body = converted.partition("# HUD MCP server layer")[0]

@@ -166,8 +166,8 @@ def test_a_dockerfile_is_kept_with_the_same_comments(ours, theirs):
     for name, environment in theirs["environments"].items():
         if "# Harbor environment base" in environment["original"]:
             assert found[name]["original"] == environment["original"]
-    commented = [line for line in found["hud-harbor-golden-set-10-g1"]["original"] if line.startswith(ORIGINAL_MARK)]
-    assert len(commented) == 2
+    comments = [line for line in found["hud-harbor-golden-set-10-g1"]["original"] if line.startswith(ORIGINAL_MARK)]
+    assert len(comments) == 2
 
 
 def test_the_fallback_starts_from_the_same_image_with_the_same_tools(ours, theirs):

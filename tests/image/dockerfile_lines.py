@@ -1,4 +1,4 @@
-"""Dockerfiles made of what is hard to read in them."""
+"""A hypothesis strategy for Dockerfiles that are hard to parse."""
 
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""The agent files: what is taken of them, and which a set-up sees because its text names them."""
+"""Agent files: which are uploaded, and which a setup can see because its text names them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from pytest_harbor.environment.uploads import agent_uploads
 from pytest_harbor.errors import UnmetRequirement
 from pytest_harbor.image import Image, ImageDetails
-from pytest_harbor.image.agent_files import agent_files, seen_by_setup
-from pytest_harbor.image.derived import SetupContext, failure
+from pytest_harbor.image.agent_files import agent_files, files_for_setup
+from pytest_harbor.image.derived import SetupContext, setup_failure
 
 EVERYTHING = {"main.py", "requirements.txt", "requirements-dev.txt", "lib/a.py", "lib/b c.py", "pkg-1.whl"}
 
@@ -25,8 +25,8 @@ def agent(tmp_path) -> Path:
     return directory
 
 
-def seen(text: str, agent: Path, target: str = "/agent") -> set[str]:
-    return {file.target.removeprefix(f"{target}/") for file in seen_by_setup(text, [(agent, target)])}
+def visible(text: str, agent: Path, target: str = "/agent") -> set[str]:
+    return {file.target.removeprefix(f"{target}/") for file in files_for_setup(text, [(agent, target)])}
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def seen(text: str, agent: Path, target: str = "/agent") -> set[str]:
         "/agent",
     ],
 )
-def test_a_text_that_names_the_whole(agent, text):
-    assert seen(text, agent) == EVERYTHING
+def test_text_that_names_the_directory(agent, text):
+    assert visible(text, agent) == EVERYTHING
 
 
 @pytest.mark.parametrize(
@@ -69,30 +69,30 @@ def test_a_text_that_names_the_whole(agent, text):
         ("pip install my-agent", set()),
     ],
 )
-def test_a_text_that_names_some_or_none(agent, text, names):
-    assert seen(text, agent) == names
+def test_text_that_names_some_files_or_none(agent, text, names):
+    assert visible(text, agent) == names
 
 
-def test_one_file(agent):
+def test_single_file(agent):
     file = (agent / "main.py", "/opt/agent.py")
-    assert [found.target for found in seen_by_setup("/opt/agent.py --install", [file])] == ["/opt/agent.py"]
-    assert seen_by_setup("/opt/agent.pyc", [file]) == []
+    assert [found.target for found in files_for_setup("/opt/agent.py --install", [file])] == ["/opt/agent.py"]
+    assert files_for_setup("/opt/agent.pyc", [file]) == []
 
 
 def key(text: str, agent: Path, **details: str) -> str:
     image = Image("image", "present", ImageDetails("sha256:1", **details))
-    seen = tuple(seen_by_setup(text, [(agent, "/agent")]))
-    return SetupContext(Path("image"), image=image, setup=text, seen=seen).digest
+    files_seen = tuple(files_for_setup(text, [(agent, "/agent")]))
+    return SetupContext(Path("image"), image=image, setup=text, files_seen=files_seen).digest
 
 
-def test_the_key_changes_with_what_the_set_up_sees_and_with_nothing_else(agent):
+def test_only_what_the_setup_sees_changes_the_key(agent):
     text = "pip install -r /agent/requirements.txt"
-    before, of_all = key(text, agent), key("pip install /agent", agent)
+    before, whole = key(text, agent), key("pip install /agent", agent)
     (agent / "main.py").write_text("changed")
     (agent / ".git").mkdir()
     os.utime(agent / "requirements.txt", (1, 1))
     assert key(text, agent) == before
-    assert key("pip install /agent", agent) != of_all
+    assert key("pip install /agent", agent) != whole
     assert len({before, key(f"{text} ", agent), key(text, agent, user="me"), key(text, agent, workdir="/x")}) == 4
     (agent / "requirements.txt").chmod(0o755)
     executable = key(text, agent)
@@ -100,7 +100,7 @@ def test_the_key_changes_with_what_the_set_up_sees_and_with_nothing_else(agent):
     assert len({before, executable, key(text, agent)}) == 3
 
 
-def test_what_is_left_out_and_what_a_dockerignore_says(agent):
+def test_excluded_names_and_dockerignore(agent):
     for name in (".git/config", "lib/__pycache__/a.pyc", ".venv/bin/python", ".ruff_cache/x", "lib/.mypy_cache/y"):
         (agent / name).parent.mkdir(parents=True, exist_ok=True)
         (agent / name).touch()
@@ -111,7 +111,7 @@ def test_what_is_left_out_and_what_a_dockerignore_says(agent):
     }
 
 
-def test_everybody_can_read_what_is_uploaded_and_links_stay_links(agent, tmp_path):
+def test_uploads_are_readable_and_links_stay_links(agent, tmp_path):
     (tmp_path / "secret").write_text("outside")
     (agent / "out").symlink_to(tmp_path)
     (agent / "gone").symlink_to("/nowhere")
@@ -128,7 +128,7 @@ def test_everybody_can_read_what_is_uploaded_and_links_stay_links(agent, tmp_pat
     assert (modes["main.py"], modes["pkg-1.whl"], modes["empty"]) == (0o644, 0o755, 0o755)
 
 
-def test_a_link_that_the_user_names_is_followed(agent, tmp_path):
+def test_a_source_that_is_a_link_is_followed(agent, tmp_path):
     (tmp_path / "link").symlink_to(agent)
     (tmp_path / "file").symlink_to(agent / "main.py")
     assert len(agent_files(tmp_path / "link", "/x")) == len(EVERYTHING)
@@ -136,7 +136,7 @@ def test_a_link_that_the_user_names_is_followed(agent, tmp_path):
     assert (upload.target, upload.source) == ("/bin/agent", agent / "main.py")
 
 
-def test_what_is_not_there_is_named(agent, tmp_path):
+def test_unusable_sources_are_named(agent, tmp_path):
     with pytest.raises(UnmetRequirement, match=r"--harbor-agent-files: .*/gone does not exist"):
         agent_uploads([(tmp_path / "gone", "/x")])
     os.mkfifo(tmp_path / "fifo")
@@ -148,13 +148,13 @@ def test_what_is_not_there_is_named(agent, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "#7 0.241 "])
-def test_the_last_words_are_read_from_any_builders_log(tmp_path, prefix):
+def test_setup_failure_from_any_builders_log(tmp_path, prefix):
     log = tmp_path / "log.txt"
-    lines = ["--- agent set-up ---", *(f"line {number}" for number in range(12)), "", "no such package"]
-    text = "".join(f"{prefix}{line}\n" for line in [*lines, "--- agent set-up ended with exit code 3 ---"])
-    log.write_text(f'Step 3 : RUN echo "--- agent set-up ---"\n{text}The command returned 3\n')
-    said = failure(log).splitlines()
-    assert said[0] == "it ended with exit code 3, its last words:"
-    assert said[1:] == [*(f"line {number}" for number in range(3, 12)), "no such package"]
+    lines = ["--- agent setup ---", *(f"line {number}" for number in range(12)), "", "no such package"]
+    text = "".join(f"{prefix}{line}\n" for line in [*lines, "--- agent setup ended with exit code 3 ---"])
+    log.write_text(f'Step 3 : RUN echo "--- agent setup ---"\n{text}The command returned 3\n')
+    first, *rest = setup_failure(log).splitlines()
+    assert first == "exit code 3, last output:"
+    assert rest == [*(f"line {number}" for number in range(3, 12)), "no such package"]
     log.write_text("the engine has gone")
-    assert failure(log) == failure(None) == failure(tmp_path / "none") == ""
+    assert setup_failure(log) == setup_failure(None) == setup_failure(tmp_path / "none") == ""

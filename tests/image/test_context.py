@@ -1,4 +1,4 @@
-"""The digest of a build context: changes with whatever a build sees, and with nothing else."""
+"""The digest of a build context changes with everything that a build sees, and with nothing else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def digest(root, *arguments) -> str:
 def test_two_checkouts_share_a_digest(tree):
     one, two = tree("one"), tree("two")
     os.utime(two / "run.sh", (1, 1))
-    # One with a umask of 022, one with 002.
+    # As checked out with umask 002 instead of 022.
     (two / "data").chmod(0o775)
     (two / "data" / "a.txt").chmod(0o664)
     (two / "run.sh").chmod(0o775)
@@ -57,27 +57,27 @@ def test_two_checkouts_share_a_digest(tree):
         lambda root: (root / "gone").symlink_to("nowhere"),
     ],
 )
-def test_whatever_a_build_sees_changes_it(tree, change):
+def test_everything_a_build_sees_changes_the_digest(tree, change):
     root = tree()
     before = digest(root)
     change(root)
     assert digest(root) != before
 
 
-def test_arguments_change_it_and_their_order_does_not(tree):
+def test_arguments_change_the_digest_but_not_their_order(tree):
     root = tree()
     assert len({digest(root), digest(root, ("A", "1")), digest(root, ("A", "2")), digest(root, ("B", "1"))}) == 4
     assert digest(root, ("A", "1"), ("B", "2")) == digest(root, ("B", "2"), ("A", "1"))
 
 
-def test_contents_cannot_be_shifted_between_names(tree):
+def test_names_and_contents_are_not_confused(tree):
     one, two = tree("one"), tree("two")
     (one / "x").write_text("yz")
     (two / "xy").write_text("z")
     assert digest(one) != digest(two)
 
 
-def test_what_is_ignored_does_not_count(tree):
+def test_ignored_files_do_not_count(tree):
     root = tree()
     (root / ".dockerignore").write_text("# notes stay here\n\nnotes/\n**/*.md\n!keep.md\n  spaced.txt  \n")
     before = digest(root)
@@ -90,7 +90,7 @@ def test_what_is_ignored_does_not_count(tree):
     assert digest(root) != before
 
 
-def test_the_ignore_file_and_the_dockerfile_count_though_ignored(tree):
+def test_the_dockerfile_and_ignore_file_always_count(tree):
     root = tree()
     (root / ".dockerignore").write_text("*\n")
     before = digest(root)
@@ -99,7 +99,7 @@ def test_the_ignore_file_and_the_dockerfile_count_though_ignored(tree):
     assert digest(root) != before
 
 
-def test_an_ignore_file_of_the_dockerfile_comes_first(tree):
+def test_the_dockerfiles_own_ignore_file_takes_precedence(tree):
     root = tree()
     (root / ".dockerignore").write_text("data\n")
     (root / "Dockerfile.dockerignore").write_text("run.sh\n")
@@ -108,20 +108,20 @@ def test_an_ignore_file_of_the_dockerfile_comes_first(tree):
     assert "run.sh" not in files
 
 
-def test_a_byte_order_mark_in_the_ignore_file(tree):
+def test_byte_order_mark_in_the_ignore_file(tree):
     root = tree()
     (root / ".dockerignore").write_text("\ufeffdata\n", encoding="utf-8")
     assert "data/a.txt" not in set(BuildContext(root).files())
 
 
-def test_an_ignore_file_that_cannot_be_read_is_named(tree):
+def test_unreadable_ignore_file_is_named(tree):
     root = tree()
     (root / ".dockerignore").write_bytes(b"\xff")
     with pytest.raises(ImageError, match=r"\.dockerignore cannot be read"):
         digest(root)
 
 
-def test_a_file_that_is_gone_is_an_image_error(tree, monkeypatch):
+def test_a_vanished_file_is_an_image_error(tree, monkeypatch):
     root = tree()
     monkeypatch.setattr(BuildContext, "files", lambda self: iter(["Dockerfile", "vanished"]))
     with pytest.raises(ImageError, match="vanished"):
@@ -137,13 +137,13 @@ def test_links_are_not_followed(tree, tmp_path):
     assert digest(root) == before
 
 
-def test_special_files_do_not_hang_it(tree):
+def test_special_files_do_not_block(tree):
     root = tree()
     os.mkfifo(root / "fifo")
     assert digest(root)
 
 
-def test_names_that_are_not_utf8(tree):
+def test_names_that_are_not_utf8_count(tree):
     root = tree()
     before = digest(root)
     (root / os.fsdecode(b"bad\xff")).write_text("x")

@@ -1,4 +1,4 @@
-"""The scanner of Dockerfiles."""
+"""The Dockerfile scanner."""
 
 import pytest
 from dockerfile_lines import TEXTS
@@ -9,17 +9,17 @@ from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, expand, 
 
 
 @given(TEXTS)
-def test_unchanged_files_come_back(text):
+def test_round_trip_of_dockerfiles(text):
     check_round_trip(text)
 
 
 @given(st.text(alphabet=st.sampled_from("RUN COPY<-EOF\\`'\"#=[]$\t\r\n\x0b\x85\u2028\ufeffé")))
-def test_any_text_comes_back(text):
+def test_round_trip_of_any_text(text):
     check_round_trip(text)
 
 
 @given(st.binary())
-def test_any_bytes_come_back(tmp_path_factory, data):
+def test_round_trip_of_any_bytes(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("dockerfile") / "Dockerfile"
     path.write_bytes(data)
     try:
@@ -33,7 +33,7 @@ def check_round_trip(text):
     try:
         found = Dockerfile.parse(text)
     except DockerfileError as error:
-        assert "does not end" in str(error)  # noqa: PT017 - nothing else may be raised
+        assert "is not terminated" in str(error)  # noqa: PT017 - nothing else may be raised
         return
     assert found.text == text
     line = 1
@@ -51,7 +51,7 @@ def test_continuations_comments_and_line_ends():
     assert scan(text) == [("FROM", "x"), ("RUN", "a   && b \t&& c"), ("RUN", "d")]
 
 
-def test_an_escaped_escape_ends_no_line():
+def test_an_escaped_backslash_does_not_continue_a_line():
     assert scan("RUN a \\\\\nRUN b") == [("RUN", "a \\\\"), ("RUN", "b")]
 
 
@@ -68,16 +68,16 @@ def test_heredocs():
         ("B", "one\n", False),
     ]
     assert scan(text)[2] == ("USER", "u")
-    with pytest.raises(DockerfileError, match="line 1: the heredoc EOF does not end"):
+    with pytest.raises(DockerfileError, match="line 1: heredoc EOF is not terminated"):
         Dockerfile.parse("RUN <<EOF\nx\n")
 
 
-def test_what_is_no_heredoc():
+def test_not_a_heredoc():
     text = "RUN echo '<<EOF' $((1 << 2)) <<<x\nENV A=<<EOF\nUSER u"
     assert [keyword for keyword, _ in scan(text)] == ["RUN", "ENV", "USER"]
 
 
-def test_flags_and_lists():
+def test_flags_and_json_lists():
     healthcheck, copy, run = Dockerfile.parse(
         'HEALTHCHECK --interval=5s --start-period=1s CMD ["a", "b"]\nCOPY --chown=a:b --link x y\nRUN ["a", "b c"]'
     ).instructions
@@ -94,7 +94,7 @@ def test_stages():
 
 
 @pytest.mark.parametrize(
-    "word,wanted",
+    "word, expected",
     [
         ("$a/${b}", "1/2 3"),
         ("'$a'\"$a\"", "$a1"),
@@ -104,15 +104,15 @@ def test_stages():
         ('a"b c"d', "ab cd"),
     ],
 )
-def test_variables(word, wanted):
-    assert expand(word, {"a": "1", "b": "2 3", "e": ""}) == wanted
+def test_variable_expansion(word, expected):
+    assert expand(word, {"a": "1", "b": "2 3", "e": ""}) == expected
 
 
-def test_unknown_forms_of_variables_are_errors():
+def test_unsupported_expansions_are_errors():
     for word in ("${a#x}", "${a", "${no:?gone}"):
         with pytest.raises(DockerfileError):
             expand(word, {"a": "1"})
 
 
-def test_words():
+def test_split_words():
     assert split_words("a 'b c' \"d  e\"f g\\ h") == ["a", "'b c'", '"d  e"f', "g\\ h"]

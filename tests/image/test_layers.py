@@ -1,4 +1,4 @@
-"""The recipe of HUD's layer, as an image of its own and within the Dockerfile of a converted environment."""
+"""The `lean` and `hud` layers: the hud Dockerfile on its own and inlined into a converted environment's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_harbor.image.layers import hud_layer_context, layer_stage, lean_laye
 from pytest_harbor.task.document import tomllib
 
 
-def test_the_folders_of_a_trial_are_open_to_every_user() -> None:
+def test_lean_directories_are_writable_by_every_user() -> None:
     with tarfile.open(fileobj=io.BytesIO(lean_layer())) as archive:
         found = {entry.name: (entry.isdir(), oct(entry.mode), entry.uid, entry.mtime) for entry in archive}
     assert found == {
@@ -29,7 +29,7 @@ def test_the_folders_of_a_trial_are_open_to_every_user() -> None:
 
 
 @pytest.mark.parametrize("escape", ["\\", "`"])
-def test_the_recipe_within_another_dockerfile(escape: str) -> None:
+def test_layer_stages_within_another_dockerfile(escape: str) -> None:
     inlined = Dockerfile.parse(f"# escape={escape}\n{layer_stage('hud-base', escape)}FROM debian\n")
     alone = Dockerfile.read(hud_layer_context().dockerfile)
     assert [stage.name for stage in inlined.stages] == ["hud-base-pins", "hud-base-build", "hud-base", ""]
@@ -42,7 +42,7 @@ def test_the_recipe_within_another_dockerfile(escape: str) -> None:
     assert not any(piece.heredocs or dict(piece.flags).keys() - {"from"} for piece in inlined.instructions)
 
 
-def test_pins_of_an_environment() -> None:
+def test_pinned_requirements_of_an_environment() -> None:
     document = tomllib.loads(pyproject('hud-harbor-"x"\\1'))
     assert document["project"]["name"] == 'hud-harbor-"x"\\1'
     assert document["project"]["requires-python"] == ">=3.11,<3.13"
@@ -51,7 +51,7 @@ def test_pins_of_an_environment() -> None:
     assert [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==[0-9.]+", pin)] == []
 
 
-def test_the_recipe_names_no_index() -> None:
+def test_the_layer_names_no_package_index() -> None:
     context = hud_layer_context()
     for name in context.files():
         text = (context.path / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A Dockerfile.hud gives back the Dockerfile that it was made of."""
+"""The original Dockerfile can be restored from a Dockerfile.hud."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _TEXTS = st.builds(
 
 @pytest.mark.slow
 @given(_TEXTS)
-def test_every_dockerfile_comes_back_byte_for_byte(text):
+def test_round_trip_is_byte_exact(text):
     try:
         converted = from_dockerfile(Original(text, "tb2/a/environment"))
     except DockerfileError:
@@ -57,8 +57,8 @@ def test_every_dockerfile_comes_back_byte_for_byte(text):
 
 @pytest.mark.slow
 @given(_TEXTS)
-def test_what_follows_is_never_part_of_the_original(text):
-    """The instructions that make the image serve are read as such, whatever came before them."""
+def test_generated_instructions_stay_separate(text):
+    """Whatever comes before them, the generated instructions are parsed as instructions."""
     try:
         converted = from_dockerfile(Original(text, "tb2/a/environment"))
     except DockerfileError:
@@ -71,8 +71,8 @@ def test_what_follows_is_never_part_of_the_original(text):
     assert added[:4] == ["harbor-layer-build-pins", "harbor-layer-build-build", "harbor-layer-build", "harbor-layer"]
 
 
-# In the manner of HUD: lines are commented wherever they are, the line end is lost.
-_OF_HUD = """\
+# As `hud convert` writes it: lines are commented out wherever they are, and the last newline is lost.
+_HUD_CONVERT = """\
 # ============================================================
 # Harbor environment base
 # Source: /somewhere/environment
@@ -90,13 +90,13 @@ CMD ["uv"]
 """
 
 
-def test_one_of_hud_convert_comes_back_too():
-    assert restore(_OF_HUD) == 'FROM debian\nHEALTHCHECK \\\n  CMD true\nENTRYPOINT ["a",\n  "b"]\n'
+def test_a_file_from_hud_convert_is_restored():
+    assert restore(_HUD_CONVERT) == 'FROM debian\nHEALTHCHECK \\\n  CMD true\nENTRYPOINT ["a",\n  "b"]\n'
 
 
 @pytest.fixture
 def pair(tmp_path):
-    """A build context, and the same as a converted environment."""
+    """A build context, and the same context as a converted environment."""
     source, environment = tmp_path / "environment", tmp_path / "converted"
     text = "FROM debian\nCOPY . /app\nCMD x"
     for root in (source, environment):
@@ -117,38 +117,38 @@ def pair(tmp_path):
     return BuildContext(source), ConvertedContext(environment, name="Dockerfile.hud")
 
 
-def test_a_converted_context_has_the_digest_of_its_source(pair):
+def test_a_converted_context_keeps_the_digest(pair):
     source, converted = pair
     assert converted.digest == source.digest
 
 
-def test_it_is_laid_out_without_what_was_generated(pair):
+def test_materialized_without_generated_files(pair):
     source, converted = pair
-    with converted.laid_out() as plain:
-        assert sorted(plain.files()) == sorted(source.files())
-        assert plain.dockerfile.read_text() == source.dockerfile.read_text()
-        directory = plain.path
+    with converted.materialized() as context:
+        assert sorted(context.files()) == sorted(source.files())
+        assert context.dockerfile.read_text() == source.dockerfile.read_text()
+        directory = context.path
     assert not directory.exists()
 
 
-def test_laying_it_out_changes_nothing_in_it(pair):
+def test_materializing_does_not_change_the_environment(pair):
     _, converted = pair
-    (converted.path / "Dockerfile").write_text("of somebody else")
+    (converted.path / "Dockerfile").write_text("somebody else's")
     before = {path: path.lstat().st_mode for path in converted.path.rglob("*")}
     assert converted.digest
     assert {path: path.lstat().st_mode for path in converted.path.rglob("*")} == before
-    assert (converted.path / "Dockerfile").read_text() == "of somebody else"
+    assert (converted.path / "Dockerfile").read_text() == "somebody else's"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_one_that_cannot_be_read_is_named(pair):
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+def test_unreadable_file_is_named(pair):
     _, converted = pair
     (converted.path / "run.sh").chmod(0)
     with pytest.raises(ImageError, match=r"run\.sh"):
         _ = converted.digest
 
 
-def test_a_heredoc_without_end_is_an_image_error(pair):
+def test_unterminated_heredoc_is_an_image_error(pair):
     _, converted = pair
     converted.dockerfile.write_text(f"{BEGIN}\nFROM a\nRUN <<EOF\n")
     with pytest.raises(ImageError, match="EOF"):

@@ -1,4 +1,4 @@
-"""Which image a task gets, how often it is tried, and that it is built once."""
+"""The image store: which image a task gets, retries, and that each image is built once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_harbor.task import Task
 
 
 class FakeBackend:
-    """An engine whose images are files, so that processes share it."""
+    """An engine that keeps its images as files, so that processes can share it."""
 
     engine_id = "fake"
     architecture = "mips"
@@ -79,7 +79,7 @@ class FakeBackend:
     def build_image(self, context, ref, *, log, timeout):
         self._do(f"build {ref} {timeout:g}", log)
         self.contexts[ref] = context
-        # What lays a context out may remove it afterwards.
+        # The context's directory may be removed after the build.
         self.dockerfiles[ref] = context.dockerfile.read_text()
         self.add(ref)
 
@@ -127,7 +127,7 @@ def test_tasks_with_equal_contexts_share_an_image(backend, task, tmp_path):
     assert words(backend) == ["build"]
 
 
-def test_a_later_run_takes_what_is_there(backend, task, tmp_path):
+def test_a_later_run_uses_the_cached_image(backend, task, tmp_path):
     a = task()
     ImageStore(backend, tmp_path / "run1").ensure(a)
     image = ImageStore(backend, tmp_path / "run2").ensure(a)
@@ -135,7 +135,7 @@ def test_a_later_run_takes_what_is_there(backend, task, tmp_path):
     assert words(backend) == ["build"]
 
 
-def test_a_changed_context_is_another_image(backend, task, tmp_path):
+def test_a_changed_context_gets_a_new_image(backend, task, tmp_path):
     a = task()
     first = ImageStore(backend, tmp_path / "run1").ensure(a)
     (a.path / "environment" / "new").touch()
@@ -158,26 +158,26 @@ def test_always_prefers_the_dockerfile_to_docker_image(backend, task, tmp_path):
     assert ImageStore(backend, tmp_path / "run", policy="always").ensure(a).ref == built_ref(a)
 
 
-def test_never_takes_what_is_there_and_neither_builds_nor_pulls(backend, task, tmp_path):
+def test_never_uses_existing_images_without_building_or_pulling(backend, task, tmp_path):
     store, a = ImageStore(backend, tmp_path / "run", policy="never"), task()
     with pytest.raises(ImageError, match="--harbor-build=never forbids building it") as caught:
         store.ensure(a)
     assert "--harbor-build=auto" in caught.value.fix
-    with pytest.raises(ImageError, match="org/named:1 is not here and --harbor-build=never forbids pulling it"):
+    with pytest.raises(ImageError, match="org/named:1 is not present locally, and --harbor-build=never forbids"):
         store.ensure(task(NAMED, name="b"))
     assert backend.work() == []
     backend.add(built_ref(a))
     assert store.ensure(a).source == "cached"
 
 
-def test_docker_image_is_taken_where_it_is_present(backend, task, tmp_path):
+def test_docker_image_is_used_if_present(backend, task, tmp_path):
     backend.add("org/named:1")
     image = ImageStore(backend, tmp_path / "run").ensure(task(NAMED))
     assert (image.ref, image.source, image.notes) == ("org/named:1", "present", ())
     assert backend.work() == []
 
 
-def test_docker_image_is_pulled_where_it_is_not(backend, task, tmp_path):
+def test_docker_image_is_pulled_if_missing(backend, task, tmp_path):
     backend.remote = {"org/named:1"}
     store, a = ImageStore(backend, tmp_path / "run"), task(NAMED)
     assert store.ensure(a).source == "pulled"
@@ -185,49 +185,50 @@ def test_docker_image_is_pulled_where_it_is_not(backend, task, tmp_path):
     assert words(backend) == ["pull"]
 
 
-def test_a_docker_image_that_cannot_be_had_gives_way_to_the_dockerfile_and_says_so(backend, task, tmp_path):
+def test_unavailable_docker_image_falls_back_to_the_dockerfile_with_a_note(backend, task, tmp_path):
     a = task(NAMED)
     image = ImageStore(backend, tmp_path / "run", retries=0).ensure(a)
     assert (image.ref, image.source) == (built_ref(a), "built")
     (note,) = image.notes
-    assert "docker_image org/named:1 cannot be had (no org/named:1 anywhere)" in note
-    assert "Dockerfile was built instead" in note
+    assert (
+        note == "docker_image org/named:1 is not available (no org/named:1 anywhere); built from the Dockerfile instead"
+    )
     assert words(backend) == ["pull", "build"]
 
 
-def test_the_note_stands_in_every_trial_of_the_task(backend, task, tmp_path):
+def test_the_note_is_kept_for_every_trial(backend, task, tmp_path):
     store, a = ImageStore(backend, tmp_path / "run", retries=0), task(NAMED)
     assert store.ensure(a).notes == store.ensure(a).notes != ()
     assert ImageStore(backend, tmp_path / "run", retries=0).ensure(a).notes == store.ensure(a).notes
 
 
-def test_without_a_dockerfile_a_docker_image_that_cannot_be_had_is_an_error(backend, task, tmp_path):
+def test_unavailable_docker_image_without_a_dockerfile_is_an_error(backend, task, tmp_path):
     with pytest.raises(ImageError, match="no org/named:1 anywhere"):
         ImageStore(backend, tmp_path / "run").ensure(task(NAMED, dockerfile=False))
 
 
-def test_a_task_that_brings_nothing_gets_the_fallback_and_a_note(backend, task, tmp_path):
+def test_a_task_without_an_image_gets_the_fallback_and_a_note(backend, task, tmp_path):
     backend.add("own:1")
     image = ImageStore(backend, tmp_path / "run", fallback="own:1").ensure(task(dockerfile=False))
     assert image.ref == "own:1"
-    assert image.notes == ("the task brings neither Dockerfile nor docker_image: own:1 is used",)
+    assert image.notes == ("the task has neither a Dockerfile nor a docker_image; using own:1",)
 
 
-def test_a_name_that_is_given_wins_over_everything(backend, task, tmp_path):
+def test_a_given_name_takes_precedence(backend, task, tmp_path):
     backend.add("given:1")
     assert ImageStore(backend, tmp_path / "run").ensure(task(NAMED), "given:1").ref == "given:1"
     assert backend.work() == []
 
 
-def test_a_failure_is_tried_again(backend, task, tmp_path):
+def test_a_failed_build_is_retried(backend, task, tmp_path):
     backend.failures = 2
     image = ImageStore(backend, tmp_path / "run", retries=2).ensure(task())
     assert image.source == "built"
     assert words(backend) == ["build"] * 3
-    assert len(list(image.log.parent.glob("log-*.txt"))) == 3, "the log of every try is kept"
+    assert len(list(image.log.parent.glob("log-*.txt"))) == 3, "the log of every attempt is kept"
 
 
-def test_after_the_last_try_the_error_has_fact_cure_and_log(backend, task, tmp_path):
+def test_the_last_failure_has_fact_cure_and_log(backend, task, tmp_path):
     backend.failures = 99
     with pytest.raises(ImageError) as caught:
         ImageStore(backend, tmp_path / "run", retries=1).ensure(task())
@@ -236,7 +237,7 @@ def test_after_the_last_try_the_error_has_fact_cure_and_log(backend, task, tmp_p
     assert words(backend) == ["build"] * 2
 
 
-def test_a_failure_is_remembered_for_the_other_workers_of_the_run(backend, task, tmp_path):
+def test_other_workers_of_the_run_do_not_repeat_a_failure(backend, task, tmp_path):
     backend.failures = 1
     a = task()
     errors = []
@@ -249,7 +250,7 @@ def test_a_failure_is_remembered_for_the_other_workers_of_the_run(backend, task,
     assert ImageStore(backend, tmp_path / "run2", retries=0).ensure(a).source == "built"
 
 
-def test_an_engine_that_is_away_is_not_remembered_as_a_failed_build(backend, task, tmp_path):
+def test_an_unavailable_engine_is_not_a_failed_build(backend, task, tmp_path):
     backend.away = True
     store, a = ImageStore(backend, tmp_path / "run"), task()
     with pytest.raises(EngineUnavailable):
@@ -258,28 +259,28 @@ def test_an_engine_that_is_away_is_not_remembered_as_a_failed_build(backend, tas
     assert store.ensure(a).source == "built"
 
 
-def test_the_deadline_is_the_tasks_times_the_multiplier(backend, task, tmp_path):
+def test_timeout_multiplier(backend, task, tmp_path):
     a = task("[environment]\nbuild_timeout_sec = 10\n")
     ImageStore(backend, tmp_path / "run", timeout_multiplier=2.5).ensure(a)
     assert backend.work()[0].endswith(" 25")
 
 
-def test_an_image_that_vanishes_after_its_build_is_an_error(backend, task, tmp_path, monkeypatch):
+def test_an_image_that_vanishes_after_the_build_is_an_error(backend, task, tmp_path, monkeypatch):
     monkeypatch.setattr(backend, "add", lambda ref: None)
-    with pytest.raises(ImageError, match="was built and is not here"):
+    with pytest.raises(ImageError, match="was built but is not present"):
         ImageStore(backend, tmp_path / "run").ensure(task())
 
 
 @pytest.mark.parametrize(
     "ref", ["r.io:5000/org/" + "x" * 200 + ":tag", "a/b@sha256:" + "0" * 64, "../../../etc/x", "sp ace"]
 )
-def test_names_of_all_kinds_make_safe_file_names(backend, task, tmp_path, ref):
+def test_log_paths_are_safe_for_any_image_name(backend, task, tmp_path, ref):
     backend.remote = {ref}
     image = ImageStore(backend, tmp_path / "run").ensure(task(), ref)
     assert image.log.resolve().is_relative_to((tmp_path / "run").resolve())
 
 
-def test_a_corrupt_note_of_an_earlier_worker_is_overlooked(backend, task, tmp_path):
+def test_a_corrupt_build_record_is_ignored(backend, task, tmp_path):
     a = task()
     ref = built_ref(a)
     directory = tmp_path / "run" / "images" / f"build-{ref.replace(':', '_')}"
@@ -311,7 +312,7 @@ def test_two_processes_build_once(backend, task, tmp_path, policy):
     assert words(backend) == ["build"]
 
 
-def test_a_cache_directory_that_cannot_be_written_is_replaced(backend, task, tmp_path, monkeypatch):
+def test_unwritable_cache_directory(backend, task, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert ImageStore(backend, tmp_path / "run").ensure(task()).source == "built"
@@ -348,7 +349,7 @@ def test_a_cached_image_needs_no_layer(adapting, task, tmp_path):
     assert words(adapting) == ["import", "build"]
 
 
-def test_hud_images_take_their_layer_from_one_that_is_built_first(adapting, task, tmp_path):
+def test_the_hud_layer_is_built_first(adapting, task, tmp_path):
     store = ImageStore(adapting, tmp_path / "run", adapt="hud")
     a = task()
     image, lean = store.ensure(a), ImageStore(adapting, tmp_path / "lean").ensure(a)
@@ -361,32 +362,32 @@ def test_hud_images_take_their_layer_from_one_that_is_built_first(adapting, task
     assert words(adapting) == ["build", "build", "import", "build"]
 
 
-def test_hud_adds_its_layer_to_finished_images_too(adapting, task, tmp_path):
+def test_hud_adapts_finished_images_too(adapting, task, tmp_path):
     adapting.add("org/named:1")
     image = ImageStore(adapting, tmp_path / "run", adapt="hud").ensure(task(NAMED, dockerfile=False))
     assert "FROM org/named:1" in adapting.dockerfiles[image.ref]
     assert adapting.contexts[image.ref].adaptation.name == "hud"
 
 
-def test_a_layer_that_cannot_be_built_says_that_it_is_the_layer(adapting, task, tmp_path):
+def test_a_layer_that_cannot_be_built_is_named(adapting, task, tmp_path):
     adapting.failures = 9
-    with pytest.raises(ImageError, match="the layer of --harbor-adapt=hud cannot be built: build failed") as caught:
+    with pytest.raises(ImageError, match="the layer for --harbor-adapt=hud cannot be built: build failed") as caught:
         ImageStore(adapting, tmp_path / "run", adapt="hud", retries=0).ensure(task())
     assert "network" in caught.value.fix
     assert caught.value.log.exists()
 
 
-def test_a_provider_that_does_not_adapt_says_so(backend, task, tmp_path):
+def test_notes_without_an_engine(backend, task, tmp_path):
     backend.has_registries = False
     image = ImageStore(backend, tmp_path / "run", adapt="hud", registry="r.io/x").ensure(task())
     assert image.notes == (
-        "--harbor-adapt=hud adds nothing to images without a container engine",
-        "--harbor-registry is not asked without a container engine",
+        "--harbor-adapt=hud has no effect without a container engine",
+        "--harbor-registry has no effect without a container engine",
     )
     assert words(backend) == ["build"]
 
 
-def test_an_image_is_pulled_by_its_digest_before_it_is_built(backend, task, tmp_path):
+def test_a_published_image_is_pulled_instead_of_built(backend, task, tmp_path):
     a = task()
     remote = built_ref(a).replace("pytest-harbor:", "r.io/x:") + "-mips"
     backend.remote = {remote}
@@ -396,17 +397,17 @@ def test_an_image_is_pulled_by_its_digest_before_it_is_built(backend, task, tmp_
     assert "log of pull" in image.log.read_text()
 
 
-def test_an_image_that_the_registry_has_not_is_built(backend, task, tmp_path):
+def test_an_image_missing_in_the_registry_is_built(backend, task, tmp_path):
     image = ImageStore(backend, tmp_path / "run", registry="r.io/x").ensure(task())
     assert (image.source, image.notes) == ("built", ())
     assert words(backend) == ["pull", "build"]
 
 
-def test_a_registry_that_is_down_is_asked_once_and_told(backend, task, tmp_path):
+def test_an_unavailable_registry_is_asked_once(backend, task, tmp_path):
     backend.registry_away = True
     store, other = ImageStore(backend, tmp_path / "run", registry="r.io/x"), task(name="b")
     (other.path / "environment" / "file").touch()
-    note = "its image was built here: the registry r.io/x does not answer or refuses (it is down)"
+    note = "image built locally: registry r.io/x does not answer or refuses (it is down)"
     for image in (store.ensure(task()), store.ensure(other)):
         assert (image.source, image.notes) == ("built", (note,))
     # Another worker of the run.
@@ -416,14 +417,14 @@ def test_a_registry_that_is_down_is_asked_once_and_told(backend, task, tmp_path)
 
 
 @pytest.mark.parametrize("policy", ["always", "never"])
-def test_the_registry_is_asked_under_auto_alone(backend, task, tmp_path, policy):
+def test_only_auto_asks_the_registry(backend, task, tmp_path, policy):
     a = task()
     backend.add(built_ref(a))
     ImageStore(backend, tmp_path / "run", registry="r.io/x", policy=policy).ensure(a)
     assert "pull" not in words(backend)
 
 
-def test_a_set_up_is_for_no_registry_and_keeps_what_there_is_to_know_of_the_image(backend, task, tmp_path):
+def test_a_setup_skips_the_registry_and_keeps_the_images_notes(backend, task, tmp_path):
     store, a = ImageStore(backend, tmp_path / "run", registry="r.io/x"), task()
     below = store.ensure(a)
     before = len(backend.work())
@@ -435,8 +436,8 @@ def test_a_set_up_is_for_no_registry_and_keeps_what_there_is_to_know_of_the_imag
     assert ImageStore(backend, tmp_path / "later").with_setup(below, "pip install agent").setup == "cached"
 
 
-def test_a_set_up_that_cannot_be_built_says_on_what(backend, task, tmp_path):
+def test_a_failed_setup_names_its_image(backend, task, tmp_path):
     below = ImageStore(backend, tmp_path / "run").ensure(task())
     backend.failures = 9
-    with pytest.raises(ImageError, match=f"the agent's set-up on {below.ref} failed: build failed; try harder"):
+    with pytest.raises(ImageError, match=f"the agent's setup on {below.ref} failed: build failed; try harder"):
         ImageStore(backend, tmp_path / "run", retries=0).with_setup(below, "false")

@@ -94,7 +94,7 @@ def test_it_runs_once_for_what_it_sees(store, service_image, agent):
     (agent / "main.sh").write_text("exit 1\n")
     second = store("second").with_setup(service_image, text, [(agent, "/agent")])
     assert (second.setup, second.details.id) == ("cached", first.details.id)
-    with pytest.raises(ImageError, match=r"the agent's set-up on .* is not built and --harbor-build=never forbids"):
+    with pytest.raises(ImageError, match=r"the agent's setup on .* is not built, and --harbor-build=never forbids"):
         store(policy="never").with_setup(service_image, f"{text};", [(agent, "/agent")])
     assert store(policy="never").with_setup(service_image, text, [(agent, "/agent")]).setup == "cached"
     (agent / "requirements.txt").write_text("two\n")
@@ -119,8 +119,7 @@ def test_one_that_fails_tells_its_last_words(store, service_image, tmp_path):
     with pytest.raises(ImageError) as caught:
         store().with_setup(service_image, text)
     assert caught.value.fact == (
-        f"the agent's set-up on {service_image.ref} failed: it ended with exit code 1, its last words:\n"
-        "installing\nno such package ü"
+        f"the agent's setup on {service_image.ref} failed: exit code 1, last output:\ninstalling\nno such package ü"
     )
     assert "no such package" in caught.value.log.read_text()
     # Another worker of the run does not try in vain.
@@ -194,5 +193,5 @@ def test_workers_share_what_was_set_up(namespace, make_task, tmp_path):
     assert len({Path(result["directory"], "agent", "agent.log").read_text() for result in passed}) == 1
     failed = [result for result in results if result["task"] == "ds/two"]
     assert [(result["outcome"], result["phase"]) for result in failed] == [("error", "build")] * 3
-    assert all("exit code 7, its last words:\nnot for two" in result["reason"] for result in failed)
+    assert all("exit code 7, last output:\nnot for two" in result["reason"] for result in failed)
     assert len(list(file.parent.glob("images/*/log-*.txt"))) == 2 + 1 + 2

@@ -96,7 +96,7 @@ def test_archives_are_unpacked_by_add_alone(make, tmp_path):
         ("FROM x\nCOPY ../x /y\n", "line 2: COPY ../x /y: ../x is outside of the build context"),
         ("FROM x\nUSER nosuch\nRUN true\n", "line 3: RUN true: unable to find user nosuch"),
         ("FROM x\nRUN exit 4\n", r"line 2: RUN exit 4: it ended with exit code 4: \(no output\)"),
-        ("FROM x\nRUN <<EOF\n", "line 2: the heredoc EOF does not end"),
+        ("FROM x\nRUN <<EOF\n", "line 2: heredoc EOF is not terminated"),
         ("RUN true\n", "line 1: RUN comes before FROM"),
         ("# nothing\n", "it has no FROM"),
     ],

@@ -145,7 +145,7 @@ class _Context:
     def __init__(self, context: BuildContext) -> None:
         self._root = context.path
         self._paths: set[str] = {""}
-        for path in context.copied():
+        for path in context.copyable_files():
             while path and path not in self._paths:
                 self._paths.add(path)
                 path = posixpath.dirname(path)

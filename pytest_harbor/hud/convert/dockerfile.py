@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor.hud.convert.dockerfile_tail import DEFAULT_SHELL, serve_lines, shell_before
-from pytest_harbor.image.adaptation import commented, header, terminated
+from pytest_harbor.image.adaptation import commented_out, header, terminated
 from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, Piece, split_words, unquote
 from pytest_harbor.image.layers import LAYER_ARGUMENT, LAYER_PYTHON, layer_stage
-from pytest_harbor.image.restore import BEGIN, END, LAYER_TITLE, NO_LINE_END, SOURCE, is_comment, is_mark
+from pytest_harbor.image.restore import BEGIN, END, LAYER_TITLE, NO_LINE_END, SOURCE, is_comment, is_marker
 from pytest_harbor.task.converted import BASE_TITLE, GENERATED
 
 LAYER = "harbor-layer"
@@ -81,7 +81,7 @@ class _Change:
     text: str
 
     def __str__(self) -> str:
-        kept = commented(self.piece.text)
+        kept = commented_out(self.piece.text)
         return (kept if kept.endswith("\n") else f"{kept}\n") + _block(self.text)
 
 
@@ -123,15 +123,15 @@ class _Conversion:
             if number == self._froms[first]:
                 out.append(_block(stages))
             if number > self._froms[-1] and piece.keyword in ("CMD", "ENTRYPOINT"):
-                out.append(commented(piece.text))
+                out.append(commented_out(piece.text))
                 entrypoint = piece if piece.keyword == "ENTRYPOINT" else entrypoint
             elif number in changes:
                 change = changes[number]
                 out.append(str(_Change(piece, self._ended(replace(piece, text=change.text)))))
             elif number == last and terminated(piece, self._escape).rstrip("\n") != piece.text.rstrip("\n"):
                 out.append(str(_Change(piece, self._ended(piece))))
-            elif is_comment(piece) and is_mark(piece.text.rstrip("\r\n")):
-                out.append(commented(piece.text))
+            elif is_comment(piece) and is_marker(piece.text.rstrip("\r\n")):
+                out.append(commented_out(piece.text))
             else:
                 out.append(piece.text)
             if number == self._froms[-1]:

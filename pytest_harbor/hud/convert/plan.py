@@ -223,7 +223,7 @@ def _recipe(task: Task) -> Recipe | ValueError:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
         # Images may show the mode, and the digest of the build context does.
         mode = stat.S_IMODE(path.stat().st_mode)
-        original = Original(text, f"{task.id}/environment", "Dockerfile" in context.copied(), mode)
+        original = Original(text, f"{task.id}/environment", "Dockerfile" in context.copyable_files(), mode)
         return Recipe(from_dockerfile(original).encode("utf-8", "surrogateescape"), mode)
     except OSError as error:
         raise TaskError(path or task.environment_dir, f"cannot be read: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""What becomes of a task's Dockerfile."""
+"""The adaptation of a task's Dockerfile."""
 
 import pytest
 from dockerfile_lines import TEXTS
@@ -16,8 +16,8 @@ TAIL = [
 ]
 
 
-def said(dockerfile: Dockerfile) -> list[tuple]:
-    """What a builder gets out of a Dockerfile."""
+def builder_view(dockerfile: Dockerfile) -> list[tuple]:
+    """Return the instructions as a builder sees them."""
     return [(piece.keyword, piece.arguments, piece.heredocs) for piece in dockerfile.instructions]
 
 
@@ -36,7 +36,7 @@ def parsed(text: str) -> Dockerfile:
 @example("FROM x\nRUN a && \\\n\\")
 @example("FROM x\nENTRYPOINT a \\\n# b\n b\\")
 @example("FROM x\nRUN <<EOF\nCMD no\nEOF")
-def test_a_builder_gets_the_same_instructions_but_for_the_start(text):
+def test_only_the_start_command_changes(text):
     original = parsed(text)
     adapted = Dockerfile.parse(LEAN.apply(text))
     if not original.stages:
@@ -44,15 +44,15 @@ def test_a_builder_gets_the_same_instructions_but_for_the_start(text):
         return
     assert adapted.escape == original.escape
     begin = max(n for n, piece in enumerate(original.instructions) if piece.keyword == "FROM")
-    everything = said(original)
+    everything = builder_view(original)
     kept = [each for n, each in enumerate(everything) if n < begin or each[0] not in ("CMD", "ENTRYPOINT")]
     replayed = [each for each in everything[begin:] if each[0] == "ENTRYPOINT"][-1:]
     tail = [(*each, ()) for each in TAIL]
-    assert said(adapted) == [*kept, *tail[:-1], *replayed, tail[-1]]
+    assert builder_view(adapted) == [*kept, *tail[:-1], *replayed, tail[-1]]
 
 
 @given(TEXTS.map(lambda text: f"FROM x\n{text}"))
-def test_what_was_taken_back_stays_readable(text):
+def test_the_original_start_command_is_kept_as_comments(text):
     original = parsed(text)
     adapted = LEAN.apply(text)
     begin = max(n for n, piece in enumerate(original.pieces) if piece.keyword == "FROM")
@@ -62,7 +62,7 @@ def test_what_was_taken_back_stays_readable(text):
                 assert f"{ORIGINAL}{line}" in adapted
 
 
-def test_an_adapted_dockerfile_reads_like_this():
+def test_adapted_text():
     text = (
         "FROM golang AS build\n"
         'CMD ["stays", "it is another stage"]\n'
@@ -99,16 +99,16 @@ def test_an_adapted_dockerfile_reads_like_this():
 
 @given(TEXTS.map(lambda text: f"{text}\nFROM x"))
 @example("FROM x \\\n")
-def test_the_large_part_of_a_layer_comes_before_the_final_stages_own_instructions(text):
+def test_early_directories_come_before_the_final_stages_instructions(text):
     original = parsed(text)
     assume(original.stages)
     adapted = Dockerfile.parse(HUD.apply(text))
     begin = max(n for n, piece in enumerate(original.instructions) if piece.keyword == "FROM")
-    assert said(adapted)[: begin + 1] == said(original)[: begin + 1]
-    assert said(adapted)[begin + 1] == ("COPY", "--from=layer:1 /hud /hud", ())
+    assert builder_view(adapted)[: begin + 1] == builder_view(original)[: begin + 1]
+    assert builder_view(adapted)[begin + 1] == ("COPY", "--from=layer:1 /hud /hud", ())
 
 
-def test_a_task_that_has_a_directory_of_that_name_gets_it_last():
+def test_a_directory_the_task_mentions_is_copied_last():
     adapted = Dockerfile.parse(HUD.apply("FROM x\nRUN mkdir /hud\n"))
     assert [piece.arguments for piece in adapted.instructions][1:4] == [
         "mkdir /hud",
@@ -117,18 +117,18 @@ def test_a_task_that_has_a_directory_of_that_name_gets_it_last():
     ]
 
 
-def test_the_last_of_several_entrypoints_counts():
+def test_the_last_entrypoint_counts():
     adapted = Dockerfile.parse(LEAN.apply("FROM x\nENTRYPOINT a\nENTRYPOINT b\n"))
     assert [piece.arguments for piece in adapted.instructions if piece.keyword == "ENTRYPOINT"] == ["b"]
 
 
 @pytest.mark.parametrize("text", ["", "RUN x\n", "# nothing\n", "ARG A=1\n"])
-def test_without_a_stage_it_is_left_to_the_builder(text):
+def test_a_dockerfile_without_a_stage_is_unchanged(text):
     assert LEAN.apply(text) == text
 
 
-def test_a_heredoc_without_end_is_told():
-    with pytest.raises(DockerfileError, match="line 2: the heredoc EOF does not end"):
+def test_unterminated_heredoc():
+    with pytest.raises(DockerfileError, match="line 2: heredoc EOF is not terminated"):
         LEAN.apply("FROM x\nRUN <<EOF\n")
 
 
@@ -142,5 +142,5 @@ def test_a_heredoc_without_end_is_told():
         Adaptation("lean", "layer:1", KEEP_ALIVE, late=()),
     ],
 )
-def test_all_that_decides_about_an_image_is_in_the_key(other):
+def test_every_field_is_part_of_the_key(other):
     assert other.key != LEAN.key
