@@ -228,7 +228,7 @@ def test_a_failed_build_is_retried(backend, task, tmp_path):
     assert len(list(image.log.parent.glob("log-*.txt"))) == 3, "the log of every attempt is kept"
 
 
-def test_the_last_failure_has_fact_cure_and_log(backend, task, tmp_path):
+def test_the_last_failure_has_fact_fix_and_log(backend, task, tmp_path):
     backend.failures = 99
     with pytest.raises(ImageError) as caught:
         ImageStore(backend, tmp_path / "run", retries=1).ensure(task())
