@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 
-def parse_variable(text: str) -> tuple[str, str]:
+def parse_env_variable(text: str) -> tuple[str, str]:
     """Return name and value of `NAME=VALUE`, or of `NAME`, which stands for the host's value.
 
     Raises:
@@ -18,7 +18,7 @@ def parse_variable(text: str) -> tuple[str, str]:
 
     """
     name, equals, value = text.partition("=")
-    if not is_variable_name(name):
+    if not is_env_name(name):
         raise ValueError(f"{text!r} is not valid; use NAME=VALUE, or NAME to pass the host's value")
     if equals:
         return name, value
@@ -27,12 +27,12 @@ def parse_variable(text: str) -> tuple[str, str]:
     return name, os.environ[name]
 
 
-def is_variable_name(text: str) -> bool:
+def is_env_name(text: str) -> bool:
     """Tell whether a text can be the name of a variable in any shell."""
     return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None
 
 
-def parse_files(text: str) -> tuple[str, str]:
+def parse_file_mapping(text: str) -> tuple[str, str]:
     """Return the path of the host and the absolute path in the environment of `SRC:DST`.
 
     Raises:
@@ -46,7 +46,7 @@ def parse_files(text: str) -> tuple[str, str]:
     return os.path.expanduser(source), "/" + "/".join(part for part in parts if part not in ("", "."))  # noqa: PTH111
 
 
-def absolute(path: str, base: Path) -> Path:
+def absolute_path(path: str, base: Path) -> Path:
     """Return a path that is written somewhere, from where it leads; links stay."""
     return Path(os.path.abspath(base / os.path.expanduser(path)))  # noqa: PTH100, PTH111
 
@@ -62,7 +62,7 @@ def read_setup(text: str, base: Path) -> str:
         ValueError: the script does not exist or cannot be read.
 
     """
-    path = absolute(text, base)
+    path = absolute_path(text, base)
     try:
         if text and path.is_file():
             return path.read_text(encoding="utf-8")

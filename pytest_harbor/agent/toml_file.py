@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_harbor._util.agent_values import absolute, is_variable_name, parse_files, parse_variable, read_setup
+from pytest_harbor._util.agent_values import (
+    absolute_path,
+    is_env_name,
+    parse_env_variable,
+    parse_file_mapping,
+    read_setup,
+)
 from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND, NOP, ORACLE
 from pytest_harbor._util.text import alternatives
 from pytest_harbor.agent.base import Agent
@@ -16,7 +22,7 @@ from pytest_harbor.agent.command import CommandAgent
 from pytest_harbor.agent.factory import as_agent
 from pytest_harbor.agent.host import HostCommandAgent
 from pytest_harbor.task import TaskError
-from pytest_harbor.task.document import read_toml, shown
+from pytest_harbor.task.document import format_value, read_toml
 
 Where = Literal["container", "host"]
 
@@ -103,9 +109,9 @@ def read_agents(file: Path, tables: tuple[str, ...] = ()) -> tuple[AgentSpec, ..
             return ()
         document = document[name]
         if not isinstance(document, dict):
-            raise AgentFileError(f"{file}: {name} must be a table, got {shown(document)}")
+            raise AgentFileError(f"{file}: {name} must be a table, got {format_value(document)}")
     if unknown := [key for key in document if key != "agents"]:
-        raise AgentFileError(f"{file}: unknown key {shown(unknown[0])}; list agents as tables {_header(tables)}")
+        raise AgentFileError(f"{file}: unknown key {format_value(unknown[0])}; list agents as tables {_header(tables)}")
     listed = document.get("agents")
     if not isinstance(listed, list) or not listed or not all(isinstance(table, dict) for table in listed):
         raise AgentFileError(f"{file}: there are no agents; list them as tables {_header(tables)}")
@@ -150,7 +156,7 @@ class _Table:
         self._table = table
         self._base = file.parent
         name = table.get("name")
-        self._which = f"{file}: agent {shown(name) if isinstance(name, str) and name else number}"
+        self._which = f"{file}: agent {format_value(name) if isinstance(name, str) and name else number}"
 
     def spec(self) -> AgentSpec:
         """Return the agent.
@@ -160,12 +166,12 @@ class _Table:
 
         """
         if unknown := [key for key in self._table if key not in KEYS]:
-            raise self._error(f"unknown key {shown(unknown[0])}; valid are {', '.join(KEYS)}")
+            raise self._error(f"unknown key {format_value(unknown[0])}; valid are {', '.join(KEYS)}")
         name = self._text("name")
         if name is None:
             raise self._error(f"name is missing; use {_NAME_RULE}")
         if not _NAME.fullmatch(name):
-            raise self._error(f"name {shown(name)} is not valid; use {_NAME_RULE}")
+            raise self._error(f"name {format_value(name)} is not valid; use {_NAME_RULE}")
         given = [key for key in KINDS if key in self._table]
         if len(given) != 1:
             found = f"found {' and '.join(given)}" if given else "found none of them"
@@ -195,16 +201,16 @@ class _Table:
             return value
         if not module or not function:
             valid = alternatives((*names, CALLABLE, "FILE.py:CALLABLE"))
-            raise self._error(f"{key} {shown(value)} is not valid; use {valid}")
-        return f"{absolute(module, self._base)}:{function}" if module.endswith(".py") else value
+            raise self._error(f"{key} {format_value(value)} is not valid; use {valid}")
+        return f"{absolute_path(module, self._base)}:{function}" if module.endswith(".py") else value
 
     def _where(self, agent: str) -> Where | None:
         value = self._text("where")
         if value not in (None, "container", "host"):
-            raise self._error(f"where {shown(value)} is not valid; use container or host")
+            raise self._error(f"where {format_value(value)} is not valid; use container or host")
         always = "container" if agent in (ORACLE, NOP) else "host" if agent else value
         if value != always and value is not None:
-            raise self._error(f"where {shown(value)} is not possible; this agent always works from the {always}")
+            raise self._error(f"where {format_value(value)} is not possible; this agent always works from the {always}")
         return "container" if value == "container" else "host" if value else None
 
     def _setup(self) -> str | None:
@@ -221,24 +227,24 @@ class _Table:
         found = []
         for text in self._texts("files", values, "a list of texts SRC:DST"):
             try:
-                source, target = parse_files(text)
+                source, target = parse_file_mapping(text)
             except ValueError as error:
                 raise self._error(f"files: {error}") from error
-            found.append((absolute(source, self._base), target))
+            found.append((absolute_path(source, self._base), target))
         return tuple(found)
 
     def _env(self) -> tuple[tuple[str, str], ...]:
         values = self._table.get("env", {})
         if isinstance(values, dict):
             for name, value in values.items():
-                if not is_variable_name(name):
-                    raise self._error(f"env: {shown(name)} is not the name of a variable")
+                if not is_env_name(name):
+                    raise self._error(f"env: {format_value(name)} is not the name of a variable")
                 if not isinstance(value, str):
-                    raise self._error(f"env: {name} must be a text in quotes, got {shown(value)}")
+                    raise self._error(f"env: {name} must be a text in quotes, got {format_value(value)}")
             return tuple(values.items())
         try:
             texts = self._texts("env", values, "a table of texts, or a list of K=V and K")
-            return tuple(parse_variable(text) for text in texts)
+            return tuple(parse_env_variable(text) for text in texts)
         except AgentFileError:
             raise
         except ValueError as error:
@@ -247,12 +253,12 @@ class _Table:
     def _text(self, key: str) -> str | None:
         value = self._table.get(key)
         if value is not None and not isinstance(value, str):
-            raise self._error(f"{key} must be a text in quotes, got {shown(value)}")
+            raise self._error(f"{key} must be a text in quotes, got {format_value(value)}")
         return value
 
     def _texts(self, key: str, values: Any, what: str) -> list[str]:
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise self._error(f"{key} must be {what}, got {shown(values)}")
+            raise self._error(f"{key} must be {what}, got {format_value(values)}")
         return values
 
     def _error(self, text: str) -> AgentFileError:

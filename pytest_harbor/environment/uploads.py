@@ -9,7 +9,7 @@ from typing import Literal
 from pytest_harbor.environment.tar.pack import Upload
 from pytest_harbor.image.agent_files import agent_files
 from pytest_harbor.task import Task
-from pytest_harbor.task.files import readable
+from pytest_harbor.task.files import readable_mode
 
 SCRIPTS = {"tests": "test.sh", "solution": "solve.sh"}
 
@@ -47,4 +47,4 @@ def agent_uploads(files: Iterable[tuple[Path, str]]) -> list[Upload]:
 
 
 def _mode(path: Path) -> int | None:
-    return None if path.is_symlink() else readable(path.stat().st_mode)
+    return None if path.is_symlink() else readable_mode(path.stat().st_mode)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from pytest_harbor.errors import ImageError, UnmetRequirement
 from pytest_harbor.image.context import ignore_patterns
 from pytest_harbor.task import TaskError
-from pytest_harbor.task.files import readable, walk
+from pytest_harbor.task.files import readable_mode, walk
 
 EXCLUDED = frozenset({".git", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 
@@ -69,13 +69,13 @@ def agent_files(source: Path, target: str) -> list[AgentFile]:
     source = source.resolve()
     try:
         if source.is_file():
-            return [AgentFile(target, source, readable(source.lstat().st_mode))]
+            return [AgentFile(target, source, readable_mode(source.lstat().st_mode))]
         found = dict(_below(source))
     except (OSError, TaskError, ImageError) as error:
         raise UnmetRequirement(f"--harbor-agent-files: {error}") from error
     full = {parent for path in found for parent in path.parents}
     return [
-        AgentFile(f"{target.rstrip('/')}/{path}", source / path, None if stat.S_ISLNK(mode) else readable(mode))
+        AgentFile(f"{target.rstrip('/')}/{path}", source / path, None if stat.S_ISLNK(mode) else readable_mode(mode))
         for path, mode in sorted(found.items())
         if path not in full
     ]

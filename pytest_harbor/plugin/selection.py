@@ -66,13 +66,13 @@ class Selection:
             raise pytest.UsageError("--harbor-task and --harbor-exclude-task together leave no task to run")
         self.found = {task.path: task for task in found}
         self.whole = {task.path: task for task in chosen}
-        members = (shard or Shard()).members((task.id for task in chosen), seconds or {})
+        members = (shard or Shard()).select((task.id for task in chosen), seconds or {})
         self.tasks = {path: task for path, task in self.whole.items() if task.id in members}
         converted = [task for task in found if task.converted]
         self.within = {place for task in converted for place in (task.path.parent, task.environment_dir)}
         self.children: dict[Path, list[Path]] = {path: [] for path in paths if path not in self.found}
         # Also where a converted task was given by itself: what lies around it is for its environment alone.
-        roots = {*self.children, *(task.home for task in converted)}
+        roots = {*self.children, *(task.parent_dir for task in converted)}
         seen: set[Path] = set()
         for path in self.tasks:
             child = path

@@ -189,7 +189,7 @@ class HarborSession:
         if self.options.datasets and task.path in self.selection.whole:
             found = task.path in self.selection.tasks
         else:
-            found = self.options.shard is None or self.options.shard.has(task.id)
+            found = self.options.shard is None or self.options.shard.includes(task.id)
         self.shard[task.id] = found
         return found
 

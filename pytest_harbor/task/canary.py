@@ -8,7 +8,7 @@ import re
 _CANARY = re.compile(r"(?:<!--.*canary.*-->|#.*canary.*)", re.IGNORECASE)
 
 
-def without_canary(text: str) -> str:
+def strip_canary(text: str) -> str:
     """Return an instruction without its leading canary lines, and without the empty lines that follow them."""
     lines = text.split("\n")
     start = 0

@@ -23,7 +23,7 @@ BASE_TITLE = "Harbor environment base"
 
 
 @dataclass(frozen=True)
-class Row:
+class TasksetRow:
     """A row of a taskset.
 
     Attributes:
@@ -40,15 +40,15 @@ class Row:
     source: str
 
 
-def is_environment(directory: str) -> bool:
+def is_environment_folder(directory: str) -> bool:
     """Tell whether a directory is the folder of a converted environment."""
     return os.path.isfile(os.path.join(directory, DOCKERFILE)) and os.path.isdir(os.path.join(directory, TASKS))
 
 
-def environment_of(task: str) -> str | None:
+def environment_folder(task: str) -> str | None:
     """Return the environment's folder of a converted task, None for any other task."""
     above = os.path.dirname(task)
-    if os.path.basename(above) != TASKS or not is_environment(os.path.dirname(above)):
+    if os.path.basename(above) != TASKS or not is_environment_folder(os.path.dirname(above)):
         return None
     # What has an environment of its own is a task as Harbor has it, whatever lies around it.
     return None if os.path.lexists(os.path.join(task, "environment")) else os.path.dirname(above)

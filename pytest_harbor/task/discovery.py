@@ -11,10 +11,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_harbor.task.converted import DOCKERFILE, TASKS, environment_of
+from pytest_harbor.task.converted import DOCKERFILE, TASKS, environment_folder
 from pytest_harbor.task.errors import DatasetError
 from pytest_harbor.task.task import Task
-from pytest_harbor.task.taskset import Origins, task_directories
+from pytest_harbor.task.taskset import TasksetCache, task_directories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,14 +55,14 @@ def discover_taskset(path: str | os.PathLike[str]) -> list[Task]:
 
 def _tasks(directories: Iterable[str]) -> list[Task]:
     """Make tasks of their directories."""
-    origins = Origins()
+    tasksets = TasksetCache()
     found: list[tuple[str, tuple[str, ...], str | None]] = []
     for directory in directories:
-        environment = environment_of(directory)
+        environment = environment_folder(directory)
         if environment is None:
             found.append((directory, tuple(os.path.dirname(directory).split(os.sep)), None))
         else:
-            found.append((directory, origins.dataset(directory, environment), environment))
+            found.append((directory, tasksets.dataset_parts(directory, environment), environment))
     datasets = _dataset_names({place for _, place, _ in found})
     return [
         Task(Path(directory), datasets[place], Path(environment) if environment else None)

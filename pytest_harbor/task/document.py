@@ -85,7 +85,7 @@ def json_values(value: Any) -> Any:
     return value
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Write a value as TOML would, shortened to what fits into a message; never fails, whatever the value."""
     if isinstance(value, dict):
         return "a table"
@@ -110,6 +110,6 @@ def key_path(location: tuple[str | int, ...]) -> str:
         if isinstance(part, int) and names:
             names[-1] += f"[{part}]"
         else:
-            names.append(part if isinstance(part, str) and _BARE_KEY.fullmatch(part) else shown(part))
+            names.append(part if isinstance(part, str) and _BARE_KEY.fullmatch(part) else format_value(part))
     *tables, key = names
     return f"[{'.'.join(tables)}] {key}" if tables else key

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # What tools leave beside a task's own files; a digest with them would differ between two checkouts.
-NOT_CONTENT = frozenset({"__pycache__", ".git", ".DS_Store"})
+IGNORED_NAMES = frozenset({"__pycache__", ".git", ".DS_Store"})
 
 
 def walk(
@@ -41,7 +41,7 @@ def walk(
                     waiting.append(path)
 
 
-def tree_digest(directory: Path, *more: str, leave_out: tuple[str, ...] = ()) -> str:
+def tree_digest(directory: Path, *more: str, exclude: tuple[str, ...] = ()) -> str:
     """Digest the files below a directory but for what is left out, and further texts; see Task.digest.
 
     Directories themselves do not count: Git, through which datasets travel, does not carry empty ones.
@@ -49,7 +49,7 @@ def tree_digest(directory: Path, *more: str, leave_out: tuple[str, ...] = ()) ->
     digest = Digest()
 
     def keep(path: PurePosixPath, _mode: int) -> bool:
-        return path.name not in NOT_CONTENT and str(path) not in leave_out
+        return path.name not in IGNORED_NAMES and str(path) not in exclude
 
     kept = walk(directory, PurePosixPath(), keep)
     for path, host, mode in sorted(kept, key=lambda entry: entry[0]):
@@ -69,7 +69,7 @@ def tree_digest(directory: Path, *more: str, leave_out: tuple[str, ...] = ()) ->
     return digest.hex()
 
 
-def readable(mode: int) -> int:
+def readable_mode(mode: int) -> int:
     """Return permission bits that let every user read what has some others, however strict a checkout was."""
     mode_bits = stat.S_IMODE(mode)
     return mode_bits | (0o555 if mode_bits & stat.S_IXUSR or stat.S_ISDIR(mode) else 0o444)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-VALID = "NUMBER/COUNT, such as 2/8 for the second of eight shards"
+SYNTAX = "NUMBER/COUNT, such as 2/8 for the second of eight shards"
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Shard:
         """
         match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise ValueError(f"use {VALID}")
+            raise ValueError(f"use {SYNTAX}")
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def members(self, tasks: Iterable[str], seconds: Mapping[str, float]) -> set[str]:
+    def select(self, tasks: Iterable[str], seconds: Mapping[str, float]) -> set[str]:
         """Return which tasks are of this shard.
 
         Args:
@@ -43,14 +43,14 @@ class Shard:
             seconds: how long an attempt took, of those where that is known.
 
         """
-        return divide(tasks, self.count, seconds)[self.number - 1]
+        return split_tasks(tasks, self.count, seconds)[self.number - 1]
 
-    def has(self, task: str) -> bool:
+    def includes(self, task: str) -> bool:
         """Tell whether a task that belongs to no whole is of this shard."""
         return int(_scatter(task), 16) % self.count == self.number - 1
 
 
-def divide(tasks: Iterable[str], count: int, seconds: Mapping[str, float]) -> list[set[str]]:
+def split_tasks(tasks: Iterable[str], count: int, seconds: Mapping[str, float]) -> list[set[str]]:
     """Divide tasks into shards that take about equally long: the longest first, each to the shard with least to do.
 
     A task of unknown duration counts as the mean. Where none is known, the shards have equally many tasks, and one task

@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_harbor.task import converted
-from pytest_harbor.task.canary import without_canary
+from pytest_harbor.task.canary import strip_canary
 from pytest_harbor.task.document import json_values, read_text, read_toml
 from pytest_harbor.task.errors import DatasetError, TaskError
 from pytest_harbor.task.files import tree_digest, upload_list
-from pytest_harbor.task.taskset import Origins
+from pytest_harbor.task.taskset import TasksetCache
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,8 +35,8 @@ class Task:
         path: the absolute task directory; links in it are kept, so that one task can be in two datasets.
         dataset: the name of its dataset, by default the name of the parent directory.
         converted: the environment's folder of a task that was converted; its build context is there.
-        changed_config: used in place of task.toml; see with_changes.
-        changed_instruction: used in place of instruction.md; see with_changes.
+        config_override: used in place of task.toml; see with_changes.
+        instruction_override: used in place of instruction.md; see with_changes.
 
     """
 
@@ -44,8 +44,8 @@ class Task:
     dataset: str = ""
     converted: Path | None = None
     # A configuration holds dictionaries and has no hash of its own.
-    changed_config: TaskConfig | None = field(default=None, repr=False, hash=False)
-    changed_instruction: str | None = field(default=None, repr=False)
+    config_override: TaskConfig | None = field(default=None, repr=False, hash=False)
+    instruction_override: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         # Not Path.resolve(), which follows links, nor Path.absolute(), which keeps "..".
@@ -64,8 +64,8 @@ class Task:
 
         """
         task = cls(Path(path))
-        if environment := converted.environment_of(str(task.path)):
-            dataset = Origins().dataset(str(task.path), environment)[-1]
+        if environment := converted.environment_folder(str(task.path)):
+            dataset = TasksetCache().dataset_parts(str(task.path), environment)[-1]
             task = cls(task.path, dataset, Path(environment))
         if not os.path.lexists(task.toml_path):
             raise DatasetError(f"{task.path} is not a task: it holds no task.toml; give a task's directory")
@@ -97,7 +97,7 @@ class Task:
         return self.converted or self.path / "environment"
 
     @property
-    def home(self) -> Path:
+    def parent_dir(self) -> Path:
         """The directory that holds the task and is no part of it: for a converted one, what holds its environment."""
         return (self.converted or self.path).parent
 
@@ -133,7 +133,7 @@ class Task:
 
     @cached_property
     def _read(self) -> tuple[dict[str, Any], TaskConfig] | TaskError:
-        from pytest_harbor.task.problems import parse_config
+        from pytest_harbor.task.validation import parse_config
 
         # The error is kept like a result: a broken file too is read once.
         try:
@@ -167,7 +167,7 @@ class Task:
             TaskError: task.toml is broken.
 
         """
-        return self._loaded()[1] if self.changed_config is None else self.changed_config
+        return self._loaded()[1] if self.config_override is None else self.config_override
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -177,7 +177,7 @@ class Task:
             TaskError: task.toml is broken.
 
         """
-        from pytest_harbor.task.problems import config_warnings
+        from pytest_harbor.task.validation import config_warnings
 
         return tuple(config_warnings(*self._loaded()))
 
@@ -189,14 +189,14 @@ class Task:
             TaskError: instruction.md is missing, unreadable or not UTF-8.
 
         """
-        if self.changed_instruction is not None:
-            return self.changed_instruction
-        return without_canary(read_text(self.instruction_path))
+        if self.instruction_override is not None:
+            return self.instruction_override
+        return strip_canary(read_text(self.instruction_path))
 
     @property
     def _multi_step(self) -> bool:
         return bool(self.config.steps) or (
-            (self.path / "steps").is_dir() and self.changed_instruction is None and not self.instruction_path.exists()
+            (self.path / "steps").is_dir() and self.instruction_override is None and not self.instruction_path.exists()
         )
 
     @property
@@ -254,7 +254,7 @@ class Task:
         """
         if self.converted is None:
             return tree_digest(self.path)
-        return tree_digest(self.path, tree_digest(self.converted, leave_out=(converted.TASKS,)))
+        return tree_digest(self.path, tree_digest(self.converted, exclude=(converted.TASKS,)))
 
     @property
     def difficulty(self) -> str | None:
@@ -291,8 +291,8 @@ class Task:
         """Make a copy with another configuration or instruction than on disk; None keeps what there is."""
         return replace(
             self,
-            changed_config=self.changed_config if config is None else config,
-            changed_instruction=self.changed_instruction if instruction is None else instruction,
+            config_override=self.config_override if config is None else config,
+            instruction_override=self.instruction_override if instruction is None else instruction,
         )
 
     def upload_files(self, folder: Literal["tests", "solution"]) -> list[tuple[PurePosixPath, Path]]:

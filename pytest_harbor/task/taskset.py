@@ -8,13 +8,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pytest_harbor.task.converted import TASKS, TASKSET, Row
+from pytest_harbor.task.converted import TASKS, TASKSET, TasksetRow
 from pytest_harbor.task.errors import DatasetError
 
 SCENARIO = "run-task"
 
 
-def read_taskset(path: Path) -> list[Row]:
+def read_taskset(path: Path) -> list[TasksetRow]:
     """Read a taskset.
 
     Raises:
@@ -45,7 +45,7 @@ def read_taskset(path: Path) -> list[Row]:
     return rows
 
 
-def _row(number: int, row: Any) -> Row:
+def _row(number: int, row: Any) -> TasksetRow:
     def text(table: Any, key: str, where: str) -> str:
         value = table.get(key) if isinstance(table, dict) else None
         if not isinstance(value, str) or not value:
@@ -64,7 +64,7 @@ def _row(number: int, row: Any) -> Row:
         raise ValueError("env.name or args.task_id is no name of a folder")
     metadata = row.get("metadata")
     source = metadata.get("harbor_source") if isinstance(metadata, dict) else None
-    return Row(number, environment, task, source if isinstance(source, str) else "")
+    return TasksetRow(number, environment, task, source if isinstance(source, str) else "")
 
 
 def task_directories(path: Path) -> list[Path]:
@@ -86,7 +86,7 @@ def task_directories(path: Path) -> list[Path]:
     return list(seen)
 
 
-def _directory(path: Path, row: Row) -> Path:
+def _directory(path: Path, row: TasksetRow) -> Path:
     environment = path.parent / row.environment
     tasks = environment / TASKS
     try:
@@ -109,13 +109,13 @@ def _directory(path: Path, row: Row) -> Path:
     )
 
 
-class Origins:
+class TasksetCache:
     """What the tasks of converted folders were called before; each taskset.json is read once."""
 
     def __init__(self) -> None:
         self._sources: dict[str, dict[tuple[str, str], str]] = {}
 
-    def dataset(self, task: str, environment: str) -> tuple[str, ...]:
+    def dataset_parts(self, task: str, environment: str) -> tuple[str, ...]:
         """Return the parts of a path that stands for the dataset of a converted task, its name last.
 
         That is the source's, so that results pair with the source's results; without a taskset it is the folder's.

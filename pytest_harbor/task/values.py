@@ -1,6 +1,6 @@
 """The values of task.toml: what is accepted for a number, a size, a user, an environment variable.
 
-Each check raises a PydanticCustomError of type "expected"; describe_errors in problems.py turns it into text.
+Each check raises a PydanticCustomError of type "expected"; describe_errors in validation.py turns it into text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from pytest_harbor.task.document import shown
+from pytest_harbor.task.document import format_value
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[KMGT])i?)?B?", re.IGNORECASE)
 _BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -24,7 +24,7 @@ def _wrong(expected: str, *, key: str | None = None, found: Any = None) -> Pydan
     Key and found say which value of a table it is, for checks that see the whole table.
     """
     return PydanticCustomError(
-        "expected", "must be {expected}", {"expected": expected, "key": key, "found": shown(found)}
+        "expected", "must be {expected}", {"expected": expected, "key": key, "found": format_value(found)}
     )
 
 
@@ -86,7 +86,9 @@ def _env(value: Any) -> dict[str, str]:
     texts: dict[str, str] = {}
     for name, item in value.items():
         if not name or "=" in name or "\0" in name:
-            raise PydanticCustomError("env_name", "{name} cannot name an environment variable", {"name": shown(name)})
+            raise PydanticCustomError(
+                "env_name", "{name} cannot name an environment variable", {"name": format_value(name)}
+            )
         if isinstance(item, bool):
             texts[name] = "true" if item else "false"
         elif isinstance(item, (int, float)) and (isinstance(item, float) or item.bit_length() <= 128):

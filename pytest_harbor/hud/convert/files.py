@@ -13,9 +13,9 @@ from pytest_harbor.image.env_py import env_py
 from pytest_harbor.image.layers import pyproject
 from pytest_harbor.task import Task
 from pytest_harbor.task.converted import DOCKERFILE, ENV_PY, PYPROJECT, TASKS, TASKSET
-from pytest_harbor.task.files import NOT_CONTENT, walk
+from pytest_harbor.task.files import IGNORED_NAMES, walk
 
-_LEFT_OUT = {"environment", "solution", "tests", *NOT_CONTENT}
+_LEFT_OUT = {"environment", "solution", "tests", *IGNORED_NAMES}
 _EXCEPTIONS = (ENV_PY, PYPROJECT, TASKS, f"{TASKS}/**")
 
 
@@ -67,7 +67,7 @@ def _task_files(task: Task) -> Iterator[tuple[PurePosixPath, Path]]:
 
     def keep(path: PurePosixPath, mode: int) -> bool:
         plain = stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISLNK(mode)
-        return plain and path.name not in NOT_CONTENT and path.parts[0] not in _LEFT_OUT
+        return plain and path.name not in IGNORED_NAMES and path.parts[0] not in _LEFT_OUT
 
     for path, host, _mode in sorted(walk(task.path, PurePosixPath(), keep)):
         # These two are read wherever they are; the link itself would lead to nowhere.

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from pytest_harbor.task.canary import without_canary
+from pytest_harbor.task.canary import strip_canary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +135,7 @@ def _hold(task: Path, scratch: Path) -> HeldTask:
         if (task / "tests").is_dir():
             _mend_line_ends(task / "tests" / "test.sh")
             archive.add(task / "tests", ".", filter=_for_everybody)
-    return HeldTask(without_canary(instruction), config, tests)
+    return HeldTask(strip_canary(instruction), config, tests)
 
 
 def _mend_line_ends(script: Path) -> None:

@@ -196,10 +196,10 @@ def _agent_files(config: pytest.Config, files: tuple[tuple[str, str], ...]) -> t
     """Return what --harbor-agent-files names with absolute paths of the host."""
     if not files:
         return ()
-    from pytest_harbor._util.agent_values import absolute
+    from pytest_harbor._util.agent_values import absolute_path
 
     base = _base("harbor_agent_files", config)
-    return tuple((absolute(source, base), target) for source, target in files)
+    return tuple((absolute_path(source, base), target) for source, target in files)
 
 
 def _agent_setup(config: pytest.Config, value: str) -> str:

@@ -120,16 +120,16 @@ def shard(value: str, flag: str) -> Shard:
 
 def variable(value: str, flag: str) -> tuple[str, str]:
     """Return name and value of K=V or K."""
-    from pytest_harbor._util.agent_values import parse_variable
+    from pytest_harbor._util.agent_values import parse_env_variable
 
-    return _parsed(parse_variable, value, f"{flag}:")
+    return _parsed(parse_env_variable, value, f"{flag}:")
 
 
 def name(value: str, flag: str) -> str:
     """Return the name of a variable."""
-    from pytest_harbor._util.agent_values import is_variable_name
+    from pytest_harbor._util.agent_values import is_env_name
 
-    if not is_variable_name(value):
+    if not is_env_name(value):
         # Not shown: it may be the key itself.
         raise pytest.UsageError(f"{flag}: this is not the name of a variable; name one, such as OPENAI_API_KEY")
     return value
@@ -149,9 +149,9 @@ def url(value: str, flag: str) -> str:
 
 def files(value: str, flag: str) -> tuple[str, str]:
     """Return source and target of SRC:DST."""
-    from pytest_harbor._util.agent_values import parse_files
+    from pytest_harbor._util.agent_values import parse_file_mapping
 
-    return _parsed(parse_files, value, f"{flag}:")
+    return _parsed(parse_file_mapping, value, f"{flag}:")
 
 
 def session_budget(value: str, flag: str) -> SessionBudget:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from pytest_harbor.task.document import key_path, shown
+from pytest_harbor.task.document import format_value, key_path
 from pytest_harbor.task.errors import TaskError
 from pytest_harbor.task.schema import Table, TaskConfig
 
@@ -51,7 +51,7 @@ def describe_errors(error: ValidationError) -> str:
 
 def _describe(details: ErrorDetails) -> str:
     context = details.get("ctx", {})
-    location, found = details["loc"], shown(details["input"])
+    location, found = details["loc"], format_value(details["input"])
     if context.get("key") is not None:
         location, found = (*location, context["key"]), context["found"]
     place = key_path(location)
@@ -73,7 +73,7 @@ def config_warnings(document: dict[str, Any], config: TaskConfig) -> list[str]:
     found = list(_unknown_keys(document, config, ()))
     name = config.task.name
     if name is not None and not _TASK_NAME.fullmatch(name):
-        found.append(f'[task] name: {shown(name)} is not "org/name", Harbor rejects this task')
+        found.append(f'[task] name: {format_value(name)} is not "org/name", Harbor rejects this task')
     return found
 
 
