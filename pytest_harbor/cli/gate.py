@@ -125,27 +125,15 @@ def _tell(options: argparse.Namespace, merged: Merged, report: Report) -> None:
 
 
 def _save(options: argparse.Namespace, merged: Merged) -> bool:
-    """Write a baseline, and tell whether that was done."""
-    from pytest_harbor.gate import baseline_of
+    """Write the baseline and return True, or print why not and return False."""
+    from pytest_harbor.gate import BaselineError, save_baseline
 
-    file: Path = options.save_baseline
-    baseline = baseline_of(merged.results)
-    errors = sum(sample.errors for sample in baseline.samples.values())
-    problems = [*merged.gaps, *([f"infrastructure errors ended {errors} trials"] if errors else [])]
-    if not baseline.samples:
-        print(f"pytest-harbor: {file} was not written: nothing ran", file=sys.stderr)
-        return False
-    if problems and not options.force_baseline:
-        fix = "run that again, or add --force-baseline"
-        print(f"pytest-harbor: {file} was not written: {'; '.join(problems)}; {fix}", file=sys.stderr)
-        return False
     try:
-        baseline.write(file)
-    except OSError as error:
-        print(f"pytest-harbor: {file} was not written: {error}", file=sys.stderr)
+        message = save_baseline(options.save_baseline, merged.results, gaps=merged.gaps, forced=options.force_baseline)
+    except BaselineError as error:
+        print(f"pytest-harbor: {error}", file=sys.stderr)
         return False
-    tasks = len({task for task, _ in baseline.samples})
-    print(f"baseline of {tasks} task{'' if tasks == 1 else 's'}: {file}")
+    print(message)
     return True
 
 

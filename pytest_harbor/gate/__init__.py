@@ -1,7 +1,7 @@
 """Verdicts on runs: pure functions from rewards to what a continuous integration should believe."""
 
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample
-from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of
+from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of, save_baseline
 from pytest_harbor.gate.spec import GateSpec
 from pytest_harbor.gate.verdict import INCONCLUSIVE, Comparison, Limit, Pair, Verdict, judge
 
@@ -20,4 +20,5 @@ __all__ = [
     "confirmations_of",
     "judge",
     "samples_of",
+    "save_baseline",
 ]

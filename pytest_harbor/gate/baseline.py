@@ -16,7 +16,7 @@ GRADED = ("passed", "failed", "unverified")
 
 
 class BaselineError(ValueError):
-    """A baseline that cannot be used; the message says why and what to do."""
+    """A baseline that cannot be read or written; the message says why and how to fix it."""
 
 
 @dataclass(frozen=True)

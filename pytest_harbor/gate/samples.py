@@ -1,12 +1,14 @@
-"""From the results of a run to what a gate judges."""
+"""Samples and baselines from the results of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from statistics import fmean
 
-from pytest_harbor.gate.baseline import Baseline, Key, Sample
+from pytest_harbor._util.text import plural
+from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample
 from pytest_harbor.trial import TrialResult, Usage
 
 # What a sample knows of usage, and where that stands in a result.
@@ -76,3 +78,42 @@ def baseline_of(results: Iterable[TrialResult]) -> Baseline:
         "pytest_harbor": version("pytest-harbor"),
     }
     return Baseline(samples, run)
+
+
+def save_baseline(
+    file: Path,
+    results: Iterable[TrialResult],
+    *,
+    update: Baseline | None = None,
+    gaps: Sequence[str] = (),
+    forced: bool = False,
+    force_option: str = "--force-baseline",
+) -> str:
+    """Write a baseline of a run and return a message that says so.
+
+    Args:
+        file: the file to write; its directory is created if needed.
+        results: results of the run.
+        update: an earlier baseline; what did not run keeps its samples. None starts from scratch.
+        gaps: why results are missing.
+        forced: whether to write it in spite of infrastructure errors and gaps.
+        force_option: the option that does so, to name in the message.
+
+    Raises:
+        BaselineError: nothing ran, results are missing or are infrastructure errors, or the file cannot be written.
+
+    """
+    baseline = baseline_of(results)
+    if not baseline.samples:
+        raise BaselineError(f"{file} was not written: no trial ran")
+    errors = sum(sample.errors for sample in baseline.samples.values())
+    problems = [*gaps, *([plural(errors, "infrastructure error")] if errors else [])]
+    if problems and not forced:
+        raise BaselineError(f"{file} was not written: {'; '.join(problems)}; run again, or add {force_option}")
+    if update is not None:
+        baseline = update.updated(baseline)
+    try:
+        baseline.write(file)
+    except OSError as error:
+        raise BaselineError(f"{file} was not written: {error}") from error
+    return f"baseline of {plural(len({task for task, _ in baseline.samples}), 'task')} saved to {file}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Verdict, baseline_of, judge, samples_of
+from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Verdict, judge, samples_of, save_baseline
 
 if TYPE_CHECKING:
     from pytest_harbor.plugin.options.config import HarborConfig
@@ -83,33 +84,25 @@ class Gate:
         return 0 if self._options.update_baseline else verdict.exit_status(self._options.inconclusive)
 
     def save(self, results: list[TrialResult]) -> list[str]:
-        """Write the baselines that are asked for, and return what to say of it."""
-        said = []
-        ran = baseline_of(results)
-        errors = sum(sample.errors for sample in ran.samples.values())
-        for path, update in self._targets:
-            if not ran.samples:
-                said.append(f"{path} was not written: nothing ran")
-            elif errors and not self._options.force_baseline:
-                said.append(
-                    f"{path} was not written: {errors} trial{'' if errors == 1 else 's'} ended with an infrastructure "
-                    "error; run again, or add --harbor-force-baseline"
-                )
-            else:
-                said.append(self._write((self.baseline.updated(ran) if update and self.baseline else ran), path))
-        return said
+        """Write the requested baselines and return a message about each."""
+        return [self._save(file, results, update) for file, update in self._baselines_to_write()]
 
-    @property
-    def _targets(self) -> list[tuple[Path, bool]]:
-        options = self._options
-        saved = [(options.save_baseline, False)] if options.save_baseline else []
-        return [*saved, *([(options.baseline, True)] if options.update_baseline and options.baseline else [])]
-
-    @staticmethod
-    def _write(baseline: Baseline, path: Path) -> str:
+    def _save(self, file: Path, results: list[TrialResult], update: Baseline | None) -> str:
         try:
-            baseline.write(path)
-        except OSError as error:
-            return f"{path} was not written: {error}"
-        tasks = len({task for task, _ in baseline.samples})
-        return f"baseline of {tasks} task{'' if tasks == 1 else 's'}: {path}"
+            return save_baseline(
+                file,
+                results,
+                update=update,
+                forced=self._options.force_baseline,
+                force_option="--harbor-force-baseline",
+            )
+        except BaselineError as error:
+            return str(error)
+
+    def _baselines_to_write(self) -> Iterator[tuple[Path, Baseline | None]]:
+        """Yield each file to write and the baseline to update, None for a new one."""
+        options = self._options
+        if options.save_baseline:
+            yield options.save_baseline, None
+        if options.update_baseline and options.baseline:
+            yield options.baseline, self.baseline

@@ -67,7 +67,7 @@ def verdict(said):
 def test_one_attempt_may_be_chance(runs):
     status, said = runs.pytest("--harbor-save-baseline=baseline.json")
     assert status == 0, said
-    assert "baseline of 7 tasks: " in said
+    assert "baseline of 7 tasks saved to " in said
     status, said = runs.pytest("--harbor-baseline=baseline.json")
     assert status == 0, said
     assert "7 scored" in said

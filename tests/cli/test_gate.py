@@ -189,7 +189,7 @@ def test_shards_are_merged_into_a_baseline(gate, write, tmp_path):
     file = tmp_path / "new" / "baseline.json"
     status, out, err = gate(*shards, "--save-baseline", str(file))
     assert (status, err) == (0, "")
-    assert f"baseline of 12 tasks: {file}" in out
+    assert f"baseline of 12 tasks saved to {file}" in out
     assert "verdict" not in out
     assert Baseline.read(file).samples == baseline_of(trials).samples
 
@@ -210,7 +210,7 @@ def test_a_baseline_with_errors_or_gaps_is_not_written_unless_forced(gate, write
     status, _, err = gate(run, "--save-baseline", str(file))
     assert status == 1
     assert f"{file} was not written: " in err
-    assert ("infrastructure errors ended 5 trials" if problem == "errors" else "tb2/00") in err
+    assert ("5 infrastructure errors" if problem == "errors" else "tb2/00") in err
     assert not file.exists()
     assert gate(run, "--save-baseline", str(file), "--force-baseline")[0] == 0
     assert file.exists()
@@ -219,7 +219,7 @@ def test_a_baseline_with_errors_or_gaps_is_not_written_unless_forced(gate, write
 def test_a_baseline_of_nothing_and_in_no_place(gate, write, tmp_path):
     status, _, err = gate(write("none", []), "--save-baseline", str(tmp_path / "b.json"), "--force-baseline")
     assert status == 1
-    assert "nothing ran" in err
+    assert "no trial ran" in err
     (tmp_path / "file").write_text("")
     status, _, err = gate(write("new", results(GOOD)), "--save-baseline", str(tmp_path / "file" / "b.json"))
     assert status == 1
