@@ -1,4 +1,4 @@
-"""What users write about an agent, in options and in files with agents, as values.
+"""Parsers for the settings of agents, as users write them in options and in agents.toml.
 
 Standard library only: options are read in every project that has the plugin installed.
 """
@@ -11,10 +11,10 @@ from pathlib import Path
 
 
 def parse_env_variable(text: str) -> tuple[str, str]:
-    """Return name and value of `NAME=VALUE`, or of `NAME`, which stands for the host's value.
+    """Return the name and value of `NAME=VALUE`, or of `NAME`, which takes the host's value.
 
     Raises:
-        ValueError: it is neither, or not set on the host; the message says what would be valid.
+        ValueError: the text is neither, or the variable is not set on the host; the message says what is valid.
 
     """
     name, equals, value = text.partition("=")
@@ -28,15 +28,15 @@ def parse_env_variable(text: str) -> tuple[str, str]:
 
 
 def is_env_name(text: str) -> bool:
-    """Tell whether a text can be the name of a variable in any shell."""
+    """Return True if a text can name an environment variable in any shell."""
     return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None
 
 
 def parse_file_mapping(text: str) -> tuple[str, str]:
-    """Return the path of the host and the absolute path in the environment of `SRC:DST`.
+    """Return the path on the host and the absolute path in the environment of `SRC:DST`.
 
     Raises:
-        ValueError: it is none; the message says what would be valid.
+        ValueError: the text is not valid; the message says what is.
 
     """
     source, _, target = text.rpartition(":")
@@ -47,16 +47,16 @@ def parse_file_mapping(text: str) -> tuple[str, str]:
 
 
 def absolute_path(path: str, base: Path) -> Path:
-    """Return a path that is written somewhere, from where it leads; links stay."""
+    """Return a path that is relative to `base` as an absolute one, without following links."""
     return Path(os.path.abspath(base / os.path.expanduser(path)))  # noqa: PTH100, PTH111
 
 
 def read_setup(text: str, base: Path) -> str:
-    """Return the command line that an agent's set-up is, or the text of the script that it names.
+    """Return the setup of an agent: a command line as it is, or the text of a script.
 
     Args:
         text: a command line, or the path of a script.
-        base: where such a path leads from.
+        base: the directory in which a relative path starts.
 
     Raises:
         ValueError: the script does not exist or cannot be read.

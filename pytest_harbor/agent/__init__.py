@@ -1,4 +1,4 @@
-"""What works on a task: the agent protocol and the agents that come with the project."""
+"""Agents: the protocol, and the agents that are built in."""
 
 from pytest_harbor.agent.base import Agent, AgentContext, AgentReport, may_call_models, runs_on_host
 from pytest_harbor.agent.callable import AgentEnvironment, AsyncAgentEnvironment, CallableAgent

@@ -14,19 +14,20 @@ from pytest_harbor.task import Task
 
 @dataclass(frozen=True)
 class AgentContext:
-    """What an agent gets for one trial.
+    """The input of one agent run.
 
     Attributes:
         task: the task; its instruction is `task.instruction`.
-        environment: where it works.
-        variables: environment variables of the agent, of what it runs in the environment.
-        host_variables: further variables, of what it runs on the host.
-        user: who it is in the environment; None for the image's user.
-        workdir: where it works in the environment.
-        timeout: seconds it has.
-        log: takes its output.
-        directory: a directory of the trial on the host, for what the agent wants to leave there.
-        excluded_seconds: seconds so far that are not the agent's, as it waits for a grading that it asked for.
+        environment: the environment to work in.
+        variables: environment variables for the agent's processes.
+        host_variables: additional environment variables for its processes on the host.
+        user: the user in the environment; None for the image's user.
+        workdir: the working directory in the environment.
+        timeout: the time limit in seconds.
+        log: receives the agent's output.
+        directory: the trial's directory on the host, where the agent may leave files.
+        excluded_seconds: returns the seconds so far that do not count against the timeout, because the agent was
+            waiting for grading that it had requested.
 
     """
 
@@ -44,13 +45,13 @@ class AgentContext:
 
 @dataclass(frozen=True)
 class AgentReport:
-    """How an agent ended.
+    """How an agent run ended.
 
     Attributes:
-        exit_code: its exit code; None when it has none, as after a timeout.
-        timed_out: whether its time ran out. Whoever runs the trial then kills what it left in the environment.
-        first_process: the first process it had in the environment: what began with it or later is the agent's.
-        note: what a reader should know beyond that, in one line.
+        exit_code: the exit code; None if there is none, such as after a timeout.
+        timed_out: whether the agent ran out of time. The caller then kills its processes in the environment.
+        first_process: the agent's first process in the environment; every process since then belongs to the agent.
+        note: anything else a reader should know, in one line.
 
     """
 
@@ -61,35 +62,35 @@ class AgentReport:
 
 
 class Agent(Protocol):
-    """What works on a task.
+    """The protocol of agents.
 
-    An agent that runs a program on the host has an attribute `where` with the value `host`; one that surely calls no
-    model has an attribute `calls_models` that is false.
+    Two attributes are optional: `where` is `host` for an agent that runs a program on the host, and `calls_models` is
+    False for an agent that never calls a model.
     """
 
     @property
     def name(self) -> str:
-        """The name that results and baselines are kept under."""
+        """The name used in results and baselines."""
 
     def skip_reason(self, task: Task) -> str | None:
-        """Return why this agent cannot be run on a task, which skips it; None when it can."""
+        """Return the reason to skip a task that this agent cannot work on, or None."""
 
     def run(self, context: AgentContext) -> AgentReport:
-        """Work on the task until done or out of time.
+        """Work on the task until it is done or the time is up.
 
         Raises:
-            CannotExecute: the agent could not be started at all.
-            EnvironmentLost: the environment ended meanwhile.
+            CannotExecute: the agent could not be started.
+            EnvironmentLost: the environment ended in the meantime.
             InfrastructureError: something else around the agent failed.
 
         """
 
 
 def runs_on_host(agent: Agent) -> bool:
-    """Tell whether an agent runs a program on the host, and nothing of its own in the environment."""
+    """Return True if an agent runs a program on the host rather than in the environment."""
     return getattr(agent, "where", "") == "host"
 
 
 def may_call_models(agent: Agent) -> bool:
-    """Tell whether an agent may call a model."""
+    """Return True unless an agent declares that it never calls a model."""
     return bool(getattr(agent, "calls_models", True))

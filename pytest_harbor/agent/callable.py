@@ -17,22 +17,19 @@ from pytest_harbor.environment import ExecResult, Upload
 from pytest_harbor.errors import EnvironmentLost, InfrastructureError
 from pytest_harbor.task import Task
 
-TICK = 0.05
-
 
 class AgentTimeout(Exception):
-    """The agent's time is over: its environment takes no more calls."""
+    """The agent is out of time: its environment rejects further calls."""
 
 
 class AgentEnvironment:
-    """The environment as a callable agent sees it: as the agent's user, in its working directory, with its variables.
+    """The environment of a callable agent: its methods act as the agent's user, with its environment variables.
 
     Attributes:
-        name: name of the container, for programs of your own.
-        variables: the agent's variables, HARBOR_TASK_NAME and so on, as a program on the host needs them.
+        name: the container's name, for your own programs.
+        variables: the agent's environment variables, HARBOR_TASK_NAME and so on, for programs on the host.
         workdir: the agent's working directory.
-        directory: a directory on the host for files that are kept with the trial; it may have to be made.
-        log: takes bytes or text for the agent's log.
+        directory: a directory on the host for files to keep with the trial; create it if it does not exist.
 
     """
 
@@ -60,32 +57,32 @@ class AgentEnvironment:
         """Run a command and return its exit code and output.
 
         Args:
-            command: a line for bash, or the words of one program.
-            timeout: seconds, at most what the agent has left.
-            cwd: where; the agent's working directory when None.
-            env: variables on top of the agent's.
-            user: who; the agent's user when None.
-            log: whether its output goes to the agent's log, as it comes.
+            command: a command line for bash, or a program and its arguments.
+            timeout: the time limit in seconds; the agent's remaining time if that is shorter or None is given.
+            cwd: the directory to run in; None for the agent's working directory.
+            env: environment variables in addition to the agent's.
+            user: the user to run as; None for the agent's user.
+            log: whether to copy the output to the agent's log as it arrives.
 
         Raises:
-            AgentTimeout: the agent's time is over.
-            CannotExecute: there is no such command; `exit_code` 127 comes only from a shell that ran.
+            AgentTimeout: the agent is out of time.
+            CannotExecute: the command cannot be started; an `exit_code` of 127 comes only from a shell that ran.
 
         """
-        left = self._left()
-        with self._watch_for_loss():
+        remaining = self._remaining()
+        with self._keep_loss():
             return self._environment.exec(
                 command,
                 user=user or self._context.user,
                 cwd=cwd or self.workdir,
                 env={**self._context.variables, **(env or {})},
-                timeout=left if timeout is None else min(timeout, left),
+                timeout=remaining if timeout is None else min(timeout, remaining),
                 output=self._context.log if log else None,
             )
 
     def upload(self, source: str | Path, target: str) -> None:
         """Copy a file or a directory from the host to an absolute path in the environment."""
-        self._left()
+        self._remaining()
         root = Path(source)
         if not root.exists():
             raise FileNotFoundError(f"{root} does not exist")
@@ -94,18 +91,18 @@ class AgentEnvironment:
             uploads += [
                 Upload(f"{target}/{path.relative_to(root).as_posix()}", path) for path in sorted(root.rglob("*"))
             ]
-        with self._watch_for_loss():
+        with self._keep_loss():
             self._environment.upload(uploads)
 
     def download(self, source: str, target: str | Path) -> None:
-        """Copy a file, or what is below a directory, from the environment to a path on the host.
+        """Copy a file, or the contents of a directory, from the environment to a path on the host.
 
         Raises:
-            FileNotFoundError: there is nothing at that path.
+            FileNotFoundError: the path does not exist.
 
         """
-        self._left()
-        with self._watch_for_loss():
+        self._remaining()
+        with self._keep_loss():
             is_directory = self._environment.exec(["test", "-d", source], user="0", cwd="/").exit_code == 0
             if is_directory:
                 self._environment.download(source, Path(target))
@@ -113,21 +110,21 @@ class AgentEnvironment:
                 self._environment.read_file(source, Path(target))
 
     def log(self, data: bytes | str) -> None:
-        """Add to the agent's log."""
+        """Append text or bytes to the agent's log."""
         self._context.log(data.encode("utf-8", "replace") if isinstance(data, str) else data)
 
     def revoke(self) -> None:
-        """Take no more calls."""
+        """Reject further calls."""
         self._revoked = True
 
-    def _left(self) -> float:
-        left = self._deadline - time.monotonic()
-        if self._revoked or left <= 0:
-            raise AgentTimeout("the agent's time is over")
-        return left
+    def _remaining(self) -> float:
+        remaining = self._deadline - time.monotonic()
+        if self._revoked or remaining <= 0:
+            raise AgentTimeout("the agent is out of time")
+        return remaining
 
     @contextlib.contextmanager
-    def _watch_for_loss(self) -> Any:
+    def _keep_loss(self) -> Any:
         try:
             yield
         except EnvironmentLost as error:
@@ -136,7 +133,7 @@ class AgentEnvironment:
 
 
 class AsyncAgentEnvironment:
-    """AgentEnvironment for `async def` agents: the same methods, awaitable, several at a time if you like."""
+    """AgentEnvironment for `async def` agents: the same methods, awaitable and safe to run concurrently."""
 
     def __init__(self, environment: AgentEnvironment) -> None:
         self._environment = environment
@@ -161,14 +158,15 @@ class AsyncAgentEnvironment:
 
 
 class CallableAgent:
-    """Runs a Python callable on the host.
+    """An agent that calls a Python callable on the host.
 
-    An exception of the callable is its own failure: it is logged, and what it left is graded. A callable that is out of
-    time cannot be stopped from outside; its environment refuses further calls, an async one is cancelled.
+    An exception from the callable is a failure of the agent: it is logged, and the environment is graded. A callable
+    that runs out of time cannot be stopped from outside; its environment rejects further calls, and an async callable
+    is cancelled.
 
     Args:
         function: takes a Task and an AgentEnvironment (AsyncAgentEnvironment if it is async).
-        name: the agent's name; the function's when empty.
+        name: the agent's name; empty for the function's name.
 
     """
 
@@ -177,52 +175,52 @@ class CallableAgent:
         self.name = name or getattr(function, "__name__", type(function).__name__)
 
     def skip_reason(self, task: Task) -> str | None:
-        """A callable can be tried on any task."""
+        """Return None: a callable can work on any task."""
         return None
 
     def run(self, context: AgentContext) -> AgentReport:
-        """Call the function in a thread and wait for it, at most as long as the agent has."""
+        """Call the function in a thread and wait for it until the time limit."""
         first = context.environment.exec(["true"], user="0", cwd="/").process
         environment = AgentEnvironment(context)
-        ending = _Ending()
+        outcome = _CallOutcome()
         thread = threading.Thread(
             target=self._call,
-            args=(context, environment, ending),
+            args=(context, environment, outcome),
             name=f"harbor-agent-{self.name}",
             daemon=True,
         )
         thread.start()
         try:
-            finished = ending.event.wait(context.timeout)
+            finished = outcome.done.wait(context.timeout)
         finally:
             environment.revoke()
         if environment.lost is not None:
             raise environment.lost
-        if not finished or isinstance(ending.error, AgentTimeout):
+        if not finished or isinstance(outcome.error, AgentTimeout):
             return AgentReport(None, timed_out=True, first_process=first)
-        if ending.error is None:
+        if outcome.error is None:
             return AgentReport(0, first_process=first)
-        if isinstance(ending.error, SystemExit):
-            # The main() of a command-line program ends like this.
-            return AgentReport(_exit_code(ending.error), first_process=first)
-        if isinstance(ending.error, InfrastructureError) or not isinstance(ending.error, Exception):
-            raise ending.error
-        _log_traceback(context.log, ending.error)
-        return AgentReport(1, first_process=first, note=f"raised {type(ending.error).__name__}: {ending.error}")
+        if isinstance(outcome.error, SystemExit):
+            # The main() of a command-line program often ends with sys.exit().
+            return AgentReport(_exit_code(outcome.error), first_process=first)
+        if isinstance(outcome.error, InfrastructureError) or not isinstance(outcome.error, Exception):
+            raise outcome.error
+        _log_traceback(context.log, outcome.error)
+        return AgentReport(1, first_process=first, note=f"raised {type(outcome.error).__name__}: {outcome.error}")
 
-    def _call(self, context: AgentContext, environment: AgentEnvironment, ending: _Ending) -> None:
+    def _call(self, context: AgentContext, environment: AgentEnvironment, outcome: _CallOutcome) -> None:
         try:
             result = self._invoke(context, environment)
             if result is not None:
                 environment.log(f"{result}\n")
         except BaseException as error:
-            ending.error = error
+            outcome.error = error
         finally:
-            ending.event.set()
+            outcome.done.set()
 
     def _invoke(self, context: AgentContext, environment: AgentEnvironment) -> Any:
         function = self.function
-        call = getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
+        call = getattr(function, "__call__", None)  # noqa: B004 - finds an async __call__
         if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)):
             result = function(context.task, environment)
             if not inspect.isawaitable(result):
@@ -237,27 +235,27 @@ class CallableAgent:
             return _asyncio().run(bounded())
         except _asyncio().TimeoutError as error:
             if time.monotonic() >= environment._deadline:
-                raise AgentTimeout("the agent's time is over") from error
+                raise AgentTimeout("the agent is out of time") from error
             raise
 
 
 def _asyncio() -> Any:
-    """Return asyncio, which is not imported for agents that are not async: every worker of a run would pay for it."""
+    """Return asyncio, imported only for async agents, because each worker of a run would pay for the import."""
     import asyncio
 
     return asyncio
 
 
-class _Ending:
-    """How a call in a thread ended."""
+class _CallOutcome:
+    """The outcome of a call in a thread."""
 
     def __init__(self) -> None:
-        self.event = threading.Event()
+        self.done = threading.Event()
         self.error: BaseException | None = None
 
 
 def _exit_code(error: SystemExit) -> int:
-    """Return what Python itself would make of a SystemExit."""
+    """Return the exit code that Python would use for a SystemExit."""
     if error.code is None:
         return 0
     return error.code if isinstance(error.code, int) else 1

@@ -1,4 +1,4 @@
-"""An agent that is a command in the environment."""
+"""An agent that is a command line run in the environment."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pytest_harbor.task import Task
 
 
 class CommandAgent:
-    """Runs a command line in the environment.
+    """An agent that runs a command line in the environment.
 
     Args:
-        line: the command line, for bash (sh where there is no bash).
+        line: the command line, run by bash, or by sh if there is no bash.
         name: the agent's name.
 
     """
@@ -22,7 +22,7 @@ class CommandAgent:
         self.name = name
 
     def skip_reason(self, task: Task) -> str | None:
-        """A command can be tried on any task."""
+        """Return None: a command can work on any task."""
         return None
 
     def run(self, context: AgentContext) -> AgentReport:
@@ -31,8 +31,8 @@ class CommandAgent:
 
 
 def run_line(line: str, context: AgentContext, variables: dict[str, str]) -> AgentReport:
-    """Run a command line as the agent of a context."""
-    first: list[Process] = []
+    """Run a command line as the agent's user, in its working directory and with its time limit."""
+    started: list[Process] = []
     result = context.environment.exec(
         line,
         user=context.user,
@@ -40,10 +40,10 @@ def run_line(line: str, context: AgentContext, variables: dict[str, str]) -> Age
         env=variables,
         timeout=context.timeout,
         output=context.log,
-        on_start=first.append,
+        on_start=started.append,
     )
     return AgentReport(
         exit_code=None if result.timed_out else result.exit_code,
         timed_out=result.timed_out,
-        first_process=first[0] if first else None,
+        first_process=started[0] if started else None,
     )

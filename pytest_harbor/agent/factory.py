@@ -1,4 +1,4 @@
-"""From what a user wrote to an agent."""
+"""Create agents from what users write in options, fixtures, hooks and scripts."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _BUILT_IN: dict[str, Callable[[str], Agent]] = {ORACLE: OracleAgent, NOP: NopAge
 
 
 class AgentError(InfrastructureError):
-    """There is no such agent; the message says what there is."""
+    """No such agent; the message lists what is valid."""
 
     retry = False
 
 
 def as_agent(value: Any, name: str = "") -> Agent:
-    """Return an agent for whatever a fixture, a hook or a script gave.
+    """Return the agent for a value from an option, a fixture, a hook or a script.
 
     Args:
-        value: an Agent, `oracle`, `nop`, `openai`, `MODULE:CALLABLE`, or a callable of `(task, environment)`.
-        name: the agent's name; its own when empty.
+        value: an Agent, the name of a built-in agent, `MODULE:CALLABLE`, or a callable of `(task, environment)`.
+        name: the agent's name; empty for its default name.
 
     Raises:
-        AgentError: it is none of these.
+        AgentError: the value is none of these.
 
     """
     if isinstance(value, str):
@@ -51,15 +51,15 @@ def as_agent(value: Any, name: str = "") -> Agent:
 
 
 def needs_setup(agent: Agent | None) -> bool:
-    """Tell whether set-up and files of agents are for this one; where it is not known yet, they are."""
+    """Return True if the configured agent setup and files apply to an agent, or to one that is not known yet (None)."""
     return not isinstance(agent, OracleAgent | NopAgent)
 
 
 def load_callable(spec: str) -> Callable[..., Any]:
-    """Import `MODULE:CALLABLE`, where MODULE may also be the path of a Python file.
+    """Import `MODULE:CALLABLE`; MODULE may also be the path of a Python file.
 
     Raises:
-        AgentError: there is no such module or callable, or importing it fails.
+        AgentError: the module or the callable does not exist, or the import fails.
 
     """
     module_name, _, attribute = spec.rpartition(":")
@@ -85,7 +85,7 @@ def _import(name: str) -> Any:
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError:
-            # Like `python -m`: the directory a user stands in is where its modules are looked for.
+            # Like `python -m`, search the current directory too.
             sys.path.insert(0, str(Path.cwd()))
             try:
                 importlib.invalidate_caches()
@@ -97,7 +97,7 @@ def _import(name: str) -> Any:
         raise AgentError(f"{path} does not exist")
     spec = importlib.util.spec_from_file_location(f"harbor_agent_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise AgentError(f"{path} is no Python file")
+        raise AgentError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""An agent that is a command on the host and reaches into the environment with the provider's own client."""
+"""An agent that is a command line run on the host, with the provider's client to reach the environment."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pytest_harbor.errors import CannotExecute
 from pytest_harbor.task import Task
 
 TICK = 0.05
-# Seconds after which processes that do not die are left alone.
-KILL_PATIENCE = 5.0
+# Seconds to keep killing processes that fork or are slow to die.
+KILL_SECONDS = 5.0
 
 
 class HostCommandAgent:
-    """Runs a command line on the host, in a working directory of its own below the trial's directory.
+    """An agent that runs a command line on the host, in its own working directory below the trial's directory.
 
-    It sees the host's environment variables and, on top, the agent's, HARBOR_CONTAINER, the container's name for
-    `docker exec`, and HARBOR_EXEC, words to put before a command that is to run in the environment as root. Unlike
-    what runs in the environment it is trusted: it is the user's own program.
+    The command gets the host's environment variables, those of the agent, HARBOR_CONTAINER (the container's name, for
+    `docker exec`) and HARBOR_EXEC (the prefix that runs a command in the environment as root). It is the user's own
+    program, so unlike anything in the environment it is trusted.
 
     Args:
-        line: the command line, for sh.
+        line: the command line, run by sh.
         name: the agent's name.
 
     """
@@ -42,14 +42,14 @@ class HostCommandAgent:
         self.name = name
 
     def skip_reason(self, task: Task) -> str | None:
-        """A command can be tried on any task."""
+        """Return None: a command can work on any task."""
         return None
 
     def run(self, context: AgentContext) -> AgentReport:
-        """Run the command; when its time is out, end everything it started, here and in the environment."""
+        """Run the command, then kill everything it started on the host."""
         workdir = context.directory / "host"
         workdir.mkdir(parents=True, exist_ok=True)
-        # Whatever comes into being in the environment from here on is the agent's.
+        # Every later process in the environment belongs to the agent.
         first = context.environment.exec(["true"], user="0", cwd="/").process
         (workdir / "instruction.md").write_text(context.task.instruction, encoding="utf-8")
         variables = {**os.environ, **context.variables, **context.host_variables}
@@ -57,11 +57,11 @@ class HostCommandAgent:
         variables["HARBOR_EXEC"] = context.environment.exec_prefix()
         word = first_word(self.line)
         if "/" in word:
-            # As the shell will see it: from the agent's own working directory.
+            # The shell resolves the path from the agent's working directory.
             if not os.access(workdir / word, os.X_OK) or (workdir / word).is_dir():
                 raise CannotExecute(
                     f"{word}: program not found on the host, or not executable",
-                    "give an absolute path, as the agent has a working directory of its own",
+                    "give an absolute path, because the agent runs in its own working directory",
                 )
         elif word and shutil.which(word, path=variables.get("PATH")) is None and not _is_builtin(word):
             raise CannotExecute(f"{word}: command not found on the host, or not executable")
@@ -85,59 +85,59 @@ class HostCommandAgent:
 
     @staticmethod
     def _wait(process: subprocess.Popen[bytes], context: AgentContext) -> bool:
-        """Hand the output over until the command ends; False when its time ran out first."""
+        """Copy the output to the log until the command ends; return False if it ran out of time."""
         assert process.stdout is not None
         began = time.monotonic()
         with selectors.DefaultSelector() as selector:
             os.set_blocking(process.stdout.fileno(), False)
             selector.register(process.stdout, selectors.EVENT_READ)
-            holding = True
+            open_output = True
             while True:
                 ended = process.poll() is not None
-                if holding and selector.select(0 if ended else TICK):
+                if open_output and selector.select(0 if ended else TICK):
                     data = process.stdout.read(1 << 16)
                     if data:
                         context.log(data)
                     elif data == b"":
                         selector.unregister(process.stdout)
-                        holding = False
+                        open_output = False
                 elif ended:
                     return True
                 if time.monotonic() - began - context.excluded_seconds() >= context.timeout:
                     return ended
-                if not holding and not ended:
+                if not open_output and not ended:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(TICK)
 
 
 def _is_builtin(word: str) -> bool:
-    """Tell whether sh knows a word without a program of that name."""
-    said = subprocess.run(["/bin/sh", "-c", 'command -v -- "$1"', "sh", word], capture_output=True, check=False)
-    return said.returncode == 0 and not said.stdout.startswith(b"/")
+    """Return True if a word is a builtin or keyword of sh."""
+    result = subprocess.run(["/bin/sh", "-c", 'command -v -- "$1"', "sh", word], capture_output=True, check=False)
+    return result.returncode == 0 and not result.stdout.startswith(b"/")
 
 
 def kill_tree(pid: int, trial: str) -> None:
-    """Kill a process, its session, and everything that carries a trial's HARBOR_TRIAL_ID."""
+    """Kill a process, its session, and every process with this trial's HARBOR_TRIAL_ID."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     if not trial:
         return
-    # A daemon leaves its session but not its environment. Where there is no /proc (macOS), the session is all.
-    mark = f"HARBOR_TRIAL_ID={trial}".encode()
-    deadline = time.monotonic() + KILL_PATIENCE
-    while (found := _marked(mark)) and time.monotonic() < deadline:
+    # A daemon leaves its session but keeps its environment variables. Without /proc (macOS), the session must do.
+    entry = f"HARBOR_TRIAL_ID={trial}".encode()
+    deadline = time.monotonic() + KILL_SECONDS
+    while (found := _processes_with(entry)) and time.monotonic() < deadline:
         for child in found:
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
-        # Again, until they are gone: one may have forked meanwhile, and dying takes a moment.
+        # Repeat until they are gone: one may have forked in the meantime, and dying takes a moment.
         time.sleep(0.01)
 
 
-def _marked(mark: bytes) -> list[int]:
-    """Return the processes whose environment has an entry; a dead one has none."""
+def _processes_with(variable: bytes) -> list[int]:
+    """Return the ids of the processes with an environment variable, given as `NAME=VALUE`; dead processes have none."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
+    for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError, ValueError):
-            if mark in entry.read_bytes().split(b"\0"):
-                found.append(int(entry.parent.name))
+            if variable in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
     return found

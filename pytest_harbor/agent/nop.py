@@ -1,4 +1,4 @@
-"""The agent that does nothing: what it earns, a task gives away."""
+"""The agent `nop`, which does nothing: any reward it gets is one that the task gives away."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytest_harbor.task import Task
 
 
 class NopAgent:
-    """Does nothing.
+    """An agent that does nothing.
 
     Args:
         name: the agent's name.
@@ -21,9 +21,9 @@ class NopAgent:
         self.name = name
 
     def skip_reason(self, task: Task) -> str | None:
-        """Any task can be left alone."""
+        """Return None: it can leave any task alone."""
         return None
 
     def run(self, context: AgentContext) -> AgentReport:
-        """Return at once."""
+        """Do nothing."""
         return AgentReport()

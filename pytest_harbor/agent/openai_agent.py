@@ -1,4 +1,4 @@
-"""The agent `openai`: the example for users' own agents, as one that comes along."""
+"""The built-in agent `openai`, which is also the example for users' own agents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_harbor.task import Task
 
 
 class OpenAIAgent:
-    """Works on the host, with tools that reach into the environment; see `pytest_harbor/agent/openai.py`.
+    """An agent on the host whose tools act in the environment; see `pytest_harbor/agent/openai.py`.
 
     Args:
         name: the agent's name.
@@ -25,19 +25,19 @@ class OpenAIAgent:
         self.name = name
 
     def skip_reason(self, task: Task) -> str | None:
-        """It can be tried on any task."""
+        """Return None: it can work on any task."""
         return None
 
     def run(self, context: AgentContext) -> AgentReport:
-        """Let a model work until it is done, or out of time or turns."""
-        # Its client takes a second to import, which is not the agent's.
+        """Let a model work until it is done or runs out of time or turns."""
+        # Imported here, because importing the client takes about a second.
         from pytest_harbor.agent.openai import solve
 
         return CallableAgent(solve, self.name).run(context)
 
     @staticmethod
     def missing_setting(variables: Mapping[str, str]) -> str:
-        """Return what an agent with these variables cannot work without, and the fix; empty where it has all."""
+        """Return which setting is missing from the environment variables and how to set it, or an empty string."""
         if variables.get("OPENAI_MODEL") or os.environ.get("OPENAI_MODEL"):
             return ""
         return "no model was named; give --harbor-model=NAME"

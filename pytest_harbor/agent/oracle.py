@@ -1,4 +1,4 @@
-"""The agent that knows the answer: it runs the task's own solution."""
+"""The agent `oracle`, which runs the task's own solution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ SOLUTION = "/solution"
 
 
 class OracleAgent:
-    """Uploads solution/ and runs its solve.sh, as Harbor's oracle does. Its exit code is shown and never decides."""
+    """An agent that uploads solution/ and runs solve.sh, as Harbor's oracle does.
+
+    The exit code is reported and does not affect the outcome.
+    """
 
     calls_models = False
 
@@ -21,7 +24,7 @@ class OracleAgent:
         self.name = name
 
     def skip_reason(self, task: Task) -> str | None:
-        """A task without a solution cannot be solved by it."""
+        """Return the reason to skip a task without a solution."""
         return None if task.has_solution else "the task has no solution/solve.sh for the oracle to run"
 
     def run(self, context: AgentContext) -> AgentReport:

@@ -1,4 +1,4 @@
-"""Agents that are listed in a TOML file, each in a table of its own."""
+"""Agents listed in a TOML file, one table each."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ Where = Literal["container", "host"]
 KINDS = ("agent", COMMAND, "callable")
 KEYS = ("name", *KINDS, "setup", "files", "env", "model", "where", "workdir")
 
-# It is part of node ids, where a number alone is that of an attempt, and of names of files.
+# A name is part of node ids, where a bare number means an attempt, and of file names.
 _NAME = re.compile(r"(?![0-9]+$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_NAME_RULE = "letters, digits and . _ -, beginning with a letter or digit, and not a number alone"
+_NAME_RULE = "letters, digits and . _ -, starting with a letter or digit, and not just a number"
 
 
 class AgentFileError(ValueError):
-    """Agents that cannot be used as they are listed; the message names file, agent and key, and says what is valid."""
+    """Agents that are not listed correctly; the message names the file, the agent and the key, and what is valid."""
 
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """An agent and what goes with it. What is None was left out.
+    """An agent and its settings; None means that a setting is not given.
 
     Attributes:
-        name: its name in node ids, results and baselines; its own when empty.
-        agent: `oracle`, `nop`, `openai`, `MODULE:CALLABLE` or `FILE.py:CALLABLE`; empty for a command.
-        command: its command line; empty for what is no command.
+        name: the name in node ids, results and baselines; empty for the agent's default name.
+        agent: the name of a built-in agent, `MODULE:CALLABLE` or `FILE.py:CALLABLE`; empty for a command.
+        command: the command line; empty unless the agent is a command.
         where: where the command runs.
-        setup: a command line or the text of a script that installs it.
-        files: absolute paths of the host, and where in the environment what is there goes.
-        env: its variables.
-        model: name of the model it is told to use.
-        workdir: where it works in the environment; empty for the task's own place.
+        setup: a command line or the text of a script that installs the agent.
+        files: absolute paths on the host, each with its target path in the environment.
+        env: environment variables.
+        model: the name of the model to use.
+        workdir: the working directory in the environment; empty for the task's.
 
     """
 
@@ -67,17 +67,17 @@ class AgentSpec:
 
     @property
     def kind(self) -> str:
-        """What it is in a word, which holds no secrets."""
+        """The kind of agent in one word, which contains no secrets."""
         return self.agent or COMMAND
 
     def make(self, where: Where) -> Agent:
-        """Return the agent.
+        """Create the agent.
 
         Args:
-            where: where a command runs that does not say it itself.
+            where: where a command runs if the table does not say.
 
         Raises:
-            AgentError: there is no such callable, or it cannot be imported.
+            AgentError: the callable does not exist or cannot be imported.
 
         """
         if self.command:
@@ -90,14 +90,14 @@ def read_agents(file: Path, tables: tuple[str, ...] = ()) -> tuple[AgentSpec, ..
     """Read the agents of a TOML file.
 
     Args:
-        file: the file; paths in it lead from its directory.
-        tables: the names of the table that holds `agents`. Without any the file is about agents alone, and has some.
+        file: the file; relative paths in it start at its directory.
+        tables: the path of the table that contains `agents`. If empty, the file lists agents only, and at least one.
 
     Returns:
-        The agents in the order of the file; none where there is no such table.
+        The agents in the order of the file; empty if the table does not exist.
 
     Raises:
-        AgentFileError: it cannot be read, or holds what cannot be used.
+        AgentFileError: the file cannot be read, or an agent is not valid.
 
     """
     try:
@@ -114,14 +114,14 @@ def read_agents(file: Path, tables: tuple[str, ...] = ()) -> tuple[AgentSpec, ..
         raise AgentFileError(f"{file}: unknown key {format_value(unknown[0])}; list agents as tables {_header(tables)}")
     listed = document.get("agents")
     if not isinstance(listed, list) or not listed or not all(isinstance(table, dict) for table in listed):
-        raise AgentFileError(f"{file}: there are no agents; list them as tables {_header(tables)}")
-    specs = tuple(_Table(file, number, table).spec() for number, table in enumerate(listed, 1))
+        raise AgentFileError(f"{file}: no agents are listed; list them as tables {_header(tables)}")
+    specs = tuple(_AgentTable(file, number, table).spec() for number, table in enumerate(listed, 1))
     _check_names(file, specs)
     return specs
 
 
 def find_name_clash(names: Iterable[str], attempts: int) -> tuple[str, int] | None:
-    """Return the first name and number of an attempt that together are another agent's name, None where none are."""
+    """Return the first agent and attempt number that together form another agent's name, such as "a-2", or None."""
     names = tuple(names)
     ids = {f"{name}-{number}": (name, number) for name in names for number in range(2, attempts + 1)}
     return next((ids[name] for name in names if name in ids), None)
@@ -132,23 +132,23 @@ def _header(tables: tuple[str, ...]) -> str:
 
 
 def _check_names(file: Path, specs: Iterable[AgentSpec]) -> None:
-    """See to it that names differ, also as names of files where upper and lower case are one."""
+    """Check that names are unique, also as file names on a case-insensitive file system."""
     seen: dict[str, str] = {}
     for spec in specs:
         other = seen.get(spec.name.casefold())
         if other is not None:
-            how = "is given twice" if other == spec.name else f"differs from {other!r} in upper and lower case alone"
-            raise AgentFileError(f"{file}: agent {spec.name!r}: this name {how}; give each agent one of its own")
+            how = "is given twice" if other == spec.name else f"differs from {other!r} only in case"
+            raise AgentFileError(f"{file}: agent {spec.name!r}: this name {how}; give each agent its own name")
         seen[spec.name.casefold()] = spec.name
 
 
-class _Table:
-    """One agent's table.
+class _AgentTable:
+    """The table of one agent.
 
     Args:
-        file: the file it is in.
-        number: which one it is, from 1.
-        table: the table.
+        file: the file that contains it.
+        number: its position among the agents, from 1.
+        table: its content.
 
     """
 
@@ -159,14 +159,14 @@ class _Table:
         self._which = f"{file}: agent {format_value(name) if isinstance(name, str) and name else number}"
 
     def spec(self) -> AgentSpec:
-        """Return the agent.
+        """Return the agent and its settings.
 
         Raises:
-            AgentFileError: the table holds what cannot be used.
+            AgentFileError: the table is not valid.
 
         """
         if unknown := [key for key in self._table if key not in KEYS]:
-            raise self._error(f"unknown key {format_value(unknown[0])}; valid are {', '.join(KEYS)}")
+            raise self._error(f"unknown key {format_value(unknown[0])}; use one of {', '.join(KEYS)}")
         name = self._text("name")
         if name is None:
             raise self._error(f"name is missing; use {_NAME_RULE}")
@@ -193,7 +193,7 @@ class _Table:
         )
 
     def _agent(self, key: str) -> str:
-        """Return a name of ours, or a callable; a Python file is looked for beside the TOML file."""
+        """Return the name of a built-in agent or a callable; relative paths of Python files start at the TOML file."""
         value = self._text(key) or ""
         names = BUILT_IN_AGENTS if key == "agent" else ()
         module, _, function = value.rpartition(":")
@@ -210,7 +210,8 @@ class _Table:
             raise self._error(f"where {format_value(value)} is not valid; use container or host")
         always = "container" if agent in (ORACLE, NOP) else "host" if agent else value
         if value != always and value is not None:
-            raise self._error(f"where {format_value(value)} is not possible; this agent always works from the {always}")
+            location = "on the host" if always == "host" else "in the container"
+            raise self._error(f"where {format_value(value)} is not possible; this agent always runs {location}")
         return "container" if value == "container" else "host" if value else None
 
     def _setup(self) -> str | None:
@@ -225,7 +226,7 @@ class _Table:
         if values is None:
             return None
         found = []
-        for text in self._texts("files", values, "a list of texts SRC:DST"):
+        for text in self._texts("files", values, "a list of strings SRC:DST"):
             try:
                 source, target = parse_file_mapping(text)
             except ValueError as error:
@@ -238,12 +239,12 @@ class _Table:
         if isinstance(values, dict):
             for name, value in values.items():
                 if not is_env_name(name):
-                    raise self._error(f"env: {format_value(name)} is not the name of a variable")
+                    raise self._error(f"env: {format_value(name)} is not a valid name for an environment variable")
                 if not isinstance(value, str):
-                    raise self._error(f"env: {name} must be a text in quotes, got {format_value(value)}")
+                    raise self._error(f"env: {name} must be a string, got {format_value(value)}")
             return tuple(values.items())
         try:
-            texts = self._texts("env", values, "a table of texts, or a list of K=V and K")
+            texts = self._texts("env", values, "a table of strings, or a list of K=V and K")
             return tuple(parse_env_variable(text) for text in texts)
         except AgentFileError:
             raise
@@ -253,7 +254,7 @@ class _Table:
     def _text(self, key: str) -> str | None:
         value = self._table.get(key)
         if value is not None and not isinstance(value, str):
-            raise self._error(f"{key} must be a text in quotes, got {format_value(value)}")
+            raise self._error(f"{key} must be a string, got {format_value(value)}")
         return value
 
     def _texts(self, key: str, values: Any, what: str) -> list[str]:

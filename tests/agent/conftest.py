@@ -1,4 +1,4 @@
-"""A fake environment: what an agent does to it is kept, and commands are Python functions."""
+"""A fake environment that records what an agent does and answers commands from a dictionary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_harbor.task import Task
 
 
 class FakeEnvironment:
-    """Keeps calls. `answers` maps a command to a result, an exception, or a function of the keyword arguments."""
+    """A recorder of calls; `answers` maps a command to a result, an exception, or a function of the options."""
 
     def __init__(self) -> None:
         self.name = "harbor-fake"
@@ -62,7 +62,7 @@ def environment():
 
 @pytest.fixture
 def context(environment, make_task, tmp_path):
-    """A context, with fields changed as asked; its log is closed at the end."""
+    """Return a function that makes a context with some fields changed; logs are closed at teardown."""
     logs = []
 
     def make(task: Task | None = None, **changes) -> AgentContext:
@@ -87,7 +87,7 @@ def context(environment, make_task, tmp_path):
 
 @pytest.fixture
 def logged():
-    """The text of a context's log so far."""
+    """Return a function that reads a context's log so far."""
 
     def read(context: AgentContext) -> str:
         return Path(context.log.path).read_text(encoding="utf-8")

@@ -14,11 +14,11 @@ from pytest_harbor.agent.callable import AgentTimeout
 from pytest_harbor.environment import ExecResult
 from pytest_harbor.errors import CannotExecute, EnvironmentLost
 
-# The package's attribute of that name is no module.
+# An attribute of the package hides the module's name.
 callable_module = import_module("pytest_harbor.agent.callable")
 
 
-def test_a_function_gets_task_and_environment(context):
+def test_function_gets_task_and_environment(context):
     seen = []
     here = context()
     report = CallableAgent(lambda task, environment: seen.append((task, environment))).run(here)
@@ -32,14 +32,14 @@ def test_a_function_gets_task_and_environment(context):
     assert environment.variables == here.variables
 
 
-def test_its_first_process_is_from_before_it_began(context, environment):
+def test_first_process_precedes_the_agent(context, environment):
     report = CallableAgent(lambda task, env: env.exec("work")).run(context())
     assert environment.calls[0] == (["true"], {"user": "0", "cwd": "/"})
     assert report.first_process.pid == 101
     assert environment.calls[1][0] == "work"
 
 
-def test_commands_run_as_the_agent_with_its_variables_and_what_it_has_left(context, environment, logged):
+def test_exec_uses_the_agents_user_variables_and_remaining_time(context, environment, logged):
     environment.answers["work"] = ExecResult(3, "hello\n")
     results = []
     here = context(timeout=50.0)
@@ -60,16 +60,16 @@ def test_commands_run_as_the_agent_with_its_variables_and_what_it_has_left(conte
     assert logged(here) == "hello\n"
 
 
-def test_output_is_left_out_of_the_log_where_the_agent_says_so(context, environment, logged):
+def test_exec_without_log(context, environment, logged):
     environment.answers["work"] = ExecResult(0, "hello\n")
-    said = []
+    outputs = []
     here = context()
-    CallableAgent(lambda task, env: said.append(env.exec("work", log=False).output)).run(here)
-    assert said == ["hello\n"]
+    CallableAgent(lambda task, env: outputs.append(env.exec("work", log=False).output)).run(here)
+    assert outputs == ["hello\n"]
     assert logged(here) == ""
 
 
-def test_an_async_function(context, environment):
+def test_async_function(context, environment):
     environment.answers["one"] = ExecResult(0, "1")
     environment.answers["two"] = ExecResult(0, "2")
     outputs = []
@@ -82,7 +82,7 @@ def test_an_async_function(context, environment):
     assert outputs == ["1", "2"]
 
 
-def test_an_object_with_an_async_call(context):
+def test_object_with_async_call(context):
     class Bot:
         async def __call__(self, task, env):
             await env.exec("x")
@@ -93,13 +93,13 @@ def test_an_object_with_an_async_call(context):
     assert agent.run(context()).exit_code == 0
 
 
-def test_what_it_returns_is_logged(context, logged):
+def test_return_value_is_logged(context, logged):
     here = context()
     CallableAgent(lambda task, env: "all done").run(here)
     assert "all done" in logged(here)
 
 
-def test_log_takes_text_and_bytes(context, logged):
+def test_log_accepts_text_and_bytes(context, logged):
     here = context()
 
     def agent(task, env):
@@ -111,7 +111,7 @@ def test_log_takes_text_and_bytes(context, logged):
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_an_exception_is_the_agents_own_failure(context, logged, kind):
+def test_exception_is_a_failure_of_the_agent(context, logged, kind):
     def fail(task, env):
         raise ValueError("no idea")
 
@@ -127,7 +127,7 @@ def test_an_exception_is_the_agents_own_failure(context, logged, kind):
 
 
 @pytest.mark.parametrize("code, expected", [(3, 3), (None, 0), (0, 0), ("give up", 1)])
-def test_leaving_the_interpreter_ends_the_agent_and_not_the_run(context, code, expected):
+def test_sys_exit_ends_only_the_agent(context, code, expected):
     def leave(task, env):
         raise SystemExit(code)
 
@@ -135,7 +135,7 @@ def test_leaving_the_interpreter_ends_the_agent_and_not_the_run(context, code, e
     assert (report.exit_code, report.timed_out) == (expected, False)
 
 
-def test_an_agents_own_timeout_error_is_no_timeout_of_the_trial(context):
+def test_timeout_error_of_the_agent_is_not_a_timeout_of_the_trial(context):
     async def agent(task, env):
         raise asyncio.TimeoutError
 
@@ -149,7 +149,7 @@ def test_an_agents_own_timeout_error_is_no_timeout_of_the_trial(context):
     assert (report.exit_code, report.timed_out) == (1, False)
 
 
-def test_when_its_time_is_out_its_environment_takes_no_more_calls(context, environment):
+def test_environment_rejects_calls_after_the_timeout(context, environment):
     go, ended, errors = threading.Event(), threading.Event(), []
 
     def agent(task, env):
@@ -176,7 +176,7 @@ def test_when_its_time_is_out_its_environment_takes_no_more_calls(context, envir
     assert not environment.downloaded
 
 
-def test_an_async_agent_is_cancelled_when_its_time_is_out(context):
+def test_async_agent_is_cancelled_at_the_timeout(context):
     cancelled = threading.Event()
 
     async def agent(task, env):
@@ -191,7 +191,7 @@ def test_an_async_agent_is_cancelled_when_its_time_is_out(context):
     assert cancelled.wait(10)
 
 
-def test_an_agent_that_gives_its_timeout_on_is_timed_out(context):
+def test_agent_that_raises_agent_timeout_timed_out(context):
     release = threading.Event()
 
     def agent(task, env):
@@ -203,21 +203,21 @@ def test_an_agent_that_gives_its_timeout_on_is_timed_out(context):
     assert report.timed_out
 
 
-def test_a_command_that_cannot_be_started_is_no_fault_of_the_run_when_the_agent_copes(context, environment):
+def test_agent_may_handle_cannot_execute(context, environment):
     environment.answers["nosuch"] = CannotExecute("nosuch: command not found")
-    said = []
+    messages = []
 
     def agent(task, env):
         try:
             env.exec("nosuch")
         except CannotExecute as error:
-            said.append(str(error))
+            messages.append(str(error))
 
     assert CallableAgent(agent).run(context()).exit_code == 0
-    assert said == ["nosuch: command not found"]
+    assert messages == ["nosuch: command not found"]
 
 
-def test_a_lost_environment_is_told_even_where_the_agent_hides_it(context, environment):
+def test_lost_environment_is_reported_even_if_the_agent_hides_it(context, environment):
     environment.answers["x"] = EnvironmentLost("it is gone")
 
     def hide(task, env):
@@ -230,7 +230,7 @@ def test_a_lost_environment_is_told_even_where_the_agent_hides_it(context, envir
         CallableAgent(hide).run(context())
 
 
-def test_a_sync_callable_that_returns_an_awaitable_is_told_to_be_async(context):
+def test_sync_callable_must_not_return_an_awaitable(context):
     async def inner():
         pass
 
@@ -246,14 +246,14 @@ def test_a_sync_callable_that_returns_an_awaitable_is_told_to_be_async(context):
     assert "async def" in report.note
 
 
-def test_a_partial_of_an_async_function_is_async(context):
+def test_partial_of_async_function_is_async(context):
     async def work(task, env, model):
         await env.exec(model)
 
     assert CallableAgent(functools.partial(work, model="m")).run(context()).exit_code == 0
 
 
-def test_uploads_of_files_and_directories(context, environment, tmp_path):
+def test_upload_files_and_directories(context, environment, tmp_path):
     source = tmp_path / "source"
     (source / "deep").mkdir(parents=True)
     (source / "a.txt").write_text("a")
@@ -273,13 +273,13 @@ def test_uploads_of_files_and_directories(context, environment, tmp_path):
     ]
 
 
-def test_an_upload_of_nothing_is_told(context):
+def test_upload_of_missing_file(context):
     report = CallableAgent(lambda task, env: env.upload("/nonexistent/file", "/x")).run(context())
     assert report.exit_code == 1
     assert "/nonexistent/file does not exist" in report.note
 
 
-def test_downloads_of_files_and_directories(context, environment, tmp_path):
+def test_download_files_and_directories(context, environment, tmp_path):
     environment.answers[("test", "-d", "/file")] = ExecResult(1, "")
 
     def agent(task, env):
@@ -290,8 +290,8 @@ def test_downloads_of_files_and_directories(context, environment, tmp_path):
     assert environment.downloaded == [("/directory", tmp_path / "d"), ("/file", tmp_path / "f")]
 
 
-def test_an_interrupt_while_it_works_takes_its_environment_away(context, monkeypatch):
-    """Ctrl-C reaches the thread that waits; the agent's own must not go on working."""
+def test_interrupt_revokes_the_environment(context, monkeypatch):
+    """Ctrl-C reaches the waiting thread; the agent's thread must not go on working."""
     release, ended, errors = threading.Event(), threading.Event(), []
 
     def agent(task, env):
@@ -307,7 +307,7 @@ def test_an_interrupt_while_it_works_takes_its_environment_away(context, monkeyp
             raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        callable_module._Ending, "__init__", lambda self: vars(self).update(event=Interrupted(), error=None)
+        callable_module._CallOutcome, "__init__", lambda self: vars(self).update(done=Interrupted(), error=None)
     )
     with pytest.raises(KeyboardInterrupt):
         CallableAgent(agent).run(context())

@@ -1,4 +1,4 @@
-"""From what a user wrote to an agent."""
+"""Creating agents from what users write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_harbor.task import Task
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Write a module into the working directory, and forget it afterwards."""
+    """Return a function that writes a module to the working directory; it is unloaded at teardown."""
     monkeypatch.chdir(tmp_path)
     before = set(sys.modules)
 
@@ -27,12 +27,12 @@ def module(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_names_of_agents_that_come_along():
+def test_built_in_agents():
     assert isinstance(as_agent("oracle"), OracleAgent)
     assert isinstance(as_agent("nop"), NopAgent)
 
 
-def test_a_callable_is_named_after_its_function_unless_told():
+def test_name_of_a_callable():
     def work(task, environment):
         pass
 
@@ -41,13 +41,13 @@ def test_a_callable_is_named_after_its_function_unless_told():
     assert as_agent(functools.partial(work)).name == "partial"
 
 
-def test_an_agent_stays_what_it_is():
+def test_agent_is_returned_unchanged():
     agent = CommandAgent("x")
     assert as_agent(agent) is agent
 
 
 @pytest.mark.parametrize("value", [None, 42, object(), ["nop"], {}])
-def test_what_is_no_agent_is_refused_with_what_would_be(value):
+def test_not_an_agent(value):
     with pytest.raises(AgentError) as caught:
         as_agent(value)
     for word in ("oracle", "nop", "openai", "MODULE:CALLABLE", "callable", "run()"):
@@ -55,24 +55,24 @@ def test_what_is_no_agent_is_refused_with_what_would_be(value):
 
 
 @pytest.mark.parametrize("value", ["orakel", "command", ":f", "mod:", ""])
-def test_text_that_is_no_agent_is_refused_with_what_would_be(value):
+def test_string_is_not_an_agent(value):
     with pytest.raises(AgentError, match="MODULE:CALLABLE"):
         as_agent(value)
 
 
-def test_a_callable_of_a_module_a_file_and_an_attribute(module):
-    path = module("agents_of_load", "class Bot:\n    @staticmethod\n    def run(task, environment): return 7\n")
-    for spec in ("agents_of_load:Bot.run", f"{path}:Bot.run", "agents_of_load.py:Bot.run"):
+def test_callable_from_module_file_and_attribute(module):
+    path = module("agents_to_load", "class Bot:\n    @staticmethod\n    def run(task, environment): return 7\n")
+    for spec in ("agents_to_load:Bot.run", f"{path}:Bot.run", "agents_to_load.py:Bot.run"):
         assert load_callable(spec)(None, None) == 7
-    assert isinstance(as_agent("agents_of_load:Bot.run"), CallableAgent)
+    assert isinstance(as_agent("agents_to_load:Bot.run"), CallableAgent)
 
 
-def test_loading_leaves_the_search_path_alone(module):
-    module("agents_of_load", "def f(task, environment): pass\n")
+def test_loading_does_not_change_sys_path(module):
+    module("agents_to_load", "def f(task, environment): pass\n")
     before = list(sys.path)
-    load_callable("agents_of_load:f")
+    load_callable("agents_to_load:f")
     with pytest.raises(AgentError):
-        load_callable("nosuch_of_load:f")
+        load_callable("missing_to_load:f")
     assert sys.path == before
 
 
@@ -88,16 +88,16 @@ def test_loading_leaves_the_search_path_alone(module):
     ],
 )
 @pytest.mark.parametrize("form", ["{}", "{}.py"])
-def test_a_module_that_does_not_do_is_refused_with_the_reason(module, text, messages, form):
-    module("bad_of_load", text)
+def test_broken_module(module, text, messages, form):
+    module("broken_to_load", text)
     with pytest.raises(AgentError) as caught:
-        load_callable(f"{form.format('bad_of_load')}:f")
+        load_callable(f"{form.format('broken_to_load')}:f")
     for message in messages:
         assert message in str(caught.value)
-    assert "bad_of_load" in str(caught.value)
+    assert "broken_to_load" in str(caught.value)
 
 
-def test_two_files_of_one_name_stay_apart(tmp_path):
+def test_two_files_with_the_same_name(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "same.py").write_text(f"def f(task, environment): return {folder!r}\n")
@@ -105,7 +105,7 @@ def test_two_files_of_one_name_stay_apart(tmp_path):
     assert [function(None, None) for function in functions] == ["one", "two"]
 
 
-def test_only_the_oracle_is_choosy(make_task):
+def test_only_oracle_skips_tasks(make_task):
     bare = Task.load(make_task("tb2/bare"))
     solved = Task.load(make_task("tb2/solved", solution="exit 0\n"))
     assert "solution/solve.sh" in OracleAgent().skip_reason(bare)

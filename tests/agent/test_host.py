@@ -1,4 +1,4 @@
-"""An agent that is a command on the host."""
+"""An agent that is a command line run on the host."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def test_output_and_exit_code(context, logged):
     assert sorted(logged(here).split()) == ["err", "out"]
 
 
-def test_its_first_process_in_the_environment_is_from_before_it_began(context, environment):
+def test_first_process_precedes_the_command(context, environment):
     report = HostCommandAgent("true").run(context())
     assert environment.calls == [(["true"], {"user": "0", "cwd": "/"})]
     assert report.first_process.pid == 101
 
 
-def test_variables_of_the_host_the_agent_and_the_container(context, logged, monkeypatch):
+def test_environment_variables(context, logged, monkeypatch):
     monkeypatch.setenv("FROM_HOST", "host")
     monkeypatch.setenv("BOTH", "host")
     here = context(variables={"BOTH": "agent", "HARBOR_TRIAL_ID": "vars-of-host-agent"})
@@ -34,7 +34,7 @@ def test_variables_of_the_host_the_agent_and_the_container(context, logged, monk
     assert logged(here) == "host agent harbor-fake vars-of-host-agent\n"
 
 
-def test_a_working_directory_of_its_own_with_the_instruction(context, logged):
+def test_working_directory_contains_the_instruction(context, logged):
     here = context()
     HostCommandAgent("pwd; cat instruction.md; echo made > made.txt").run(here)
     workdir = here.directory / "host"
@@ -42,17 +42,17 @@ def test_a_working_directory_of_its_own_with_the_instruction(context, logged):
     assert (workdir / "made.txt").read_text() == "made\n"
 
 
-def test_standard_input_is_empty(context):
+def test_stdin_is_empty(context):
     assert HostCommandAgent("cat").run(context()).exit_code == 0
 
 
 @pytest.mark.parametrize("line", ["no-such-program-anywhere --flag", "/no/such/program", "./no-such-script"])
-def test_a_command_that_does_not_exist_cannot_be_executed(context, line):
+def test_missing_command_cannot_execute(context, line):
     with pytest.raises(CannotExecute, match="not found on the host"):
         HostCommandAgent(line).run(context())
 
 
-def test_a_file_without_the_run_bit_cannot_be_executed(context, tmp_path):
+def test_file_without_execute_bit_cannot_execute(context, tmp_path):
     script = tmp_path / "agent.sh"
     script.write_text("#!/bin/sh\n")
     with pytest.raises(CannotExecute, match="not executable"):
@@ -62,16 +62,16 @@ def test_a_file_without_the_run_bit_cannot_be_executed(context, tmp_path):
 @pytest.mark.parametrize(
     "line", ["exit 4", "cd / && exit 4", "X=1 sh -c 'exit 4'", "(exit 4)", ": ; exit 4", "if true; then exit 4; fi"]
 )
-def test_builtins_and_syntax_of_the_shell_are_commands(context, line):
+def test_shell_builtins_and_syntax(context, line):
     assert HostCommandAgent(line).run(context()).exit_code == 4
 
 
-def test_127_of_a_later_command_is_the_agents_own(context):
+def test_exit_127_of_a_later_command_is_not_cannot_execute(context):
     assert HostCommandAgent("true; no-such-program-anywhere").run(context()).exit_code == 127
 
 
-def test_a_script_relative_to_where_pytest_was_started_is_refused_with_the_cure(context, tmp_path, monkeypatch):
-    """The working directory of the agent is another one: it would not be found there, and never run is not failed."""
+def test_script_relative_to_invocation_directory(context, tmp_path, monkeypatch):
+    """The agent runs in another directory; an agent that never ran must not count as failed."""
     (tmp_path / "agent.sh").write_text("#!/bin/sh\necho ran\n")
     (tmp_path / "agent.sh").chmod(0o755)
     monkeypatch.chdir(tmp_path)
@@ -79,7 +79,7 @@ def test_a_script_relative_to_where_pytest_was_started_is_refused_with_the_cure(
         HostCommandAgent("./agent.sh").run(context())
 
 
-def test_much_output_is_bounded_and_does_not_block(context, logged):
+def test_large_output_does_not_block(context, logged):
     here = context()
     report = HostCommandAgent("head -c 3000000 /dev/zero | tr '\\0' x").run(here)
     assert report.exit_code == 0
@@ -87,7 +87,7 @@ def test_much_output_is_bounded_and_does_not_block(context, logged):
     assert here.log.size == 3_000_000
 
 
-def test_a_child_that_holds_the_output_open_does_not_hold_the_trial(context):
+def test_child_that_keeps_stdout_open_does_not_delay_the_end(context):
     report = HostCommandAgent("sleep 1000 & echo done").run(context(timeout=30.0))
     assert (report.exit_code, report.timed_out) == (0, False)
 
@@ -113,19 +113,19 @@ def daemon_line(tmp_path, then: str) -> str:
 
 
 @pytest.mark.parametrize("then, timed_out", [("exec cat /dev/fd/9 9<>$FIFO", True), ("true", False)])
-def test_everything_it_started_is_dead_also_what_left_its_session(context, tmp_path, then, timed_out):
+def test_daemons_are_killed(context, tmp_path, then, timed_out):
     fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)  # nobody ever writes to it: whoever reads waits
+    os.mkfifo(fifo)  # nobody writes to it, so a reader waits
     here = context(timeout=5.0 if timed_out else 60.0)
     here.variables["FIFO"] = str(fifo)
     report = HostCommandAgent(daemon_line(tmp_path, then)).run(here)
     assert report.timed_out is timed_out
     assert (report.exit_code is None) is timed_out
     daemon = int((tmp_path / "daemon.pid").read_text())
-    assert process_token(daemon).endswith("."), "the daemon is alive"
+    assert process_token(daemon).endswith("."), "the daemon is still alive"
 
 
-def test_processes_of_another_trial_live_on(context, tmp_path):
+def test_processes_of_another_trial_are_not_killed(context, tmp_path):
     import subprocess
 
     with subprocess.Popen(
@@ -140,7 +140,7 @@ def test_processes_of_another_trial_live_on(context, tmp_path):
         other.stdin.close()
 
 
-def test_a_timeout_keeps_the_output_so_far(context, logged, tmp_path):
+def test_timeout_keeps_the_output_so_far(context, logged, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     here = context(timeout=0.5)
     report = HostCommandAgent(f"echo begun; exec cat {tmp_path}/fifo").run(here)

@@ -1,4 +1,4 @@
-"""Agents that work in the environment: command, oracle, nop."""
+"""Agents that run in the environment: command, oracle and nop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_nop_does_nothing(context, environment):
     assert environment.calls == []
 
 
-def test_a_command_runs_as_the_agent_with_everything_it_was_given(context, environment, logged):
+def test_command_runs_with_the_settings_of_the_context(context, environment, logged):
     environment.answers["work hard"] = ExecResult(3, "out\n")
     here = context(timeout=7.0)
     report = CommandAgent("work hard").run(here)
@@ -28,13 +28,13 @@ def test_a_command_runs_as_the_agent_with_everything_it_was_given(context, envir
     assert logged(here) == "out\n"
 
 
-def test_a_command_out_of_time_has_no_exit_code(context, environment):
+def test_command_that_times_out_has_no_exit_code(context, environment):
     environment.answers["slow"] = ExecResult(137, "", timed_out=True)
     report = CommandAgent("slow").run(context())
     assert (report.exit_code, report.timed_out) == (None, True)
 
 
-def test_a_command_that_cannot_be_started_is_told(context, environment):
+def test_command_that_cannot_be_started(context, environment):
     environment.answers["nosuch"] = CannotExecute("nosuch: command not found")
     with pytest.raises(CannotExecute):
         CommandAgent("nosuch").run(context())
@@ -44,7 +44,7 @@ def solved(make_task, name="solved", toml="", solution="#!/bin/sh\nexit 0\n", **
     return Task.load(make_task(f"tb2/{name}", toml, solution=solution, **what))
 
 
-def test_the_oracle_uploads_and_runs_the_solution(context, environment, make_task):
+def test_oracle_uploads_and_runs_the_solution(context, environment, make_task):
     task = solved(make_task, files={"solution/data/x.txt": "x"})
     report = OracleAgent().run(context(task))
     targets = [upload.target for upload in environment.uploaded]
@@ -55,14 +55,14 @@ def test_the_oracle_uploads_and_runs_the_solution(context, environment, make_tas
     assert report.exit_code == 0
 
 
-def test_the_oracles_script_gets_its_run_bit_and_line_ends(context, environment, make_task):
+def test_oracle_fixes_execute_bit_and_line_endings(context, environment, make_task):
     OracleAgent().run(context(solved(make_task, solution="#!/bin/bash\r\nexit 0\r\n")))
     (script,) = [upload for upload in environment.uploaded if upload.target == "/solution/solve.sh"]
     assert script.source == b"#!/bin/bash\nexit 0\n"
     assert script.mode == 0o755
 
 
-def test_the_oracles_variables_are_filled_in_from_the_host(context, environment, make_task, monkeypatch):
+def test_oracle_env_is_filled_in_from_the_host(context, environment, make_task, monkeypatch):
     monkeypatch.setenv("FROM_HOST", "secret")
     toml = '[solution.env]\nKEY = "${FROM_HOST}"\nOTHER = "${NOT_SET:-fallback}"\nHARBOR_TASK_NAME = "own"\n'
     OracleAgent().run(context(solved(make_task, toml=toml)))

@@ -1,4 +1,4 @@
-"""Agents that are listed in a TOML file."""
+"""Agents listed in a TOML file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pytest_harbor.agent.toml_file import AgentFileError, AgentSpec, find_name_c
 
 
 def agents(*names: str) -> str:
-    """Tables of agents that do nothing."""
+    """Return tables of nop agents."""
     return "\n".join(f'[[agents]]\nname = "{name}"\nagent = "nop"\n' for name in names)
 
 
 @pytest.fixture
 def read(tmp_path):
-    """Read what a file with a text lists."""
+    """Return a function that writes an agents file and reads it."""
 
     def read(text: str, *tables: str) -> tuple[AgentSpec, ...]:
         file = tmp_path / "conf" / "agents.toml"
@@ -28,7 +28,7 @@ def read(tmp_path):
     return read
 
 
-def test_everything_that_a_table_may_hold(read, tmp_path, monkeypatch):
+def test_table_with_every_key(read, tmp_path, monkeypatch):
     monkeypatch.setenv("FROM_HOST", "kept")
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "install.sh").write_text("#!/bin/sh\npip install me\n")
@@ -72,7 +72,7 @@ def test_everything_that_a_table_may_hold(read, tmp_path, monkeypatch):
     assert third == AgentSpec("5x", "nop")
 
 
-def test_what_is_made_of_them(read, tmp_path):
+def test_make(read, tmp_path):
     host, either, idle = (
         spec
         for spec in read(
@@ -88,7 +88,7 @@ def test_what_is_made_of_them(read, tmp_path):
     assert [spec.kind for spec in (host, either, idle)] == ["command", "command", "nop"]
 
 
-def test_a_table_of_a_file_about_other_things(read):
+def test_agents_in_a_shared_file(read):
     text = '[project]\nname = "x"\n'
     assert read(text, "tool", "pytest-harbor") == ()
     assert read(f"{text}[tool.other]\n", "tool", "pytest-harbor") == ()
@@ -108,20 +108,20 @@ def test_a_table_of_a_file_about_other_things(read):
         ("a-2 a-2-2", 2, ("a-2", 2)),
     ],
 )
-def test_names_that_attempts_of_others_have(names, attempts, found):
+def test_find_name_clash(names, attempts, found):
     assert find_name_clash(names.split(), attempts) == found
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, parts",
     [
-        ("", ["there are no agents", "[[agents]]"]),
-        ("agents = []", ["there are no agents", "[[agents]]"]),
-        ("agents = 3", ["there are no agents", "[[agents]]"]),
+        ("", ["no agents are listed", "[[agents]]"]),
+        ("agents = []", ["no agents are listed", "[[agents]]"]),
+        ("agents = 3", ["no agents are listed", "[[agents]]"]),
         ("agents = [", ["line 1", "[[agents]]"]),
         ("[[agent]]\nname = 'x'", ['unknown key "agent"', "[[agents]]"]),
         ("[[agents]]\nagent = 'nop'", ["agent 1", "name is missing"]),
-        ("[[agents]]\nname = 3\nagent = 'nop'", ["agent 1", "name must be a text", "3"]),
+        ("[[agents]]\nname = 3\nagent = 'nop'", ["agent 1", "name must be a string", "3"]),
         *(
             (f"[[agents]]\nname = '{name}'\nagent = 'nop'", ["name", "letters, digits"])
             for name in ("", "2", "a b", "a/b", "..", "a[1]", "-x", "ä", "a::b", "x" * 101)
@@ -131,27 +131,30 @@ def test_names_that_attempts_of_others_have(names, attempts, found):
         ("[[agents]]\nname = 'x'\nagent = 'command'", ['agent "command"', "oracle, nop, openai, MODULE:CALLABLE or"]),
         ("[[agents]]\nname = 'x'\ncallable = 'nop'", ['callable "nop"', "MODULE:CALLABLE"]),
         ("[[agents]]\nname = 'x'\ncommand = ' '", ["command is empty"]),
-        ("[[agents]]\nname = 'x'\ncommand = ['y']", ["command must be a text", "a list"]),
+        ("[[agents]]\nname = 'x'\ncommand = ['y']", ["command must be a string", "a list"]),
         ("[[agents]]\nname = 'x'\ncomand = 'y'", ['unknown key "comand"', "name, agent, command, callable, setup"]),
         ("[[agents]]\nname = 'x'\ncommand = 'y'\nwhere = 'cloud'", ['where "cloud"', "container or host"]),
-        ("[[agents]]\nname = 'x'\ncallable = 'm:f'\nwhere = 'container'", ["always works from the host"]),
-        ("[[agents]]\nname = 'x'\ncommand = 'y'\nmodel = 3", ["model must be a text", "3"]),
+        ("[[agents]]\nname = 'x'\ncallable = 'm:f'\nwhere = 'container'", ["always runs on the host"]),
+        ("[[agents]]\nname = 'x'\ncommand = 'y'\nmodel = 3", ["model must be a string", "3"]),
         ("[[agents]]\nname = 'x'\ncommand = 'y'\nsetup = 'gone.sh'", ["setup: ", "gone.sh does not exist"]),
-        ("[[agents]]\nname = 'x'\ncommand = 'y'\nfiles = 'a:/b'", ["files must be a list of texts SRC:DST"]),
+        ("[[agents]]\nname = 'x'\ncommand = 'y'\nfiles = 'a:/b'", ["files must be a list of strings SRC:DST"]),
         ("[[agents]]\nname = 'x'\ncommand = 'y'\nfiles = ['a:b']", ["files: 'a:b'", "SRC:DST"]),
         (
             "[[agents]]\nname = 'x'\ncommand = 'y'\nenv = 'A=1'",
-            ["env must be a table of texts, or a list of K=V and K"],
+            ["env must be a table of strings, or a list of K=V and K"],
         ),
-        ("[[agents]]\nname = 'x'\ncommand = 'y'\nenv = {A = 1}", ["env: A must be a text", "1"]),
-        ("[[agents]]\nname = 'x'\ncommand = 'y'\nenv = {'A-B' = '1'}", ['env: "A-B" is not the name of a variable']),
+        ("[[agents]]\nname = 'x'\ncommand = 'y'\nenv = {A = 1}", ["env: A must be a string", "1"]),
+        (
+            "[[agents]]\nname = 'x'\ncommand = 'y'\nenv = {'A-B' = '1'}",
+            ['env: "A-B" is not a valid name for an environment variable'],
+        ),
         ("[[agents]]\nname = 'x'\ncommand = 'y'\nenv = ['UNSET_1']", ["env: UNSET_1 is not set on the host"]),
         (agents("x", "x"), ["agent 'x'", "given twice"]),
-        (agents("x", "X"), ["agent 'X'", "differs from 'x' in upper and lower case alone"]),
+        (agents("x", "X"), ["agent 'X'", "differs from 'x' only in case"]),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_what_can(read, text, told):
-    with pytest.raises(AgentFileError) as refused:
+def test_invalid_file(read, text, parts):
+    with pytest.raises(AgentFileError) as caught:
         read(text)
-    for part in ("agents.toml", *told):
-        assert part in str(refused.value)
+    for part in ("agents.toml", *parts):
+        assert part in str(caught.value)
