@@ -61,10 +61,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
 
 
 def _repository(value: str) -> str:
-    from pytest_harbor.plugin.options.parsers import repository
+    from pytest_harbor.image.registry import parse_repository
 
     try:
-        return repository(value)
+        return parse_repository(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{value!r} is not valid; {error}") from error
 

@@ -116,3 +116,16 @@ class Registry:
         """Record for all processes of the run why the registry is unavailable; the first reason stays."""
         if not self._file.exists():
             write_atomically(self._file, reason)
+
+
+def parse_repository(text: str) -> str:
+    """Return the name of a repository in a registry unchanged, once it is known to be valid.
+
+    Raises:
+        ValueError: it is not valid; the message shows a valid one.
+
+    """
+    part = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+    if not re.fullmatch(rf"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?(?:/{part})+", text):
+        raise ValueError("use HOST/PREFIX, such as ghcr.io/acme/tb2, in lower case and without a tag")
+    return text

@@ -94,7 +94,9 @@ def agent(value: str, flag: str) -> str:
 
 def registry(value: str, flag: str) -> str:
     """Return HOST/PREFIX of a registry."""
-    return _parsed(repository, value, f"{flag}: {value!r} is not valid;")
+    from pytest_harbor.image.registry import parse_repository
+
+    return _parsed(parse_repository, value, f"{flag}: {value!r} is not valid;")
 
 
 def rule(value: str, flag: str) -> GateSpec:
@@ -159,19 +161,6 @@ def session_budget(value: str, flag: str) -> SessionBudget:
     from pytest_harbor.proxy.budget import SessionBudget
 
     return _parsed(SessionBudget.parse, value, f"{flag}: {value!r} is not valid;")
-
-
-def repository(value: str) -> str:
-    """Check the name of a repository in a registry.
-
-    Raises:
-        ValueError: it is none; the message says what one looks like.
-
-    """
-    part = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-    if not re.fullmatch(rf"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?(?:/{part})+", value):
-        raise ValueError("use HOST/PREFIX, such as ghcr.io/acme/tb2, in lower case and without a tag")
-    return value
 
 
 def _parsed(parse: Callable[[str], T], value: str, before: str) -> T:
