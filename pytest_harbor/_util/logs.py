@@ -1,4 +1,4 @@
-"""Output of bounded size: however much a command prints, neither memory nor disk fills."""
+"""Command output of bounded size: no command can fill memory or disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pytest_harbor._util.text import printable
+from pytest_harbor._util.text import plural, printable
 
 MIB = 1 << 20
 
@@ -20,11 +20,11 @@ _CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
 
 
 class BoundedOutput:
-    """Keeps the beginning and the end of a stream of bytes.
+    """The beginning and the end of a stream of bytes.
 
     Args:
-        head: how many bytes of the beginning are kept.
-        tail: how many bytes of the end are kept.
+        head: bytes to keep from the beginning.
+        tail: bytes to keep from the end.
 
     """
 
@@ -36,12 +36,8 @@ class BoundedOutput:
         self._tail_size = 0
         self.size = 0
 
-    def add(self, data: bytes) -> None:
-        """Take more output."""
-        self.write(data)
-
-    def write(self, data: bytes) -> bytes:
-        """Take more output; return the part of it that still belongs to the beginning."""
+    def add(self, data: bytes) -> bytes:
+        """Add output, and return the part of it that belongs to the beginning."""
         self.size += len(data)
         first = data[: max(0, self._head_limit - len(self._head))]
         self._head += first
@@ -54,25 +50,25 @@ class BoundedOutput:
         return first
 
     def rest(self) -> bytes:
-        """Return what follows the beginning: a note where something is left out, then the end."""
+        """Return what follows the beginning: a note if bytes were omitted, then the end."""
         tail = b"".join(self._tail)[-self._tail_limit :] if self._tail else b""
-        left_out = self.size - len(self._head) - len(tail)
-        note = f"\n[... {left_out:,} bytes left out ...]\n".encode() if left_out else b""
+        omitted = self.size - len(self._head) - len(tail)
+        note = f"\n[... {plural(omitted, 'byte')} omitted ...]\n".encode() if omitted else b""
         return note + tail
 
     def text(self) -> str:
-        """Return what is kept, as text."""
+        """Return the beginning and the end as text."""
         return (bytes(self._head) + self.rest()).decode("utf-8", "replace")
 
 
 class LogFile:
-    """A log on disk that can be followed while it is written, and holds beginning and end of what was too long.
+    """A log file that can be followed while it is written; of a long log it keeps the beginning and the end.
 
-    Several threads may write to it; what each gives at once stays together.
+    Several threads may write to it; the bytes of one call stay together.
 
     Args:
-        path: the file; its directory is made.
-        echo: takes every byte as well, for a person who watches.
+        path: the file; its directory is created.
+        echo: called with all output as well, to show it live.
 
     """
 
@@ -86,16 +82,16 @@ class LogFile:
 
     @property
     def size(self) -> int:
-        """Bytes taken so far."""
+        """Bytes written so far, including omitted ones."""
         return self._bounds.size
 
     def __call__(self, data: bytes) -> None:
-        """Take more output."""
+        """Write output."""
         with self._lock:
-            # An agent that is out of time may go on talking; nobody listens.
+            # An agent whose time ran out may still write; ignore it.
             if self._file.closed:
                 return
-            first = self._bounds.write(data)
+            first = self._bounds.add(data)
             if first:
                 self._file.write(first)
             if callable(self._echo):
@@ -120,9 +116,9 @@ class LogTail:
     """The end of a log.
 
     Attributes:
-        text: its last lines, with nothing in it that is not printable.
-        size: bytes of the whole file.
-        whole: whether nothing is left out.
+        text: its last lines, as printable text.
+        size: bytes in the whole file.
+        complete: whether the text is the whole log.
 
     """
 
@@ -132,16 +128,16 @@ class LogTail:
 
 
 def read_tail(directory: Path, name: str, limit: int, lines: int = MAX_LINES) -> LogTail | None:
-    """Read the end of a log, following no link below the directory and waiting for no pipe.
+    """Read the end of a log without following links below the directory or blocking on a pipe.
 
     Args:
-        directory: the trial's directory, into which an agent may have written.
-        name: the log's path in it.
-        limit: how many bytes at most.
-        lines: how many lines at most.
+        directory: the trial's directory; an agent may have written to it.
+        name: path of the log in the directory.
+        limit: maximum number of bytes.
+        lines: maximum number of lines.
 
     Returns:
-        None where there is no such regular file, or nothing in it.
+        The end of the log, or None if there is no such regular file or it is blank.
 
     """
     try:
@@ -149,7 +145,7 @@ def read_tail(directory: Path, name: str, limit: int, lines: int = MAX_LINES) ->
     except (OSError, ValueError):
         return None
     if len(data) < size:
-        # Begins with a whole line, or at least a whole character.
+        # Start at a whole line, or at least at a whole character.
         _, _, rest = data.partition(b"\n")
         data = rest or data.lstrip(_CONTINUATION_BYTES)
     found = printable(data.decode("utf-8", "replace")).rstrip().split("\n")
@@ -158,29 +154,29 @@ def read_tail(directory: Path, name: str, limit: int, lines: int = MAX_LINES) ->
 
 
 def read_last_bytes(directory: Path, name: str, limit: int) -> tuple[bytes, int]:
-    """Return the last bytes of a file, and how many it has, as read_tail() reads it.
+    """Return the last bytes of a file and its size, opened as safely as in read_tail().
 
     Raises:
         OSError: there is no such regular file, or it cannot be read.
-        ValueError: no file can have this name.
+        ValueError: the name is not a valid file name.
 
     """
     path = PurePosixPath(name)
     with contextlib.ExitStack() as opened:
-        place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        opened.callback(os.close, place)
-        for parent in path.parent.parts:
-            place = os.open(parent, _READ | os.O_DIRECTORY, dir_fd=place)
-            opened.callback(os.close, place)
-        file = os.open(path.name, _READ, dir_fd=place)
+        parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, parent)
+        for part in path.parent.parts:
+            parent = os.open(part, _READ | os.O_DIRECTORY, dir_fd=parent)
+            opened.callback(os.close, parent)
+        file = os.open(path.name, _READ, dir_fd=parent)
         opened.callback(os.close, file)
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(f"{name} is no regular file")
+            raise OSError(f"{name} is not a regular file")
         return os.pread(file, limit, max(0, status.st_size - limit)), status.st_size
 
 
 def tail(path: Path | None, lines: int = 20, limit: int = 16_384) -> str:
-    """Return the last lines of a log of ours, readable; empty where there is none."""
+    """Return the last lines of a log as printable text; empty if there is no log."""
     end = read_tail(path.parent, path.name, limit, lines) if path is not None else None
     return end.text if end else ""

@@ -1,4 +1,4 @@
-"""Who owns an environment, and whether that process still lives: what tells leftovers from work in progress."""
+"""Process identity: which process owns an environment, and whether it still runs or has left the environment behind."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 @cache
 def machine_id() -> str:
-    """Return a name for the place in which process ids mean something: this host, or this container."""
+    """Return an id for the host or container in which this process's ids are valid."""
     try:
-        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - no path, a kernel object
+        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - a kernel object, not a path
     except OSError:
         namespace = ""
     name = f"{platform.node()}|{namespace}"
@@ -28,19 +28,19 @@ def machine_id() -> str:
 
 
 def process_token(pid: int | None = None) -> str:
-    """Return a token of a process (this one by default) that no other process will ever have on this machine."""
+    """Return a token for a process (by default this one) that no other process on this machine will ever have."""
     pid = os.getpid() if pid is None else pid
-    return f"{pid}.{_started(pid)}"
+    return f"{pid}.{_start_time(pid)}"
 
 
 def is_alive(token: str) -> bool:
-    """Tell whether the process of a token of this machine is still that process."""
+    """Return True if the process with this token, of this machine, still runs."""
     pid, _, started = token.partition(".")
-    return pid.isdigit() and started != "" and _started(int(pid)) == started
+    return pid.isdigit() and started != "" and _start_time(int(pid)) == started
 
 
-def _started(pid: int) -> str:
-    """Return when a process started, as an opaque word; empty when there is none."""
+def _start_time(pid: int) -> str:
+    """Return the start time of a process as an opaque word; empty if the process does not exist or is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         if fields[0] in "ZX":
@@ -52,6 +52,6 @@ def _started(pid: int) -> str:
             return ""
     except (OSError, IndexError):
         return ""
-    # No /proc (macOS): ps knows the same.
-    said = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return "".join(character for character in said.stdout if character.isalnum())
+    # Without /proc (macOS), ask ps.
+    result = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return "".join(character for character in result.stdout if character.isalnum())

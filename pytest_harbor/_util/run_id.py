@@ -1,4 +1,4 @@
-"""Names of runs."""
+"""Run ids."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from datetime import datetime, timezone
 
 
 def new_run_id() -> str:
-    """Return a name for a run: its start in UTC, so that names sort, and four characters against collisions."""
+    """Return a new run id: the time in UTC, so that ids sort, and four random digits to avoid collisions."""
     return f"{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(2)}"

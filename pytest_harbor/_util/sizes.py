@@ -1,10 +1,10 @@
-"""Numbers of bytes, for people."""
+"""Byte counts in readable units."""
 
 from __future__ import annotations
 
 
 def size_text(count: int) -> str:
-    """Return a number of bytes for people: "1 byte", "64 MiB", "1.5 GiB"."""
+    """Format a number of bytes: "1 byte", "64 MiB", "1.5 GiB"."""
     for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if count >= unit:
             return f"{count / unit:.10g} {name}" if count % unit == 0 else f"{count / unit:.1f} {name}"

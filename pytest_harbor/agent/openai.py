@@ -321,7 +321,7 @@ def cut(text: str, limit: int = OUTPUT_CHARACTERS) -> str:
     half = limit // 2
     middle = text[half:-half]
     # The environment has cut out something there already when the output was very long.
-    number = f"{'more than ' if ' bytes left out ...]' in middle else ''}{len(middle):,}"
+    number = f"{'more than ' if ' omitted ...]' in middle else ''}{len(middle):,}"
     return f"{text[:half]}\n[... {number} characters left out ...]\n{text[-half:]}"
 
 

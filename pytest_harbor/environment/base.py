@@ -1,4 +1,4 @@
-"""What a provider and the environments it makes can do. Nothing to the right of here knows which provider it is."""
+"""The protocols of environments and their providers. Packages to the right of this one use only these."""
 
 from __future__ import annotations
 
@@ -9,21 +9,43 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pytest_harbor._util.process import is_alive, machine_id, process_token
 from pytest_harbor.environment.tar.pack import Upload
 from pytest_harbor.environment.tar.unpack import Extraction
 from pytest_harbor.image import Image, ImageBackend
 
-Output = Callable[[bytes], None]
-"""Takes a command's output (standard output and error, as they come) piece by piece."""
+Output = Callable[[bytes], object]
+"""Called with each piece of a command's output: standard output and standard error, in the order they arrive."""
 
 CleanupScope = Literal["dead", "mine", "ended", "all"]
-"""Whose environments: of processes of this machine that are dead, of this process, of all processes but those that live
-on this machine, of everybody."""
+"""Whose environments to remove: those of dead processes on this machine, those of this process, all except those of
+processes that run on this machine, or all."""
+
+
+def is_in_scope(scope: CleanupScope, owner: str, machine: str) -> bool:
+    """Return True if a scope includes an environment.
+
+    Args:
+        scope: whose environments to remove.
+        owner: token of the process that created the environment.
+        machine: id of the machine on which that process runs.
+
+    """
+    is_here = machine == machine_id()
+    match scope:
+        case "all":
+            return True
+        case "mine":
+            return is_here and owner == process_token()
+        case "dead":
+            return is_here and not is_alive(owner)
+        case "ended":
+            return not is_here or not is_alive(owner)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What an environment may use: CPUs (fractions allowed), memory (MB) and GPUs; None means no limit."""
+    """Resource limits of an environment: CPUs (fractions allowed), memory (MB) and GPUs; None means no limit."""
 
     cpus: float | None = None
     memory_mb: int | None = None
@@ -32,16 +54,16 @@ class Resources:
 
 @dataclass(frozen=True)
 class StartRequest:
-    """How to start an environment.
+    """A request to start an environment.
 
     Attributes:
-        name: unique name of the environment; safe as a container name.
-        task: id of the task, for labels and messages.
+        name: unique name of the environment, valid as a container name.
+        task: the task's id, for labels and messages.
         run: id of the run that owns the environment.
-        workdir: working directory; empty for the image's own.
-        variables: environment variables of everything that runs in it, also of the image's ENTRYPOINT.
-        network: whether there is more of a network than loopback.
-        uploads: what is in place before anything runs.
+        workdir: working directory; empty means the image's own.
+        variables: environment variables of every process in it, including the image's ENTRYPOINT.
+        network: whether it has a network besides loopback.
+        uploads: files to put in place before any process runs.
 
     """
 
@@ -57,7 +79,7 @@ class StartRequest:
 
 @dataclass(frozen=True)
 class Process:
-    """A process of an environment, as its own /proc tells: its id, and its start in clock ticks since boot."""
+    """A process in an environment, as in its /proc: the id, and the start time in clock ticks since boot."""
 
     pid: int
     started: int
@@ -65,7 +87,7 @@ class Process:
 
 @dataclass(frozen=True)
 class ExecResult:
-    """What a command left: its exit code, its output (cut in the middle when long), whether its time ran out."""
+    """The result of a command: exit code, output (the middle of a long one omitted), and whether it timed out."""
 
     exit_code: int
     output: str
@@ -96,98 +118,98 @@ class Environment(Protocol):
         prologue: str = "",
         on_start: Callable[[Process], None] | None = None,
     ) -> ExecResult:
-        """Run a command and wait until it ends, not until everything it started lets go of its output.
+        """Run a command and wait for it to end, even if processes it started still hold its output open.
 
         Args:
-            command: a line for bash (sh where there is no bash), or the words of one program.
-            user: who runs it, by name or number; the image's user when None.
-            cwd: where; the environment's working directory when None.
-            env: variables on top of the environment's own.
-            timeout: seconds after which the command and everything below it are killed; None waits for ever.
-            output: takes the whole output as it comes; the result holds a bounded part of it anyway.
-            prologue: a script for sh that runs before, as the same user with a PATH of system directories only.
+            command: a command line for bash (for sh if there is no bash), or the words of one program.
+            user: name or number of the user that runs it; None means the image's user.
+            cwd: working directory; None means the environment's.
+            env: environment variables to add to the environment's own.
+            timeout: seconds after which the command and its descendants are killed; None means never.
+            output: called with all output as it arrives; the result holds a bounded part of it in any case.
+            prologue: an sh script to run first, as the same user, with only system directories in PATH.
             on_start: called with the command's process before its first instruction.
 
         Raises:
-            CannotExecute: the command could not be started, or its prologue failed.
+            CannotExecute: the command cannot be started, or the prologue failed.
             EnvironmentLost: the environment is gone.
-            EngineUnavailable: so is the engine.
+            EngineUnavailable: the engine does not answer.
 
         """
 
     def upload(self, uploads: Sequence[Upload]) -> None:
-        """Put files in place, as root, links in the way followed inside the environment only."""
+        """Put files in place as root. Links on the way are followed only inside the environment."""
 
     def download(self, source: str, destination: Path, reserved: frozenset[str] = frozenset()) -> Extraction:
-        """Copy what is below a directory of the environment into a directory here; hostile contents are harmless.
+        """Copy the contents of a directory to the host; hostile contents can do no harm.
 
         Args:
             source: absolute path in the environment.
-            destination: directory on the host, made when missing.
-            reserved: paths relative to destination that are left as they are.
+            destination: directory on the host; created if missing.
+            reserved: paths below destination that must not be touched.
 
         Raises:
-            FileNotFoundError: there is no such path in the environment.
+            FileNotFoundError: the path does not exist in the environment.
 
         """
 
     def read_file(self, source: str, destination: Path) -> None:
-        """Copy one regular file of the environment to a path here.
+        """Copy one regular file to a path on the host.
 
         Raises:
-            FileNotFoundError: there is no such file, or it is no regular file.
+            FileNotFoundError: the path does not exist or is not a regular file.
 
         """
 
     def is_running(self) -> bool:
-        """Tell whether the environment still runs."""
+        """Return True if the environment is running."""
 
     def restart(self) -> None:
-        """Start an environment that stopped, files as they were.
+        """Start the environment again after it stopped, with its files unchanged.
 
         Raises:
-            EnvironmentLost: it cannot be started again.
+            EnvironmentLost: it does not start again.
 
         """
 
     def kill(self, process: Process) -> bool:
-        """Kill a process that exec() has started and everything below it; return whether all of it is surely dead."""
+        """Kill a process started by exec(), and its descendants; return True if all of them are known to be dead."""
 
     def kill_since(self, first: Process) -> str:
-        """Kill what began with a process or later, but not what the image's own services have started since.
+        """Kill a process and all that started after it, except processes of the image's own services.
 
         Returns:
-            How it was done, in words for a log. When this returns, all of it is dead.
+            A phrase for a log on how it was done. All of these processes are dead by then.
 
         """
 
-    def listen(self, take: Callable[[socket.socket], None]) -> AbstractContextManager[str]:
-        """Listen for programs of the environment at a port of their own, and open nothing else to them.
+    def listen(self, on_connection: Callable[[socket.socket], None]) -> AbstractContextManager[str]:
+        """Listen on a port that only programs in the environment can reach, without opening anything else to them.
 
         Args:
-            take: takes each connection, a stream socket, as soon as it is made; called in threads of the provider,
-                which it must not hold up. Who takes a connection closes it, and this very object: it is what is cut.
-                Of more than 128 connections at a time the others wait.
+            on_connection: called with the stream socket of each new connection, in a thread of the provider that it
+                must not block. It takes over the socket and closes this very object, since that is what gets cut.
+                At most 128 connections are open at a time; further ones wait.
 
         Returns:
-            A context manager; it gives `host:port` as programs of the environment reach it, also where the environment
-            has no network, or its engine is another machine. When it is left, nobody listens there any more, and
-            connections that were made through it are cut.
+            A context manager that gives `host:port` as programs in the environment reach it, even if the environment
+            has no network or its engine runs on another machine. On exit the port is closed and all connections are
+            cut.
 
         Raises:
-            InfrastructureError: it cannot be had.
+            InfrastructureError: the port cannot be provided.
 
         """
 
     def exec_prefix(self) -> str:
-        """Return the words that, put before a command on the host, run it in the environment as root."""
+        """Return a command prefix that, used on the host, runs a command in the environment as root."""
 
     def stop(self) -> None:
-        """Remove it by force, whatever runs in it, without a grace period. A second call does nothing."""
+        """Remove the environment and kill its processes without a grace period. A second call does nothing."""
 
 
 class Provider(ImageBackend, Protocol):
-    """Makes environments."""
+    """A source of environments."""
 
     name: str
 
@@ -195,7 +217,7 @@ class Provider(ImageBackend, Protocol):
         """Return a phrase for the run's header.
 
         Raises:
-            EngineUnavailable: nothing answers.
+            EngineUnavailable: the engine does not answer.
 
         """
 
@@ -203,19 +225,19 @@ class Provider(ImageBackend, Protocol):
         """Start an environment.
 
         Raises:
-            StartError: it does not start; the message has the engine's reason.
+            StartError: it does not start; the message gives the engine's reason.
             EngineUnavailable: the engine does not answer.
 
         """
 
-    def remove_owned(self, which: CleanupScope) -> list[str]:
-        """Remove environments that this project has made, and return their names."""
+    def remove_owned(self, scope: CleanupScope) -> list[str]:
+        """Remove environments created by pytest-harbor, and return their names."""
 
     def count_owned(self) -> int:
-        """Return how many environments of this project there are."""
+        """Return the number of environments created by pytest-harbor."""
 
     def remove_images(self) -> list[str]:
-        """Remove the images that this project has built, and return their names."""
+        """Remove the images built by pytest-harbor, and return their names."""
 
     def close(self) -> None:
-        """Let go of connections. Environments are not touched."""
+        """Close connections, without touching environments."""

@@ -1,4 +1,4 @@
-"""Which provider makes a run's environments."""
+"""Creates the provider of a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pytest_harbor.errors import InfrastructureError
 
 
 def create_provider(choice: ProviderChoice, hidden: Sequence[Path] = ()) -> tuple[Provider, str]:
-    """Return the provider, and why it is not Docker where that was left open.
+    """Return the provider, and why `auto` did not lead to a working Docker engine; else "".
 
     Args:
-        choice: `docker`, `namespace`, or `auto`: Docker where an engine answers, else namespace where that works.
-        hidden: directories of the host that no environment may see.
+        choice: `docker`, `namespace`, or `auto`: Docker if an engine answers, else namespace if it works here.
+        hidden: host directories that no environment may see.
 
     """
     from pytest_harbor.environment.docker import DockerProvider
@@ -33,8 +33,8 @@ def create_provider(choice: ProviderChoice, hidden: Sequence[Path] = ()) -> tupl
         try:
             namespace.describe()
         except InfrastructureError as error:
-            # Docker is what the user can do most about.
-            return docker, f"nor does this machine do without one: {error.fact}"
+            # Of the two, Docker is easier for the user to fix.
+            return docker, f"and {error.fact}"
         docker.close()
-        return namespace, f"as {missing.fact}"
+        return namespace, f"because {missing.fact}"
     return docker, ""

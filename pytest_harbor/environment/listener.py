@@ -1,4 +1,4 @@
-"""Connections of an environment's programs: taken as they come, handed on, and cut in the end."""
+"""A listener for connections from an environment: accepts them, passes them on, and cuts them at the end."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from weakref import WeakSet
 ConnectionHandler = Callable[[socket.socket], None]
 
 MAX_CONNECTIONS = 128
-"""How many connections of an environment there are at a time, so that no agent uses up this process's descriptors."""
+"""Maximum number of open connections per environment, so that no agent can exhaust this process's descriptors."""
 
-# How long to wait, in seconds, before looking whether there is room again, or after an error.
+# How long to wait, in seconds, after an error or while all connections are in use.
 PAUSE = 0.05
 
 
 def listen_on(host: str) -> socket.socket:
-    """Listen at an unused port of an address.
+    """Listen on an unused port of an address.
 
     Raises:
-        OSError: it is no address of this machine.
+        OSError: the address is not one of this machine's.
 
     """
     listener = socket.socket()
@@ -36,27 +36,27 @@ def listen_on(host: str) -> socket.socket:
 
 
 def port_of(listener: socket.socket) -> int:
-    """Return the port that a socket listens at."""
+    """Return the port that a socket listens on."""
     return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager
 def accept_connections(
     listener: socket.socket,
-    take: ConnectionHandler,
-    admits: Callable[[str], bool] = lambda _: True,
+    on_connection: ConnectionHandler,
+    is_allowed: Callable[[str], bool] = lambda _: True,
     limit: float = MAX_CONNECTIONS,
 ) -> Iterator[None]:
-    """Accept connections; when this is left, the listener is closed and every connection that is still open is cut.
+    """Accept connections; on exit, close the listener and cut the connections that are still open.
 
     Args:
-        listener: what they come in at; it is closed here.
-        take: takes each of them; called in a thread of its own.
-        admits: tells whether an address may connect.
-        limit: how many there are at a time; further ones wait.
+        listener: the listening socket; closed on exit.
+        on_connection: called with each connection, in the accepting thread.
+        is_allowed: returns True if an address may connect.
+        limit: maximum number of open connections; further ones wait.
 
     """
-    acceptor = _Acceptor(listener, take, admits, limit)
+    acceptor = _Acceptor(listener, on_connection, is_allowed, limit)
     thread = threading.Thread(target=acceptor.run, name="harbor-listen", daemon=True)
     thread.start()
     try:
@@ -69,67 +69,67 @@ def accept_connections(
 
 class _Acceptor:
     def __init__(
-        self, listener: socket.socket, take: ConnectionHandler, admits: Callable[[str], bool], limit: float
+        self, listener: socket.socket, on_connection: ConnectionHandler, is_allowed: Callable[[str], bool], limit: float
     ) -> None:
         listener.setblocking(False)
         self._listener = listener
-        self._take = take
-        self._admits = admits
+        self._on_connection = on_connection
+        self._is_allowed = is_allowed
         self._limit = limit
-        # The very objects that were handed on: with descriptors of our own, their end would never reach the other side.
+        # The very objects passed on: if this class kept duplicate descriptors, closing one would not reach the peer.
         self._open: WeakSet[socket.socket] = WeakSet()
-        self._end, self._ended = socket.socketpair()
+        self._stop_sender, self._stop_signal = socket.socketpair()
 
     def run(self) -> None:
-        while not self._wait():
-            # An error is that of one connection, or of this process for a moment: too many open files.
+        while self._wait_for_connection():
+            # An error concerns one connection, or passes soon, such as too many open files.
             with contextlib.suppress(Exception):
                 self._accept()
 
-    def _wait(self) -> bool:
-        """Wait for the next connection; True when it is over."""
-        while self._full():
-            if self._over(PAUSE):
-                return True
+    def _wait_for_connection(self) -> bool:
+        """Wait for the next connection; return False if stop() was called."""
+        while self._is_full():
+            if self._wait_for_stop(PAUSE):
+                return False
         poll = select.poll()
-        for one in (self._ended, self._listener):
-            poll.register(one, select.POLLIN)
-        return self._ended.fileno() in dict(poll.poll())
+        for source in (self._stop_signal, self._listener):
+            poll.register(source, select.POLLIN)
+        return self._stop_signal.fileno() not in dict(poll.poll())
 
-    def _over(self, seconds: float) -> bool:
-        """Wait a number of seconds, or until it is over."""
+    def _wait_for_stop(self, seconds: float) -> bool:
+        """Wait up to a number of seconds for stop(); return True if it was called."""
         poll = select.poll()
-        poll.register(self._ended, select.POLLIN)
+        poll.register(self._stop_signal, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
-    def _full(self) -> bool:
+    def _is_full(self) -> bool:
         return sum(connection.fileno() >= 0 for connection in list(self._open)) >= self._limit
 
     def _accept(self) -> None:
         try:
             connection, address = self._listener.accept()
         except OSError:
-            # Whatever it is, it is likely to be so still.
-            self._over(PAUSE)
+            # The cause is likely to persist for a moment.
+            self._wait_for_stop(PAUSE)
             return
         try:
-            if not self._admits(address[0]):
+            if not self._is_allowed(address[0]):
                 connection.close()
                 return
             connection.setblocking(True)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open.add(connection)
-            self._take(connection)
+            self._on_connection(connection)
         except BaseException:
             connection.close()
             raise
 
     def stop(self) -> None:
-        self._end.close()
+        self._stop_sender.close()
 
     def cut(self) -> None:
         self._listener.close()
-        self._ended.close()
+        self._stop_signal.close()
         for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""What environments have in common that start every command through LAUNCH and hand out files as archives."""
+"""The base class of environments that run commands through a shell script and transfer files as tar archives."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Literal
 
 from pytest_harbor._util.logs import BoundedOutput
-from pytest_harbor._util.text import printable
+from pytest_harbor._util.text import one_line
 from pytest_harbor.environment import shell_scripts as shell
 from pytest_harbor.environment.base import ExecResult, Output, Process
 from pytest_harbor.environment.tar.unpack import Extraction, unpack
 from pytest_harbor.errors import CannotExecute, InfrastructureError
 
-# How long the killing of processes from inside may take before everything is killed instead, in seconds.
-KILL_PATIENCE = 3.0
-# How long a command may take to begin, whatever its own time, in seconds.
-BEGIN_PATIENCE = 30.0
+# How long killing processes from inside may take, in seconds, before all are killed from outside.
+KILL_TIMEOUT = 3.0
+# How long a command may take to start, in seconds, regardless of its own timeout.
+START_TIMEOUT = 30.0
 
 
 class ShellEnvironment(ABC):
-    """A part of an environment; see pytest_harbor.environment.Environment for what each method promises."""
+    """The part of an environment that providers share; see pytest_harbor.environment.Environment for the methods."""
 
     name: str
     workdir: str
-    # Whether a command has begun in it: what ends before that has never started well.
-    _executed = False
+    # Whether a command has started: an environment that ends before that never started properly.
+    _has_executed = False
 
     @abstractmethod
     def _run(
@@ -42,17 +42,17 @@ class ShellEnvironment(ABC):
         cwd: str,
         env: Mapping[str, str],
         timeout: float | None,
-        patience: float,
+        start_timeout: float,
     ) -> int | None:
-        """Run a program to its end and return its exit code, None when its time, or ours for it to begin, ran out."""
+        """Run a program to its end and return its exit code; None if it timed out, or did not start in time."""
 
     @abstractmethod
-    def _archive(self, source: str) -> Iterator[bytes]:
-        """Return an archive of a path, piece by piece; FileNotFoundError where there is none."""
+    def _download_archive(self, source: str) -> Iterator[bytes]:
+        """Return a tar archive of a path in pieces; raise FileNotFoundError if the path does not exist."""
 
     @abstractmethod
     def _kill_all(self) -> str:
-        """Kill everything from outside, have the services start anew, and return how that was done."""
+        """Kill all processes from outside, restart the services, and return a phrase on how it was done."""
 
     def exec(
         self,
@@ -67,7 +67,7 @@ class ShellEnvironment(ABC):
         on_start: Callable[[Process], None] | None = None,
     ) -> ExecResult:
         """Run a command through LAUNCH."""
-        began = time.monotonic()
+        started_at = time.monotonic()
         kept = BoundedOutput()
 
         def keep(data: bytes) -> None:
@@ -75,13 +75,13 @@ class ShellEnvironment(ABC):
             if output:
                 output(data)
 
-        def begun(process: Process) -> None:
-            self._executed = True
+        def set_started(process: Process) -> None:
+            self._has_executed = True
             if on_start:
                 on_start(process)
 
         end = secrets.token_hex(8)
-        parser = shell.OutputParser(end, keep, begun)
+        parser = shell.OutputParser(end, keep, set_started)
         exit_code = self._run(
             shell.launch_command(command, end, prologue),
             parser,
@@ -89,60 +89,61 @@ class ShellEnvironment(ABC):
             cwd=cwd or self.workdir,
             env=env or {},
             timeout=timeout,
-            patience=BEGIN_PATIENCE,
+            start_timeout=START_TIMEOUT,
         )
         if not parser.started:
-            said = printable(" ".join(parser.start_error.split()))[:400] or f"exit code {exit_code}, no output"
-            raise CannotExecute(f"it did not begin within {BEGIN_PATIENCE:g} s" if exit_code is None else said)
+            if exit_code is None:
+                raise CannotExecute(f"the command did not start within {START_TIMEOUT:g} s")
+            raise CannotExecute(one_line(parser.start_error, 400) or f"exit code {exit_code}, no output")
         if exit_code is None and parser.process is not None:
             self._kill("below", parser.process.pid)
         return ExecResult(
             exit_code=-1 if exit_code is None else exit_code,
             output=kept.text(),
             timed_out=exit_code is None,
-            seconds=time.monotonic() - began,
+            seconds=time.monotonic() - started_at,
             process=parser.process,
         )
 
     def kill(self, process: Process) -> bool:
-        """Kill from inside."""
+        """Kill from inside the environment."""
         return self._kill("below", process.pid)
 
     def kill_since(self, first: Process) -> str:
-        """Kill from inside, or else everything from outside."""
+        """Kill from inside; if that fails, kill everything from outside."""
         if self._kill("since", first.started):
             return "its processes were killed"
         # The agent may have removed the shell or filled the process table.
         return self._kill_all()
 
     def _kill(self, mode: Literal["since", "below"], mark: int) -> bool:
-        """Kill processes from inside and return whether they are surely dead."""
-        said = BoundedOutput()
+        """Kill processes from inside; return True if all of them are known to be dead."""
+        output = BoundedOutput()
         end = secrets.token_hex(8)
         try:
             code = self._run(
                 shell.kill_command(mode, mark, end),
-                shell.OutputParser(end, said.add),
+                shell.OutputParser(end, output.add),
                 user="0",
                 cwd="/",
                 env={"PATH": shell.SYSTEM_PATH},
-                timeout=KILL_PATIENCE,
-                patience=KILL_PATIENCE,
+                timeout=KILL_TIMEOUT,
+                start_timeout=KILL_TIMEOUT,
             )
         except InfrastructureError:
             return False
-        return code == 0 and "none left" in said.text()
+        return code == 0 and "none left" in output.text()
 
     def download(self, source: str, destination: Path, reserved: frozenset[str] = frozenset()) -> Extraction:
-        """Copy a directory with one archive."""
-        return unpack(self._archive(source), destination, strip=1, reserved=reserved)
+        """Download one archive and unpack it."""
+        return unpack(self._download_archive(source), destination, strip=1, reserved=reserved)
 
     def read_file(self, source: str, destination: Path) -> None:
-        """Copy one file."""
+        """Download an archive of the file and move it into place."""
         with tempfile.TemporaryDirectory() as scratch:
-            unpack(self._archive(source), Path(scratch))
+            unpack(self._download_archive(source), Path(scratch))
             found = [path for path in Path(scratch).iterdir() if path.is_file()]
             if not found:
-                raise FileNotFoundError(f"{source} is no regular file in {self.name}")
+                raise FileNotFoundError(f"{source} is not a regular file in {self.name}")
             destination.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(found[0], destination)

@@ -1,7 +1,7 @@
-"""The scripts that run inside environments: POSIX sh, built-ins only, as an agent may have removed everything else.
+"""Scripts that run inside environments: POSIX sh with built-ins only, as an agent may have removed all other programs.
 
-Every command is started through LAUNCH, which says in its first lines, before the command's own first instruction and
-so beyond the reach of what it runs, which process it is and whether it can be started at all.
+LAUNCH starts every command. Its first lines of output report its process and whether the command can start at all; they
+come before the command's first instruction, so the command cannot forge them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pytest_harbor.environment.base import Output, Process
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READY = b"harbor: ready"
 
-# $1 is the prologue, $2 the word that must be a command, $3 marks the end, "line" or "words" as $4, then the command.
-# The end is told in the output itself: the Engine tells it only when nothing holds the output open, or 2 s later.
-# Two streams would reach us in no certain order, and the header must come first.
+# $1 is the prologue, $2 the word that must be a command, $3 the end marker, $4 "line" or "words"; the command follows.
+# The end is reported in the output because the Engine reports it only once no process holds the output open, or 2 s
+# later. Standard error joins standard output because two streams arrive in no fixed order, and the header comes first.
 LAUNCH = r"""
 exec 2>&1
 read -r stat </proc/self/stat && printf '%s\n' "$stat" || { echo 'harbor: /proc cannot be read'; exit 126; }
 if [ -n "$1" ]; then
-  said=$( ( PATH=/usr/sbin:/usr/bin:/sbin:/bin; eval "$1" ) 2>&1 ) ||
-    { echo "harbor: preparing failed: $said"; exit 126; }
+  message=$( ( PATH=/usr/sbin:/usr/bin:/sbin:/bin; eval "$1" ) 2>&1 ) ||
+    { echo "harbor: the prologue failed: $message"; exit 126; }
 fi
 if [ -n "$2" ]; then
   case "$2" in
@@ -33,7 +33,7 @@ if [ -n "$2" ]; then
          [ -x "$2" ] || { echo "harbor: $2: not executable"; exit 126; }
          found=$2 ;;
     *) found=$(command -v -- "$2" 2>/dev/null) ||
-         # The line is for bash, which has built-ins of its own.
+         # bash will run the line, and it has built-ins that sh lacks.
          { [ "$4" = line ] && bash -c 'type -t -- "$1"' bash "$2" >/dev/null 2>&1; } ||
          { echo "harbor: $2: command not found in PATH=$PATH"; exit 127; } ;;
   esac
@@ -56,9 +56,9 @@ printf '\nharbor: end %s %s\n' "$end" "$code"
 exit "$code"
 """
 
-# Kills what is newer than a moment, or what is below a process; stops it first, so that it cannot fork meanwhile.
-# Speaks like LAUNCH, in one process, as there may be no room for another. $1 is "since" or "below", $2 a start tick or
-# a process id, $3 marks the end.
+# Kills all processes started since a moment, or a process and its descendants. Stops them first, so that they cannot
+# fork meanwhile. Writes the same format as LAUNCH. Runs as one process, as there may be no room for a second one.
+# $1 is "since" or "below", $2 a start tick or a process id, $3 the end marker.
 KILL = r"""
 exec 2>&1
 mode=$1 mark=$2 end=$3
@@ -66,8 +66,8 @@ read -r stat </proc/self/stat && printf '%s\n' "$stat"
 echo 'harbor: ready'
 finish() { printf '%s\n\nharbor: end %s %s\n' "$1" "$end" "$2"; exit "$2"; }
 victims() {
-  # One pass over /proc notes parent, session and start of each process, in variables of its own to keep this linear;
-  # another walks each process up to the ancestor that decides about it.
+  # One pass over /proc stores each process's parent, session and start in shell variables, which keeps this linear.
+  # A second pass walks from each process up to the ancestor that decides.
   pids='' found=''
   for dir in /proc/[0-9]*; do
     pid=${dir#/proc/}
@@ -113,12 +113,12 @@ finish "still there:$found" 1
 
 
 def launch_command(command: str | Sequence[str], end: str, prologue: str = "") -> list[str]:
-    """Return the argument vector that starts a command through LAUNCH.
+    """Return the argument vector that runs a command through LAUNCH.
 
     Args:
-        command: a command line, or words.
-        end: what marks the end in the output; not to be guessed.
-        prologue: a script that runs before.
+        command: a command line, or the words of one program.
+        end: marks the end in the output; must be unguessable.
+        prologue: a script to run first.
 
     """
     if isinstance(command, str):
@@ -128,29 +128,29 @@ def launch_command(command: str | Sequence[str], end: str, prologue: str = "") -
 
 
 def kill_command(mode: Literal["since", "below"], mark: int, end: str) -> list[str]:
-    """Return the argument vector that kills what began at a tick or later, or what is below a process."""
+    """Return the argument vector that kills all processes started since a tick, or a process and its descendants."""
     return ["/bin/sh", "-c", KILL, "sh", mode, str(mark), end]
 
 
 class OutputParser:
-    """Takes apart what a command that was started through LAUNCH sends: header, output, end.
+    """Splits the output of LAUNCH into header, command output and end.
 
     Args:
-        end: the mark that was given to launch().
-        output: takes the command's own output.
+        end: the end marker given to launch_command().
+        output: called with the command's own output.
         on_start: called with the process when the header is complete.
 
     Attributes:
-        process: the process, once it has begun.
-        exit_code: the exit code, once the end has been told.
-        start_error: what was said instead of a header.
+        process: the process, once it has started.
+        started: whether the header is complete.
+        exit_code: the exit code, once the end was reported.
 
     """
 
     HEADER_LIMIT = 64 * 1024
 
     def __init__(self, end: str, output: Output, on_start: Callable[[Process], None] | None = None) -> None:
-        self._mark = f"\nharbor: end {end} ".encode()
+        self._marker = f"\nharbor: end {end} ".encode()
         self._output = output
         self._on_start = on_start
         self._pending = bytearray()
@@ -159,30 +159,30 @@ class OutputParser:
         self.exit_code: int | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes; what follows the end is dropped."""
+        """Parse the next bytes; bytes after the end are dropped."""
         if self.exit_code is not None:
             return
         self._pending += data
         if not self.started and not self._read_header():
             del self._pending[self.HEADER_LIMIT :]
             return
-        at = self._pending.find(self._mark)
+        at = self._pending.find(self._marker)
         if at >= 0:
-            code, newline, _ = bytes(self._pending[at + len(self._mark) :]).partition(b"\n")
+            code, newline, _ = bytes(self._pending[at + len(self._marker) :]).partition(b"\n")
             if newline:
                 self.exit_code = int(code) if code.isdigit() else -1
             self._release(at)
         else:
-            self._release(len(self._pending) - self._held())
+            self._release(len(self._pending) - self._partial_marker_size())
 
     def close(self) -> None:
-        """Hand over what was held back, as there is no more to come."""
+        """Pass on the bytes held back as a possible end marker: no more output will come."""
         if self.started and self.exit_code is None:
             self._release(len(self._pending))
 
     @property
     def start_error(self) -> str:
-        """What was said by a command that never began."""
+        """Why the command did not start: the lines printed instead of a header."""
         lines = bytes(self._pending).decode("utf-8", "replace").splitlines()
         return " ".join(line.removeprefix("harbor: ") for line in lines if parse_header(line.encode()) is None)
 
@@ -197,10 +197,10 @@ class OutputParser:
             self._on_start(self.process)
         return True
 
-    def _held(self) -> int:
-        """Return how many of the last bytes may be the beginning of the mark."""
-        for length in range(min(len(self._mark), len(self._pending)), 0, -1):
-            if self._pending.endswith(self._mark[:length]):
+    def _partial_marker_size(self) -> int:
+        """Return how many of the last bytes may be the start of the end marker."""
+        for length in range(min(len(self._marker), len(self._pending)), 0, -1):
+            if self._pending.endswith(self._marker[:length]):
                 return length
         return 0
 
@@ -211,9 +211,9 @@ class OutputParser:
 
 
 def first_word(line: str) -> str:
-    """Return the program that a command line starts with, or nothing where only a shell can tell.
+    """Return the program that a command line starts with, or "" if only a shell can know.
 
-    Only the first command is looked at: what follows it may depend on what it does.
+    Considers only the first command: the others may depend on its effects.
     """
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
@@ -222,16 +222,16 @@ def first_word(line: str) -> str:
         word, following = next(iter(lexer), ""), next(iter(lexer), "")
     except ValueError:
         return ""
-    if following.startswith("("):  # it defines a function
+    if following.startswith("("):  # a function definition
         return ""
-    # An assignment, an expansion or an operator: whatever the shell makes of it is its business.
+    # An assignment, an expansion or an operator: only the shell can interpret it.
     if re.search(r"[$`=*?\[\]{}~!#();<>|&\n]", word) or word not in line:
         return ""
     return word
 
 
 def parse_header(stat_line: bytes) -> Process | None:
-    """Read the process that LAUNCH announced from its line of /proc/self/stat; None if it is none."""
+    """Parse the /proc/self/stat line of LAUNCH's header; None if it is not one."""
     pid, _, rest = stat_line.partition(b" (")
     fields = rest.rpartition(b") ")[2].split()
     try:

@@ -1,4 +1,4 @@
-"""A task's tests/ and solution/ and the agent files as uploads: ready to run for any user of the environment."""
+"""Uploads of a task's tests/ and solution/ and of agent files, readable and executable for every user."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ SCRIPTS = {"tests": "test.sh", "solution": "solve.sh"}
 
 
 def folder_uploads(task: Task, folder: Literal["tests", "solution"], target: str) -> tuple[list[Upload], list[str]]:
-    """Return the uploads that put a folder of a task in place, and notes of what was changed on the way.
+    """Return the uploads that put a folder of a task in place, and notes on what they change.
 
-    Its script gets its run bit (Terminal-Bench's scripts have none) and, where it was written with CRLF, plain line
-    ends: no kernel finds the interpreter `bash\\r`.
+    The folder's script becomes executable (Terminal-Bench's scripts are not), and CRLF line endings become LF: no
+    kernel finds the interpreter `bash\\r`.
     """
     uploads = [Upload(target, None, 0o755)]
     notes = []
     for relative, path in task.upload_files(folder):
-        place = f"{target}/{relative}"
+        destination = f"{target}/{relative}"
         if str(relative) == SCRIPTS[folder] and path.is_file():
             content = path.read_bytes()
             if b"\r\n" in content:
                 content = content.replace(b"\r\n", b"\n")
-                notes.append(f"{folder}/{relative} has CRLF line ends; it was run with LF")
-            uploads.append(Upload(place, content, 0o755))
+                notes.append(f"{folder}/{relative} has CRLF line endings; it was run with LF")
+            uploads.append(Upload(destination, content, 0o755))
         else:
-            uploads.append(Upload(place, path, _mode(path)))
+            uploads.append(Upload(destination, path, _mode(path)))
     return uploads, notes
 
 
 def agent_uploads(files: Iterable[tuple[Path, str]]) -> list[Upload]:
-    """Return the uploads that put all agent files in place, readable by every user; a set-up sees some of the same.
+    """Return the uploads that put all agent files in place, readable by every user.
 
     Raises:
-        UnmetRequirement: they cannot be read.
+        UnmetRequirement: a file cannot be read.
 
     """
     found = [file for source, target in files for file in agent_files(source, target)]

@@ -15,7 +15,7 @@ from pytest_harbor._util.text import printable
 def bounded(*pieces: bytes, head: int = 4, end: int = 4) -> BoundedOutput:
     output = BoundedOutput(head, end)
     for piece in pieces:
-        output.write(piece)
+        output.add(piece)
     return output
 
 
@@ -26,9 +26,9 @@ def bounded(*pieces: bytes, head: int = 4, end: int = 4) -> BoundedOutput:
         ([b"abc"], "abc"),
         ([b"abcdefgh"], "abcdefgh"),
         ([b"abcd", b"efgh"], "abcdefgh"),
-        ([b"abcdefghi"], "abcd\n[... 1 bytes left out ...]\nfghi"),
-        ([b"a" * 2000 + b"end!"], "aaaa\n[... 1,996 bytes left out ...]\nend!"),
-        ([b"a"] * 20, "aaaa\n[... 12 bytes left out ...]\naaaa"),
+        ([b"abcdefghi"], "abcd\n[... 1 byte omitted ...]\nfghi"),
+        ([b"a" * 2000 + b"end!"], "aaaa\n[... 1,996 bytes omitted ...]\nend!"),
+        ([b"a"] * 20, "aaaa\n[... 12 bytes omitted ...]\naaaa"),
         ([b"", b"abc", b""], "abc"),
     ],
 )
@@ -54,7 +54,7 @@ def test_memory_stays_bounded():
     chunk = b"x" * 65536
     tracemalloc.start()
     for _ in range(2000):
-        output.write(chunk)
+        output.add(chunk)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert output.size == 2000 * 65536
@@ -64,7 +64,7 @@ def test_memory_stays_bounded():
 def test_many_tiny_pieces_stay_bounded():
     output = BoundedOutput(0, 100)
     for n in range(20_000):
-        output.write(b"%d" % (n % 10))
+        output.add(b"%d" % (n % 10))
     assert len(output._tail) <= 101
 
 
@@ -88,7 +88,7 @@ def test_a_log_that_is_too_long_keeps_both_ends(tmp_path):
     content = log.path.read_bytes()
     assert len(content) < 18 << 20
     assert content.endswith(b"the end")
-    assert b"bytes left out" in content
+    assert b"bytes omitted" in content
 
 
 def test_what_comes_after_the_log_is_closed_is_no_error(tmp_path):

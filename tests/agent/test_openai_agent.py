@@ -173,7 +173,7 @@ def test_a_command_whose_time_is_over_is_told(run, environment, answers, logged)
     [
         ("x" * 20_000, ""),
         ("x" * 20_007, "[... 7 "),
-        ("x" * 15_000 + "[... 9 bytes left out ...]" * 9_999, "[... more than "),
+        ("x" * 15_000 + "[... 9 bytes omitted ...]" * 9_999, "[... more than "),
     ],
 )
 def test_long_output_is_cut_in_the_middle(run, environment, answers, output, left_out):

@@ -100,7 +100,7 @@ cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null > /lo
     assert run.file("small", "agent/memory.txt").split() == [str(128 * 2**20)]
     assert run.file("small", "agent/cpu.txt").split()[0] == "100000"
     assert run.file("old-spelling", "agent/memory.txt").split() == [str(2 * 2**30)]
-    assert any("wants 10000 CPUs and the engine has " in note for note in run["many-cpus"]["warnings"])
+    assert any("requests 10000 CPUs, but the engine has " in note for note in run["many-cpus"]["warnings"])
     assert str(300 * 2**20) not in run.file("greedy", "agent/agent.log")
 
 
@@ -142,6 +142,6 @@ def test_container_removed_by_somebody_else(harbor: Harbor) -> None:
     assert run.outcomes() == {"once": "passed", "always": "error", "untouched": "passed"}, run.text
     assert len(run["once"]["retries"]) == 1
     for said in (run["once"]["retries"][0]["message"], run["always"]["reason"]):
-        assert "see whether something else removes containers" in said
+        assert "check whether something else removes containers" in said
     # Both tries are kept.
     assert (run.trial("once").with_name(run.trial("once").name.removesuffix(".retry1")) / "exception.txt").is_file()

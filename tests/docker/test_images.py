@@ -68,7 +68,7 @@ def test_policies(harbor: Harbor, unique: Unique) -> None:
     assert auto["named-too"]["image"] == {**auto["named-too"]["image"], "ref": IMAGE, "source": "present"}
     note = "docker_image pytest-harbor.invalid/none:1 is not available"
     assert any(note in said and "its Dockerfile was built instead" in said for said in auto["absent-too"]["warnings"])
-    assert "pytest-harbor.invalid/none:1 is not here and cannot be pulled" in auto["absent"]["reason"]
+    assert "pytest-harbor.invalid/none:1 does not exist locally and cannot be pulled" in auto["absent"]["reason"]
     assert len(builds(auto)) == 1
 
     always = harbor.run("-n2", "--harbor-build=always", agent=NOP)

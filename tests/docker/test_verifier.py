@@ -67,7 +67,7 @@ def test_timeout_and_output(harbor: Harbor) -> None:
         assert len(text) < 20 * 2**20
         assert text.startswith("the beginning\n")
         assert text.endswith("the end\n")
-        assert "bytes left out" in text
+        assert "bytes omitted" in text
     # The report of a failure shows the end of such a log, and no more.
     assert "the end" in run.text
     assert len(run.text) < 50_000

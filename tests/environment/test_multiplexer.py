@@ -27,7 +27,7 @@ class Pair:
         self.address = self._listener.getsockname()
         there, here = os.pipe(), os.pipe()
         far = Multiplexer(there[0], here[1], listener=self._listener, limit=limit)
-        near = Multiplexer(here[0], there[1], take=take)
+        near = Multiplexer(here[0], there[1], on_connection=take)
         self._threads = [
             threading.Thread(target=carry, args=(far, there[0], here[1])),
             threading.Thread(target=carry, args=(near, here[0], there[1])),

@@ -176,7 +176,7 @@ def test_the_prologue_runs_first_with_system_directories_only(tmp_path):
 def test_a_prologue_that_fails_is_told_and_nothing_runs(prologue):
     said = run("echo ran", prologue)
     assert not said.parser.started
-    assert "preparing failed: why" in said.parser.start_error
+    assert "the prologue failed: why" in said.parser.start_error
     assert said.returncode == 126
     assert b"ran" not in said.raw
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 FACT = "no Docker Engine answers at unix:///nonexistent.sock"
-FIX = "start Docker, or point DOCKER_HOST or `docker context use` at an engine that runs"
+FIX = "start Docker, or select a running engine with DOCKER_HOST or `docker context use`"
 
 
 def test_each_task_is_an_error_with_fact_and_cure(project):

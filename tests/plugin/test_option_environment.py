@@ -34,7 +34,7 @@ def test_auto_takes_namespace_where_no_engine_answers(project, workers):
     write_tasks(project)
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", *workers, subprocess=True)
     assert outcome.counts == {"passed": 2}, str(outcome)
-    outcome.has("harbor: environment namespace (", ", as no Docker Engine answers at unix:///nonexistent.sock")
+    outcome.has("harbor: environment namespace (", ", because no Docker Engine answers at unix:///nonexistent.sock")
     assert {result["provider"] for result in project.results()} == {"namespace"}
 
 
@@ -44,7 +44,7 @@ def test_doing_nothing_earns_nothing_there(project):
     project.ini("harbor_environment = namespace")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", subprocess=True)
     assert outcome.counts == {"failed": 2}, str(outcome)
-    outcome.lacks("as no Docker Engine answers")
+    outcome.lacks("because no Docker Engine answers")
     outcome.has("stands in for")
 
 
@@ -60,7 +60,7 @@ def test_neither(project):
     write_tasks(project)
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle")
     assert outcome.counts == {"errors": 2}
-    outcome.has("harbor: environment docker: no Docker Engine answers", "nor does this machine do without one:")
+    outcome.has("harbor: environment docker: no Docker Engine answers", ", and environments without an engine")
     outcome.tells_of_no_bug()
 
 

@@ -1,4 +1,4 @@
-"""The provider `docker`: one container a trial, through the Engine API."""
+"""The provider `docker`: one container per trial, through the Engine API."""
 
 from pytest_harbor.environment.docker.provider import DockerProvider
 

@@ -1,4 +1,4 @@
-"""The standard input and output of a container that was attached to."""
+"""The standard input and output of an attached container."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 from pytest_harbor.environment.docker.exec_stream import Deadline, ExecStream
 
 CHUNK = 1 << 16
-# How long to wait for the other side, in seconds, before asking TLS again: it may have moved on by itself.
-PAUSE = 1.0
+# How long to wait for the socket, in seconds, before asking TLS again, which may be ready by itself.
+RETRY_INTERVAL = 1.0
 
 _Result = TypeVar("_Result")
 
 
 class AttachStream(ExecStream):
-    """One thread may receive while another sends.
+    """A stream on which one thread may receive while another sends.
 
     Args:
         raw: what `APIClient.attach_socket()` returned.
@@ -27,29 +27,29 @@ class AttachStream(ExecStream):
 
     def __init__(self, raw: Any) -> None:
         super().__init__(raw)
-        # A TLS connection is for one thread at a time, so nobody may wait while it has it.
+        # Only one thread at a time may use a TLS connection, so no thread may block in it.
         self._tls = isinstance(self._socket, ssl.SSLSocket)
         self._lock = threading.Lock()
 
     def first_line(self, seconds: float) -> bytes:
-        """Return the first line, or what there is of it when a number of seconds has passed or nothing more comes.
+        """Return the first line, or the part of it that arrived within a number of seconds or before the stream ended.
 
         Afterwards, receive() and send() have no deadline.
 
         """
-        said = b""
+        received = b""
         deadline = Deadline(seconds)
-        while b"\n" not in said and not deadline.passed:
+        while b"\n" not in received and not deadline.passed:
             data = self.read(deadline.left)
             if data is None:
                 break
-            said += data
-        line, _, self._rest = said.partition(b"\n")
+            received += data
+        line, _, self._rest = received.partition(b"\n")
         self._socket.settimeout(0 if self._tls else None)
         return line
 
     def receive(self) -> bytes:
-        """Return the next output; b"" at its end.
+        """Return the next output, or b"" at the end.
 
         Raises:
             OSError: the connection is lost.
@@ -57,14 +57,14 @@ class AttachStream(ExecStream):
         """
         output, self._rest = self._rest, b""
         while not output:
-            data = self._use(lambda: bytes(self._socket.recv(CHUNK)), select.POLLIN)
+            data = self._call(lambda: bytes(self._socket.recv(CHUNK)), select.POLLIN)
             if not data:
                 return b""
             output = self._frames.feed(data)
         return output
 
     def send(self, data: bytes) -> None:
-        """Send all of it.
+        """Send all of the data.
 
         Raises:
             OSError: the connection is lost.
@@ -72,9 +72,9 @@ class AttachStream(ExecStream):
         """
         while data:
             piece = data
-            data = data[self._use(lambda: int(self._socket.send(piece)), select.POLLOUT) :]  # noqa: B023 - used at once
+            data = data[self._call(lambda: int(self._socket.send(piece)), select.POLLOUT) :]  # noqa: B023 - used at once
 
-    def _use(self, call: Callable[[], _Result], events: int) -> _Result:
+    def _call(self, call: Callable[[], _Result], events: int) -> _Result:
         if not self._tls:
             return call()
         while True:
@@ -87,4 +87,4 @@ class AttachStream(ExecStream):
                 wanted = select.POLLOUT
             poll = select.poll()
             poll.register(self._socket, wanted)
-            poll.poll(PAUSE * 1000)
+            poll.poll(RETRY_INTERVAL * 1000)

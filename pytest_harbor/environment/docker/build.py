@@ -1,4 +1,4 @@
-"""Images from Dockerfiles: with `docker buildx` where the CLI has it, else with the Engine's older builder."""
+"""Builds images from Dockerfiles: with `docker buildx` if the CLI has it, else with the Engine's legacy builder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
 
 from pytest_harbor._util.logs import tail
-from pytest_harbor._util.text import printable
 from pytest_harbor.environment.docker.errors import engine_errors, reason, short
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image import BuildContext
@@ -38,7 +37,7 @@ _NEEDS_BUILDKIT = re.compile(
 
 
 class Builder:
-    """Builds images, in as many threads as one likes."""
+    """A builder of images; several threads may use it at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -49,8 +48,8 @@ class Builder:
         """Build a context within a number of seconds.
 
         Raises:
-            ImageError: it failed or took too long; the log has the builder's words.
-            EngineUnavailable: nothing answers.
+            ImageError: the build failed or timed out; the log has the builder's output.
+            EngineUnavailable: the engine does not answer.
 
         """
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +59,10 @@ class Builder:
                     command = _buildx_command(context, dockerfile, ref)
                     self._run(command, context, file, log, timeout)
             else:
-                _with_engine(client, context, ref, file, log, timeout)
+                _build_with_engine(client, context, ref, file, log, timeout)
 
     def stop(self) -> None:
-        """End what is being built by the docker CLI, and begin nothing more."""
+        """Kill the builds of the docker CLI, and start no more."""
         with self._lock:
             self._stopped = True
             for process in self._running:
@@ -74,20 +73,20 @@ class Builder:
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise _too_slow(context, timeout, log) from None
+            raise _timeout_error(timeout, log) from None
         finally:
             with self._lock:
                 self._running.discard(process)
                 _kill(process)
             process.wait()
         if code != 0:
-            raise _failed(context, _last_error(log), "", log)
+            raise _build_error(_last_error(log), "", log)
 
     def _start(self, command: list[str], file: BinaryIO, log: Path) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._stopped:
-                raise ImageError("nothing more is built", log=log)
-            # A session of its own, so that the CLI and whatever it starts end together.
+                raise ImageError("the build was canceled", log=log)
+            # A new session, so that the CLI and its child processes can be killed together.
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -102,17 +101,17 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 @functools.cache
 def has_buildx() -> bool:
-    """Tell whether the docker CLI is here and can build with BuildKit."""
+    """Return True if the docker CLI is installed and can build with BuildKit."""
     if shutil.which("docker") is None:
         return False
-    said = subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False)
-    return said.returncode == 0
+    result = subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False)
+    return result.returncode == 0
 
 
 def _buildx_command(context: BuildContext, dockerfile: Path, ref: str) -> list[str]:
     return [
         *("docker", "buildx", "build"),
-        *("--builder", _engines_builder()),
+        *("--builder", _engine_builder()),
         *("--load", "--progress", "plain"),
         *("--label", f"{IMAGE_LABEL}=1"),
         *("--tag", ref),
@@ -122,13 +121,15 @@ def _buildx_command(context: BuildContext, dockerfile: Path, ref: str) -> list[s
     ]
 
 
-def _engines_builder() -> str:
-    """Return the name of the builder within the engine itself: others do not see the layers that images share."""
+def _engine_builder() -> str:
+    """Return the name of the engine's built-in builder: other builders do not see the engine's images."""
     context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_context()
     return context.name if context else "default"
 
 
-def _with_engine(client: APIClient, context: BuildContext, ref: str, file: BinaryIO, log: Path, timeout: float) -> None:
+def _build_with_engine(
+    client: APIClient, context: BuildContext, ref: str, file: BinaryIO, log: Path, timeout: float
+) -> None:
     deadline = time.monotonic() + timeout
     with context.adapted_dockerfile() as dockerfile, engine_errors(f"building {context.dockerfile}"):
         try:
@@ -141,37 +142,37 @@ def _with_engine(client: APIClient, context: BuildContext, ref: str, file: Binar
                 decode=True,
                 labels={IMAGE_LABEL: "1"},
                 buildargs=dict(context.arguments),
-                # How long it may say nothing; the SDK waits for ever unless told.
+                # How long the engine may be silent; by default the SDK waits forever.
                 timeout=math.ceil(timeout),
             ):
                 file.write(str(message.get("stream") or message.get("status", "")).encode())
                 if "error" in message:
                     file.write(str(message["error"]).encode())
                     file.flush()
-                    raise _failed(context, short(message["error"]), _buildkit_cure(context), log)
+                    raise _build_error(short(message["error"]), _buildkit_fix(context), log)
                 if time.monotonic() > deadline:
-                    raise _too_slow(context, timeout, log)
+                    raise _timeout_error(timeout, log)
         except APIError as error:
             file.write(str(error).encode())
-            raise _failed(context, reason(error), _buildkit_cure(context), log) from error
+            raise _build_error(reason(error), _buildkit_fix(context), log) from error
         except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
-            raise _too_slow(context, timeout, log) from None
+            raise _timeout_error(timeout, log) from None
         except (TypeError, DockerException) as error:
-            raise _failed(context, short(error), "", log) from error
+            raise _build_error(short(error), "", log) from error
 
 
-def _buildkit_cure(context: BuildContext) -> str:
+def _buildkit_fix(context: BuildContext) -> str:
     text = context.dockerfile.read_text(encoding="utf-8", errors="replace")
     if _NEEDS_BUILDKIT.search(text):
         return "this Dockerfile needs BuildKit: install the docker CLI with its buildx plugin"
     return ""
 
 
-def _failed(context: BuildContext, why: str, fix: str, log: Path) -> ImageError:
-    return ImageError(f"its Dockerfile does not build: {why}", fix, log=log)
+def _build_error(why: str, fix: str, log: Path) -> ImageError:
+    return ImageError(f"its Dockerfile failed to build: {why}", fix, log=log)
 
 
-def _too_slow(context: BuildContext, timeout: float, log: Path) -> ImageError:
+def _timeout_error(timeout: float, log: Path) -> ImageError:
     return ImageError(
         f"building its Dockerfile took longer than {timeout:g} s",
         "raise [environment].build_timeout_sec or --harbor-timeout-multiplier",
@@ -181,4 +182,4 @@ def _too_slow(context: BuildContext, timeout: float, log: Path) -> ImageError:
 
 def _last_error(log: Path) -> str:
     lines = [line for line in tail(log, 200, 64 * 1024).splitlines() if line.startswith("ERROR")]
-    return printable(short(lines[-1].removeprefix("ERROR:"))) if lines else "see its log"
+    return short(lines[-1].removeprefix("ERROR:")) if lines else "see the log"

@@ -1,4 +1,4 @@
-"""One container: the environment of one trial."""
+"""A container as the environment of one trial."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from contextlib import AbstractContextManager
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
-from pytest_harbor._util.text import printable
-from pytest_harbor.environment.docker.errors import engine_errors, reason, short
+from pytest_harbor.environment.docker.errors import REMOVED_FIX, engine_errors, reason, short
 from pytest_harbor.environment.docker.events import EventListener
 from pytest_harbor.environment.docker.exec_stream import Deadline, ExecStream
 from pytest_harbor.environment.docker.host_access import HostAccess
-from pytest_harbor.environment.docker.labels import remove
+from pytest_harbor.environment.docker.labels import remove_container
 from pytest_harbor.environment.entrypoint import handover_fix
 from pytest_harbor.environment.shell_environment import ShellEnvironment
 from pytest_harbor.environment.shell_scripts import OutputParser
@@ -22,11 +21,12 @@ from pytest_harbor.environment.tar.pack import Upload, pack
 from pytest_harbor.errors import EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
 
-SMALL = 1 << 20
+# Archives up to this size, in bytes, are sent from memory.
+IN_MEMORY_SIZE = 1 << 20
 
 
 class DockerEnvironment(ShellEnvironment):
-    """A running container; see pytest_harbor.environment.Environment for what each method promises."""
+    """A running container; see pytest_harbor.environment.Environment for the methods."""
 
     provider = "docker"
 
@@ -60,7 +60,7 @@ class DockerEnvironment(ShellEnvironment):
         cwd: str,
         env: Mapping[str, str],
         timeout: float | None,
-        patience: float,
+        start_timeout: float,
     ) -> int | None:
         deadline = Deadline(timeout)
         self._events.open()
@@ -75,21 +75,21 @@ class DockerEnvironment(ShellEnvironment):
                 raise
         stream = ExecStream(raw)
         try:
-            in_time = self._pump(stream, exec_id, parser, deadline, Deadline(patience))
+            ended = self._pump(stream, exec_id, parser, deadline, Deadline(start_timeout))
         finally:
             stream.close()
             parser.close()
-        if not in_time:
+        if not ended:
             return None
         exit_code = self._exit_code(exec_id) if parser.exit_code is None else parser.exit_code
         self._events.forget(exec_id=exec_id)
         return exit_code
 
     def _pump(
-        self, stream: ExecStream, exec_id: str, parser: OutputParser, deadline: Deadline, begin: Deadline
+        self, stream: ExecStream, exec_id: str, parser: OutputParser, deadline: Deadline, start_deadline: Deadline
     ) -> bool:
-        """Hand the output over until the command has ended; False when its time ran out first."""
-        ended = False
+        """Parse the output until the command ends; return False if its time runs out first."""
+        was_killed = False
         while True:
             data = stream.read(deadline.left)
             if data is None:
@@ -98,31 +98,32 @@ class DockerEnvironment(ShellEnvironment):
                 parser.feed(data)
                 if parser.exit_code is not None:
                     return True
-            # Without an end in its output the command, or all of its container, was killed.
-            elif ended:
+            # Without an end marker, the command or its whole container was killed. Read once more for remaining output.
+            elif was_killed:
                 return True
-            elif self._ended(exec_id):
-                ended = True
-            # A busy engine may take longer to begin than the command has; without a beginning there is nothing to kill.
-            if deadline.passed and (parser.started or begin.passed):
+            elif self._has_ended(exec_id):
+                was_killed = True
+            # A busy engine may need longer to start a command than the command may take. Until it starts, there is no
+            # process to kill.
+            if deadline.passed and (parser.started or start_deadline.passed):
                 return False
 
-    def _ended(self, exec_id: str) -> bool:
+    def _has_ended(self, exec_id: str) -> bool:
         if self._events.alive:
             return self._events.exit_code(exec_id) is not None or self._events.container_died(self.id)
-        with engine_errors(f"asking whether a command in {self.name} has ended"):
+        with engine_errors(f"inspecting a command in {self.name}"):
             return not self._client.exec_inspect(exec_id)["Running"]
 
     def _exit_code(self, exec_id: str) -> int:
-        """Return how a command whose output has ended ended itself."""
+        """Return the exit code of a command whose output has ended; -1 if the Engine does not know it."""
         for _ in range(100):
             exit_code = self._events.wait(exec_id, self.id, 0.05)
             if exit_code is not None:
                 return exit_code
-            # A command that could not be started has no event, one whose container has died may have none.
+            # A command that could not start has no event; one whose container died may have none.
             if self._events.container_died(self.id) and not self.is_running():
                 raise self.lost()
-            with engine_errors(f"asking how a command in {self.name} ended"):
+            with engine_errors(f"inspecting a command in {self.name}"):
                 state = self._client.exec_inspect(exec_id)
             if not state["Running"]:
                 if not self.is_running():
@@ -131,39 +132,37 @@ class DockerEnvironment(ShellEnvironment):
         return -1
 
     def lost(self) -> InfrastructureError:
-        """Return what to say of a container that does not run any more."""
+        """Return the error for a container that is no longer running."""
         try:
             state = self._client.inspect_container(self.id)["State"]
-            said = self._client.logs(self.id, tail=20).decode("utf-8", "replace")
+            output = self._client.logs(self.id, tail=20).decode("utf-8", "replace")
         except NotFound:
-            return EnvironmentLost(
-                f"the container {self.name} is gone", "see whether something else removes containers"
-            )
+            return EnvironmentLost(f"container {self.name} is gone", REMOVED_FIX)
         except Exception as error:
-            return EnvironmentLost(f"the container {self.name} cannot be asked: {short(error)}")
+            return EnvironmentLost(f"container {self.name} cannot be inspected: {short(error)}")
         why = "it ran out of memory" if state.get("OOMKilled") else f"exit code {state.get('ExitCode')}"
-        fact = f"the container {self.name} has stopped by itself ({why})"
-        if said.strip():
-            fact += f", its last words: {printable(short(said))}"
-        if self._executed:
+        fact = f"container {self.name} stopped by itself ({why})"
+        if output.strip():
+            fact += f", last output: {short(output)}"
+        if self._has_executed:
             return EnvironmentLost(fact)
         return StartError(fact, handover_fix(self.image.details.entrypoint))
 
     def upload(self, uploads: Sequence[Upload]) -> None:
-        """Put files in place with one archive."""
+        """Upload one archive."""
         if not uploads:
             return
         with pack(uploads) as archive, engine_errors(f"uploading to {self.name}"):
-            # Small archives are in memory; a large one is on disk and must not come into memory as a whole.
-            small = archive.seek(0, 2) <= SMALL
+            # A large archive is on disk and must not be read into memory as a whole.
+            is_small = archive.seek(0, 2) <= IN_MEMORY_SIZE
             archive.seek(0)
-            self._client.put_archive(self.id, "/", archive.read() if small else archive)
+            self._client.put_archive(self.id, "/", archive.read() if is_small else archive)
 
-    def _archive(self, source: str) -> Iterator[bytes]:
-        """Return the Engine's archive of a path, piece by piece; what goes wrong on the way is the Engine's fault."""
-        doing = f"downloading {source} from {self.name}"
+    def _download_archive(self, source: str) -> Iterator[bytes]:
+        """Return the Engine's archive of a path in pieces; errors while it is read are the Engine's."""
+        action = f"downloading {source} from {self.name}"
         missing = None
-        with engine_errors(doing):
+        with engine_errors(action):
             try:
                 chunks = self._client.get_archive(self.id, source)[0]
             except NotFound as error:
@@ -172,14 +171,14 @@ class DockerEnvironment(ShellEnvironment):
             raise FileNotFoundError(f"{source} does not exist in {self.name}: {missing}")
 
         def pieces() -> Iterator[bytes]:
-            with engine_errors(doing):
+            with engine_errors(action):
                 yield from chunks
 
         return pieces()
 
     def is_running(self) -> bool:
-        """Ask the Engine whether the container runs."""
-        with engine_errors(f"looking at {self.name}"):
+        """Return True if the Engine reports the container as running."""
+        with engine_errors(f"inspecting {self.name}"):
             try:
                 return bool(self._client.inspect_container(self.id)["State"]["Running"])
             except NotFound:
@@ -197,24 +196,24 @@ class DockerEnvironment(ShellEnvironment):
         self._events.forget(container=self.id)
 
     def _kill_all(self) -> str:
-        # The end of the first process is the end of them all.
+        # When the first process ends, the kernel kills all others.
         with engine_errors(f"restarting {self.name}"):
             self._client.restart(self.id, timeout=0)
         self._events.forget(container=self.id)
         return "its processes were killed by restarting the container"
 
-    def listen(self, take: Callable[[socket.socket], None]) -> AbstractContextManager[str]:
-        """Listen at the gateway of its network, or within it through a relay."""
-        return self._host_access.listen(self, self.id, take)
+    def listen(self, on_connection: Callable[[socket.socket], None]) -> AbstractContextManager[str]:
+        """Listen on the gateway of the container's network, or inside the network through a relay."""
+        return self._host_access.listen(self, self.id, on_connection)
 
     def exec_prefix(self) -> str:
-        """Return a docker command."""
+        """Return a `docker exec` command."""
         return f"docker exec -i --user 0 {self.name}"
 
     def stop(self) -> None:
         """Remove the container."""
         if self._removed:
             return
-        remove(self._client, self.id)
+        remove_container(self._client, self.id)
         self._removed = True
         self._events.forget(container=self.id)

@@ -1,4 +1,4 @@
-"""What the Engine says, told as our own errors."""
+"""Errors of the Docker SDK, translated to those of pytest-harbor."""
 
 from __future__ import annotations
 
@@ -9,30 +9,38 @@ import requests
 import urllib3
 from docker.errors import APIError, DockerException, NotFound
 
+from pytest_harbor._util.text import one_line
 from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, InfrastructureError
 
-FIX = "start Docker, or point DOCKER_HOST or `docker context use` at an engine that runs (`docker info` must answer)"
+FIX = "start Docker, or select a running engine with DOCKER_HOST or `docker context use` (`docker info` must work)"
+REMOVED_FIX = "check whether something else removes containers"
 
 
 @contextmanager
-def engine_errors(doing: str) -> Iterator[None]:
-    """Turn what the SDK raises into InfrastructureError: gone containers and engines keep classes of their own."""
+def engine_errors(action: str) -> Iterator[None]:
+    """Raise the SDK's errors as InfrastructureError.
+
+    A missing container becomes EnvironmentLost and a missing engine EngineUnavailable.
+
+    Args:
+        action: phrase for the message, such as "starting NAME".
+
+    """
     try:
         yield
     except NotFound as error:
-        raise EnvironmentLost(f"{doing}: {reason(error)}", "see whether something else removes containers") from error
+        raise EnvironmentLost(f"{action}: {reason(error)}", REMOVED_FIX) from error
     except APIError as error:
-        raise InfrastructureError(f"{doing}: {reason(error)}") from error
+        raise InfrastructureError(f"{action}: {reason(error)}") from error
     except (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise EngineUnavailable(f"{doing}: the Docker Engine does not answer ({short(error)})", FIX) from error
+        raise EngineUnavailable(f"{action}: the Docker Engine does not answer ({short(error)})", FIX) from error
 
 
 def reason(error: APIError) -> str:
-    """Return the Engine's own words."""
+    """Return the Engine's own message."""
     return short(error.explanation or error)
 
 
 def short(error: object) -> str:
-    """Return an error in one line of bounded length."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 400 else text[:397] + "..."
+    """Return an error's message as one line of bounded length."""
+    return one_line(str(error), 400)

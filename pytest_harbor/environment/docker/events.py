@@ -1,4 +1,4 @@
-"""The Engine's own word on when a command or a container has ended: pushed, so that nothing has to poll for it."""
+"""The Engine's events for the end of commands and containers, so that nothing has to poll."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ CONTAINER_DIED = "die"
 
 
 class EventListener:
-    """Listens to the Engine for the containers of one process.
+    """A listener for the Engine's events about the containers of one process.
 
     Args:
-        client: a client of its own, as the stream occupies a connection.
-        owner: value of the owner label of the containers that matter.
+        client: used only by this listener, as the event stream occupies a connection.
+        owner_label: label of the containers to listen for.
+
+    Attributes:
+        alive: whether events are being received.
 
     """
 
@@ -31,7 +34,7 @@ class EventListener:
         self.alive = False
 
     def open(self) -> None:
-        """Begin to listen; when this returns no later event is missed. A second call does nothing."""
+        """Start listening; after this, no event is missed. A second call does nothing."""
         if self._stream is not None:
             return
         self._stream = self._client.events(filters=self._filters, decode=True)
@@ -41,22 +44,22 @@ class EventListener:
     def close(self) -> None:
         """Stop listening."""
         if self._stream is not None:
-            # What it says about a connection that is already gone is of no use to anybody.
+            # Errors about a connection that is already closed help nobody.
             with contextlib.suppress(Exception):
                 self._stream.close()
 
     def exit_code(self, exec_id: str) -> int | None:
-        """Return the exit code of a command that has ended, else None."""
+        """Return the exit code of a command if it has ended, else None."""
         with self._changed:
             return self._exit_codes.get(exec_id)
 
     def container_died(self, container: str) -> bool:
-        """Tell whether a container has stopped since it was last forgotten."""
+        """Return True if a container has stopped since it was last forgotten."""
         with self._changed:
             return container in self._dead
 
     def wait(self, exec_id: str, container: str, timeout: float) -> int | None:
-        """Wait up to a number of seconds for a command or its container to end, and return the command's exit code."""
+        """Wait up to `timeout` seconds for a command or its container to end; return the exit code, if known."""
         with self._changed:
             self._changed.wait_for(
                 lambda: exec_id in self._exit_codes or container in self._dead or not self.alive, timeout
@@ -64,7 +67,7 @@ class EventListener:
             return self._exit_codes.get(exec_id)
 
     def forget(self, *, exec_id: str = "", container: str = "") -> None:
-        """Drop what is known of a command or a container."""
+        """Drop the events of a command or a container."""
         with self._changed:
             self._exit_codes.pop(exec_id, None)
             self._dead.discard(container)

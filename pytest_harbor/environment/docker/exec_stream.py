@@ -1,4 +1,4 @@
-"""The output of one command, read from the Engine's connection with a deadline."""
+"""The output of a command, read from the Engine with a deadline."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Any
 
 HEADER = struct.Struct(">BxxxL")
 
-# How long one read waits before it looks whether the command has ended while something still holds its output.
-TICK = 0.05
+# How long one read waits, in seconds. Between reads, the caller checks whether the command has ended although a process
+# still holds its output open.
+READ_INTERVAL = 0.05
 
 
 class FrameDecoder:
-    """Takes the Engine's multiplexed stream apart: 8 bytes of kind and length, then that many of output."""
+    """Decodes the Engine's multiplexed stream: 8 bytes with kind and length, then that many bytes of output."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._left = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Return the output in the next bytes of the connection, both streams in the order in which they came."""
+        """Return the output in the next bytes of the connection, of both streams in the order they arrived."""
         self._buffer += data
         out = bytearray()
         while self._buffer:
@@ -49,13 +50,13 @@ class ExecStream:
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
-        # Plain connections come wrapped in a SocketIO, TLS and SSH ones do not.
+        # A plain connection is wrapped in a SocketIO; a TLS or SSH connection is not.
         self._socket: Any = getattr(raw, "_sock", raw)
         self._frames = FrameDecoder()
-        self._early = self._read_ahead()
+        self._read_ahead = self._take_read_ahead()
 
-    def _read_ahead(self) -> bytes:
-        """Return what the HTTP layer read of the output while it read its headers: it is not on the socket any more."""
+    def _take_read_ahead(self) -> bytes:
+        """Return output that the HTTP layer read together with the headers: it is no longer on the socket."""
         response = getattr(self._raw, "_response", None)
         buffered = getattr(getattr(getattr(response, "raw", None), "_fp", None), "fp", None)
         if buffered is None or not hasattr(buffered, "peek"):
@@ -67,11 +68,11 @@ class ExecStream:
             return b""
 
     def read(self, timeout: float | None) -> bytes | None:
-        """Return the next output, b"" where nothing came within min(timeout, TICK) seconds, None at its end."""
-        if self._early:
-            data, self._early = self._early, b""
+        """Return the next output, b"" if none comes within min(timeout, READ_INTERVAL) seconds, or None at the end."""
+        if self._read_ahead:
+            data, self._read_ahead = self._read_ahead, b""
             return self._frames.feed(data)
-        self._socket.settimeout(TICK if timeout is None else min(max(timeout, 0.001), TICK))
+        self._socket.settimeout(READ_INTERVAL if timeout is None else min(max(timeout, 0.001), READ_INTERVAL))
         try:
             data = self._socket.recv(1 << 18)
         except (socket.timeout, TimeoutError, BlockingIOError):  # noqa: UP041 - distinct on 3.10's SSL sockets
@@ -83,10 +84,10 @@ class ExecStream:
         return self._frames.feed(data)
 
     def close(self) -> None:
-        """Close the connection; the command goes on."""
+        """Close the connection; the command keeps running."""
         with contextlib.suppress(OSError, AttributeError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        # From the outside in: an HTTP response whose file was closed under it complains when it is collected.
+        # Close from the outside in: an HTTP response whose file is already closed complains when garbage-collected.
         response: Any = getattr(self._raw, "_response", None)
         layers: list[Any] = [getattr(getattr(response, "raw", None), "_fp", None), response, self._raw, self._socket]
         for layer in layers:
@@ -95,17 +96,17 @@ class ExecStream:
 
 
 class Deadline:
-    """A moment in the future, or never."""
+    """A point in time in the future, or never."""
 
     def __init__(self, seconds: float | None) -> None:
         self._at = None if seconds is None else time.monotonic() + seconds
 
     @property
     def left(self) -> float | None:
-        """Seconds left, not below 0; None when there is no end."""
+        """Seconds left, at least 0; None if there is no deadline."""
         return None if self._at is None else max(0.0, self._at - time.monotonic())
 
     @property
     def passed(self) -> bool:
-        """Whether the moment is over."""
+        """Whether the deadline has passed."""
         return self._at is not None and time.monotonic() >= self._at

@@ -1,4 +1,4 @@
-"""How programs of a container reach this process: at the gateway of their network, else through a relay."""
+"""Access from containers to this process: on the gateway of their network, else through a relay."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from pytest_harbor.errors import EnvironmentLost, ImageError, InfrastructureErro
 from pytest_harbor.image import ImageBackend
 
 DESKTOP = "Docker Desktop"
+# The SDK's base URL for a unix socket.
 LOCAL = "http+docker://localhost"
 
 PULL_TIMEOUT = 600.0
 
-# How long a firewall may keep a program waiting before it is taken to be one, in seconds.
-PROBE_PATIENCE = 4.0
+# How long the probe may wait, in seconds, before a firewall is assumed to drop its connection.
+PROBE_TIMEOUT = 4.0
 NO_PROGRAM = 64
-# With whatever the image has; how it ends does not matter, as the connection is seen here.
+# Connects with whichever program the image has. Its result does not matter, as the connection is seen on this side.
 PROBE = f"""
 if command -v bash; then exec bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$@"; fi
 if command -v python3; then exec python3 -I -c 'import socket, sys; socket.create_connection(sys.argv[1:])' "$@"; fi
@@ -40,13 +41,13 @@ exit {NO_PROGRAM}
 
 @dataclass(frozen=True)
 class Gateway:
-    """A way to this machine without a relay.
+    """A route from a container to this machine that needs no relay.
 
     Attributes:
-        network: id of the network that it belongs to.
-        host: what programs of the container call this machine.
-        bind: the address of this machine at which they come in.
-        peers: the addresses that they come from; any when empty.
+        network: id of the container's network.
+        host: the container's name for this machine.
+        bind: the address of this machine at which connections arrive.
+        peers: the addresses they come from; empty means any.
 
     """
 
@@ -55,18 +56,18 @@ class Gateway:
     bind: str
     peers: frozenset[str]
 
-    def admits(self, peer: str) -> bool:
-        """Tell whether an address may connect."""
+    def allows(self, peer: str) -> bool:
+        """Return True if an address may connect."""
         return not self.peers or peer in self.peers
 
 
 class HostAccess:
-    """Makes ports for containers of one engine.
+    """Ports on this machine for the containers of one engine.
 
     Args:
-        client: the engine's.
-        info: returns what the engine says of itself.
-        images: gets the relay's image.
+        client: the engine's client.
+        info: returns the engine's description of itself.
+        images: provides the relay's image.
 
     """
 
@@ -74,23 +75,23 @@ class HostAccess:
         self._client = client
         self._info = info
         self._images = images
-        self._open: dict[str, bool] = {}
+        self._reachable: dict[str, bool] = {}
 
     @contextlib.contextmanager
-    def listen(self, environment: ShellEnvironment, container: str, take: ConnectionHandler) -> Iterator[str]:
-        """Listen for programs of a container; see pytest_harbor.environment.Environment.listen."""
-        with engine_errors(f"looking at {environment.name}"):
-            found = self._client.inspect_container(container)
-        if not found["State"]["Running"]:
-            raise EnvironmentLost(f"the container {environment.name} does not run")
-        gateway = self._gateway(found)
-        listener = None if gateway is None else self._listener(gateway, environment)
+    def listen(self, environment: ShellEnvironment, container: str, on_connection: ConnectionHandler) -> Iterator[str]:
+        """Listen for connections from a container; see pytest_harbor.environment.Environment.listen."""
+        with engine_errors(f"inspecting {environment.name}"):
+            details = self._client.inspect_container(container)
+        if not details["State"]["Running"]:
+            raise EnvironmentLost(f"container {environment.name} is not running")
+        gateway = self._gateway(details)
+        listener = None if gateway is None else self._open_listener(gateway, environment)
         if gateway is not None and listener is not None:
-            with accept_connections(listener, take, gateway.admits):
+            with accept_connections(listener, on_connection, gateway.allows):
                 yield f"{gateway.host}:{port_of(listener)}"
         else:
             self._ensure_image(environment.name)
-            with relay.relayed(self._client, found, take) as address:
+            with relay.run_relay(self._client, details, on_connection) as address:
                 yield address
 
     def _gateway(self, container: Mapping[str, Any]) -> Gateway | None:
@@ -102,46 +103,46 @@ class HostAccess:
                 continue
             if self._info().get("OperatingSystem") == DESKTOP:
                 return Gateway(network["NetworkID"], "host.docker.internal", "127.0.0.1", frozenset())
-            if _is_here(container):
+            if _is_local(container):
                 return Gateway(network["NetworkID"], gateway, gateway, frozenset((address,)))
         return None
 
-    def _listener(self, gateway: Gateway, environment: ShellEnvironment) -> socket.socket | None:
-        """Listen at a gateway; None where that is impossible, or something keeps the environment from it."""
-        if self._open.get(gateway.network) is False:
+    def _open_listener(self, gateway: Gateway, environment: ShellEnvironment) -> socket.socket | None:
+        """Listen on a gateway; return None if that is impossible or connections from the environment are blocked."""
+        if self._reachable.get(gateway.network) is False:
             return None
         try:
             listener = listen_on(gateway.bind)
         except OSError:
-            # The network is that of another name space, as with a rootless engine.
+            # The network is in another namespace, as with a rootless engine.
             return None
         try:
-            open_ = self._open.get(gateway.network) or self._probe(gateway, listener, environment)
+            reachable = self._reachable.get(gateway.network) or self._probe(gateway, listener, environment)
         except BaseException:
             listener.close()
             raise
-        if open_ is not None:
-            self._open[gateway.network] = open_
-        if open_ is False:
+        if reachable is not None:
+            self._reachable[gateway.network] = reachable
+        if reachable is False:
             listener.close()
             return None
         return listener
 
     def _probe(self, gateway: Gateway, listener: socket.socket, environment: ShellEnvironment) -> bool | None:
-        """Have a program of the environment connect, as a firewall may drop that; None where no program can."""
+        """Return True if the environment can connect, as a firewall may drop that; None if it has no program to try."""
         command = ["sh", "-c", PROBE, "sh", gateway.host, str(port_of(listener))]
         try:
-            said = environment.exec(command, user="0", cwd="/", env={"PATH": SYSTEM_PATH}, timeout=PROBE_PATIENCE)
+            result = environment.exec(command, user="0", cwd="/", env={"PATH": SYSTEM_PATH}, timeout=PROBE_TIMEOUT)
         except InfrastructureError:
             return None
         listener.setblocking(False)
-        came = False
+        connected = False
         with contextlib.suppress(OSError):
             while True:
                 connection, peer = listener.accept()
                 connection.close()
-                came = came or gateway.admits(peer[0])
-        return None if said.exit_code == NO_PROGRAM else came
+                connected = connected or gateway.allows(peer[0])
+        return None if result.exit_code == NO_PROGRAM else connected
 
     def _ensure_image(self, name: str) -> None:
         if self._images.find_image(relay.IMAGE) is not None:
@@ -151,13 +152,13 @@ class HostAccess:
                 self._images.pull_image(relay.IMAGE, log=Path(scratch) / "log.txt", timeout=PULL_TIMEOUT)
         except ImageError as error:
             raise UnmetRequirement(
-                f"programs of {name} reach this machine through a helper container only, and {error.fact}",
-                f"have {relay.IMAGE} on the engine (`docker pull` or `docker load`)",
+                f"programs in {name} can reach this machine only through a helper container, and {error.fact}",
+                f"add {relay.IMAGE} to the engine (`docker pull` or `docker load`)",
             ) from error
 
 
-def _is_here(container: Mapping[str, Any]) -> bool:
-    """Tell whether a container is on this very machine, and not on one whose engine is forwarded to here."""
+def _is_local(container: Mapping[str, Any]) -> bool:
+    """Return True if a container runs on this machine, not on one whose engine is forwarded to here."""
     try:
         groups = Path(f"/proc/{container['State']['Pid']}/cgroup").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Our containers: how they are marked, and how they are removed."""
+"""Labels of the containers that pytest-harbor creates, and their removal."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TASK_LABEL = "pytest-harbor.task"
 LABELS = (OWNER_LABEL, MACHINE_LABEL, RUN_LABEL, TASK_LABEL)
 
 
-def remove(client: APIClient, container: str) -> None:
-    """Remove a container and its volumes by force; one that is gone already, or going, is fine."""
+def remove_container(client: APIClient, container: str) -> None:
+    """Remove a container and its volumes by force, unless it is already gone or being removed."""
     with engine_errors(f"removing container {container[:12]}"):
         try:
             client.remove_container(container, force=True, v=True)

@@ -1,4 +1,4 @@
-"""The Docker Engine as a provider."""
+"""The provider that uses a Docker Engine."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ from docker.context import ContextAPI
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import DeviceRequest
 
-from pytest_harbor._util.process import is_alive, machine_id, process_token
-from pytest_harbor.environment.base import CleanupScope, StartRequest
+from pytest_harbor._util.process import machine_id, process_token
+from pytest_harbor.environment.base import CleanupScope, StartRequest, is_in_scope
 from pytest_harbor.environment.docker.build import IMAGE_LABEL, Builder
 from pytest_harbor.environment.docker.environment import DockerEnvironment
 from pytest_harbor.environment.docker.errors import FIX, engine_errors, reason
 from pytest_harbor.environment.docker.events import EventListener
 from pytest_harbor.environment.docker.host_access import HostAccess
-from pytest_harbor.environment.docker.labels import MACHINE_LABEL, OWNER_LABEL, RUN_LABEL, TASK_LABEL, remove
-from pytest_harbor.environment.docker.registry import SILENCE, RegistryClient, is_published, pull, push
+from pytest_harbor.environment.docker.labels import MACHINE_LABEL, OWNER_LABEL, RUN_LABEL, TASK_LABEL, remove_container
+from pytest_harbor.environment.docker.registry import SILENCE_TIMEOUT, RegistryClient, is_published, pull, push
 from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT, starts_service
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 from pytest_harbor.image.adaptation import KEEP_ALIVE
 
-# More processes than any honest task has; fewer than would take the machine down with a fork bomb.
+# More processes than any honest task needs, but too few for a fork bomb to take down the machine.
 PROCESS_LIMIT = 4096
 
+# Timeout of a request to the engine, in seconds.
 API_TIMEOUT = 120
 
 _Client = TypeVar("_Client", bound=APIClient)
 
 
 class DockerProvider:
-    """Containers on whichever engine the docker CLI would use: DOCKER_HOST, else the current context."""
+    """Containers on the engine that the docker CLI would use: that of DOCKER_HOST, else of the current context."""
 
     name = "docker"
     has_registries = True
@@ -61,7 +62,7 @@ class DockerProvider:
 
     @cached_property
     def _info(self) -> dict[str, Any]:
-        with engine_errors("asking the engine about itself"):
+        with engine_errors("inspecting the engine"):
             info: dict[str, Any] = self._client.info()
             return info
 
@@ -75,20 +76,20 @@ class DockerProvider:
         return "".join(c for c in str(self._info.get("ID", "")) if c.isalnum())[:32] or "engine"
 
     def describe(self) -> str:
-        """Return the engine's version and its size."""
+        """Return a phrase with the engine's version and number of CPUs."""
         return f"docker (Engine {self._info.get('ServerVersion')}, {self._info.get('NCPU')} CPUs)"
 
     def _connect(self, kind: type[_Client] = APIClient, timeout: int = API_TIMEOUT) -> _Client:  # type: ignore[assignment]
-        # What docker.from_env() does, with a look at context and address in between.
+        # Like docker.from_env(), but also with the CLI's contexts and a check of the address.
         with engine_errors("reading DOCKER_HOST and the docker context"):
             address = docker.utils.kwargs_from_env() or {}
             if "base_url" not in address:
                 context = os.environ.get("DOCKER_CONTEXT")
                 if context and ContextAPI.get_context(context) is None:
-                    raise EngineUnavailable(f"there is no docker context {context!r} (DOCKER_CONTEXT)", FIX)
+                    raise EngineUnavailable(f"docker context {context!r} (DOCKER_CONTEXT) does not exist", FIX)
                 address = {**ContextAPI.kwargs_from_context(environment=os.environ), **address}
         url = str(address.get("base_url") or DEFAULT_UNIX_SOCKET)
-        _probe(url)
+        _check_socket(url)
         with engine_errors(f"connecting to {url}"):
             return kind(version="auto", timeout=timeout, **address)
 
@@ -101,7 +102,7 @@ class DockerProvider:
                 return None
             except APIError as error:
                 if error.status_code == 400:
-                    raise ImageError(f"{ref!r} is no image reference: {reason(error)}") from error
+                    raise ImageError(f"{ref!r} is not a valid image reference: {reason(error)}") from error
                 raise
         config = found.get("Config") or {}
         return ImageDetails(
@@ -114,47 +115,47 @@ class DockerProvider:
 
     @property
     def architecture(self) -> str:
-        """The engine's own, unless DOCKER_DEFAULT_PLATFORM says another."""
-        wanted = os.environ.get("DOCKER_DEFAULT_PLATFORM", "").partition("/")[2].replace("/", "-")
-        return wanted or self._architecture
+        """The engine's architecture, unless DOCKER_DEFAULT_PLATFORM names another."""
+        default = os.environ.get("DOCKER_DEFAULT_PLATFORM", "").partition("/")[2].replace("/", "-")
+        return default or self._architecture
 
     @cached_property
     def _architecture(self) -> str:
-        with engine_errors("asking the engine for its version"):
+        with engine_errors("inspecting the engine"):
             return str(self._client.version()["Arch"])
 
     def pull_image(self, ref: str, *, log: Path, timeout: float) -> None:
         """Pull an image with the credentials of the docker CLI."""
-        with self._transfer(timeout) as client:
+        with self._registry_client(timeout) as client:
             pull(client, ref, log=log, timeout=timeout)
 
     def push_image(self, ref: str, *, log: Path, timeout: float) -> None:
         """Push an image with the credentials of the docker CLI."""
-        with self._transfer(timeout) as client:
+        with self._registry_client(timeout) as client:
             push(client, ref, log=log, timeout=timeout)
 
     def is_published(self, ref: str) -> bool:
-        """Ask a registry whether it has an image."""
-        with self._transfer(SILENCE) as client:
+        """Return True if the registry in an image's name has the image."""
+        with self._registry_client(SILENCE_TIMEOUT) as client:
             return is_published(client, ref)
 
     @contextlib.contextmanager
-    def _transfer(self, timeout: float) -> Iterator[RegistryClient]:
-        """Give a connection of its own, as the SDK's is not to be waited on with two deadlines."""
-        client = self._connect(RegistryClient, math.ceil(min(timeout, SILENCE)))
+    def _registry_client(self, timeout: float) -> Iterator[RegistryClient]:
+        """Open a separate connection, as an SDK client has only one timeout."""
+        client = self._connect(RegistryClient, math.ceil(min(timeout, SILENCE_TIMEOUT)))
         try:
             yield client
         finally:
             client.close()
 
     def tag_image(self, ref: str, name: str) -> None:
-        """Give an image one more name."""
+        """Give an image another name."""
         repository, _, tag = name.rpartition(":")
-        with engine_errors(f"naming {ref} {name}"):
+        with engine_errors(f"tagging {ref} as {name}"):
             self._client.tag(ref, repository, tag, force=True)
 
     def import_image(self, ref: str, archive: bytes) -> None:
-        """Make an image of the files of an archive."""
+        """Create an image from a tar archive of its files."""
         repository, _, tag = ref.rpartition(":")
         with engine_errors(f"importing {ref}"):
             self._client.import_image_from_data(
@@ -163,16 +164,16 @@ class DockerProvider:
 
     def build_image(self, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
         """Build an image."""
-        # An engine that is away is told as such, not as a Dockerfile that fails.
-        self._info  # noqa: B018 - the look itself matters
+        # Otherwise a missing engine would be reported as a Dockerfile that fails to build.
+        self.describe()
         self._builder.build(self._client, context, ref, log=log, timeout=timeout)
 
     def start(self, image: Image, request: StartRequest) -> DockerEnvironment:
-        """Create a container, put its files in place, start it."""
+        """Create a container, upload its files and start it."""
         notes: list[str] = []
         entrypoint = image.details.entrypoint
         service = starts_service(entrypoint)
-        self._listen()
+        self._listen_for_events()
         created = ""
         try:
             with engine_errors(f"creating a container from {image.ref}"):
@@ -209,14 +210,14 @@ class DockerProvider:
                 self._await_handover(environment)
         except BaseException as error:
             if created:
-                remove(self._client, created)
+                remove_container(self._client, created)
             if isinstance(error, InfrastructureError) and not isinstance(error, EngineUnavailable | StartError):
                 raise StartError(error.fact, error.fix) from error
             raise
         return environment
 
-    def _listen(self) -> None:
-        with engine_errors("listening to the engine's events"):
+    def _listen_for_events(self) -> None:
+        with engine_errors("subscribing to the engine's events"):
             self._events.open()
 
     def _host_config(self, request: StartRequest, notes: list[str]) -> Any:
@@ -227,20 +228,20 @@ class DockerProvider:
         if resources.memory_mb:
             options["mem_limit"] = resources.memory_mb * 1024 * 1024
         if resources.cpus:
-            # The engine refuses more CPUs than it has, and tasks are written for larger machines than a laptop.
-            there = float(self._info.get("NCPU") or resources.cpus)
-            if resources.cpus > there:
-                notes.append(f"the task wants {resources.cpus:g} CPUs and the engine has {there:g}")
-            options["nano_cpus"] = int(min(resources.cpus, there) * 1_000_000_000)
+            # The engine refuses more CPUs than it has, but tasks are often written for large machines.
+            available = float(self._info.get("NCPU") or resources.cpus)
+            if resources.cpus > available:
+                notes.append(f"the task requests {resources.cpus:g} CPUs, but the engine has {available:g}")
+            options["nano_cpus"] = int(min(resources.cpus, available) * 1_000_000_000)
         if resources.gpus:
             options["device_requests"] = [DeviceRequest(count=resources.gpus, capabilities=[["gpu"]])]
         return self._client.create_host_config(**options)
 
     def _await_handover(self, environment: DockerEnvironment) -> None:
-        """Wait until the ENTRYPOINT has come to the keep-alive, and so has started its services, or has failed."""
+        """Wait until the ENTRYPOINT runs the keep-alive command, and so has started its services, or has failed."""
         deadline = time.monotonic() + HANDOVER_TIMEOUT
         while time.monotonic() < deadline:
-            with engine_errors(f"looking at {environment.name}"):
+            with engine_errors(f"inspecting {environment.name}"):
                 try:
                     rows = self._client.top(environment.id)["Processes"]
                 except (APIError, NotFound):
@@ -251,34 +252,26 @@ class DockerProvider:
                 return
             time.sleep(0.02)
 
-    def remove_owned(self, which: CleanupScope) -> list[str]:
-        """Remove this project's containers."""
-        with engine_errors("looking for leftovers"):
+    def remove_owned(self, scope: CleanupScope) -> list[str]:
+        """Remove containers created by pytest-harbor, and return their names."""
+        with engine_errors("listing containers"):
             found = self._client.containers(all=True, filters={"label": [OWNER_LABEL]})
         removed = []
         for container in found:
-            marks = container.get("Labels") or {}
-            here = marks.get(MACHINE_LABEL) == machine_id()
-            token = marks.get(OWNER_LABEL, "")
-            wanted = {
-                "all": True,
-                "mine": here and token == process_token(),
-                "dead": here and not is_alive(token),
-                "ended": not here or not is_alive(token),
-            }[which]
-            if wanted:
-                remove(self._client, container["Id"])
+            labels = container.get("Labels") or {}
+            if is_in_scope(scope, labels.get(OWNER_LABEL, ""), labels.get(MACHINE_LABEL, "")):
+                remove_container(self._client, container["Id"])
                 removed.append((container.get("Names") or [container["Id"]])[0].lstrip("/"))
         return removed
 
     def count_owned(self) -> int:
-        """Return how many containers of this project there are."""
-        with engine_errors("looking for containers"):
+        """Return the number of containers created by pytest-harbor."""
+        with engine_errors("listing containers"):
             return len(self._client.containers(all=True, filters={"label": [OWNER_LABEL]}))
 
     def remove_images(self) -> list[str]:
-        """Remove the images that this project built and nothing uses."""
-        with engine_errors("looking for images"):
+        """Remove the unused images built by pytest-harbor, and return their names."""
+        with engine_errors("listing images"):
             found = self._client.images(filters={"label": [f"{IMAGE_LABEL}=1"]})
         removed = []
         for image in found:
@@ -290,7 +283,7 @@ class DockerProvider:
         return removed
 
     def close(self) -> None:
-        """Close the connections, and end what other threads are still building."""
+        """Close the connections and kill builds that other threads still run."""
         self._builder.stop()
         if "_events" in self.__dict__:
             self._events.close()
@@ -298,13 +291,13 @@ class DockerProvider:
             self._client.close()
 
 
-def _probe(url: str) -> None:
-    """Find out whether anything listens at a socket: the SDK's own message names no address, and leaks its socket."""
+def _check_socket(url: str) -> None:
+    """Check that a server listens on a unix socket: the SDK's error names no address, and it leaks the socket."""
     path = str(docker.utils.parse_host(url)).partition("unix://")[2]
     if not path:
         return
-    with socket.socket(socket.AF_UNIX) as probe:
+    with socket.socket(socket.AF_UNIX) as connection:
         try:
-            probe.connect(f"/{path.lstrip('/')}")
+            connection.connect(f"/{path.lstrip('/')}")
         except OSError as error:
             raise EngineUnavailable(f"no Docker Engine answers at {url} ({error.strerror})", FIX) from error

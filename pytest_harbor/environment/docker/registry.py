@@ -1,7 +1,7 @@
-"""Images from and to registries: with the credentials of the docker CLI, and an end to every wait.
+"""Transfers of images from and to registries, with the docker CLI's credentials and a timeout for every wait.
 
-The engine gives a registry up that does not answer its first question, after half a minute, but waits for ever on one
-that stops in the middle; and the SDK waits for ever on the engine.
+The engine gives up after half a minute on a registry that does not answer its first request, but waits forever for one
+that stops in the middle of a transfer. The SDK waits forever for the engine.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from docker.errors import APIError, DockerException, NotFound
 from pytest_harbor.environment.docker.errors import engine_errors, reason, short
 from pytest_harbor.errors import ImageError, ImageMissing, RegistryUnavailable
 
-# How long an engine may say nothing while it pulls or pushes, in seconds.
-SILENCE = 120.0
+# How long the engine may be silent during a pull or push, in seconds.
+SILENCE_TIMEOUT = 120.0
 
-FIX = "check its name, the network and `docker login`"
+FIX = "check the image name, the network and `docker login`"
 
 _MISSING = re.compile(r"not found|manifest unknown|name unknown", re.IGNORECASE)
 _DENIED = re.compile(r"denied|unauthorized", re.IGNORECASE)
 
 
 class RegistryClient(APIClient):
-    """A client that waits for the engine's next words for its timeout, in seconds, and never longer."""
+    """A client whose timeout, in seconds, limits every wait for the engine's next data."""
 
-    _answer: requests.Response | None = None
+    _response: requests.Response | None = None
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a request, with a deadline also where the SDK wants none."""
+        """Send a request with the client's timeout, even if the SDK would use none."""
         kwargs["timeout"] = kwargs.get("timeout") or self.timeout
-        self._answer = super().request(*args, **kwargs)
-        return self._answer
+        self._response = super().request(*args, **kwargs)
+        return self._response
 
     def close(self) -> None:
-        """Close the connection, also in the middle of an answer."""
-        if self._answer is not None:
-            self._answer.close()
+        """Close the connection, even in the middle of a response."""
+        if self._response is not None:
+            self._response.close()
         super().close()
 
 
@@ -52,12 +52,12 @@ def pull(client: RegistryClient, ref: str, *, log: Path, timeout: float) -> None
     """Pull an image within a number of seconds.
 
     Raises:
-        ImageError: it cannot be had; see ImageBackend.pull_image.
+        ImageError: the image is not available; see ImageBackend.pull_image.
 
     """
     name = ref if ":" in ref.rpartition("/")[2] or "@" in ref else f"{ref}:latest"
-    fact = f"image {ref} is not here and cannot be pulled"
-    with engine_errors(f"pulling {ref}"), _following(fact, log, timeout) as progress:
+    fact = f"image {ref} does not exist locally and cannot be pulled"
+    with engine_errors(f"pulling {ref}"), _transfer(fact, log, timeout) as progress:
         progress.follow(client.pull(name, stream=True, decode=True))
 
 
@@ -65,27 +65,27 @@ def push(client: RegistryClient, ref: str, *, log: Path, timeout: float) -> None
     """Push an image within a number of seconds.
 
     Raises:
-        ImageError: it cannot be pushed.
+        ImageError: the image cannot be pushed.
 
     """
     fact = f"image {ref} cannot be pushed"
-    with engine_errors(f"pushing {ref}"), _following(fact, log, timeout) as progress:
+    with engine_errors(f"pushing {ref}"), _transfer(fact, log, timeout) as progress:
         progress.follow(client.push(ref, stream=True, decode=True))
 
 
 def is_published(client: RegistryClient, ref: str) -> bool:
-    """Tell whether a registry has an image that we may see.
+    """Return True if a registry has an image and the user may read it.
 
     Raises:
-        RegistryUnavailable: it does not say.
+        RegistryUnavailable: the registry does not answer.
 
     """
-    fact = f"the registry of {ref} does not say whether it has it"
-    with engine_errors(f"asking for {ref}"):
+    fact = f"the registry of {ref} does not report whether it has the image"
+    with engine_errors(f"looking up {ref}"):
         try:
             client.inspect_distribution(ref)  # type: ignore[no-untyped-call]
         except APIError as error:
-            # Some registries deny what does not exist as yet; the push will tell.
+            # Some registries deny access to an image that does not exist yet; the push will show.
             if isinstance(error, NotFound) or _DENIED.search(reason(error)):
                 return False
             raise RegistryUnavailable(f"{fact} ({reason(error)})", FIX, detail=reason(error)) from error
@@ -95,7 +95,7 @@ def is_published(client: RegistryClient, ref: str) -> bool:
 
 
 class _Progress:
-    """What the engine says of a transfer."""
+    """The progress of a transfer, as the engine reports it."""
 
     def __init__(self, fact: str, log: Path, timeout: float) -> None:
         self._fact = fact
@@ -103,34 +103,34 @@ class _Progress:
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         self._file = log.open("w", encoding="utf-8")
-        self._begun = False
+        self._has_progress = False
 
     def follow(self, messages: Iterator[dict[str, Any]]) -> None:
-        """Write the messages to the log, up to the first that tells of an error."""
+        """Write the messages to the log; raise the first error among them."""
         for message in messages:
-            self.note(f"{message.get('id', '')} {message.get('status', message.get('error', ''))}")
+            self.write(f"{message.get('id', '')} {message.get('status', message.get('error', ''))}")
             if "error" in message:
                 raise self.failure(short(message["error"]))
             if time.monotonic() > self._deadline:
-                raise self.unavailable(f"not done after {self._timeout:g} s")
-            self._begun = True
+                raise self.unavailable(f"not finished after {self._timeout:g} s")
+            self._has_progress = True
 
-    def note(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Write to the log."""
         self._file.write(text + "\n")
 
-    def failure(self, said: str, missing: bool = False) -> ImageError:
-        """Return the error that a registry's words come to."""
-        # Some registries call what one may not see missing, and the engine joins them.
-        if (missing or _MISSING.search(said)) and not _DENIED.search(said):
-            return ImageMissing(f"{self._fact} ({said})", FIX, log=self._log)
-        if self._begun:
-            return ImageError(f"{self._fact} ({said})", FIX, log=self._log)
-        return self.unavailable(said)
+    def failure(self, message: str, missing: bool = False) -> ImageError:
+        """Return the error for a message of the registry."""
+        # Some registries report what the user may not read as missing, and the engine joins both messages.
+        if (missing or _MISSING.search(message)) and not _DENIED.search(message):
+            return ImageMissing(f"{self._fact} ({message})", FIX, log=self._log)
+        if self._has_progress:
+            return ImageError(f"{self._fact} ({message})", FIX, log=self._log)
+        return self.unavailable(message)
 
-    def unavailable(self, said: str) -> RegistryUnavailable:
-        """Return the error of a registry that has no words for us."""
-        return RegistryUnavailable(f"{self._fact} ({said})", FIX, log=self._log, detail=said)
+    def unavailable(self, reason: str) -> RegistryUnavailable:
+        """Return the error for a registry that does not answer."""
+        return RegistryUnavailable(f"{self._fact} ({reason})", FIX, log=self._log, detail=reason)
 
     def close(self) -> None:
         """Close the log."""
@@ -138,16 +138,16 @@ class _Progress:
 
 
 @contextmanager
-def _following(fact: str, log: Path, timeout: float) -> Iterator[_Progress]:
-    """Turn what goes wrong with a transfer into ImageError."""
+def _transfer(fact: str, log: Path, timeout: float) -> Iterator[_Progress]:
+    """Log a transfer, and raise its errors as ImageError."""
     progress = _Progress(fact, log, timeout)
     try:
         yield progress
     except APIError as error:
-        progress.note(str(error))
+        progress.write(str(error))
         raise progress.failure(reason(error), isinstance(error, NotFound)) from error
     except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
-        raise progress.unavailable(f"nothing was heard for {min(timeout, SILENCE):g} s") from error
+        raise progress.unavailable(f"no response for {min(timeout, SILENCE_TIMEOUT):g} s") from error
     except DockerException as error:
         raise progress.unavailable(short(error)) from error
     finally:

@@ -105,7 +105,7 @@ class NamespaceEnvironment(ShellEnvironment):
         cwd: str,
         env: Mapping[str, str],
         timeout: float | None,
-        patience: float,
+        start_timeout: float,
     ) -> int | None:
 
         def take(data: bytes) -> bool:
@@ -136,7 +136,7 @@ class NamespaceEnvironment(ShellEnvironment):
             except CannotExecute as error:
                 raise InfrastructureError(f"uploading to {self.name}: {error.fact}") from error
 
-    def _archive(self, source: str) -> Iterator[bytes]:
+    def _download_archive(self, source: str) -> Iterator[bytes]:
         try:
             return self._sandbox.get([source])
         except FileNotFoundError as error:
@@ -167,13 +167,13 @@ class NamespaceEnvironment(ShellEnvironment):
         return "its processes were killed, together with all others"
 
     @contextlib.contextmanager
-    def listen(self, take: Callable[[socket.socket], None]) -> Iterator[str]:
+    def listen(self, on_connection: Callable[[socket.socket], None]) -> Iterator[str]:
         """Listen at the loopback: the host's, or that which the sandbox has for itself."""
         if not self.is_running():
             raise self._sandbox.lost()
         listener = listen_on("127.0.0.1") if self._layout.network else self._sandbox.listen()
         port = port_of(listener)
-        with accept_connections(listener, take):
+        with accept_connections(listener, on_connection):
             yield f"127.0.0.1:{port}"
 
     def exec_prefix(self) -> str:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_harbor._util.process import is_alive, machine_id, process_token
-from pytest_harbor.environment.base import CleanupScope, StartRequest
+from pytest_harbor.environment.base import CleanupScope, StartRequest, is_in_scope
 from pytest_harbor.environment.namespace.build import build
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.cgroups import make_groups
@@ -190,7 +190,7 @@ class NamespaceProvider:
         written.write_text(json.dumps(marks), encoding="utf-8")
         written.replace(place / OWNER)
 
-    def remove_owned(self, which: CleanupScope) -> list[str]:
+    def remove_owned(self, scope: CleanupScope) -> list[str]:
         """Remove environments, and what builds have left half done."""
         removed = []
         for place in sorted(self._cache.trials.iterdir()):
@@ -198,12 +198,12 @@ class NamespaceProvider:
                 marks = json.loads((place / OWNER).read_text(encoding="utf-8"))
             except FileNotFoundError:
                 # Being removed by its own process at this moment, or made by another.
-                if which in ("dead", "mine"):
+                if scope in ("dead", "mine"):
                     continue
                 marks = {}
             except (OSError, ValueError):
                 marks = {}
-            if _wanted(which, str(marks.get("owner", "")), str(marks.get("machine", ""))):
+            if is_in_scope(scope, str(marks.get("owner", "")), str(marks.get("machine", ""))):
                 _end(str(marks.get("process", "")))
                 _remove(place, marks.get("groups", []))
                 removed.append(place.name)
@@ -243,16 +243,6 @@ def _may_mount() -> bool:
         effective = int(status.partition("CapEff:")[2].split()[0], 16)
         return os.geteuid() == 0 and bool(effective >> 21 & 1)
     return False
-
-
-def _wanted(which: CleanupScope, token: str, machine: str) -> bool:
-    here = machine == machine_id()
-    return {
-        "all": True,
-        "mine": here and token == process_token(),
-        "dead": here and not is_alive(token),
-        "ended": not here or not is_alive(token),
-    }[which]
 
 
 def _end(token: str) -> None:
