@@ -37,7 +37,7 @@ def one_line(text: str, characters: int | None = 300) -> str:
 def escaped(text: str, characters: int | None = None) -> str:
     r"""Return a text on one line with its unprintable characters as Python escapes, such as `\n`.
 
-    Unlike one_line(), two different texts never look the same, so this is for names.
+    Unlike one_line(), it drops no character, so this is for names.
 
     Args:
         text: the text.

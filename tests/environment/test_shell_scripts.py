@@ -1,4 +1,4 @@
-"""The scripts that run inside environments, run here for real under /bin/sh."""
+"""The scripts that run inside environments, run here under /bin/sh."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from pytest_harbor.environment.shell_scripts import (
 END = "d41d8cd9"
 
 
-class Said:
-    """What a command that was started through a script said, taken apart as the provider does."""
+class Parsed:
+    """The output of a script, parsed as a provider does."""
 
     def __init__(self, process: subprocess.CompletedProcess) -> None:
         self.output = b""
-        self.begun: list[Process] = []
-        self.parser = OutputParser(END, self._add, self.begun.append)
+        self.started_processes: list[Process] = []
+        self.parser = OutputParser(END, self._add, self.started_processes.append)
         self.parser.feed(process.stdout)
         self.parser.close()
         self.raw = process.stdout
@@ -42,15 +42,15 @@ class Said:
         self.output += data
 
 
-def run(command, prologue: str = "", **options) -> Said:
+def run(command, prologue: str = "", **options) -> Parsed:
     return run_argv(launch_command(command, END, prologue), **options)
 
 
-def run_argv(argv: list[str], **options) -> Said:
+def run_argv(argv: list[str], **options) -> Parsed:
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     process = subprocess.run(argv, check=False, **options)
-    assert process.stderr == b"", "everything goes to one stream"
-    return Said(process)
+    assert process.stderr == b"", "all output goes to one stream"
+    return Parsed(process)
 
 
 @pytest.mark.parametrize(
@@ -72,31 +72,31 @@ def run_argv(argv: list[str], **options) -> Said:
     ],
 )
 def test_output_and_exit_code(command, output, code):
-    said = run(command)
-    assert said.parser.exit_code == code
-    assert said.returncode == code
+    result = run(command)
+    assert result.parser.exit_code == code
+    assert result.returncode == code
     if output is not None:
-        assert said.output == output
-    assert said.begun == [said.parser.process]
+        assert result.output == output
+    assert result.started_processes == [result.parser.process]
 
 
-def test_the_header_names_a_process_that_is_this_one():
-    said = run("echo x")
-    first, second, _ = said.raw.split(b"\n", 2)
+def test_header_names_the_process():
+    result = run("echo x")
+    first, second, _ = result.raw.split(b"\n", 2)
     assert second == READY
-    assert parse_header(first) == said.parser.process
-    assert said.parser.process.pid > 1
-    assert said.parser.process.started > 0
+    assert parse_header(first) == result.parser.process
+    assert result.parser.process.pid > 1
+    assert result.parser.process.started > 0
 
 
-def test_the_process_is_an_ancestor_of_the_command():
+def test_process_is_an_ancestor_of_the_command():
     argv = launch_command(["/bin/sh", "-c", "read -r _ _ _ parent _ </proc/self/stat; echo $PPID $parent"], END)
-    said = run_argv(argv)
-    assert str(said.parser.process.pid).encode() in said.output.split()
+    result = run_argv(argv)
+    assert str(result.parser.process.pid).encode() in result.output.split()
 
 
 @pytest.mark.parametrize(
-    "command, refusal, code",
+    "command, start_error, code",
     [
         ("no-such-command-at-all --flag", "no-such-command-at-all: command not found in PATH=", 127),
         (["no-such-command-at-all"], "command not found in PATH=", 127),
@@ -109,9 +109,9 @@ def test_the_process_is_an_ancestor_of_the_command():
         ("{tmp}/dangling", "dangling: no such file", 127),
     ],
 )
-def test_what_cannot_be_started_is_refused_before_anything_runs(tmp_path, command, refusal, code):
+def test_commands_that_cannot_start(tmp_path, command, start_error, code):
     if "plain" in command and os.access(__file__, os.X_OK):
-        pytest.skip("a file system where everything is executable")
+        pytest.skip("on this file system, every file is executable")
     (tmp_path / "plain").write_text("echo ran\n")
     for name, first in {
         "orphan.sh": "#!/no/such/interpreter -x",
@@ -123,15 +123,15 @@ def test_what_cannot_be_started_is_refused_before_anything_runs(tmp_path, comman
     (tmp_path / "dangling").symlink_to("nowhere")
     words = [command] if isinstance(command, str) else command
     words = [word.replace("{tmp}", str(tmp_path)) for word in words]
-    said = run(words[0] if isinstance(command, str) else words)
-    assert not said.parser.started
-    assert said.begun == []
-    assert refusal in said.parser.start_error
-    assert (said.returncode, said.parser.exit_code) == (code, None)
-    assert b"ran" not in said.raw
+    result = run(words[0] if isinstance(command, str) else words)
+    assert not result.parser.started
+    assert result.started_processes == []
+    assert start_error in result.parser.start_error
+    assert (result.returncode, result.parser.exit_code) == (code, None)
+    assert b"ran" not in result.raw
 
 
-def test_a_script_with_interpreter_arguments_and_a_binary_are_started(tmp_path):
+def test_script_with_interpreter_arguments_and_binary(tmp_path):
     script = tmp_path / "ok.sh"
     script.write_text("#! /bin/sh -e\necho ran\n")
     script.chmod(0o755)
@@ -139,55 +139,54 @@ def test_a_script_with_interpreter_arguments_and_a_binary_are_started(tmp_path):
     assert run([sys.executable, "-c", "print('ran')"]).output == b"ran\n"
 
 
-def test_a_script_without_an_interpreter_is_run_by_the_shell(tmp_path):
+def test_script_without_an_interpreter_runs_in_the_shell(tmp_path):
     script = tmp_path / "bare"
     script.write_text("echo ran\n")
     script.chmod(0o755)
     assert run(str(script)).output == b"ran\n"
 
 
-def test_a_relative_path_is_looked_up_where_the_command_runs(tmp_path):
+def test_relative_path_is_relative_to_the_working_directory(tmp_path):
     (tmp_path / "x.sh").write_text("#!/bin/sh\necho ran\n")
     (tmp_path / "x.sh").chmod(0o755)
     assert run("./x.sh", cwd=tmp_path).output == b"ran\n"
     assert "no such file" in run("./x.sh", cwd="/").parser.start_error
 
 
-def test_127_of_a_script_is_its_own():
+def test_exit_127_is_not_command_not_found():
     assert run("sh -c 'exit 127'").parser.exit_code == 127
-    said = run("true && no-such-command-at-all")
-    assert (said.parser.started, said.parser.exit_code) == (True, 127)
+    result = run("true && no-such-command-at-all")
+    assert (result.parser.started, result.parser.exit_code) == (True, 127)
 
 
-def test_the_prologue_runs_first_with_system_directories_only(tmp_path):
+def test_prologue_runs_first_with_system_path(tmp_path):
     trap = tmp_path / "mkdir"
     trap.write_text("#!/bin/sh\necho trapped\n")
     trap.chmod(0o755)
     target = tmp_path / "made"
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    said = run(f"ls -d {target}; mkdir", f"mkdir {target}", env=environment)
-    assert said.output == f"{target}\ntrapped\n".encode()
+    result = run(f"ls -d {target}; mkdir", f"mkdir {target}", env=environment)
+    assert result.output == f"{target}\ntrapped\n".encode()
     assert target.is_dir()
 
 
 @pytest.mark.parametrize(
     "prologue", ["echo why >&2; exit 1", "echo why; false", "echo why; exit 7", "echo why; no-such-command-at-all"]
 )
-def test_a_prologue_that_fails_is_told_and_nothing_runs(prologue):
-    said = run("echo ran", prologue)
-    assert not said.parser.started
-    assert "the prologue failed: why" in said.parser.start_error
-    assert said.returncode == 126
-    assert b"ran" not in said.raw
+def test_failing_prologue_prevents_the_command(prologue):
+    result = run("echo ran", prologue)
+    assert not result.parser.started
+    assert "the prologue failed: why" in result.parser.start_error
+    assert result.returncode == 126
+    assert b"ran" not in result.raw
 
 
-def test_a_prologue_changes_nothing_for_the_command(tmp_path):
-    said = run('echo "$X-$PWD"', "X=1; cd /", cwd=tmp_path)
-    assert said.output == f"-{tmp_path}\n".encode()
+def test_prologue_does_not_affect_the_command(tmp_path):
+    result = run('echo "$X-$PWD"', "X=1; cd /", cwd=tmp_path)
+    assert result.output == f"-{tmp_path}\n".encode()
 
 
-def test_the_end_is_told_though_a_child_holds_the_output_open():
-    """The provider reads up to the mark; here the reader must see it before the pipe closes."""
+def test_end_is_reported_while_a_child_holds_the_output_open():
     with subprocess.Popen(
         launch_command("sleep 60 & echo $!; exit 5", END), stdout=subprocess.PIPE, start_new_session=True
     ) as process:
@@ -195,26 +194,26 @@ def test_the_end_is_told_though_a_child_holds_the_output_open():
         parser = OutputParser(END, output.append)
         while parser.exit_code is None:
             data = os.read(process.stdout.fileno(), 4096)
-            assert data, "it ended without a word"
+            assert data, "the output ended without an end marker"
             parser.feed(data)
         assert parser.exit_code == 5
         os.kill(int(b"".join(output)), 9)
 
 
-def test_a_command_cannot_forge_an_end_it_does_not_know():
-    said = run("printf '\\nharbor: end 0000 0\\n'; echo more; exit 3")
-    assert said.parser.exit_code == 3
-    assert said.output == b"\nharbor: end 0000 0\nmore\n"
+def test_command_cannot_forge_the_end_marker():
+    result = run("printf '\\nharbor: end 0000 0\\n'; echo more; exit 3")
+    assert result.parser.exit_code == 3
+    assert result.output == b"\nharbor: end 0000 0\nmore\n"
 
 
 HEADER = b"12 (sh) S 1 12 12 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777 0\nharbor: ready\n"
 
 
 @given(st.binary(max_size=60), st.lists(st.integers(1, 30), min_size=1))
-def test_however_the_bytes_arrive(output, sizes):
+def test_pieces_of_any_size(output, sizes):
     whole = HEADER + output + f"\nharbor: end {END} 42\n".encode()
-    got, begun = [], []
-    parser = OutputParser(END, got.append, begun.append)
+    got, started = [], []
+    parser = OutputParser(END, got.append, started.append)
     position = 0
     while position < len(whole):
         size = sizes[len(got) % len(sizes)]
@@ -224,10 +223,10 @@ def test_however_the_bytes_arrive(output, sizes):
     parser.close()
     assert b"".join(got) == output
     assert parser.exit_code == 42
-    assert begun == [Process(12, 777)]
+    assert started == [Process(12, 777)]
 
 
-def test_output_is_handed_over_at_once_and_only_a_mark_is_held_back():
+def test_only_a_possible_end_marker_is_held_back():
     got = []
     parser = OutputParser(END, got.append)
     parser.feed(HEADER + b"one\n")
@@ -240,7 +239,7 @@ def test_output_is_handed_over_at_once_and_only_a_mark_is_held_back():
     assert parser.exit_code is None
 
 
-def test_a_flood_without_a_header_is_bounded():
+def test_output_without_a_header_is_bounded():
     parser = OutputParser(END, lambda data: None)
     for _ in range(100):
         parser.feed(b"x" * 100_000)
@@ -259,7 +258,7 @@ def test_a_flood_without_a_header_is_bounded():
         (b"x (sh) S 1 12 12 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777 0", None),
     ],
 )
-def test_headers(line, process):
+def test_parse_header(line, process):
     assert parse_header(line) == process
 
 
@@ -296,7 +295,7 @@ def test_headers(line, process):
         ("\u65e5\u672c x", "\u65e5\u672c"),
     ],
 )
-def test_the_first_word_of_a_line(line, word):
+def test_first_word(line, word):
     assert first_word(line) == word
 
 
@@ -318,24 +317,24 @@ def test_the_first_word_of_a_line(line, word):
         "export A=1; exit 6",
     ],
 )
-def test_keywords_and_builtins_are_no_missing_commands(line):
+def test_keywords_and_builtins_are_found(line):
     assert run(line).parser.exit_code == 6
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
-def test_a_line_is_for_bash_where_there_is_one():
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_line_runs_in_bash():
     assert run("[[ a == a ]] && a=(1 2) && echo ${a[1]}").output == b"2\n"
     assert run("source /dev/null && echo fine").output == b"fine\n"
     assert run("pushd / >/dev/null && pwd").output == b"/\n"
 
 
-def test_a_line_is_for_sh_where_there_is_no_bash(tmp_path):
+def test_line_runs_in_sh_without_bash(tmp_path):
     for name in ("sh", "echo", "cat"):
         (tmp_path / name).symlink_to(shutil.which(name))
     assert run("echo $BASH_VERSION.; exit 2", env={"PATH": str(tmp_path)}).output == b".\n"
 
 
-def test_an_empty_path_finds_nothing_and_says_so():
+def test_path_without_programs():
     assert "command not found in PATH=/nowhere" in run("cat", env={"PATH": "/nowhere"}).parser.start_error
 
 
@@ -359,8 +358,8 @@ while True: signal.pause()
 """
 
 
-def test_kill_below_kills_a_whole_tree_and_nothing_else():
-    # Only "below" is run here: "since" would reach for this machine's own processes.
+def test_kill_below_kills_only_the_whole_tree():
+    # "since" cannot run here: it would kill this machine's own processes.
     with (
         subprocess.Popen([sys.executable, "-c", TREE], stdout=subprocess.PIPE, start_new_session=True) as root,
         subprocess.Popen(
@@ -371,39 +370,41 @@ def test_kill_below_kills_a_whole_tree_and_nothing_else():
         pids = [int(root.stdout.readline()) for _ in range(5)]
         tokens = [process_token(pid) for pid in pids]
         assert all(is_alive(token) for token in tokens)
-        said = run_argv(kill_command("below", root.pid, END))
-        assert said.parser.exit_code == 0, said.raw
+        result = run_argv(kill_command("below", root.pid, END))
+        assert result.parser.exit_code == 0, result.raw
         assert not any(is_alive(token) for token in tokens)
         assert other.poll() is None
         other.stdin.close()
 
 
-def test_kill_below_a_process_that_is_gone_is_done_at_once():
+def test_kill_below_a_process_that_is_gone():
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
-    said = run_argv(kill_command("below", gone.pid, END))
-    assert said.parser.exit_code == 0
-    assert b"none left" in said.output
+    result = run_argv(kill_command("below", gone.pid, END))
+    assert result.parser.exit_code == 0
+    assert b"none left" in result.output
 
 
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
-def in_a_namespace() -> bool:
-    """Whether process ids of our own can be had, so that nothing of this machine is within reach."""
+def can_create_namespace() -> bool:
+    """Return True if a process namespace can be created, in which no process of this machine can be killed."""
     if not shutil.which("unshare"):
         return False
-    said = subprocess.run([*NAMESPACE, "sh", "-c", "echo $$"], capture_output=True, check=False)
-    return said.stdout == b"1\n"
+    result = subprocess.run([*NAMESPACE, "sh", "-c", "echo $$"], capture_output=True, check=False)
+    return result.stdout == b"1\n"
 
 
-@pytest.mark.skipif(not in_a_namespace(), reason="needs a process namespace of its own (root or user namespaces)")
-def test_kill_since_kills_what_is_newer_and_spares_what_was_there():
-    # In here process 1 is the shell, an older service lives, and the killer must spare both and itself.
+@pytest.mark.skipif(
+    not can_create_namespace(), reason="cannot create a process namespace (needs root or user namespaces)"
+)
+def test_kill_since_kills_only_newer_processes():
+    # The shell is process 1 and a service is older than the mark: both must survive, and the killer itself too.
     script = r"""
       sleep 1000 & service=$!
       until read -r stat </proc/$service/stat; do :; done
-      # The clock has ticks of 10 ms: what is to count as newer begins in a later one.
+      # A tick takes 10 ms: wait for a later one, so that the next processes are newer than the service.
       while :; do
         sh -c 'read -r stat </proc/self/stat; set -- ${stat##*) }; shift 19; echo $1' >/tick
         read -r now </tick
@@ -421,7 +422,7 @@ def test_kill_since_kills_what_is_newer_and_spares_what_was_there():
     killer = kill_command("since", 0, "END")[2]
     file = f"/tmp/harbor-tick-{os.getpid()}"
     try:
-        said = subprocess.run(
+        result = subprocess.run(
             [*NAMESPACE, "sh", "-c", script],
             capture_output=True,
             text=True,
@@ -431,8 +432,8 @@ def test_kill_since_kills_what_is_newer_and_spares_what_was_there():
         )
     finally:
         Path(file).unlink(missing_ok=True)
-    assert "code 0" in said.stdout, said
-    assert "service lives" in said.stdout
-    assert "sleep 1000" in said.stdout
-    assert "sleep 2000" not in said.stdout
-    assert "sleep 3000" not in said.stdout
+    assert "code 0" in result.stdout, result
+    assert "service lives" in result.stdout
+    assert "sleep 1000" in result.stdout
+    assert "sleep 2000" not in result.stdout
+    assert "sleep 3000" not in result.stdout
