@@ -75,7 +75,7 @@ def _proxy_settings(
     options: HarborConfig, agents: Agents, ledger: Ledger | None, variables: Mapping[str, str]
 ) -> ProxySettings:
     from pytest_harbor.proxy import Prices, ProxySettings, TrialBudget, upstreams_of
-    from pytest_harbor.proxy.key_scan import RealKeys
+    from pytest_harbor.proxy.key_scan import KeyScanner
 
     try:
         prices = Prices.load(options.prices)
@@ -88,9 +88,9 @@ def _proxy_settings(
         anthropic_base_url=options.anthropic_base_url,
         anthropic_key=options.anthropic_key,
     )
-    keys = RealKeys(upstreams.values())
+    scanner = KeyScanner(upstreams.values())
     for source, name, value in agents.variables:
-        if keys.are_in(value):
+        if scanner.is_in_text(value):
             raise pytest.UsageError(
                 f"{source}: {name} holds a real key, which the proxy is there to keep from the agent; leave "
                 "it out (the agent gets a key of its own), or use --harbor-proxy=off"

@@ -1,4 +1,4 @@
-"""The proxy between agents and models: it keeps the keys, meters, limits, records and replays."""
+"""The model proxy: it sits between agents and models, keeps the keys, meters, enforces budgets, records and replays."""
 
 from pytest_harbor.proxy.budget import Ledger, SessionBudget, TrialBudget
 from pytest_harbor.proxy.prices import Price, Prices

@@ -1,4 +1,4 @@
-"""What trials and runs may use of models, and what a run has used."""
+"""Budgets for model calls, of a trial and of a whole run, and the ledger of what a run has used."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pytest_harbor._util.files import write_atomically
 from pytest_harbor.trial import RUN_BUDGET, Usage
 
 
 @dataclass(frozen=True)
 class TrialBudget:
-    """What one trial may use; None for no limit.
+    """The limits of one trial; None means no limit.
 
     Attributes:
-        turns: calls in which a model writes something.
-        tokens: of prompts and answers.
+        turns: model calls that generate output.
+        tokens: input and output tokens together.
         cost: US dollars.
 
     """
@@ -28,7 +29,7 @@ class TrialBudget:
     cost: float | None = None
 
     def spent(self, turns: int, usage: Usage) -> str:
-        """Return which limit leaves no room for a further call; empty for none."""
+        """Return a sentence about the limit that rules out another call, or an empty string."""
         if self.turns is not None and turns >= self.turns:
             return f"--harbor-max-turns={self.turns} is spent"
         if self.tokens is not None and usage.tokens >= self.tokens:
@@ -40,11 +41,11 @@ class TrialBudget:
 
 @dataclass(frozen=True)
 class SessionBudget:
-    """What all trials of a run together may use.
+    """The limit of all trials of a run together.
 
     Attributes:
-        amount: how much.
-        unit: of what: US dollars, or tokens of prompts and answers.
+        amount: the limit.
+        unit: "USD", or "tokens" for input and output tokens together.
 
     """
 
@@ -53,33 +54,33 @@ class SessionBudget:
 
     @classmethod
     def parse(cls, text: str) -> SessionBudget:
-        """Read `12.50` (US dollars) or `2000000tokens`.
+        """Parse `12.50` (US dollars) or `2000000tokens`.
 
         Raises:
-            ValueError: it is neither; the message says what one looks like.
+            ValueError: the text is neither; the message gives examples.
 
         """
-        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(tokens)?", text, re.ASCII)
-        amount = float(found[1]) if found else math.nan
-        if found is None or not 0 < amount < math.inf:
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(tokens)?", text, re.ASCII)
+        amount = float(match[1]) if match else math.nan
+        if match is None or not 0 < amount < math.inf:
             raise ValueError("use US dollars such as 12.50, or tokens such as 2000000tokens, above 0")
-        return cls(amount, "tokens" if found[2] else "USD")
+        return cls(amount, "tokens" if match[2] else "USD")
 
     def __str__(self) -> str:
         if self.unit == "tokens":
             return f"{self.amount:,.0f} tokens"
-        # A few cents' worth must not read like nothing.
+        # Two decimals would turn a fraction of a cent into $0.00.
         return (
             f"${self.amount:,.2f}" if self.amount >= 1 else f"${max(f'{self.amount:.2f}', f'{self.amount:g}', key=len)}"
         )
 
 
 class Ledger:
-    """What a run has used so far, in a file that all its workers share.
+    """The usage of a run so far, in a file that all workers share.
 
     Args:
         path: the file.
-        budget: what the run may use.
+        budget: the budget of the run.
 
     """
 
@@ -89,11 +90,11 @@ class Ledger:
 
     @property
     def in_dollars(self) -> bool:
-        """Whether it counts money."""
+        """Whether the budget is in US dollars."""
         return self._budget.unit == "USD"
 
     def spent(self) -> str:
-        """Return why nothing more may be used; empty while something may.
+        """Return a sentence saying that the budget is spent, or an empty string while something is left.
 
         Raises:
             OSError: the file cannot be read.
@@ -102,14 +103,18 @@ class Ledger:
         used = self._used()
         if used < self._budget.amount:
             return ""
-        told = f"{used:,.0f} tokens" if self._budget.unit == "tokens" else f"${used:,.4g}"
-        return f"{RUN_BUDGET} of {self._budget} is spent ({told} used by this run)"
+        amount = f"{used:,.0f} tokens" if self._budget.unit == "tokens" else f"${used:,.4g}"
+        return f"{RUN_BUDGET} of {self._budget} is spent ({amount} used by this run)"
 
     def add(self, cost: float, tokens: int) -> None:
-        """Take note of what a call has used: US dollars and tokens.
+        """Add the usage of a call.
+
+        Args:
+            cost: US dollars.
+            tokens: input and output tokens.
 
         Raises:
-            OSError: the file cannot be written.
+            OSError: the file cannot be read or written.
 
         """
         from filelock import FileLock
@@ -117,9 +122,7 @@ class Ledger:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._path.with_name(f".{self._path.name}.lock")).acquire(poll_interval=0.005):
             used = self._used() + (cost if self.in_dollars else tokens)
-            scratch = self._path.with_name(f".{self._path.name}.tmp")
-            scratch.write_text(json.dumps({"used": used, "unit": self._budget.unit}) + "\n", encoding="utf-8")
-            scratch.replace(self._path)
+            write_atomically(self._path, json.dumps({"used": used, "unit": self._budget.unit}) + "\n")
 
     def _used(self) -> float:
         try:

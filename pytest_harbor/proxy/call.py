@@ -1,4 +1,4 @@
-"""One call of a model on its way through the proxy."""
+"""One model call on its way through the proxy."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pytest_harbor.proxy.meter import BYTES_PER_TOKEN, Meter
 from pytest_harbor.proxy.prices import Prices, Tokens
 from pytest_harbor.trial import Usage
 
-# Bytes of a body that the log takes; agents could fill a disk otherwise.
-LOGGED = 16 << 20
-_TOO_LONG = "[{:,} bytes are too many to be kept]"
-# How deep values may be in others to be taken for JSON.
-DEEPEST = 100
-# Characters of a model's name that count.
-LONGEST_NAME = 200
+# Bytes of a body that are logged; without a limit, an agent could fill the disk.
+MAX_LOGGED_BYTES = 16 << 20
+_TOO_LARGE = "[{:,} bytes: too large to log]"
+# A body nested more deeply than this is treated as text.
+MAX_DEPTH = 100
+# Characters of a model's name that are kept.
+MAX_MODEL_NAME = 200
 
 Source = Literal["upstream", "cassette", "proxy"]
-"""Who answered: the model's server, a recording, or the proxy itself, which refused."""
+"""Who answered: the model's server, a recording, or the proxy itself with an error."""
 
 
-# The last event of a stream, in each of the protocols, up to the empty line that ends it.
+# The last event of a stream in each protocol, up to the empty line that ends it.
 _LAST_EVENT = re.compile(
     rb"^(?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete|failed))\r?$).*?\n\r?\n",
     re.MULTILINE | re.DOTALL,
@@ -38,26 +38,26 @@ _LAST_EVENT = re.compile(
 
 @dataclass
 class Call:
-    """One call.
+    """A model call and its response.
 
     Attributes:
-        number: its number in its trial, from 1.
-        endpoint: what it is for.
-        method: its HTTP method.
-        target: path and query as they were sent.
-        body: its body, as it goes upstream.
-        retry: whether the same call has failed before.
+        number: its number in the trial, from 1.
+        endpoint: the endpoint it was sent to.
+        method: the HTTP method.
+        target: the path and query as they were sent.
+        body: the request body as it goes upstream.
+        retry: whether an equal call failed before.
         source: who answered.
-        status: HTTP status of the answer; 0 while there is none.
-        pieces: the answer's body as it came, decoded.
-        streamed: whether that is a stream of events.
-        first_byte: seconds until the answer began; None where it did not.
-        seconds: seconds until it had ended.
-        normal: the request as a cassette has it; None where there is none.
-        headers: the answer's headers, with names in lower case.
-        whole: whether all of the answer has come from the model's server.
-        given_up: whether the agent has closed its connection before the end.
-        error: what went wrong on the way; empty for nothing.
+        status: the HTTP status of the response; 0 until it starts.
+        chunks: the decoded response body, in the chunks in which it arrived.
+        streamed: whether the response is a stream of events.
+        first_byte: seconds until the response started; None if it did not.
+        seconds: seconds until the response ended.
+        normalized: the request as a cassette stores it; None without a cassette.
+        headers: the response headers, with lower-case names.
+        complete: whether the model's server sent the whole response.
+        abandoned: whether the agent closed its connection before the end.
+        error: what went wrong; empty if nothing did.
 
     """
 
@@ -69,82 +69,82 @@ class Call:
     retry: bool = False
     source: Source = "upstream"
     status: int = 0
-    pieces: list[bytes] = field(default_factory=list)
+    chunks: list[bytes] = field(default_factory=list)
     streamed: bool = False
     first_byte: float | None = None
     seconds: float = 0.0
-    normal: dict[str, Any] | None = None
+    normalized: dict[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    whole: bool = False
-    given_up: bool = False
+    complete: bool = False
+    abandoned: bool = False
     error: str = ""
     meter: Meter | None = None
     at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds"))
-    began: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
     @cached_property
     def digest(self) -> str:
-        """What equal calls have in common."""
+        """The SHA-256 of method, target and body, the same for equal calls."""
         return hashlib.sha256(f"{self.method} {self.target}\n".encode("utf-8", "replace") + self.body).hexdigest()
 
     @cached_property
     def request(self) -> Any:
-        """The body as JSON, as text where it is none, None where there is none."""
-        return readable(self.body)
+        """The request body as JSON, as text if it is not JSON, or None if it is empty."""
+        return parse_body(self.body)
 
     @property
     def model(self) -> str:
-        """The model: as the answer names it, else as the request does."""
-        told = self.meter.model if self.meter is not None else ""
-        return (told or self.asked_model)[:LONGEST_NAME]
+        """The model named in the response, or else in the request."""
+        answered = self.meter.model if self.meter is not None else ""
+        return (answered or self.requested_model)[:MAX_MODEL_NAME]
 
     @property
-    def asked_model(self) -> str:
-        """The model as the request names it."""
+    def requested_model(self) -> str:
+        """The model named in the request."""
         request = self.request
         model = request.get("model") if isinstance(request, dict) else None
         return model if isinstance(model, str) else ""
 
     @property
-    def has_ended(self) -> bool:
-        """Whether the last event of a stream has come, after which nothing is said."""
-        return self.streamed and _LAST_EVENT.search(b"".join(self.pieces)) is not None
+    def has_last_event(self) -> bool:
+        """Whether the last event of a stream has arrived."""
+        return self.streamed and _LAST_EVENT.search(b"".join(self.chunks)) is not None
 
-    def begin_answer(self, status: int, headers: Mapping[str, str], *, streamed: bool) -> None:
-        """Take note that an answer begins."""
+    def start_response(self, status: int, headers: Mapping[str, str], *, streamed: bool) -> None:
+        """Record the start of the response."""
         self.status = status
         self.headers = headers
         self.streamed = streamed
-        self.first_byte = time.monotonic() - self.began
-        self.meter = Meter(self.endpoint.kind, streamed=streamed)
+        self.first_byte = time.monotonic() - self.started
+        self.meter = Meter(streamed=streamed)
 
-    def take(self, data: bytes) -> None:
-        """Take a piece of the answer, decoded."""
-        self.pieces.append(data)
+    def feed(self, data: bytes) -> None:
+        """Add a decoded chunk of the response."""
+        self.chunks.append(data)
         if self.meter is not None and self.endpoint.is_metered and self.status < 400:
             self.meter.feed(data)
 
-    def end(self) -> None:
-        """Take note that this was all."""
-        self.seconds = time.monotonic() - self.began
+    def finish(self) -> None:
+        """Record the end of the response."""
+        self.seconds = time.monotonic() - self.started
         if self.meter is not None:
-            self.meter.end(whole=not (self.given_up or self.error))
+            self.meter.finish(complete=not (self.abandoned or self.error))
 
     @property
     def tokens(self) -> tuple[Tokens, bool]:
-        """The tokens so far, and whether they are only estimated."""
+        """The tokens so far, and whether they are an estimate."""
         if not self.endpoint.is_metered:
             return Tokens(), False
         if self.status == 0 and not self.error:
-            # Nobody has said anything yet, but the server has the prompt, and works on it.
+            # No response yet, but the server has the prompt and is working on it.
             return Tokens(input=len(self.body) // BYTES_PER_TOKEN), True
         if not 200 <= self.status < 300 or self.meter is None:
             return Tokens(), False
-        told = self.meter.tokens
-        return (told, False) if told is not None else (self.meter.estimate(len(self.body)), True)
+        reported = self.meter.tokens
+        return (reported, False) if reported is not None else (self.meter.estimate(len(self.body)), True)
 
     def usage(self, prices: Prices) -> Usage:
-        """Return what it has used so far."""
+        """Return the usage so far."""
         if not self.endpoint.is_metered or self.source == "proxy":
             return Usage()
         tokens, estimated = self.tokens
@@ -165,17 +165,23 @@ class Call:
         )
 
     def cost(self, prices: Prices) -> float | None:
-        """Return US dollars; None where the model's price is not known."""
+        """Return the cost in US dollars, or None if the model has no known price."""
         tokens, _ = self.tokens
         if tokens == Tokens():
             return 0.0
-        price = prices.find(self.model) or prices.find(self.asked_model)
+        price = prices.find(self.model) or prices.find(self.requested_model)
         return None if price is None else price.cost(tokens)
 
     def to_json(self, prices: Prices, *, bodies: bool) -> dict[str, Any]:
-        """Return the call as a line of calls.jsonl, see docs/results.md; with what was said where asked for."""
+        """Return the call as a line of calls.jsonl (see docs/results.md).
+
+        Args:
+            prices: the prices of models.
+            bodies: whether to include the bodies of request and response.
+
+        """
         tokens, estimated = self.tokens
-        used = {
+        usage = {
             "input_tokens": tokens.input,
             "cached_tokens": tokens.cached,
             "output_tokens": tokens.output,
@@ -194,35 +200,35 @@ class Call:
             "seconds": round(self.seconds, 4),
             "first_byte_seconds": None if self.first_byte is None else round(self.first_byte, 4),
             "retry": self.retry,
-            "usage": used if tokens != Tokens() else None,
+            "usage": usage if tokens != Tokens() else None,
             "cost": self.cost(prices),
-            "error": "given up by the agent" if self.given_up else self.error,
+            "error": "abandoned by the agent" if self.abandoned else self.error,
         }
         if bodies:
-            answer = b"".join(self.pieces)
-            line["request"] = self.request if len(self.body) <= LOGGED else _TOO_LONG.format(len(self.body))
-            if len(answer) > LOGGED:
-                line["response"] = _TOO_LONG.format(len(answer))
+            response = b"".join(self.chunks)
+            line["request"] = self.request if len(self.body) <= MAX_LOGGED_BYTES else _TOO_LARGE.format(len(self.body))
+            if len(response) > MAX_LOGGED_BYTES:
+                line["response"] = _TOO_LARGE.format(len(response))
             else:
-                line["response"] = answer.decode("utf-8", "replace") if self.streamed else readable(answer)
+                line["response"] = response.decode("utf-8", "replace") if self.streamed else parse_body(response)
         return line
 
 
-def readable(body: bytes) -> Any:
-    """Return a body as JSON, as text where it is none or nested beyond all sense, None where it is empty."""
+def parse_body(body: bytes) -> Any:
+    """Return a body as JSON, as text if it is not JSON or nested too deeply, or None if it is empty."""
     if not body:
         return None
     try:
-        found = json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError):
-        found = None
-    return found if found is not None and _is_shallow(found) else body.decode("utf-8", "replace")
+        value = None
+    return value if value is not None and _is_shallow(value) else body.decode("utf-8", "replace")
 
 
 def _is_shallow(value: Any) -> bool:
-    """Tell whether no value is so deep in others that a recursive function has its troubles."""
+    """Return True if a value is at most MAX_DEPTH levels deep, so that recursive functions can process it."""
     level = [value] if isinstance(value, dict | list) else []
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         if not level:
             return True
         entries = (entry for outer in level for entry in (outer.values() if isinstance(outer, dict) else outer))

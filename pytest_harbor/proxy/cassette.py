@@ -1,4 +1,4 @@
-"""Cassettes: the calls of one agent at one attempt at one task, kept in a file that is meant to be committed."""
+"""Cassettes: the model calls of one agent's attempt at one task, in a file that is meant to be committed."""
 
 from __future__ import annotations
 
@@ -8,119 +8,117 @@ import difflib
 import hashlib
 import json
 import re
-import secrets
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_harbor._util.files import write_atomically
+from pytest_harbor._util.text import plural
 from pytest_harbor.proxy.cassette_delta import compact, expand
-from pytest_harbor.proxy.normalise import key_of
+from pytest_harbor.proxy.normalize import request_digest
 
 SCHEMA_VERSION = 1
 
-# Lines of a difference that are shown; the rest is in the trial's directory.
-SHOWN = 40
-# Lines of a request that are compared; the time it takes grows faster than their number.
-COMPARED = 20_000
+# Lines of a request that are diffed; the time grows faster than their number.
+_MAX_DIFFED_LINES = 20_000
 
 
 class CassetteError(Exception):
-    """A file is no cassette; the message names it and says why."""
+    """A file is not a valid cassette; the message names the file and the reason."""
 
 
 @dataclass
-class Recorded:
-    """A call and its answer.
+class RecordedCall:
+    """A recorded call and its response.
 
     Attributes:
-        request: method, path and body, normalised: nothing in it differs from trial to trial.
-        status: HTTP status of the answer.
-        headers: what of its headers a client goes by.
-        pieces: the answer's body, in the pieces that a replay sends it in.
-        used: whether this trial has been given the answer.
+        request: method, path and body, normalized so that nothing differs from trial to trial.
+        status: the HTTP status of the response.
+        headers: the response headers that clients depend on.
+        chunks: the response body, in the chunks in which a replay sends it.
+        used: whether this trial has replayed the call.
 
     """
 
     request: dict[str, Any]
     status: int
     headers: dict[str, str]
-    pieces: list[bytes]
+    chunks: list[bytes]
     used: bool = False
-    key: str = field(init=False)
+    digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.key = key_of(self.request)
+        self.digest = request_digest(self.request)
 
-    @property
-    def response(self) -> dict[str, Any]:
-        """The answer as plain JSON values; text stays readable."""
-        answer: dict[str, Any] = {"status": self.status, "headers": self.headers}
+    def response_to_json(self) -> dict[str, Any]:
+        """Return the response as JSON values; text stays readable."""
+        response: dict[str, Any] = {"status": self.status, "headers": self.headers}
         try:
-            answer["body"] = [piece.decode("utf-8") for piece in self.pieces]
+            response["body"] = [chunk.decode("utf-8") for chunk in self.chunks]
         except UnicodeDecodeError:
-            answer["base64"] = [base64.b64encode(piece).decode() for piece in self.pieces]
-        return answer
+            response["base64"] = [base64.b64encode(chunk).decode() for chunk in self.chunks]
+        return response
 
     @classmethod
-    def of(cls, request: dict[str, Any], answer: Any) -> Recorded:
-        """Return a call with an answer as `response` had it.
+    def from_json(cls, request: dict[str, Any], response: Any) -> RecordedCall:
+        """Return the call with a response that response_to_json() made.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the response is not valid.
 
         """
         try:
-            status, headers = answer["status"], answer["headers"]
-            if "base64" in answer:
-                pieces = [base64.b64decode(piece, validate=True) for piece in answer["base64"]]
+            status, headers = response["status"], response["headers"]
+            if "base64" in response:
+                chunks = [base64.b64decode(chunk, validate=True) for chunk in response["base64"]]
             else:
-                pieces = [piece.encode("utf-8") for piece in answer["body"]]
+                chunks = [chunk.encode("utf-8") for chunk in response["body"]]
         except (KeyError, TypeError, AttributeError, UnicodeError, binascii.Error) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         texts = isinstance(headers, dict) and all(isinstance(text, str) for text in (*headers, *headers.values()))
         if type(status) is not int or not 200 <= status <= 599 or not texts:
-            raise ValueError("status or headers are none")
-        return cls(request, status, headers, pieces)
+            raise ValueError("the status or the headers are not valid")
+        return cls(request, status, headers, chunks)
 
 
-def place_of(root: Path, task: str, agent: str, attempt: int, confirmation: int = 0) -> Path:
-    """Return the file of a cassette.
+def cassette_path(root: Path, task: str, agent: str, attempt: int, confirmation: int = 0) -> Path:
+    """Return the path of a cassette.
 
     Args:
         root: the directory of all cassettes.
-        task: id of the task.
-        agent: name of the agent.
-        attempt: number of the attempt.
-        confirmation: number of a further trial of a task that newly failed; 0 for an attempt.
+        task: the id of the task.
+        agent: the name of the agent.
+        attempt: the number of the attempt.
+        confirmation: the number of a confirmation trial of a task that newly failed; 0 for the attempt itself.
 
     """
     dataset, _, name = task.rpartition("/")
     number = f"{attempt}.confirm{confirmation}" if confirmation else f"{attempt}"
-    return root / _safe(dataset) / _safe(name) / f"{_safe(agent)}.{number}.json"
+    return root / _file_name(dataset) / _file_name(name) / f"{_file_name(agent)}.{number}.json"
 
 
-def _safe(name: str) -> str:
-    """Return a name as part of a path on any file system; equal ones only for equal names."""
+def _file_name(name: str) -> str:
+    """Return a name that is valid on any file system; different names stay different."""
     kept = re.sub(r"[^A-Za-z0-9._ -]", "_", name).lstrip(".")[:100].strip()
     return kept if kept == name else f"{kept}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
 class Cassette:
-    """The calls of one trial.
+    """The recorded calls of one trial.
 
     Args:
         path: the file.
-        calls: those that it held.
+        calls: the calls read from it.
 
     """
 
-    def __init__(self, path: Path, calls: list[Recorded] | None = None) -> None:
+    def __init__(self, path: Path, calls: list[RecordedCall] | None = None) -> None:
         self.path = path
         self._old = calls or []
-        self._new: list[Recorded] = []
-        self._order: list[Recorded] = []
-        # Calls that go on at the same time come from several threads.
+        self._new: list[RecordedCall] = []
+        self._order: list[RecordedCall] = []
+        # Simultaneous calls arrive from several threads.
         self._lock = threading.Lock()
 
     @classmethod
@@ -128,8 +126,8 @@ class Cassette:
         """Read a cassette.
 
         Raises:
-            FileNotFoundError: there is none.
-            CassetteError: it cannot be read, or is none.
+            FileNotFoundError: there is no such file.
+            CassetteError: the file cannot be read or is not a valid cassette.
 
         """
         try:
@@ -138,112 +136,108 @@ class Cassette:
             if version != SCHEMA_VERSION or not isinstance(data.get("calls"), list):
                 raise ValueError(f"schema version {version!r} is not {SCHEMA_VERSION}, or it has no calls")
             if not all(isinstance(call, dict) for call in data["calls"]):
-                raise ValueError("a call is no object")
+                raise ValueError("a call is not an object")
             requests = expand([call.get("request") for call in data["calls"]])
-            answers = [call.get("response") for call in data["calls"]]
-            return cls(path, [Recorded.of(*pair) for pair in zip(requests, answers, strict=True)])
+            responses = [call.get("response") for call in data["calls"]]
+            return cls(path, [RecordedCall.from_json(*pair) for pair in zip(requests, responses, strict=True)])
         except FileNotFoundError:
             raise
         except (OSError, ValueError, RecursionError) as error:
-            raise CassetteError(f"{path} is no cassette: {error}") from error
+            raise CassetteError(f"{path} is not a valid cassette: {error}") from error
 
     @property
-    def unused(self) -> int:
-        """How many of the recorded calls were not asked for."""
+    def unused_count(self) -> int:
+        """The number of calls in the file that were not replayed."""
         return sum(not call.used for call in self._old)
 
     @property
-    def recorded(self) -> int:
-        """How many calls it held."""
+    def old_count(self) -> int:
+        """The number of calls in the file."""
         return len(self._old)
 
     @property
     def has_new(self) -> bool:
-        """Whether something was recorded."""
+        """Whether calls were recorded."""
         return bool(self._new)
 
-    def find(self, request: dict[str, Any]) -> Recorded | None:
-        """Return the first recorded call that equals a request and was not asked for yet; that is taken then."""
-        key = key_of(request)
+    def take(self, request: dict[str, Any]) -> RecordedCall | None:
+        """Return the first unused call with an equal request and mark it as used; None if there is none."""
+        digest = request_digest(request)
         with self._lock:
             for call in self._old:
-                if call.key == key and not call.used:
+                if call.digest == digest and not call.used:
                     call.used = True
                     self._order.append(call)
                     return call
         return None
 
-    def add(self, call: Recorded) -> None:
-        """Keep a call. Earlier failures of the very same call are forgotten: only what became of it counts."""
+    def add(self, call: RecordedCall) -> None:
+        """Record a call. A success replaces earlier failures of an equal call."""
         with self._lock:
             if call.status < 400:
-                failed = [old for old in self._new if old.key == call.key and old.status >= 400]
+                failed = [old for old in self._new if old.digest == call.digest and old.status >= 400]
                 self._new = [old for old in self._new if old not in failed]
                 self._order = [old for old in self._order if old not in failed]
             self._new.append(call)
             self._order.append(call)
 
-    def nearest(self, request: dict[str, Any]) -> tuple[str, list[str]]:
-        """Return what to say of a request that was not recorded, and how it differs from the nearest one that was.
+    def closest(self, request: dict[str, Any]) -> tuple[str, list[str]]:
+        """Return why a request has no recorded call left, and how it differs from the closest recorded request.
 
         Returns:
-            A phrase, and the lines of a unified difference, none where there is nothing to compare with.
+            A phrase, and the lines of a unified diff; no lines if there is nothing to compare with.
 
         """
-        equal = sum(call.key == key_of(request) for call in self._old)
+        digest = request_digest(request)
+        equal = sum(call.digest == digest for call in self._old)
         if equal:
-            return f"it was recorded {equal} time{'s' * (equal > 1)} and was asked for once more", []
+            return f"it was recorded {plural(equal, 'time')} and requested once more", []
         if not self._old:
-            return "nothing was recorded", []
+            return "the cassette is empty", []
         mine = _lines(request)
         candidates = [call for call in self._old if not call.used] or self._old
-        best = max(candidates, key=lambda call: _likeness(mine, _lines(call.request)))
+        best = max(candidates, key=lambda call: _similarity(mine, _lines(call.request)))
         number = self._old.index(best) + 1
         lines = difflib.unified_diff(
             _lines(best.request), mine, f"recorded call {number}", "this call", n=2, lineterm=""
         )
-        return f"the nearest is call {number} of {len(self._old)}", list(lines)
+        return f"the closest is recorded call {number} of {len(self._old)}", list(lines)
 
-    def write(self, *, everything: bool) -> None:
-        """Write the file: what this trial has used and recorded, in that order.
+    def write(self, *, keep_unused: bool) -> None:
+        """Write the calls that this trial replayed and recorded, in that order.
 
         Args:
-            everything: keep also what the file held and was not asked for, as the trial was cut short.
+            keep_unused: whether to keep calls that were not replayed, because the trial was cut short.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
 
         """
-        calls = [*self._order, *(call for call in self._old if everything and not call.used)]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Several tests may have trials of the same agent at the same task, in processes of their own.
-        scratch = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
+        calls = [*self._order, *(call for call in self._old if keep_unused and not call.used)]
         requests = compact([call.request for call in calls])
-        pairs = [{"request": request, "response": call.response} for request, call in zip(requests, calls, strict=True)]
-        data = {"schema_version": SCHEMA_VERSION, "calls": pairs}
-        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-        # Half a surrogate pair is JSON, and no UTF-8.
+        pairs = [
+            {"request": request, "response": call.response_to_json()}
+            for request, call in zip(requests, calls, strict=True)
+        ]
+        text = json.dumps({"schema_version": SCHEMA_VERSION, "calls": pairs}, indent=1, ensure_ascii=False) + "\n"
+        # A lone surrogate is valid in JSON and cannot be encoded as UTF-8.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        try:
-            scratch.write_text(text, encoding="utf-8")
-            scratch.replace(self.path)
-        except BaseException:
-            scratch.unlink(missing_ok=True)
-            raise
+        # Several tests may run the same agent on the same task at the same time, in separate processes.
+        write_atomically(self.path, text)
 
 
-def pieces_of(body: bytes, *, streamed: bool) -> list[bytes]:
-    """Return a body in pieces: the events of a stream, the lines of anything else."""
+def split_body(body: bytes, *, streamed: bool) -> list[bytes]:
+    """Return a body in chunks: the events of a stream, or the lines of anything else."""
     end = (b"\r\n\r\n" if b"\r\n\r\n" in body else b"\n\n") if streamed else b"\n"
-    *whole, last = body.split(end)
-    return [*(piece + end for piece in whole), *([last] if last else [])]
+    *complete, last = body.split(end)
+    return [*(chunk + end for chunk in complete), *([last] if last else [])]
 
 
 def _lines(request: dict[str, Any]) -> list[str]:
-    """Return the first lines of a request to compare: long texts in lines of their own."""
+    """Return a request as lines for a diff; line breaks inside its texts start new lines."""
     text = json.dumps(request, indent=1, ensure_ascii=False, sort_keys=True)
-    return text.replace("\\n", "\\n\n").splitlines()[:COMPARED]
+    return text.replace("\\n", "\\n\n").splitlines()[:_MAX_DIFFED_LINES]
 
 
-def _likeness(mine: list[str], other: list[str]) -> float:
+def _similarity(mine: list[str], other: list[str]) -> float:
     return difflib.SequenceMatcher(None, mine, other, autojunk=False).quick_ratio()

@@ -1,4 +1,4 @@
-"""The interfaces of models that the proxy knows: their paths, what they call their errors, where keys go."""
+"""The model APIs that the proxy serves: their paths, their credential headers and the shape of their errors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Literal
 from urllib.parse import unquote
 
 Vendor = Literal["openai", "anthropic"]
-Kind = Literal["chat", "responses", "completions", "messages", "embeddings", "fetched", "other"]
-"""What a call asks for: `fetched` what an earlier one asked for; `other` uses no tokens."""
+Kind = Literal["chat", "responses", "completions", "messages", "embeddings", "poll", "other"]
+"""What a call asks for: `poll` fetches a response created by an earlier call; `other` uses no tokens."""
 
-# What the clients of both vendors send their key in.
-CREDENTIALS = ("authorization", "x-api-key", "api-key")
+# The headers in which the clients of both vendors send their key.
+CREDENTIAL_HEADERS = ("authorization", "x-api-key", "api-key")
 
-_POSTED: dict[str, tuple[Vendor, Kind]] = {
+_POST_ENDPOINTS: dict[str, tuple[Vendor, Kind]] = {
     "/v1/chat/completions": ("openai", "chat"),
     "/v1/responses": ("openai", "responses"),
     "/v1/responses/compact": ("openai", "responses"),
@@ -26,29 +26,30 @@ _POSTED: dict[str, tuple[Vendor, Kind]] = {
     "/v1/messages": ("anthropic", "messages"),
     "/v1/messages/count_tokens": ("anthropic", "other"),
 }
-_OF_A_RESPONSE = (("GET", None), ("GET", "/input_items"), ("DELETE", None), ("POST", "/cancel"))
-SERVED = "POST " + ", ".join(_POSTED) + "; GET /v1/models, /v1/responses/ID"
+# Method and sub-path below /v1/responses/ID.
+_RESPONSE_ENDPOINTS = (("GET", None), ("GET", "/input_items"), ("DELETE", None), ("POST", "/cancel"))
+SUPPORTED = "POST " + ", ".join(_POST_ENDPOINTS) + "; GET /v1/models, /v1/responses/ID"
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What a path means.
+    """An endpoint of a model API.
 
     Attributes:
-        vendor: whose interface it belongs to.
+        vendor: the vendor whose API it belongs to.
         kind: what a call asks for.
-        rest: the path below the vendor's base URL, as it was asked for, query included.
+        path: the path below the vendor's base URL as it was requested, query included.
 
     """
 
     vendor: Vendor
     kind: Kind
-    rest: str
+    path: str
 
     @property
     def is_turn(self) -> bool:
-        """Whether a model writes something."""
-        return self.kind not in ("embeddings", "fetched", "other")
+        """Whether a model generates output."""
+        return self.kind not in ("embeddings", "poll", "other")
 
     @property
     def is_metered(self) -> bool:
@@ -56,33 +57,50 @@ class Endpoint:
         return self.kind != "other"
 
 
-def endpoint(method: str, target: str, headers: Mapping[str, str]) -> Endpoint | None:
-    """Return what a request is for, None where that is not served.
+class HTTPError(Exception):
+    """An error response from the proxy itself.
+
+    Attributes:
+        status: the HTTP status.
+        code: a machine-readable name for the error.
+        message: the text for people.
+
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+def find_endpoint(method: str, target: str, headers: Mapping[str, str]) -> Endpoint | None:
+    """Return the endpoint of a request, or None if the proxy does not serve it.
 
     Args:
-        method: its method.
-        target: its path with the query, as it was sent.
-        headers: its headers; both vendors have /v1/models, and only one has a version in a header.
+        method: the HTTP method.
+        target: the path and query as they were sent.
+        headers: the headers; both vendors have /v1/models, and only Anthropic's clients send a version header.
 
     """
     path = target.partition("?")[0]
-    rest = target.removeprefix("/v1")
-    if not _is_plain(target):
+    below_base = target.removeprefix("/v1")
+    if not _is_unambiguous(target):
         return None
-    if method == "POST" and path in _POSTED:
-        vendor, kind = _POSTED[path]
-        return Endpoint(vendor, kind, rest)
+    if method == "POST" and path in _POST_ENDPOINTS:
+        vendor, kind = _POST_ENDPOINTS[path]
+        return Endpoint(vendor, kind, below_base)
     if method == "GET" and re.fullmatch(r"/v1/models(/[^?]+)?", path):
-        return Endpoint("anthropic" if "anthropic-version" in headers else "openai", "other", rest)
-    # What was begun with POST /v1/responses, and goes on in the background.
-    found = re.fullmatch(r"/v1/responses/[A-Za-z0-9_.-]+(/cancel|/input_items)?", path)
-    if found and (method, found[1]) in _OF_A_RESPONSE:
-        return Endpoint("openai", "fetched" if (method, found[1]) == ("GET", None) else "other", rest)
+        return Endpoint("anthropic" if "anthropic-version" in headers else "openai", "other", below_base)
+    # Responses created by POST /v1/responses that continue in the background.
+    match = re.fullmatch(r"/v1/responses/[A-Za-z0-9_.-]+(/cancel|/input_items)?", path)
+    if match and (method, match[1]) in _RESPONSE_ENDPOINTS:
+        return Endpoint("openai", "poll" if (method, match[1]) == ("GET", None) else "other", below_base)
     return None
 
 
-def _is_plain(target: str) -> bool:
-    """Tell whether a path leads where it seems to lead, whoever reads it: the key must not be used elsewhere."""
+def _is_unambiguous(target: str) -> bool:
+    """Return True if every server reads a path the same way; otherwise the real key could be used elsewhere."""
     if "#" in target:
         return False
     path, before = target.partition("?")[0], ""
@@ -92,36 +110,28 @@ def _is_plain(target: str) -> bool:
     return not odd and not any(part.partition(";")[0] in (".", "..") for part in path.split("/"))
 
 
-def error_body(vendor: Vendor, status: int, code: str, message: str) -> bytes:
-    """Return an error as the clients of a vendor understand it.
-
-    Args:
-        vendor: whose.
-        status: the HTTP status that goes with it.
-        code: a name for programs.
-        message: for people.
-
-    """
+def error_body(vendor: Vendor, error: HTTPError) -> bytes:
+    """Return the JSON body of an error in the form that the clients of a vendor understand."""
     if vendor == "anthropic":
-        kinds = {401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error"}
-        kind = kinds.get(status, "api_error" if status >= 500 else "invalid_request_error")
-        error = {"type": "error", "error": {"type": kind, "code": code, "message": message}}
-    else:
-        kinds = {401: "authentication_error", 429: "insufficient_quota"}
-        kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
-        error = {"error": {"message": message, "type": kind, "param": None, "code": code}}
-    return json.dumps(error).encode()
+        types = {401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error"}
+        kind = types.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
+        return json.dumps(
+            {"type": "error", "error": {"type": kind, "code": error.code, "message": error.message}}
+        ).encode()
+    types = {401: "authentication_error", 429: "insufficient_quota"}
+    kind = types.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
+    return json.dumps({"error": {"message": error.message, "type": kind, "param": None, "code": error.code}}).encode()
 
 
-def with_model(body: bytes, model: str) -> bytes:
-    """Return the body of a call with another model, every other byte as it was.
+def replace_model(body: bytes, model: str) -> bytes:
+    """Return a request body with another model, and every other byte unchanged.
 
     Raises:
-        RecursionError: it is nested more deeply than any that is meant.
+        RecursionError: the body is nested too deeply to parse.
 
     """
     try:
-        # In whatever way a server would take it for JSON.
+        # Servers accept JSON in any Unicode encoding.
         encoding = json.detect_encoding(body)
         text = body.decode(encoding)
         spans = _value_spans(text, "model")
@@ -133,30 +143,30 @@ def with_model(body: bytes, model: str) -> bytes:
 
 
 def _value_spans(text: str, name: str) -> list[tuple[int, int]]:
-    """Return where the values of a key of a JSON object stand; some take the first of equal keys, some the last."""
-    # A number of any length is one, even where Python's has an end.
+    """Return the spans of all values of a key in a JSON object, as servers differ on which of two equal keys counts."""
+    # Python limits the digits of an int; a server may not, so numbers are not converted.
     decoder = json.JSONDecoder(parse_int=len, parse_float=len)
     space = re.compile(r"[ \t\r\n]*")
 
-    def skip(position: int) -> int:
-        found = space.match(text, position)
-        return found.end() if found else position
+    def skip_space(position: int) -> int:
+        match = space.match(text, position)
+        return match.end() if match else position
 
     spans: list[tuple[int, int]] = []
-    position = skip(0)
+    position = skip_space(0)
     if text[position : position + 1] != "{":
         return spans
-    position = skip(position + 1)
+    position = skip_space(position + 1)
     while text[position : position + 1] == '"':
         key, position = decoder.raw_decode(text, position)
-        position = skip(position)
+        position = skip_space(position)
         if text[position : position + 1] != ":":
             return []
-        start = skip(position + 1)
+        start = skip_space(position + 1)
         _, end = decoder.raw_decode(text, start)
         if key == name:
             spans.append((start, end))
-        position = skip(end)
+        position = skip_space(end)
         if text[position : position + 1] == ",":
-            position = skip(position + 1)
+            position = skip_space(position + 1)
     return spans

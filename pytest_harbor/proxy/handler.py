@@ -1,11 +1,11 @@
-"""How the proxy answers the requests of one trial: itself, from a cassette, or with what a model's server says."""
+"""The request handler of one trial: it answers from a cassette, from a model's server, or with an error of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
@@ -15,34 +15,34 @@ from yarl import URL
 
 from pytest_harbor.errors import HookError, InfrastructureError
 from pytest_harbor.proxy.call import Call
-from pytest_harbor.proxy.cassette import Recorded
-from pytest_harbor.proxy.endpoints import Endpoint, Vendor, endpoint, error_body, with_model
-from pytest_harbor.proxy.headers import Veil, request_headers, response_headers
+from pytest_harbor.proxy.cassette import RecordedCall
+from pytest_harbor.proxy.endpoints import Endpoint, HTTPError, Vendor, error_body, find_endpoint, replace_model
+from pytest_harbor.proxy.headers import KeyRedactor, request_headers, response_headers
 from pytest_harbor.proxy.meter import Decoder
-from pytest_harbor.proxy.proxied_trial import ProxiedTrial, Refusal
-from pytest_harbor.proxy.recorder import Tape
+from pytest_harbor.proxy.proxied_trial import ProxiedTrial
+from pytest_harbor.proxy.recorder import CassetteRecorder
 from pytest_harbor.proxy.settings import Upstream
 
 T = TypeVar("T")
 
 MIB = 1 << 20
-# No interface takes more; Anthropic's limit is 32 MB, OpenAI's 512 MB for files only.
-BODY_LIMIT = 256 * MIB
-# All bodies of a trial's requests at a time.
-BODIES_LIMIT = 2 * BODY_LIMIT
-# No answer is longer, but one without end.
-ANSWER_LIMIT = 128 * MIB
+# Of a request body. No API accepts more: Anthropic's limit is 32 MB, and OpenAI's 512 MB are for files only.
+MAX_BODY = 256 * MIB
+# Of all request bodies of a trial at the same time.
+MAX_BODIES = 2 * MAX_BODY
+# Of a response body; only an endless one is longer.
+MAX_RESPONSE = 128 * MIB
 
 NO_UPSTREAM = "harbor_no_upstream"
 
 
 class Handler:
-    """Answers the requests of one trial.
+    """Handles the requests of one trial.
 
     Args:
         trial: the trial.
-        upstreams: where calls go, by vendor.
-        session: makes the calls that go there.
+        upstreams: the servers that calls go to, by vendor.
+        session: the HTTP client for those servers.
 
     """
 
@@ -53,229 +53,241 @@ class Handler:
         self._upstreams = upstreams
         self._session = session
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._work: set[asyncio.Future[Any]] = set()
-        # Bytes of requests, by the task that answers.
-        self._held: dict[asyncio.Task[Any], int] = {}
-        self._over = False
+        self._thread_work: set[asyncio.Future[Any]] = set()
+        # Bytes of request bodies in memory, by the task that handles the request.
+        self._body_sizes: dict[asyncio.Task[Any], int] = {}
+        self._stopped = False
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request, whatever it is."""
+        """Handle a request."""
         task = asyncio.current_task()
         assert task is not None
-        if self._over:
-            # It came over a connection that is about to be cut.
+        if self._stopped:
+            # It arrived on a connection that is about to be closed.
             raise asyncio.CancelledError
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         headers = {name.lower(): value for name, value in request.headers.items()}
         vendor: Vendor = "anthropic" if "anthropic-version" in headers else "openai"
         try:
-            self._trial.authorise(headers)
-            place = endpoint(request.method, request.raw_path, headers)
-            if place is None:
-                raise self._trial.unknown(request.method, request.raw_path)
-            vendor = place.vendor
-            return await self._answer(request, place, await self._body(request, headers, task))
-        except Refusal as refusal:
-            return _refused(vendor, refusal)
+            self._trial.authorize(headers)
+            endpoint = find_endpoint(request.method, request.raw_path, headers)
+            if endpoint is None:
+                raise self._trial.unsupported_endpoint(request.method, request.raw_path)
+            vendor = endpoint.vendor
+            return await self._answer(request, endpoint, await self._read_body(request, headers, task))
+        except HTTPError as error:
+            return _error_response(vendor, error)
         except RecursionError:
-            return _refused(vendor, Refusal(400, "harbor_too_deep", "the body is nested too deeply"))
+            return _error_response(vendor, HTTPError(400, "harbor_too_deep", "the body is nested too deeply"))
         except (ConnectionError, aiohttp.ClientError, web.RequestPayloadError):
-            # Nobody is there any more.
+            # The agent has closed the connection.
             raise asyncio.CancelledError from None
         except Exception as error:
-            return _refused(vendor, self._trial.broken(error))
+            return _error_response(vendor, self._trial.internal_error(error))
         finally:
-            self._held.pop(task, None)
+            self._body_sizes.pop(task, None)
 
-    async def _body(self, request: web.BaseRequest, headers: Mapping[str, str], task: asyncio.Task[Any]) -> bytes:
+    async def _read_body(self, request: web.BaseRequest, headers: Mapping[str, str], task: asyncio.Task[Any]) -> bytes:
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            fact = "bodies that are packed cannot be read here; leave out Content-Encoding"
-            raise Refusal(415, "harbor_packed", fact)
+            message = "compressed request bodies are not supported; send no Content-Encoding"
+            raise HTTPError(415, "harbor_packed", message)
         if headers.get("expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        pieces = []
-        self._held[task] = 0
-        async for piece in request.content.iter_any():
-            pieces.append(piece)
-            self._held[task] += len(piece)
-            if self._held[task] > BODY_LIMIT:
-                raise Refusal(413, "harbor_too_large", f"a body of more than {BODY_LIMIT // MIB} MiB")
-            if sum(self._held.values()) > BODIES_LIMIT:
-                raise Refusal(503, "harbor_busy", "calls at the same time have too long bodies")
-        return b"".join(pieces)
+        chunks = []
+        self._body_sizes[task] = 0
+        async for chunk in request.content.iter_any():
+            chunks.append(chunk)
+            self._body_sizes[task] += len(chunk)
+            if self._body_sizes[task] > MAX_BODY:
+                raise HTTPError(413, "harbor_too_large", f"the body is larger than {MAX_BODY // MIB} MiB")
+            if sum(self._body_sizes.values()) > MAX_BODIES:
+                message = f"the bodies of simultaneous calls are larger than {MAX_BODIES // MIB} MiB together"
+                raise HTTPError(503, "harbor_busy", message)
+        return b"".join(chunks)
 
     async def stop(self) -> None:
-        """Cut what goes on, and wait for it; nothing begins any more."""
-        self._over = True
+        """Cancel running calls, wait for them, and reject new ones."""
+        self._stopped = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*self._work, return_exceptions=True)
+        await asyncio.gather(*self._thread_work, return_exceptions=True)
 
-    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Do work outside the loop, where others wait; to its end, also where nobody waits for that."""
-        working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-        self._work.add(working)
-        working.add_done_callback(self._work.discard)
-        return await asyncio.shield(working)
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a blocking function in a thread; it completes even if the caller is cancelled."""
+        work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+        self._thread_work.add(work)
+        work.add_done_callback(self._thread_work.discard)
+        return await asyncio.shield(work)
 
-    async def _answer(self, request: web.BaseRequest, place: Endpoint, body: bytes) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, endpoint: Endpoint, body: bytes) -> web.StreamResponse:
         trial = self._trial
-        if trial.model and (place.is_turn or request.raw_path.startswith("/v1/messages")):
-            body = with_model(body, trial.model)
-        call = trial.begin(place, request.method, request.raw_path, body)
+        if trial.model and (endpoint.is_turn or request.raw_path.startswith("/v1/messages")):
+            body = replace_model(body, trial.model)
+        call = trial.start_call(endpoint, request.method, request.raw_path, body)
         try:
-            if trial.tape is not None:
-                call.normal = await self._normal_form(call, trial.tape)
-                found = await self._in_thread(trial.replay, call)
-                if found is not None:
-                    return await self._replay(request, call, found)
+            if trial.recorder is not None:
+                call.normalized = await self._normalize(call, trial.recorder)
+                recorded = await self._in_thread(trial.replay, call)
+                if recorded is not None:
+                    return await self._replay(request, call, recorded)
             return await self._forward(request, call)
-        except Refusal as refusal:
-            if refusal.code != NO_UPSTREAM:
+        except HTTPError as error:
+            if error.code != NO_UPSTREAM:
                 call.source = "proxy"
-            call.status, call.error = refusal.status, call.error or refusal.message
+            call.status, call.error = error.status, call.error or error.message
             raise
         except asyncio.CancelledError:
-            # Many clients go as soon as they have heard the last word.
-            call.whole = call.whole or call.has_ended
-            call.given_up = not call.whole
+            # Many clients close the connection as soon as they have the last event.
+            call.complete = call.complete or call.has_last_event
+            call.abandoned = not call.complete
             raise
         finally:
-            await self._end(call)
+            await self._finish(call)
 
-    async def _normal_form(self, call: Call, tape: Tape) -> dict[str, Any]:
+    async def _normalize(self, call: Call, recorder: CassetteRecorder) -> dict[str, Any]:
         try:
-            return await self._in_thread(tape.normal_form, call)
+            return await self._in_thread(recorder.normalize, call)
         except HookError as error:
-            self._trial.problem = error
-            raise Refusal(500, "harbor_hook", str(error)) from error
+            self._trial.failure = error
+            raise HTTPError(500, "harbor_hook", str(error)) from error
 
-    async def _end(self, call: Call) -> None:
-        """Write down what became of a call, whatever it was."""
-        if self._trial.end(call):
-            await self._in_thread(self._write_down, call)
+    async def _finish(self, call: Call) -> None:
+        """Finish a call and save it, whatever its outcome; do nothing if it was finished before."""
+        if self._trial.finish_call(call):
+            await self._in_thread(self._save, call)
 
-    def _write_down(self, call: Call) -> None:
+    def _save(self, call: Call) -> None:
         try:
-            if call.whole and self._trial.tape is not None:
-                self._trial.tape.record(call)
-            self._trial.write_down(call)
+            if call.complete and self._trial.recorder is not None:
+                self._trial.recorder.record(call)
+            self._trial.save_call(call)
         except OSError as error:
-            self._trial.problem = InfrastructureError(f"a call cannot be written down: {error}")
+            self._trial.failure = InfrastructureError(f"a model call cannot be saved: {error}")
 
-    async def _replay(self, request: web.BaseRequest, call: Call, found: Recorded) -> web.StreamResponse:
-        pieces = [self._trial.redactor.show_bytes(piece) for piece in found.pieces]
-        streamed = found.headers.get("content-type", "").startswith("text/event-stream")
-        call.begin_answer(found.status, found.headers, streamed=streamed)
-        response = web.StreamResponse(status=found.status, headers=found.headers)
+    async def _replay(self, request: web.BaseRequest, call: Call, recorded: RecordedCall) -> web.StreamResponse:
+        chunks = [self._trial.redactor.restore_own(chunk) for chunk in recorded.chunks]
+        streamed = recorded.headers.get("content-type", "").startswith("text/event-stream")
+        call.start_response(recorded.status, recorded.headers, streamed=streamed)
+        response = web.StreamResponse(status=recorded.status, headers=recorded.headers)
         if not streamed:
-            pieces = [b"".join(pieces)]
-            response.content_length = len(pieces[0])
+            chunks = [b"".join(chunks)]
+            response.content_length = len(chunks[0])
         await response.prepare(request)
-        for piece in pieces:
-            call.take(piece)
-            await response.write(piece)
-        await self._end(call)
+        for chunk in chunks:
+            call.feed(chunk)
+            await response.write(chunk)
+        await self._finish(call)
         await response.write_eof()
         return response
 
     async def _forward(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         upstream = self._upstreams[call.endpoint.vendor]
-        url = URL(upstream.url + call.endpoint.rest, encoded=True)
+        url = URL(upstream.url + call.endpoint.path, encoded=True)
         headers = request_headers(request.raw_headers, call.endpoint.vendor, upstream.key)
         response: web.StreamResponse | None = None
         try:
-            async with self._ask(call, url, headers) as answer:
+            async with self._send(call, url, headers) as answer:
                 streamed = answer.content_type == "text/event-stream"
-                kept = {name.lower(): value for name, value in answer.headers.items()}
-                call.begin_answer(answer.status, kept, streamed=streamed)
-                decoder = Decoder(answer.headers.get("Content-Encoding", ""), ANSWER_LIMIT)
-                veil = Veil(self._upstreams, failed=answer.status >= 400)
-                headers = response_headers(answer.raw_headers, veil)
-                reason = veil.text(answer.reason or "")
-                if streamed and answer.status < 400:
-                    if decoder.coded:
-                        # Not packed any more, as what is to stay here may be anywhere in it.
-                        headers.popall("Content-Encoding", None)
-                    response = web.StreamResponse(status=answer.status, reason=reason, headers=headers)
-                    await response.prepare(request)
-                    async for chunk in answer.content.iter_any():
-                        plain = decoder.feed(chunk)
-                        call.take(plain)
-                        await response.write(veil.piece(plain))
-                    await self._finish(call)
-                    await response.write_eof(veil.rest())
-                    return response
-                packed = []
+                lower = {name.lower(): value for name, value in answer.headers.items()}
+                call.start_response(answer.status, lower, streamed=streamed)
+                decoder = Decoder(answer.headers.get("Content-Encoding", ""), MAX_RESPONSE)
+                redactor = KeyRedactor(self._upstreams, is_error=answer.status >= 400)
+                if not streamed or answer.status >= 400:
+                    return await self._forward_body(call, answer, decoder, redactor)
+                response = _response_to_stream(answer, decoder, redactor)
+                await response.prepare(request)
                 async for chunk in answer.content.iter_any():
-                    packed.append(chunk)
-                    call.take(decoder.feed(chunk))
-                plain = b"".join(call.pieces)
-                await self._finish(call)
-                body = veil.whole(plain)
-                if body == plain and decoder.changes:
-                    body = b"".join(packed)
-                elif decoder.coded:
-                    headers.popall("Content-Encoding", None)
-                return web.Response(status=answer.status, reason=reason, headers=headers, body=body)
+                    plain = decoder.feed(chunk)
+                    call.feed(plain)
+                    await response.write(redactor.feed(plain))
+                await self._complete(call)
+                await response.write_eof(redactor.flush())
+                return response
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             if request.transport is None or request.transport.is_closing():
-                # It is the agent that has gone.
+                # The agent closed its connection, not the server.
                 raise asyncio.CancelledError from None
-            said = f"did not answer to the end: {type(error).__name__}: {error}".rstrip(": ")
+            reason = f"did not send a complete response: {type(error).__name__}: {error}".rstrip(": ")
             if isinstance(error, aiohttp.ClientConnectorError):
-                said = f"cannot be reached: {error.os_error}"
+                reason = f"cannot be reached: {error.os_error}"
             shown = url.with_user(None).with_query(None)
-            self._trial.failed(call, self._trial.redactor.hide(f"{shown} {said}"))
+            self._trial.record_failure(call, self._trial.redactor.hide(f"{shown} {reason}"))
             if response is None:
-                raise Refusal(502, NO_UPSTREAM, call.error) from error
-            # What was cut must not look whole.
+                raise HTTPError(502, NO_UPSTREAM, call.error) from error
+            # An incomplete stream must not look complete.
             request.transport.abort()
             return response
 
-    @contextlib.asynccontextmanager
-    async def _ask(self, call: Call, url: URL, headers: CIMultiDict[str]) -> Any:
-        """Make the call, again where its connection, kept from an earlier one, was closed meanwhile."""
-        kept = _Kept()
+    async def _forward_body(
+        self, call: Call, answer: aiohttp.ClientResponse, decoder: Decoder, redactor: KeyRedactor
+    ) -> web.Response:
+        headers = response_headers(answer.raw_headers, redactor)
+        received = []
+        async for chunk in answer.content.iter_any():
+            received.append(chunk)
+            call.feed(decoder.feed(chunk))
+        plain = b"".join(call.chunks)
+        await self._complete(call)
+        body = redactor.redact(plain)
+        if body == plain and decoder.is_decompressing:
+            body = b"".join(received)
+        elif decoder.is_encoded:
+            headers.popall("Content-Encoding", None)
+        reason = redactor.redact_text(answer.reason or "")
+        return web.Response(status=answer.status, reason=reason, headers=headers, body=body)
 
-        def ask(**more: Any) -> Any:
-            # As a file, so that a large one goes out piece by piece while others are answered.
+    @contextlib.asynccontextmanager
+    async def _send(self, call: Call, url: URL, headers: CIMultiDict[str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a call upstream, and again if the server had closed the connection that it reused."""
+        connection = _Connection()
+
+        def send(**options: Any) -> Any:
+            # As a file, a large body is sent in chunks, and other calls are served in between.
             body = io.BytesIO(call.body) if call.body else None
-            return self._session.request(call.method, url, headers=headers, data=body, allow_redirects=False, **more)
+            return self._session.request(call.method, url, headers=headers, data=body, allow_redirects=False, **options)
 
         try:
-            answer = await ask(trace_request_ctx=kept)
+            answer = await send(trace_request_ctx=connection)
         except aiohttp.ServerDisconnectedError:
-            if not kept.reused:
+            if not connection.reused:
                 raise
-            answer = await ask()
+            answer = await send()
         async with answer:
             yield answer
 
-    async def _finish(self, call: Call) -> None:
-        """Write a call down before the agent sees its end: what it asks for next must know what this one has used."""
-        call.whole = True
-        await self._end(call)
+    async def _complete(self, call: Call) -> None:
+        """Save a complete call before the agent sees its end, so that its next call is checked against all usage."""
+        call.complete = True
+        await self._finish(call)
 
 
-class _Kept:
-    """Whether a call went over a connection that was kept from an earlier one."""
+class _Connection:
+    """Whether a call went out on a connection kept from an earlier one."""
 
     reused = False
 
 
 async def note_reuse(session: Any, context: Any, parameters: Any) -> None:
-    """Take note that a call goes over a connection that was kept; a signal of the client session."""
+    """Record that a call reuses a connection; a trace signal of the client session."""
     if context.trace_request_ctx is not None:
         context.trace_request_ctx.reused = True
 
 
-def _refused(vendor: Vendor, refusal: Refusal) -> web.Response:
-    body = error_body(vendor, refusal.status, refusal.code, refusal.message)
-    # The clients of both vendors go by this header: nothing gets better by trying again.
-    headers = {} if refusal.status == 502 else {"x-should-retry": "false"}
-    return web.Response(status=refusal.status, body=body, content_type="application/json", headers=headers)
+def _response_to_stream(answer: aiohttp.ClientResponse, decoder: Decoder, redactor: KeyRedactor) -> web.StreamResponse:
+    headers = response_headers(answer.raw_headers, redactor)
+    if decoder.is_encoded:
+        # Sent decompressed, as a key may be anywhere in the stream.
+        headers.popall("Content-Encoding", None)
+    reason = redactor.redact_text(answer.reason or "")
+    return web.StreamResponse(status=answer.status, reason=reason, headers=headers)
+
+
+def _error_response(vendor: Vendor, error: HTTPError) -> web.Response:
+    # The clients of both vendors honor this header. Only an unreachable server may recover.
+    headers = {} if error.status == 502 else {"x-should-retry": "false"}
+    body = error_body(vendor, error)
+    return web.Response(status=error.status, body=body, content_type="application/json", headers=headers)

@@ -1,4 +1,4 @@
-"""What passes between agents and models, and what of it stays behind: credentials, and what a connection has."""
+"""Header forwarding in both directions, and the removal of real keys from responses."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from multidict import CIMultiDict
 
-from pytest_harbor.proxy.endpoints import CREDENTIALS, Vendor
-from pytest_harbor.proxy.meter import READABLE
+from pytest_harbor.proxy.endpoints import CREDENTIAL_HEADERS, Vendor
+from pytest_harbor.proxy.meter import SUPPORTED_ENCODINGS
 from pytest_harbor.proxy.settings import Upstream
 
-# Of one connection each, never of a call.
+# These describe a connection, not a call.
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -28,23 +28,25 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-KEY = "<key>"
-# Characters of a key that is no word; a shorter one ("EMPTY", "not-needed") may stand in what a model says.
-_NO_WORD = 16
+KEY_PLACEHOLDER = "<key>"
+# A shorter key ("EMPTY", "not-needed") may be an ordinary word that a model says.
+_MIN_UNIQUE_KEY = 16
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
 def request_headers(raw: RawHeaders, vendor: Vendor, key: str) -> CIMultiDict[str]:
-    """Return an agent's headers as they go upstream: with the real key, and nothing else, for credentials."""
+    """Return an agent's headers as they go upstream, with the real key in place of the agent's credentials."""
     headers: CIMultiDict[str] = CIMultiDict()
-    for name, value in _texts(raw):
-        if name.lower() in CREDENTIALS:
+    for name, value in _decode(raw):
+        if name.lower() in CREDENTIAL_HEADERS:
             continue
         if name.lower() == "accept-encoding":
-            # What cannot be read here cannot be metered.
-            wanted = [part.strip() for part in value.split(",")]
-            value = ", ".join(part for part in wanted if part.partition(";")[0].strip().lower() in READABLE)
+            # A response that the proxy cannot decode cannot be metered.
+            encodings = [part.strip() for part in value.split(",")]
+            value = ", ".join(
+                part for part in encodings if part.partition(";")[0].strip().lower() in SUPPORTED_ENCODINGS
+            )
             value = value or "identity"
         headers.add(name, value)
     if key:
@@ -54,60 +56,60 @@ def request_headers(raw: RawHeaders, vendor: Vendor, key: str) -> CIMultiDict[st
     return headers
 
 
-def response_headers(raw: RawHeaders, veil: Veil) -> CIMultiDict[str]:
-    """Return a server's headers as an agent gets them."""
+def response_headers(raw: RawHeaders, redactor: KeyRedactor) -> CIMultiDict[str]:
+    """Return a server's headers as they go to the agent."""
     headers: CIMultiDict[str] = CIMultiDict()
-    for name, value in _texts(raw):
-        headers.add(name, veil.text(value))
+    for name, value in _decode(raw):
+        headers.add(name, redactor.redact_text(value))
     return headers
 
 
-def _texts(raw: RawHeaders) -> Iterable[tuple[str, str]]:
+def _decode(raw: RawHeaders) -> Iterable[tuple[str, str]]:
     for name, value in raw:
         text = name.decode("latin-1")
         if text.lower() not in _HOP_BY_HOP:
             yield text, value.decode("utf-8", "surrogateescape")
 
 
-class Veil:
-    """Takes real keys out of one answer, which may quote them, before an agent sees it.
+class KeyRedactor:
+    """Removes real keys from one response before the agent sees it, as servers may quote them.
 
     Args:
-        upstreams: the servers whose keys these are.
-        failed: whether it is an answer that no model has written: there, any word may be a key.
+        upstreams: the servers whose keys to remove.
+        is_error: whether it is an error response. No model wrote it, so even a short key is removed.
 
     """
 
-    def __init__(self, upstreams: Mapping[Vendor, Upstream], *, failed: bool) -> None:
+    def __init__(self, upstreams: Mapping[Vendor, Upstream], *, is_error: bool) -> None:
         keys = {upstream.secret for upstream in upstreams.values()} - {""}
-        keys = {key for key in keys if failed or len(key) >= _NO_WORD}
+        keys = {key for key in keys if is_error or len(key) >= _MIN_UNIQUE_KEY}
         self._keys = sorted((form.encode() for form in keys | {quote(key, safe="") for key in keys}), key=len)[::-1]
-        self._rest = b""
+        self._held = b""
 
-    def text(self, text: str) -> str:
-        """Return a text without them."""
-        return self.whole(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+    def redact_text(self, text: str) -> str:
+        """Return a text without keys."""
+        return self.redact(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
-    def whole(self, data: bytes) -> bytes:
-        """Return bytes without them."""
+    def redact(self, data: bytes) -> bytes:
+        """Return a whole body without keys."""
         for key in self._keys:
-            data = data.replace(key, KEY.encode())
+            data = data.replace(key, KEY_PLACEHOLDER.encode())
         return data
 
-    def piece(self, data: bytes) -> bytes:
-        """Return a piece of a stream without them; what may be the beginning of one waits for the next piece."""
-        data = self.whole(self._rest + data)
-        held = max((_begun(data, key) for key in self._keys), default=0)
-        data, self._rest = data[: len(data) - held], data[len(data) - held :]
+    def feed(self, chunk: bytes) -> bytes:
+        """Return a chunk of a stream without keys; what may be the start of a key is held for the next chunk."""
+        data = self.redact(self._held + chunk)
+        held = max((_partial_key_length(data, key) for key in self._keys), default=0)
+        data, self._held = data[: len(data) - held], data[len(data) - held :]
         return data
 
-    def rest(self) -> bytes:
-        """Return what has waited, as nothing follows."""
-        rest, self._rest = self._rest, b""
-        return rest
+    def flush(self) -> bytes:
+        """Return the bytes still held, at the end of the stream."""
+        held, self._held = self._held, b""
+        return held
 
 
-def _begun(data: bytes, key: bytes) -> int:
-    """Return how many bytes at the end of data are the beginning of a key."""
+def _partial_key_length(data: bytes, key: bytes) -> int:
+    """Return the number of bytes at the end of data that are the start of a key."""
     lengths = range(min(len(key) - 1, len(data)), 0, -1)
     return next((length for length in lengths if data.endswith(key[:length])), 0)

@@ -1,4 +1,4 @@
-"""What the answer of a model says of its tokens, read while it passes."""
+"""A token meter that reads the usage from a response as it passes, and the decoder for compressed responses."""
 
 from __future__ import annotations
 
@@ -8,224 +8,236 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_harbor.proxy.endpoints import Kind
 from pytest_harbor.proxy.prices import Tokens
 
-# More tokens than any call has: a server that says so is wrong.
-MOST = 1_000_000_000
-# Bytes of text that a token stands for, roughly, where a server tells no number.
+# A server that reports more tokens than this for one call is wrong.
+MAX_TOKENS = 1_000_000_000
+# A rough estimate for servers that do not report tokens.
 BYTES_PER_TOKEN = 4
 
-READABLE = ("gzip", "deflate", "identity")
-"""The codings of answers that can be read here."""
+SUPPORTED_ENCODINGS = ("gzip", "deflate", "identity")
+"""The content encodings that the proxy can decode."""
 
 _NO_USAGE = re.compile(rb'"usage"\s*:\s*null')
 
-_TOLD = {
+_USAGE_KEYS = {
     "input": ("prompt_tokens", "input_tokens"),
     "output": ("completion_tokens", "output_tokens"),
     "read": ("cache_read_input_tokens",),
     "written": ("cache_creation_input_tokens",),
     "total": ("total_tokens",),
 }
+# The keys below which responses and events have generated text.
+_TEXT_KEYS = frozenset(
+    {
+        "arguments",
+        "content",
+        "delta",
+        "function",
+        "input",
+        "message",
+        "partial_json",
+        "reasoning_content",
+        "summary",
+        "text",
+        "thinking",
+        "tool_calls",
+    }
+)
 
 
-class TooLarge(ConnectionError):
-    """An answer has no end, or unpacks to one that is none."""
+class ResponseTooLarge(ConnectionError):
+    """A response exceeds the size limit, as it came or decompressed."""
 
 
 class Decoder:
-    """Undoes the content coding of an answer, piece by piece.
+    """Decompresses a response, chunk by chunk.
 
     Args:
-        coding: the header Content-Encoding.
-        limit: how many bytes it may come to.
+        encoding: the Content-Encoding header.
+        limit: the maximum size of the response in bytes, compressed and decompressed.
 
     Attributes:
-        coded: whether the header names a coding that can be undone.
+        is_encoded: whether the header names an encoding that the decoder can undo.
 
     """
 
-    def __init__(self, coding: str, limit: int) -> None:
-        self.coded = coding.strip().lower() in ("gzip", "deflate")
-        self._unzip = zlib.decompressobj(zlib.MAX_WBITS | 32) if self.coded else None
+    def __init__(self, encoding: str, limit: int) -> None:
+        self.is_encoded = encoding.strip().lower() in ("gzip", "deflate")
+        self._decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32) if self.is_encoded else None
         self._limit = limit
         self._left = limit
-        self._began = False
+        self._started = False
 
     @property
-    def changes(self) -> bool:
-        """Whether the text is another than the bytes that come."""
-        return self._unzip is not None
+    def is_decompressing(self) -> bool:
+        """Whether the decoded bytes differ from those that arrive."""
+        return self._decompressor is not None
 
     def feed(self, data: bytes) -> bytes:
-        """Return what a piece stands for; nothing where it cannot be read.
+        """Return a chunk decoded; empty if it is damaged.
 
         Raises:
-            TooLarge: it comes to more than the limit.
+            ResponseTooLarge: the response exceeds the limit.
 
         """
-        text = self._unpack(data)
+        text = self._decode(data)
         self._left -= max(len(text), len(data))
         if self._left < 0:
-            raise TooLarge(f"an answer of more than {self._limit >> 20} MiB")
+            raise ResponseTooLarge(f"the response is larger than {self._limit >> 20} MiB")
         return text
 
-    def _unpack(self, data: bytes) -> bytes:
-        if self._unzip is None:
+    def _decode(self, data: bytes) -> bytes:
+        if self._decompressor is None:
             return data
         try:
-            text = self._unzip.decompress(data, self._left + 1)
+            text = self._decompressor.decompress(data, self._left + 1)
         except zlib.error:
-            if self._began:
+            if self._started:
                 return b""
-            # The header lies.
-            self._unzip = None
+            # The header is wrong: the body is not compressed.
+            self._decompressor = None
             return data
-        self._began = True
+        self._started = True
         return text
 
 
 class Meter:
-    """Reads the tokens of one call.
+    """Reads the token usage of one call from its response.
 
     Args:
-        kind: what the call asks for.
-        streamed: whether its answer is a stream of server-sent events.
+        streamed: whether the response is a stream of server-sent events.
 
     Attributes:
-        model: the model as the answer names it; empty while it has not.
+        model: the model named in the response; empty until one is.
 
     """
 
-    def __init__(self, kind: Kind, *, streamed: bool) -> None:
-        self._kind = kind
+    def __init__(self, *, streamed: bool) -> None:
         self._streamed = streamed
-        self._told: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
         self._cached = 0
         self._reasoning = 0
-        self._rest: list[bytes] = []
-        self._unread: list[bytes] = []
-        self._text = 0
+        self._buffer: list[bytes] = []
+        self._unparsed: list[bytes] = []
+        self._text_bytes = 0
         self.model = ""
 
     @property
     def tokens(self) -> Tokens | None:
-        """What the answer has told so far; None for nothing."""
-        if not {"input", "output"} & set(self._told):
+        """The tokens that the response has reported so far; None if it has reported none."""
+        if not {"input", "output"} & set(self._reported):
             return None
-        read, written = self._told.get("read", 0), self._told.get("written", 0)
-        prompt, output = self._told.get("input", 0), self._told.get("output", 0)
-        if self._told.get("total") == prompt + output + self._reasoning:
-            # Some servers count reasoning apart.
+        read, written = self._reported.get("read", 0), self._reported.get("written", 0)
+        prompt, output = self._reported.get("input", 0), self._reported.get("output", 0)
+        if self._reported.get("total") == prompt + output + self._reasoning:
+            # Some servers do not include reasoning in the output tokens.
             output += self._reasoning
-        # What Anthropic calls input is what no cache had a part in.
+        # Anthropic's input tokens exclude those read from or written to a cache.
         return Tokens(prompt + read + written, self._cached or read, written, output, self._reasoning)
 
     def estimate(self, prompt: int) -> Tokens:
-        """Return a guess at the tokens of an answer that does not tell them.
+        """Return an estimate for a response that does not report its tokens.
 
         Args:
-            prompt: bytes of the request.
+            prompt: the size of the request in bytes.
 
         """
-        return Tokens(input=prompt // BYTES_PER_TOKEN, output=self._text // BYTES_PER_TOKEN)
+        return Tokens(input=prompt // BYTES_PER_TOKEN, output=self._text_bytes // BYTES_PER_TOKEN)
 
     def feed(self, data: bytes) -> None:
-        """Take a piece of the answer, decoded."""
-        self._rest.append(data)
+        """Read a decoded chunk of the response."""
+        self._buffer.append(data)
         if self._streamed and b"\n" in data:
-            *lines, rest = b"".join(self._rest).split(b"\n")
-            self._rest = [rest]
+            *lines, rest = b"".join(self._buffer).split(b"\n")
+            self._buffer = [rest]
             for line in lines:
-                self._line(line)
+                self._read_line(line)
 
-    def _line(self, line: bytes) -> None:
-        """Read a line of a stream where it tells something; most are only kept, as reading takes its time."""
+    def _read_line(self, line: bytes) -> None:
+        """Parse a line of a stream if it may name the model or the usage; parsing every line would be slow."""
         if not line.startswith(b"data:"):
             return
         if not self.model or (b'"usage"' in line and not _NO_USAGE.search(line)):
-            self._object(line[5:])
+            self._read_json(line[5:])
         else:
-            self._unread.append(line[5:])
+            self._unparsed.append(line[5:])
 
-    def end(self, *, whole: bool) -> None:
-        """Take note that this was all.
+    def finish(self, *, complete: bool) -> None:
+        """Read what is left at the end of the response.
 
         Args:
-            whole: whether it has come to its end, where the last of its tokens are told.
+            complete: whether the whole response arrived; the end is where the final usage is reported.
 
         """
-        rest, self._rest = b"".join(self._rest), []
+        rest, self._buffer = b"".join(self._buffer), []
         if not self._streamed:
-            self._object(rest)
+            self._read_json(rest)
         else:
-            self._line(rest)
-        if self.tokens is None or not whole:
-            for text in self._unread:
-                self._object(text)
-        self._unread = []
-        if not whole and self.tokens is not None:
-            # Some tell of the prompt at once, and of the answer last.
-            self._told["output"] = max(self._told.get("output", 0), self._text // BYTES_PER_TOKEN)
+            self._read_line(rest)
+        if self.tokens is None or not complete:
+            for text in self._unparsed:
+                self._read_json(text)
+        self._unparsed = []
+        if not complete and self.tokens is not None:
+            # Some servers report input tokens at the start and output tokens only at the end.
+            self._reported["output"] = max(self._reported.get("output", 0), self._text_bytes // BYTES_PER_TOKEN)
 
-    def _object(self, text: bytes) -> None:
+    def _read_json(self, text: bytes) -> None:
         try:
-            found = json.loads(text)
-            length = _text_length(found) if isinstance(found, dict) else 0
+            value = json.loads(text)
+            length = _generated_bytes(value) if isinstance(value, dict) else 0
         except (ValueError, RecursionError):
             return
-        for entry in _parts(found):
+        for entry in _usage_holders(value):
             model = entry.get("model")
             if isinstance(model, str) and model:
                 self.model = model
-            self._usage(entry.get("usage"))
-        self._text += length
+            self._read_usage(entry.get("usage"))
+        self._text_bytes += length
 
-    def _usage(self, usage: Any) -> None:
+    def _read_usage(self, usage: Any) -> None:
         if not isinstance(usage, dict):
             return
-        for name, keys in _TOLD.items():
+        for name, keys in _USAGE_KEYS.items():
             for key in keys:
                 if _is_count(usage.get(key)):
-                    self._told[name] = usage[key]
+                    self._reported[name] = usage[key]
         for key in ("prompt_tokens_details", "input_tokens_details"):
             self._cached = _count(usage.get(key), "cached_tokens") or self._cached
         for key in ("completion_tokens_details", "output_tokens_details"):
             self._reasoning = _count(usage.get(key), "reasoning_tokens") or self._reasoning
 
 
-def _parts(found: Any) -> Iterator[dict[str, Any]]:
-    """Yield where models and usage stand: an answer itself, and what an event has of one."""
-    if isinstance(found, dict):
-        yield found
+def _usage_holders(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects that may name the model and the usage: a response, and the response inside an event."""
+    if isinstance(value, dict):
+        yield value
         for key in ("message", "response"):
-            if isinstance(found.get(key), dict):
-                yield found[key]
+            if isinstance(value.get(key), dict):
+                yield value[key]
 
 
-def _text_length(event: dict[str, Any]) -> int:
-    """Return the bytes of text that an answer or a piece of one brings; whole texts that end a stream are left out."""
+def _generated_bytes(event: dict[str, Any]) -> int:
+    """Return the bytes of generated text in a response or event, without events that repeat the text at the end."""
     kind = event.get("type")
     if isinstance(kind, str) and "." in kind:
-        return _length(event.get("delta")) if kind.endswith(".delta") else 0
-    return sum(_length(event.get(key)) for key in ("choices", "delta", "content", "output", "content_block"))
+        return _text_length(event.get("delta")) if kind.endswith(".delta") else 0
+    return sum(_text_length(event.get(key)) for key in ("choices", "delta", "content", "output", "content_block"))
 
 
-def _length(value: Any) -> int:
+def _text_length(value: Any) -> int:
     if isinstance(value, str):
         return len(value.encode("utf-8", "replace"))
     if isinstance(value, list):
-        return sum(_length(entry) for entry in value)
+        return sum(_text_length(entry) for entry in value)
     if isinstance(value, dict):
-        names = ("delta", "message", "text", "content", "thinking", "reasoning_content", "tool_calls", "function")
-        said = (*names, "arguments", "partial_json", "input", "summary")
-        return sum(_length(entry) for key, entry in value.items() if key in said)
+        return sum(_text_length(entry) for key, entry in value.items() if key in _TEXT_KEYS)
     return 0
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < MOST
+    return type(value) is int and 0 <= value < MAX_TOKENS
 
 
 def _count(details: Any, key: str) -> int:

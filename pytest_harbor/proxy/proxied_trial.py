@@ -1,7 +1,7 @@
-"""What the proxy knows of one trial.
+"""The proxy's view of one trial: its secret, its calls, its budgets and its recorder.
 
-All of it is used in the thread of the server alone, but for what says otherwise, and for the trial's beginning and end,
-when no call goes on.
+Everything here runs in the server's thread, except where noted and at the start and end of the trial, when no call is
+running.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pytest_harbor._util.text import one_line
 from pytest_harbor.errors import InfrastructureError, UnmetRequirement
-from pytest_harbor.proxy.call import LONGEST_NAME, Call
-from pytest_harbor.proxy.cassette import Recorded
-from pytest_harbor.proxy.endpoints import CREDENTIALS, SERVED, Endpoint
-from pytest_harbor.proxy.recorder import NotRecorded, Tape
+from pytest_harbor.proxy.call import MAX_MODEL_NAME, Call
+from pytest_harbor.proxy.cassette import RecordedCall
+from pytest_harbor.proxy.endpoints import CREDENTIAL_HEADERS, SUPPORTED, Endpoint, HTTPError
+from pytest_harbor.proxy.recorder import CassetteRecorder, NotRecorded
 from pytest_harbor.proxy.redact import Redactor, secret_values
 from pytest_harbor.proxy.settings import ProxySettings
 from pytest_harbor.trial import ServiceContext, Usage
@@ -26,44 +27,29 @@ from pytest_harbor.trial import ServiceContext, Usage
 DIRECTORY = "proxy"
 CALLS = "calls.jsonl"
 
-# Answers that say nothing about the agent: the key, the limits or the state of a model's server.
-_TROUBLE = frozenset({401, 402, 403, 408, 409, 429, *range(500, 600)})
-# Of these, those that go on until somebody does something.
-_LASTING = frozenset({401, 402, 403})
-
-
-class Refusal(Exception):
-    """The proxy answers a call itself.
-
-    Attributes:
-        status: HTTP status.
-        code: a name for programs.
-        message: for people.
-
-    """
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
+# Statuses caused by the key, the limits or the state of a model's server, and not by the agent.
+_SERVER_FAILURES = frozenset({401, 402, 403, 408, 409, 429, *range(500, 600)})
+# Those that last until somebody acts.
+_LASTING_FAILURES = frozenset({401, 402, 403})
+# Unsupported requests that are logged, so that an agent cannot fill the log.
+_MAX_LOGGED_REQUESTS = 1000
 
 
 class ProxiedTrial:
-    """One trial's calls.
+    """The calls of one trial.
 
     Args:
         settings: the proxy's settings.
         context: the trial.
 
     Attributes:
-        secret: what the trial's agent has for a key.
-        tape: what it records to, or is replayed from; None where neither is.
-        problem: what ends the trial as an infrastructure error; None for nothing.
-        spent: which budget of the trial was spent; empty for none.
+        secret: the API key that the trial's agent gets.
+        recorder: records or replays the calls; None in live mode.
+        failure: the error that ends the trial as an infrastructure error; None if there is none.
+        spent_budget: a sentence about the first budget that was spent; empty if none was.
 
     Raises:
-        UnmetRequirement: it is to be replayed, and there is no cassette.
+        UnmetRequirement: a replay has no valid cassette.
 
     """
 
@@ -71,22 +57,23 @@ class ProxiedTrial:
         self.settings = settings
         self.context = context
         self.secret = f"sk-harbor-{secrets.token_hex(24)}"
-        self.problem: InfrastructureError | None = None
-        self.spent = ""
-        self._trouble: InfrastructureError | None = None
+        self.failure: InfrastructureError | None = None
+        self.spent_budget = ""
+        self._last_call_failure: InfrastructureError | None = None
         self._count = 0
-        self._finished = Usage()
-        # By number. Those that have ended are not kept: each has a whole conversation.
-        self._open: dict[int, Call] = {}
+        self._finished_usage = Usage()
+        # By number. A finished call is not kept, as each holds a whole conversation.
+        self._open_calls: dict[int, Call] = {}
         self._turns = 0
+        # How often a call with this digest failed and was not retried yet.
         self._failed: dict[str, int] = {}
-        self._unknown: set[str] = set()
+        self._unsupported: set[str] = set()
         self._directory = context.work.directory / DIRECTORY
-        self.tape = None if settings.mode == "live" else Tape(settings, context, lambda: self.redactor)
+        self.recorder = None if settings.mode == "live" else CassetteRecorder(settings, context, lambda: self.redactor)
 
     @cached_property
     def redactor(self) -> Redactor:
-        """What hides secrets; made at the first call, as a hook may add variables until the agent's work begins."""
+        """The redactor of secrets; created at the first call, as hooks may add variables until the agent starts."""
         upstreams = self.settings.upstreams.items()
         keys = [(upstream.secret, f"{vendor}-key") for vendor, upstream in upstreams]
         keys += [(urlsplit(upstream.url).password or "", f"{vendor}-password") for vendor, upstream in upstreams]
@@ -95,202 +82,202 @@ class ProxiedTrial:
 
     @property
     def model(self) -> str:
-        """The model that goes into every call; empty for the agent's own choice."""
+        """The model set in every call; empty for the agent's own choice."""
         return self.context.result.model
 
     @property
     def usage(self) -> Usage:
-        """What it has used so far, calls that go on included."""
-        total = self._finished
-        for call in self._open.values():
+        """The usage so far, including running calls."""
+        total = self._finished_usage
+        for call in self._open_calls.values():
             total = total + self._usage_of(call)
         return total
 
     def _usage_of(self, call: Call) -> Usage:
         usage = call.usage(self.settings.prices)
-        # Models' names are what somebody says.
+        # A model's name comes from the agent or the server, and may contain a secret.
         usage.models = {self.redactor.hide(name): number for name, number in usage.models.items()}
         usage.unpriced = [self.redactor.hide(name) for name in usage.unpriced]
         return usage
 
-    def reached_at(self, address: str) -> None:
-        """Take note of a `host:port` that the agent calls: it differs from trial to trial."""
-        if self.tape is not None:
-            self.tape.facts.append((address, "<proxy>"))
+    def add_address(self, address: str) -> None:
+        """Make a `host:port` of the proxy a placeholder in cassettes, as it differs from trial to trial."""
+        if self.recorder is not None:
+            self.recorder.placeholders.append((address, "<proxy>"))
 
     def log(self, text: str) -> None:
-        """Say something in the agent's log."""
+        """Write a line to the agent's log."""
         self.context.work.log(f"harbor: proxy: {self.redactor.hide(text)}\n".encode("utf-8", "replace"))
 
-    # What comes before a call is answered.
+    # Before a call is answered.
 
-    def authorise(self, headers: Mapping[str, str]) -> None:
-        """Check that a request comes from this trial.
+    def authorize(self, headers: Mapping[str, str]) -> None:
+        """Check that a request has the trial's secret.
 
         Raises:
-            Refusal: it does not show the trial's secret.
+            HTTPError: it does not, or grading has begun.
 
         """
-        given = [headers[name].rpartition(" ")[2] for name in CREDENTIALS if name in headers]
+        given = [headers[name].rpartition(" ")[2] for name in CREDENTIAL_HEADERS if name in headers]
         if not any(hmac.compare_digest(key.encode("utf-8", "replace"), self.secret.encode()) for key in given):
-            raise Refusal(401, "harbor_wrong_key", "this is not the key of this trial; use OPENAI_API_KEY as it is set")
+            message = "wrong API key for this trial; use the one in OPENAI_API_KEY or ANTHROPIC_API_KEY"
+            raise HTTPError(401, "harbor_wrong_key", message)
         if self.context.graded():
-            raise Refusal(403, "harbor_over", "the agent's work is being graded; no model answers any more")
+            raise HTTPError(403, "harbor_over", "the agent's work is being graded; model calls are no longer answered")
 
-    def unknown(self, method: str, target: str) -> Refusal:
-        """Return the refusal of a path that is not served; the log has each once."""
+    def unsupported_endpoint(self, method: str, target: str) -> HTTPError:
+        """Return the error for an endpoint that is not supported, and log the first request to each."""
         path = target.partition("?")[0][:200]
-        if f"{method} {path}" not in self._unknown and len(self._unknown) < 1000:
-            self._unknown.add(f"{method} {path}")
-            self.log(f"{method} {path} is not served (404)")
-        return Refusal(404, "harbor_unknown_path", f"{method} {path} is not served here; served are {SERVED}")
+        if f"{method} {path}" not in self._unsupported and len(self._unsupported) < _MAX_LOGGED_REQUESTS:
+            self._unsupported.add(f"{method} {path}")
+            self.log(f"{method} {path} is not supported (404)")
+        return HTTPError(404, "harbor_unknown_path", f"{method} {path} is not supported; supported: {SUPPORTED}")
 
-    def broken(self, error: Exception) -> Refusal:
-        """Return the refusal of a request that the proxy failed at, which ends the trial."""
-        said = self.redactor.hide(f"the proxy failed: {type(error).__name__}: {error}")
-        self.problem = self.problem or InfrastructureError(said)
-        self.problem.__cause__ = self.problem.__cause__ or error
-        self.log(said)
-        return Refusal(500, "harbor_proxy_failed", said)
+    def internal_error(self, error: Exception) -> HTTPError:
+        """Record an error in the proxy itself, which ends the trial, and return the response to its request."""
+        fact = self.redactor.hide(f"the proxy failed: {type(error).__name__}: {error}")
+        self.failure = self.failure or InfrastructureError(fact)
+        self.failure.__cause__ = self.failure.__cause__ or error
+        self.log(fact)
+        return HTTPError(500, "harbor_proxy_failed", fact)
 
-    def begin(self, place: Endpoint, method: str, target: str, body: bytes) -> Call:
-        """Begin a call.
+    def start_call(self, endpoint: Endpoint, method: str, target: str, body: bytes) -> Call:
+        """Start a call.
 
         Raises:
-            Refusal: a budget is spent, or cannot be kept.
+            HTTPError: a budget is spent or cannot be enforced.
 
         """
         self._count += 1
-        call = Call(self._count, place, method, target, body)
+        call = Call(self._count, endpoint, method, target, body)
         call.retry = retry = self._failed.get(call.digest, 0) > 0
         try:
-            if place.is_metered:
-                self._afford(call)
-        except Refusal as refusal:
-            call.source, call.status, call.error = "proxy", refusal.status, refusal.message
-            self.write_down(call, bodies=False)
+            if endpoint.is_metered:
+                self._check_budgets(call)
+        except HTTPError as error:
+            call.source, call.status, call.error = "proxy", error.status, error.message
+            self.save_call(call, bodies=False)
             raise
         if retry:
             self._failed[call.digest] -= 1
-        elif place.is_turn:
+        elif endpoint.is_turn:
             self._turns += 1
-        self._open[call.number] = call
+        self._open_calls[call.number] = call
         return call
 
-    def _afford(self, call: Call) -> None:
-        settings = self.settings
-        ledger = settings.ledger if settings.has_upstream else None
-        # One that failed before, or fetches what an earlier one began, is no further turn; it costs as much as any.
-        turns = 0 if call.retry or call.endpoint.kind == "fetched" else self._turns
-        spent = settings.budget.spent(turns, self.usage)
+    def _check_budgets(self, call: Call) -> None:
+        budget = self.settings.budget
+        ledger = self.settings.ledger if self.settings.has_upstream else None
+        # A retry or a poll is not another turn, but may cost as much.
+        turns = 0 if call.retry or call.endpoint.kind == "poll" else self._turns
+        spent = budget.spent(turns, self.usage)
         try:
             spent = spent or (ledger.spent() if ledger else "")
         except OSError as error:
-            self.problem = InfrastructureError(f"the session's budget: {error}")
-            raise Refusal(503, "harbor_budget_unknown", str(error)) from error
+            self.failure = InfrastructureError(f"the session budget cannot be checked: {error}")
+            raise HTTPError(503, "harbor_budget_unknown", str(error)) from error
         if spent:
-            if not self.spent:
-                self.log(f"{spent}; calls are refused from here on, and the work is graded as it stands")
-            self.spent = self.spent or spent
-            raise Refusal(429, "harbor_budget_spent", f"{spent}: no further calls of models in this trial")
+            if not self.spent_budget:
+                self.log(f"{spent}; further calls are rejected, and the work is graded as it stands")
+            self.spent_budget = self.spent_budget or spent
+            raise HTTPError(429, "harbor_budget_spent", f"{spent}: no more model calls in this trial")
         request = call.request
-        limited = ledger is not None or settings.budget.tokens is not None or settings.budget.cost is not None
-        if limited and isinstance(request, dict) and request.get("background"):
-            fact = "a budget cannot be kept with responses in the background, of which nobody need ask what they used"
-            raise Refusal(400, "harbor_no_background", fact)
-        in_dollars = settings.budget.cost is not None or (ledger is not None and ledger.in_dollars)
-        named = call.endpoint.kind != "fetched"
-        if in_dollars and named and settings.prices.find(call.asked_model) is None:
-            name = self.redactor.hide(call.asked_model)[:LONGEST_NAME]
-            fact = f"there is no price for the model {name!r}, so that a budget in dollars cannot be kept"
-            self.problem = UnmetRequirement(fact, "put it into a file for --harbor-prices, or limit tokens instead")
-            raise Refusal(400, "harbor_no_price", fact)
+        is_limited = ledger is not None or budget.tokens is not None or budget.cost is not None
+        if is_limited and isinstance(request, dict) and request.get("background"):
+            message = "background responses are not allowed with a budget, as their usage may never be reported"
+            raise HTTPError(400, "harbor_no_background", message)
+        in_dollars = budget.cost is not None or (ledger is not None and ledger.in_dollars)
+        names_model = call.endpoint.kind != "poll"
+        if in_dollars and names_model and self.settings.prices.find(call.requested_model) is None:
+            name = self.redactor.hide(call.requested_model)[:MAX_MODEL_NAME]
+            fact = f"no price for the model {name!r}, so a budget in dollars cannot be enforced"
+            self.failure = UnmetRequirement(fact, "add its price with --harbor-prices, or limit tokens instead")
+            raise HTTPError(400, "harbor_no_price", fact)
 
-    # What becomes of it.
+    # During and after the response.
 
-    def failed(self, call: Call, error: str) -> None:
-        """Take note that a model's server could not be reached, or broke off."""
+    def record_failure(self, call: Call, error: str) -> None:
+        """Record that a model's server could not be reached or closed the connection early."""
         call.error = error
         self.log(f"call {call.number}: {error}")
 
-    def end(self, call: Call) -> bool:
-        """Take note that a call has ended, well or not; False where that is known already."""
-        if call.number not in self._open:
+    def finish_call(self, call: Call) -> bool:
+        """Finish a call, whatever its outcome; return False if it was finished before."""
+        if call.number not in self._open_calls:
             return False
-        call.end()
-        del self._open[call.number]
-        self._finished = self._finished + self._usage_of(call)
-        # What an agent gives up may have cost as much as what it does not.
-        if call.status >= 400 or (call.status == 0 and not call.given_up):
+        call.finish()
+        del self._open_calls[call.number]
+        self._finished_usage = self._finished_usage + self._usage_of(call)
+        # An abandoned call may have cost as much as a completed one, so a repetition is not a retry.
+        if call.status >= 400 or (call.status == 0 and not call.abandoned):
             self._failed[call.digest] = self._failed.get(call.digest, 0) + 1
-        if call.source == "upstream" and call.endpoint.is_metered:
-            self._trouble = self._trouble_of(call)
+        if call.source == "upstream" and call.endpoint.is_metered and not call.abandoned:
+            self._last_call_failure = self._failure_of(call)
         return True
 
-    def write_down(self, call: Call, *, bodies: bool = True) -> None:
-        """Charge the run for a call, and keep it; this may be called from any thread.
+    def save_call(self, call: Call, *, bodies: bool = True) -> None:
+        """Log a call, and add its usage to the ledger of the run. May be called from any thread.
 
         Args:
             call: the call.
-            bodies: whether what was said may be kept.
+            bodies: whether the log may include the bodies.
 
         Raises:
-            OSError: it cannot be written down.
+            OSError: a file cannot be written.
 
         """
         if self.settings.log != "off":
             line = call.to_json(self.settings.prices, bodies=bodies and self.settings.log == "full")
             text = self.redactor.hide(json.dumps(line, ensure_ascii=True))
             self._directory.mkdir(parents=True, exist_ok=True)
-            # In one go, as several calls may end at the same time.
+            # In a single write, as several calls may end at the same time.
             with (self._directory / CALLS).open("ab", buffering=0) as file:
                 file.write(text.encode() + b"\n")
         if self.settings.ledger is not None and call.source == "upstream":
-            used = call.usage(self.settings.prices)
-            if used.tokens:
-                self.settings.ledger.add(used.cost or 0.0, used.tokens)
+            usage = call.usage(self.settings.prices)
+            if usage.tokens:
+                self.settings.ledger.add(usage.cost or 0.0, usage.tokens)
 
-    def _trouble_of(self, call: Call) -> InfrastructureError | None:
-        if call.given_up:
-            return self._trouble
-        if call.status != 0 and call.status not in _TROUBLE and not (call.error and call.status < 400):
+    def _failure_of(self, call: Call) -> InfrastructureError | None:
+        """Return the infrastructure error that a call ended with, if any."""
+        if call.status != 0 and call.status not in _SERVER_FAILURES and not (call.error and call.status < 400):
             return None
-        answer = self.redactor.hide_bytes(b"".join(call.pieces))[:300].decode("utf-8", "replace")
-        said = self.redactor.hide(call.error) or f"{call.status} {' '.join(answer.split())}"
-        fact = f"the last call of a model failed: {said}"
-        fix = "see whether key, quota and --harbor-*-base-url are right" if call.status in _LASTING else ""
-        if call.error and not call.pieces:
-            fix = "see whether the server runs, and whether --harbor-*-base-url is right"
-        kind = UnmetRequirement if call.status in _LASTING else InfrastructureError
-        return kind(fact, fix, log=self._directory / CALLS if self.settings.log != "off" else None)
+        response = self.redactor.hide_bytes(b"".join(call.chunks))[:300].decode("utf-8", "replace")
+        reason = self.redactor.hide(call.error) or f"{call.status} {one_line(response)}"
+        fix = "check the key, the quota and --harbor-*-base-url" if call.status in _LASTING_FAILURES else ""
+        if call.error and not call.chunks:
+            fix = "check that the server is running and that --harbor-*-base-url is correct"
+        kind = UnmetRequirement if call.status in _LASTING_FAILURES else InfrastructureError
+        log = self._directory / CALLS if self.settings.log != "off" else None
+        return kind(f"the last model call failed: {reason}", fix, log=log)
 
-    def replay(self, call: Call) -> Recorded | None:
-        """Return the recorded answer of a call, None where the call is to be made; may be called from another thread.
+    def replay(self, call: Call) -> RecordedCall | None:
+        """Return the recorded call for a call, or None if the call must go upstream. May be called from any thread.
 
         Raises:
-            Refusal: it was not recorded, and only what was is answered.
+            HTTPError: it was not recorded, and nothing may go upstream.
 
         """
-        if self.tape is None or not self.tape.replays:
+        if self.recorder is None or not self.recorder.is_replaying:
             return None
         try:
-            found = self.tape.answer(call)
+            recorded = self.recorder.replay(call)
         except NotRecorded as error:
-            log = self._keep_difference(call, error.difference)
-            shown = error.shown(log)
-            self.problem = self.problem or UnmetRequirement(
-                f"{shown}\n" if error.difference else shown,
-                "record it anew with --harbor-proxy=record, or see docs/proxy.md for what may differ",
+            log = self._write_diff(call, error.diff)
+            message = error.message(log)
+            self.failure = self.failure or UnmetRequirement(
+                f"{message}\n" if error.diff else message,
+                "record it again with --harbor-proxy=record, or see docs/proxy.md for what may differ",
                 log=log,
             )
-            self.log(shown)
+            self.log(message)
             call.source, call.error = "proxy", error.fact
-            raise Refusal(404, "harbor_not_recorded", shown) from error
-        if found is not None:
+            raise HTTPError(404, "harbor_not_recorded", message) from error
+        if recorded is not None:
             call.source = "cassette"
-        return found
+        return recorded
 
-    def _keep_difference(self, call: Call, lines: list[str]) -> Path | None:
+    def _write_diff(self, call: Call, lines: list[str]) -> Path | None:
         if not lines:
             return None
         path = self._directory / f"call-{call.number}.diff"
@@ -304,32 +291,32 @@ class ProxiedTrial:
     # The end.
 
     @property
-    def trouble(self) -> InfrastructureError | None:
-        """Why the agent could not work, None where nothing here kept it from that."""
-        return self.problem or (None if self.spent else self._trouble)
+    def error(self) -> InfrastructureError | None:
+        """The error because of which the agent could not work; None if there is none."""
+        return self.failure or (None if self.spent_budget else self._last_call_failure)
 
-    def conclude(self, *, ended_well: bool) -> None:
-        """Tell the trial's result what came of it, and write the cassette.
+    def finish(self, *, completed: bool) -> None:
+        """Set the usage, budget and warnings of the trial's result, and save the cassette.
 
         Args:
-            ended_well: whether the agent has worked until it was done or out of time.
+            completed: whether the agent worked until it was done or out of time.
 
         Raises:
-            InfrastructureError: the agent could not work because of what it met here.
+            InfrastructureError: the agent could not work because of an error here.
 
         """
         result = self.context.result
         result.usage = self.usage
-        result.budget = self.spent
-        if not ended_well:
+        result.budget = self.spent_budget
+        if not completed:
             return
-        self.problem = self.trouble
-        if self.tape is not None and self.problem is None:
+        self.failure = self.error
+        if self.recorder is not None and self.failure is None:
             try:
-                result.warnings += self.tape.keep(cut_short=bool(self.spent) or result.agent_timed_out)
+                result.warnings += self.recorder.save(cut_short=bool(self.spent_budget) or result.agent_timed_out)
             except OSError as error:
-                self.problem = InfrastructureError(f"the cassette {self.tape.path} cannot be written: {error}")
-        if self.problem is not None:
-            raise self.problem
+                self.failure = InfrastructureError(f"the cassette {self.recorder.path} cannot be written: {error}")
+        if self.failure is not None:
+            raise self.failure
         if not self._count:
-            result.warnings.append("the agent made no call through the proxy; see whether it uses OPENAI_BASE_URL")
+            result.warnings.append("the agent made no calls through the proxy; check that it uses OPENAI_BASE_URL")

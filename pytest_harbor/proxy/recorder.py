@@ -1,4 +1,4 @@
-"""Recording the calls of one trial, and replaying them."""
+"""The recorder of one trial's calls, which also replays them."""
 
 from __future__ import annotations
 
@@ -7,53 +7,61 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pytest_harbor._util.text import plural
 from pytest_harbor.errors import HookError, UnmetRequirement
-from pytest_harbor.proxy.call import Call, readable
-from pytest_harbor.proxy.cassette import SHOWN, Cassette, CassetteError, Recorded, pieces_of, place_of
-from pytest_harbor.proxy.normalise import normalise_body
+from pytest_harbor.proxy.call import Call, parse_body
+from pytest_harbor.proxy.cassette import Cassette, CassetteError, RecordedCall, cassette_path, split_body
+from pytest_harbor.proxy.normalize import normalize_body
 from pytest_harbor.proxy.redact import Redactor
 from pytest_harbor.proxy.settings import ProxySettings
 from pytest_harbor.trial import ServiceContext
 
-# What of an answer's headers a client goes by, and a cassette keeps.
-KEPT_HEADERS = ("content-type", "retry-after", "x-should-retry")
+# The response headers that clients depend on.
+RECORDED_HEADERS = ("content-type", "retry-after", "x-should-retry")
+# Lines of a diff that a message shows; a file in the trial's directory has all of them.
+MAX_DIFF_LINES = 40
 
 
 class NotRecorded(Exception):
-    """A call is in no cassette, and only what is there is answered.
+    """A call is not in the cassette, and the mode allows no other answer.
 
     Attributes:
-        fact: which call, and what is known of it.
-        difference: lines of a unified difference to the nearest recorded call; none where there is none.
+        fact: which call it is, and what the cassette has instead.
+        diff: the lines of a unified diff to the closest recorded call; empty if there is none.
 
     """
 
-    def __init__(self, fact: str, difference: list[str]) -> None:
+    def __init__(self, fact: str, diff: list[str]) -> None:
         super().__init__(fact)
         self.fact = fact
-        self.difference = difference
+        self.diff = diff
 
-    def shown(self, log: Path | None) -> str:
-        """Return what to say of it, with the first of these lines; all of them are in a log."""
-        lines = "".join(f"\n{line}" for line in self.difference[:SHOWN])
-        left_out = len(self.difference) - SHOWN
-        return self.fact + lines + (f"\n[{left_out} more lines in {log}]" if left_out > 0 else "")
+    def message(self, log: Path | None) -> str:
+        """Return the fact with the first lines of the diff.
+
+        Args:
+            log: the file that has all lines.
+
+        """
+        lines = "".join(f"\n{line}" for line in self.diff[:MAX_DIFF_LINES])
+        omitted = len(self.diff) - MAX_DIFF_LINES
+        return self.fact + lines + (f"\n[{plural(omitted, 'more line')} in {log}]" if omitted > 0 else "")
 
 
-class Tape:
-    """The cassette of one trial, and what is put into it and taken out of it.
+class CassetteRecorder:
+    """Records the calls of one trial in a cassette, and replays them from it.
 
     Args:
         settings: the proxy's settings.
         context: the trial.
-        redactor: gives what hides secrets.
+        redactor: returns the redactor of the trial's secrets.
 
     Attributes:
         path: the cassette's file.
-        facts: pairs of a text of this very trial and what stands for it.
+        placeholders: pairs of a text specific to this trial and its placeholder.
 
     Raises:
-        UnmetRequirement: it is to be replayed, and there is no cassette, or none that can be read.
+        UnmetRequirement: a replay needs a cassette, and there is none or it is not valid.
 
     """
 
@@ -63,89 +71,91 @@ class Tape:
         self._redactor = redactor
         self._cassette = _load(settings, context)
         self.path = self._cassette.path
-        self.facts = [(text, f"<{name}>") for name, text in _facts(context).items() if len(text) >= 6]
+        self.placeholders = [(text, f"<{name}>") for name, text in _trial_specifics(context).items() if len(text) >= 6]
 
     @property
-    def records(self) -> bool:
-        """Whether calls go into the cassette."""
+    def is_recording(self) -> bool:
+        """Whether calls are recorded."""
         return self._mode in ("record", "auto")
 
     @property
-    def replays(self) -> bool:
-        """Whether calls may be answered from it."""
+    def is_replaying(self) -> bool:
+        """Whether calls may be answered from the cassette."""
         return self._mode in ("replay", "auto")
 
-    # These three may be called from any thread.
+    # normalize(), replay() and record() may be called from any thread.
 
-    def normal_form(self, call: Call) -> dict[str, Any]:
-        """Return a request without what differs from trial to trial.
+    def normalize(self, call: Call) -> dict[str, Any]:
+        """Return the request of a call as a cassette stores it.
 
         Raises:
-            HookError: the hook pytest_harbor_cassette_request went wrong.
+            HookError: the hook pytest_harbor_cassette_request failed.
 
         """
         request = {
             "method": call.method,
             "path": call.target,
-            "body": normalise_body(readable(self._redactor().hide_bytes(call.body)), self.facts),
+            "body": normalize_body(parse_body(self._redactor().hide_bytes(call.body)), self.placeholders),
         }
         try:
             self._context.hooks.cassette_request(self._context.work.task, request)
             json.dumps(request)
         except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            raise HookError(f"the hook pytest_harbor_cassette_request: {said}", "mend the hook") from error
+            fact = f"the hook pytest_harbor_cassette_request failed: {type(error).__name__}: {error}"
+            raise HookError(fact, "fix the hook") from error
         return request
 
-    def answer(self, call: Call) -> Recorded | None:
-        """Return the recorded answer of a call, None where the call is to be made.
+    def replay(self, call: Call) -> RecordedCall | None:
+        """Return the recorded call for a call, or None if the call must go upstream.
 
         Raises:
-            NotRecorded: there is none, and it is not to be made.
+            NotRecorded: there is none, and nothing may go upstream.
 
         """
-        assert call.normal is not None
-        found = self._cassette.find(call.normal)
-        if found is not None or self._mode == "auto":
-            return found
-        said, lines = self._cassette.nearest(call.normal)
-        asked = f"call {call.number} of {call.method} {call.target}"
-        raise NotRecorded(f"{asked} is not in the cassette {self.path}: {said}", lines)
+        assert call.normalized is not None
+        recorded = self._cassette.take(call.normalized)
+        if recorded is not None or self._mode == "auto":
+            return recorded
+        reason, diff = self._cassette.closest(call.normalized)
+        fact = f"call {call.number} ({call.method} {call.target}) is not in the cassette {self.path}: {reason}"
+        raise NotRecorded(fact, diff)
 
     def record(self, call: Call) -> None:
-        """Keep a model's answer."""
-        # A status that HTTP does not know is none.
-        if not self.records or call.normal is None or call.source != "upstream" or not 200 <= call.status <= 599:
+        """Record a call that a model's server answered."""
+        # Statuses outside the range that HTTP defines cannot be replayed.
+        is_valid = call.source == "upstream" and 200 <= call.status <= 599
+        if not self.is_recording or call.normalized is None or not is_valid:
             return
-        body = self._redactor().hide_bytes(b"".join(call.pieces))
-        kept = {name: call.headers[name] for name in KEPT_HEADERS if name in call.headers}
-        self._cassette.add(Recorded(call.normal, call.status, kept, pieces_of(body, streamed=call.streamed)))
+        body = self._redactor().hide_bytes(b"".join(call.chunks))
+        headers = {name: call.headers[name] for name in RECORDED_HEADERS if name in call.headers}
+        chunks = split_body(body, streamed=call.streamed)
+        self._cassette.add(RecordedCall(call.normalized, call.status, headers, chunks))
 
-    def keep(self, *, cut_short: bool) -> list[str]:
-        """Write the cassette where there is something new for it, and return what a reader of the result should know.
+    def save(self, *, cut_short: bool) -> list[str]:
+        """Write the cassette if it has new calls, and return warnings for the result.
 
         Args:
-            cut_short: whether the agent did not come to its end, and so not to all that it would have asked for.
+            cut_short: whether the agent was stopped, so that it may have had more calls to make.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
 
         """
-        recorded, unused = self._cassette.recorded, self._cassette.unused
+        old, unused = self._cassette.old_count, self._cassette.unused_count
         if self._mode == "record" or self._cassette.has_new:
-            self._cassette.write(everything=cut_short)
+            self._cassette.write(keep_unused=cut_short)
         if not unused or self._mode == "record":
             return []
-        return [f"{unused} of the {recorded} calls in the cassette were not asked for: {self.path}"]
+        return [f"not replayed: {unused} of {plural(old, 'recorded call')} in {self.path}"]
 
 
 def _load(settings: ProxySettings, context: ServiceContext) -> Cassette:
     mode, result = settings.mode, context.result
     attempt = (result.task, result.agent, result.attempt)
-    path = place_of(settings.cassettes, *attempt, result.confirmation)
+    path = cassette_path(settings.cassettes, *attempt, result.confirmation)
     if mode == "replay" and not path.exists():
-        # A further trial of a task that newly failed says the same again.
-        path = place_of(settings.cassettes, *attempt)
+        # A confirmation trial without its own cassette repeats the attempt.
+        path = cassette_path(settings.cassettes, *attempt)
     if mode == "record":
         return Cassette(path)
     try:
@@ -157,11 +167,11 @@ def _load(settings: ProxySettings, context: ServiceContext) -> Cassette:
             f"there is no cassette {path} to replay", "record it once with --harbor-proxy=record"
         ) from error
     except CassetteError as error:
-        raise UnmetRequirement(str(error), "record it anew with --harbor-proxy=record") from error
+        raise UnmetRequirement(str(error), "record it again with --harbor-proxy=record") from error
 
 
-def _facts(context: ServiceContext) -> dict[str, str]:
-    """Return what names this very trial, by what stands for it."""
+def _trial_specifics(context: ServiceContext) -> dict[str, str]:
+    """Return the texts that are specific to this trial, by the name of their placeholder."""
     work = context.work
     return {
         "trial-directory": str(work.directory),

@@ -1,4 +1,4 @@
-"""The HTTP server between agents and models: an event loop in a thread of its own, for all trials of a process."""
+"""The HTTP server of the proxy: one event loop in its own thread, for all trials of a process."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ from pytest_harbor.proxy.settings import Upstream
 T = TypeVar("T")
 
 # Bytes of all headers of a message.
-HEADER_LIMIT = 256 * 1024
-CONNECT_PATIENCE = 30.0
-# Seconds that connections get to end before they are cut, twice; 0 would be for ever.
-SHUTDOWN_PATIENCE = 0.1
-# Seconds that the server's thread gets to end.
-END_PATIENCE = 10.0
+MAX_HEADERS = 256 * 1024
+# Seconds.
+CONNECT_TIMEOUT = 30.0
+# Seconds until connections are closed by force, waited for twice; aiohttp takes 0 for no timeout.
+SHUTDOWN_TIMEOUT = 0.1
+# Seconds until the server's thread is abandoned.
+THREAD_TIMEOUT = 10.0
 
-_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+# Headers that aiohttp would add to those of the agent.
+_AUTOMATIC_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 class ProxyServer:
-    """Answers the calls of trials.
+    """Serves the model calls of trials.
 
     Args:
-        upstreams: where calls go, by vendor.
+        upstreams: the servers that calls go to, by vendor.
 
     """
 
@@ -44,56 +46,56 @@ class ProxyServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="harbor-proxy", daemon=True)
         self._thread.start()
-        self._doors: set[Door] = set()
+        self._trials: set[TrialServer] = set()
         try:
             self._session = self._run(self._connect())
         except BaseException:
             self._stop()
             raise
 
-    def serve(self, trial: ProxiedTrial) -> Door:
-        """Begin to answer a trial's calls."""
+    def serve(self, trial: ProxiedTrial) -> TrialServer:
+        """Start to serve a trial's calls."""
         return self._run(self._serve(trial))
 
     def close(self) -> None:
-        """End, with every connection."""
+        """Close every connection, and stop the thread."""
         if self._loop.is_closed():
             return
-        # A trial that was interrupted while its door was made has not closed it.
-        for door in list(self._doors):
-            door.close()
+        # A trial that was interrupted while its server started has not closed it.
+        for trial in list(self._trials):
+            trial.close()
         self._run(self._session.close())
         self._stop()
 
     def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(END_PATIENCE)
+        self._thread.join(THREAD_TIMEOUT)
         if not self._thread.is_alive():
             self._loop.close()
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _connect(self) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(note_reuse)
         context = ssl.create_default_context()
-        # Beside what the system trusts, which on some systems is nothing.
+        # In addition to the certificates of the system, which may have none.
         context.load_verify_locations(certifi.where())
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=context),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_PATIENCE),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_AUTOMATIC,
+            skip_auto_headers=_AUTOMATIC_HEADERS,
             auto_decompress=False,
             trust_env=True,
             trace_configs=[trace],
-            max_line_size=HEADER_LIMIT,
-            max_field_size=HEADER_LIMIT,
+            max_line_size=MAX_HEADERS,
+            max_field_size=MAX_HEADERS,
             read_bufsize=256 * 1024,
         )
 
-    async def _serve(self, trial: ProxiedTrial) -> Door:
+    async def _serve(self, trial: ProxiedTrial) -> TrialServer:
         handler = Handler(trial, self._upstreams, self._session)
         loop = self._loop
 
@@ -106,23 +108,23 @@ class ProxyServer:
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
-            max_line_size=HEADER_LIMIT,
-            max_field_size=HEADER_LIMIT,
+            max_line_size=MAX_HEADERS,
+            max_field_size=MAX_HEADERS,
             lingering_time=0.0,
         )
-        door = Door(loop, handler, server, self._doors.discard)
-        self._doors.add(door)
-        return door
+        trial_server = TrialServer(loop, handler, server, self._trials.discard)
+        self._trials.add(trial_server)
+        return trial_server
 
 
-class Door:
-    """Where the calls of one trial come in.
+class TrialServer:
+    """Serves the calls of one trial, on connections that are accepted elsewhere.
 
     Args:
-        loop: the server's.
-        handler: answers them.
-        server: speaks HTTP.
-        closed: hears that it was closed, in the loop.
+        loop: the event loop of the server.
+        handler: handles the requests.
+        server: the HTTP protocol.
+        on_close: called in the event loop when the trial's server closes.
 
     """
 
@@ -131,28 +133,28 @@ class Door:
         loop: asyncio.AbstractEventLoop,
         handler: Handler,
         server: web.Server,
-        closed: Callable[[Door], None],
+        on_close: Callable[[TrialServer], None],
     ) -> None:
         self._loop = loop
         self._handler = handler
         self._server = server
-        self._tell = closed
-        self._taking: set[asyncio.Task[Any]] = set()
+        self._on_close = on_close
+        self._connecting: set[asyncio.Task[Any]] = set()
         self._closed = False
 
-    def take(self, connection: socket.socket) -> None:
-        """Take a connection that was made elsewhere; called in any thread."""
-        asyncio.run_coroutine_threadsafe(self._take(connection), self._loop)
+    def add_connection(self, connection: socket.socket) -> None:
+        """Serve an accepted connection, and close it at the end. May be called from any thread."""
+        asyncio.run_coroutine_threadsafe(self._add_connection(connection), self._loop)
 
     def close(self) -> None:
-        """Cut what goes on, and take nothing more; when this returns, every call is written down."""
+        """Cancel running calls and close every connection; every call is saved when this returns."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
 
-    async def _take(self, connection: socket.socket) -> None:
+    async def _add_connection(self, connection: socket.socket) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._taking.add(task)
-        task.add_done_callback(self._taking.discard)
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
         connection.setblocking(False)
         try:
             if self._closed:
@@ -163,7 +165,7 @@ class Door:
 
     async def _close(self) -> None:
         self._closed = True
-        self._tell(self)
+        self._on_close(self)
         await self._handler.stop()
-        await asyncio.gather(*self._taking, return_exceptions=True)
-        await self._server.shutdown(SHUTDOWN_PATIENCE)
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        await self._server.shutdown(SHUTDOWN_TIMEOUT)

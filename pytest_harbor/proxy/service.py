@@ -1,4 +1,4 @@
-"""The proxy as what accompanies an agent's work: there while it works, and not a moment longer."""
+"""The proxy as an agent service: available while the agent works, and closed before its work is graded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_harbor.agent import may_call_models, runs_on_host
 from pytest_harbor.environment.listener import accept_connections, listen_on, port_of
 from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, InfrastructureError, UnmetRequirement
-from pytest_harbor.proxy.key_scan import RealKeys
+from pytest_harbor.proxy.key_scan import KeyScanner
 from pytest_harbor.proxy.settings import ProxySettings
 from pytest_harbor.task import Task
 from pytest_harbor.trial import AgentVariables, ServiceContext
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class ProxyService:
-    """Has the calls of agents go through the proxy. One for all trials of a process; it is started by the first.
+    """Routes the agents' model calls through the proxy. One object serves all trials of a process.
+
+    The server starts with the first trial that needs it.
 
     Args:
         settings: the proxy's settings.
@@ -31,46 +33,45 @@ class ProxyService:
 
     def __init__(self, settings: ProxySettings) -> None:
         self._settings = settings
-        self._keys = RealKeys(settings.upstreams.values())
-        self._started: ProxyServer | None = None
+        self._scanner = KeyScanner(settings.upstreams.values())
+        self._server: ProxyServer | None = None
         self._starting = threading.Lock()
 
     def admit(self, task: Task, variables: Mapping[str, str]) -> None:
-        """Refuse variables that hold a real key.
+        """Check that no environment variable contains a real key.
 
         Raises:
             UnmetRequirement: one does.
 
         """
         for name, value in variables.items():
-            if self._keys.are_in(value):
+            if self._scanner.is_in_text(value):
                 raise UnmetRequirement(
-                    f"the variable {name} of the environment of {task.name} holds a real key of the host",
-                    "the proxy is there to keep it out: take it out of task.toml, --harbor-agent-env or the hook, "
-                    "or use --harbor-proxy=off",
+                    f"the environment variable {name} of {task.name} contains a real key of the host, which the proxy "
+                    "must keep out of the environment",
+                    "remove it from task.toml, --harbor-agent-env or the hook, or use --harbor-proxy=off",
                 )
 
     def admit_setup(self, text: str, files: Sequence[tuple[Path, str]]) -> None:
-        """Refuse a set-up and agent files that hold a real key.
+        """Check that neither the agent's setup nor its files contain a real key.
 
         Raises:
             UnmetRequirement: one does, or the files cannot be listed.
 
         """
-        holder = "the text of --harbor-agent-setup" if self._keys.are_in(text) else self._keys.in_files(files)
+        holder = "--harbor-agent-setup" if self._scanner.is_in_text(text) else self._scanner.find_file(files)
         if holder is not None:
             raise UnmetRequirement(
-                f"{holder} holds a real key of the host, and would be in the environment of the agent",
-                "the proxy is there to keep it out: take it out, leave the file out with a .dockerignore beside it, or "
-                "use --harbor-proxy=off",
+                f"{holder} contains a real key of the host, which the proxy must keep out of the environment",
+                "remove it, exclude the file with a .dockerignore next to it, or use --harbor-proxy=off",
             )
 
     @contextlib.contextmanager
     def open(self, context: ServiceContext) -> Iterator[AgentVariables]:
-        """Answer the calls of one agent.
+        """Serve the model calls of one agent.
 
         Raises:
-            InfrastructureError: it cannot be had, or the agent could not work because of what it met.
+            InfrastructureError: the proxy cannot start, or the agent could not work because of an error in its calls.
 
         """
         if not may_call_models(context.agent):
@@ -79,57 +80,57 @@ class ProxyService:
         from pytest_harbor.proxy.proxied_trial import ProxiedTrial
 
         trial = ProxiedTrial(self._settings, context)
-        ended_well = False
+        completed = False
         try:
             with contextlib.ExitStack() as stack:
-                door = self._server.serve(trial)
-                stack.callback(door.close)
-                here = ""
+                server = self._start().serve(trial)
+                stack.callback(server.close)
+                in_environment = ""
                 if not runs_on_host(context.agent):
-                    here = stack.enter_context(context.work.environment.listen(door.take))
-                    trial.reached_at(here)
+                    in_environment = stack.enter_context(context.work.environment.listen(server.add_connection))
+                    trial.add_address(in_environment)
                 listener = listen_on("127.0.0.1")
-                there = f"127.0.0.1:{port_of(listener)}"
-                # Programs of the host are the user's own, and have as many connections as they like.
-                stack.enter_context(accept_connections(listener, door.take, limit=math.inf))
-                trial.reached_at(there)
+                on_host = f"127.0.0.1:{port_of(listener)}"
+                # Programs on the host are the user's own, so their connections are not limited.
+                stack.enter_context(accept_connections(listener, server.add_connection, limit=math.inf))
+                trial.add_address(on_host)
                 yield AgentVariables(
-                    environment=_variables(here, trial.secret, trial.model) if here else {},
-                    host=_variables(there, trial.secret, trial.model),
+                    environment=_variables(in_environment, trial.secret, trial.model) if in_environment else {},
+                    host=_variables(on_host, trial.secret, trial.model),
                 )
-            ended_well = True
+            completed = True
         except EnvironmentLost:
-            # It is started again, and the work is graded.
-            ended_well = True
+            # The environment is restarted, and the work is graded.
+            completed = True
             raise
         except EngineUnavailable:
             raise
         except InfrastructureError as error:
-            # An agent that gives up over its model knows less of what was wrong with that.
-            if trial.trouble is None:
+            # The proxy knows better than the agent why a model call failed.
+            if trial.error is None:
                 raise
-            raise trial.trouble from error
+            raise trial.error from error
         finally:
-            trial.conclude(ended_well=ended_well)
+            trial.finish(completed=completed)
 
-    @property
-    def _server(self) -> ProxyServer:
+    def _start(self) -> ProxyServer:
+        """Return the server, and start it if it is not running."""
         with self._starting:
-            if self._started is None:
+            if self._server is None:
                 from pytest_harbor.proxy.server import ProxyServer
 
-                self._started = ProxyServer(self._settings.upstreams)
-            return self._started
+                self._server = ProxyServer(self._settings.upstreams)
+            return self._server
 
     def close(self) -> None:
-        """End the server."""
-        if self._started is not None:
-            self._started.close()
-            self._started = None
+        """Stop the server."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
 
 def _variables(address: str, secret: str, model: str) -> dict[str, str]:
-    """Return what tells the clients of both vendors where to call, and with what for a key."""
+    """Return the environment variables that give the clients of both vendors their base URL and key."""
     variables = {
         "OPENAI_BASE_URL": f"http://{address}/v1",
         "OPENAI_API_KEY": secret,

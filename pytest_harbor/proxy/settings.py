@@ -1,4 +1,4 @@
-"""What a user can set about the proxy."""
+"""The proxy's settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from pytest_harbor.proxy.budget import Ledger, TrialBudget
 from pytest_harbor.proxy.endpoints import Vendor
 from pytest_harbor.proxy.prices import Prices
-from pytest_harbor.proxy.redact import SHORTEST
+from pytest_harbor.proxy.redact import MIN_SECRET_LENGTH
 
 Mode = Literal["live", "record", "replay", "auto"]
 LogLevel = Literal["full", "meta", "off"]
@@ -23,11 +23,11 @@ DEFAULT_URLS: Mapping[Vendor, str] = {
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where calls go.
+    """A server that model calls go to.
 
     Attributes:
-        url: base URL, with the version (`/v1`) and without a slash at its end.
-        key: the real key; empty for none. It is never shown.
+        url: the base URL, with the version (`/v1`) and without a trailing slash.
+        key: the real key, or empty. It is not part of the repr.
 
     """
 
@@ -36,8 +36,8 @@ class Upstream:
 
     @property
     def secret(self) -> str:
-        """The key where it is one to be kept; empty for what servers without keys are given, which is any word."""
-        return self.key if len(self.key) >= SHORTEST else ""
+        """The key if it must stay secret; empty for a dummy such as `none`, given to servers that need no key."""
+        return self.key if len(self.key) >= MIN_SECRET_LENGTH else ""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class ProxySettings:
     """The settings of the proxy.
 
     Attributes:
-        mode: `live`, `record`, `replay` or `auto`, see docs/proxy.md.
-        upstreams: where calls go, by vendor.
-        cassettes: directory of all cassettes.
-        log: what is kept of each call.
-        budget: what each trial may use.
-        ledger: what the run has used, and may; None for no limit.
-        prices: what models cost.
+        mode: `live`, `record`, `replay` or `auto` (see docs/proxy.md).
+        upstreams: the servers that calls go to, by vendor.
+        cassettes: the directory of all cassettes.
+        log: what is logged of each call.
+        budget: the budget of each trial.
+        ledger: the usage and budget of the run; None for no limit.
+        prices: the prices of models.
 
     """
 
@@ -65,7 +65,7 @@ class ProxySettings:
 
     @property
     def has_upstream(self) -> bool:
-        """Whether any call goes there."""
+        """Whether calls may go upstream."""
         return self.mode != "replay"
 
 
@@ -77,15 +77,15 @@ def upstreams_of(
     anthropic_base_url: str = "",
     anthropic_key: str = "ANTHROPIC_API_KEY",
 ) -> dict[Vendor, Upstream]:
-    """Return where calls go.
+    """Return the servers that calls go to.
 
     Args:
-        variables: those of the host.
-        openai_base_url: instead of the host's OPENAI_BASE_URL.
-        openai_key: name of the variable with the key for that.
-        anthropic_base_url: instead of the host's ANTHROPIC_BASE_URL, with or without the version at its end, as the
-            clients of Anthropic add it.
-        anthropic_key: name of the variable with the key for that.
+        variables: the host's environment variables.
+        openai_base_url: overrides OPENAI_BASE_URL.
+        openai_key: name of the environment variable with the key for that server.
+        anthropic_base_url: overrides ANTHROPIC_BASE_URL. The version at the end is optional, as Anthropic's clients
+            add it themselves.
+        anthropic_key: name of the environment variable with the key for that server.
 
     """
     openai = openai_base_url or variables.get("OPENAI_BASE_URL", "") or DEFAULT_URLS["openai"]

@@ -50,5 +50,5 @@ def test_a_file_with_a_real_key_is_told_before_anything_is_made(run, model_serve
     (tmp_path / ".env").write_text(f"OPENAI_API_KEY={KEY}\n")
     result = run(agent_files=[(tmp_path / ".env", "/agent/.env")], agent_setup="cp /agent/.env /opt")
     assert (result.outcome, result.phase, result.retries) == ("error", "build", [])
-    assert f"{tmp_path / '.env'} holds a real key of the host" in result.reason
+    assert f"{tmp_path / '.env'} contains a real key of the host" in result.reason
     assert KEY not in result.reason

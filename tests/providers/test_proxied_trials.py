@@ -182,7 +182,7 @@ def test_a_callable_reaches_the_proxy_from_the_host_and_its_programs_from_their_
 def test_a_real_key_in_the_environment_of_a_task_is_refused_before_it_gets_there(run, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", OPENAI_KEY)
     run.write('[environment.env]\nTHE_KEY = "${OPENAI_API_KEY}"\n')
-    with pytest.raises(UnmetRequirement, match="the variable THE_KEY of the environment of asks holds a real key"):
+    with pytest.raises(UnmetRequirement, match="the environment variable THE_KEY of asks contains a real key"):
         run(in_container())
     assert run.trial.environment is None
     assert run.trial.result.phase == "start"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from model_server import Answer, Tokens, failure
 
-from pytest_harbor.proxy.cassette import Cassette, Recorded, place_of
+from pytest_harbor.proxy.cassette import Cassette, RecordedCall, cassette_path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # Without a library: nothing of one is tested here, and each process would take its time to import it.
@@ -97,16 +97,16 @@ def test_when_the_budget_of_the_run_is_spent_what_has_not_begun_is_skipped(runs,
 
 def test_what_is_not_in_a_cassette_is_an_error_with_the_difference(runs, model_server):
     body = {"model": "model-a", "prompt": "Answer for a.\n"}
-    cassette = Cassette(place_of(runs.path / "cassettes", "tb2/a", "solve", 1))
-    cassette.add(Recorded({"method": "POST", "path": "/v1/completions", "body": body}, 200, {}, [b"{}"]))
-    cassette.write(everything=False)
+    cassette = Cassette(cassette_path(runs.path / "cassettes", "tb2/a", "solve", 1))
+    cassette.add(RecordedCall({"method": "POST", "path": "/v1/completions", "body": body}, 200, {}, [b"{}"]))
+    cassette.write(keep_unused=False)
     (runs.path / "tb2" / "a" / "instruction.md").write_text("Answer for all.\n")
     status, said = runs("--harbor-proxy=replay")
     assert status == 1
     assert "4 errors" in said
     assert '-  "prompt": "Answer for a.\\n' in said
     assert '+  "prompt": "Answer for all.\\n' in said
-    assert "record it anew with --harbor-proxy=record" in said
+    assert "record it again with --harbor-proxy=record" in said
     for name in ("b", "c", "d"):
         assert f"tb2/{name} [agent] there is no cassette" in said
     assert {result["outcome"] for result in runs.results} == {"error"}

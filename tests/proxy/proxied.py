@@ -22,14 +22,14 @@ ANTHROPIC_KEY = "sk-ant-real-0123456789"
 
 
 class HostAgent:
-    """An agent on the host: it has no need of an environment that listens."""
+    """An agent on the host, so that the environment need not listen."""
 
     name = "tester"
     where = "host"
 
 
 class Proxied:
-    """One trial's view of the proxy, and what it has left at the end."""
+    """One trial's proxy: its clients, and its results afterwards."""
 
     def __init__(self, context: ServiceContext, host: dict[str, str]) -> None:
         self.context = context
@@ -41,7 +41,7 @@ class Proxied:
         self._clients = contextlib.ExitStack()
 
     def openai(self, **options) -> openai.OpenAI:
-        # Most of what a client costs is reading certificates.
+        # Reading certificates takes most of the time to create a client.
         plain = openai.DefaultHttpxClient(verify=False)
         client = openai.OpenAI(base_url=self.host["OPENAI_BASE_URL"], api_key=self.secret, http_client=plain, **options)
         return self._clients.enter_context(client)
@@ -71,7 +71,7 @@ class Proxied:
 
 
 class Proxies:
-    """Opens the proxy for one trial after the other."""
+    """Runs the proxy for one trial after another."""
 
     def __init__(self, directory: Path, task: Task, upstream: str) -> None:
         self.directory = directory
@@ -94,7 +94,7 @@ class Proxies:
 
     @contextlib.contextmanager
     def __call__(self, mode="live", *, model="", attempt=1, confirmation=0, variables=None, graded=bool, **settings):
-        """Give a trial's view; what ends the trial as an infrastructure error is in its `error` afterwards."""
+        """Yield a trial's proxy; if the trial ends with an infrastructure error, it is in `error` afterwards."""
         self.number += 1
         service = ProxyService(self.settings(mode, **settings))
         self._services.callback(service.close)

@@ -1,4 +1,4 @@
-"""Limits of a trial and of a run."""
+"""Budgets of a trial and of a run."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def calls_until_refused(proxied, most=9):
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, shown",
     [("0.002", "$0.002"), ("0.5", "$0.50"), ("1", "$1.00"), ("1250.5", "$1,250.50"), ("2000tokens", "2,000 tokens")],
 )
-def test_a_budget_reads_like_what_it_is(text, said):
-    assert str(SessionBudget.parse(text)) == said
+def test_session_budget_as_text(text, shown):
+    assert str(SessionBudget.parse(text)) == shown
 
 
 @pytest.mark.parametrize(
-    "budget, expected, said",
+    "budget, expected, message",
     [
         (TrialBudget(turns=3), 3, "--harbor-max-turns=3 is spent"),
         (TrialBudget(tokens=45), 3, "--harbor-max-tokens=45 is spent (60 tokens)"),
@@ -44,26 +44,26 @@ def test_a_budget_reads_like_what_it_is(text, said):
         (TrialBudget(turns=9, tokens=1, cost=9), 1, "--harbor-max-tokens=1 is spent"),
     ],
 )
-def test_beyond_its_budget_a_trial_is_told_so_and_marked(proxies, model_server, prices, budget, expected, said):
+def test_trial_beyond_its_budget_is_rejected_and_marked(proxies, model_server, prices, budget, expected, message):
     model_server.script += [Answer("ok", tokens=Tokens(10, 0, 10, 0))] * 9
     with proxies(budget=budget, prices=prices) as proxied:
         number, error = calls_until_refused(proxied)
         assert number == expected
         assert error.code == "harbor_budget_spent"
-        assert said in error.message
-        # The client has not tried again.
+        assert message in error.message
+        # The client did not retry.
         assert len(proxied.calls) == expected + 1
         with pytest.raises(anthropic.RateLimitError, match="is spent"):
             proxied.anthropic().messages.create(**ASK, max_tokens=9)
-    assert proxied.error is None, "it is graded as it stands"
-    assert said in proxied.result.budget
+    assert proxied.error is None, "the work is graded as it stands"
+    assert message in proxied.result.budget
     assert proxied.log.count("is spent") == 1
     assert len(model_server.requests) == expected
     assert proxied.result.usage.requests == expected
     assert proxied.calls[-1]["source"] == "proxy"
 
 
-def test_tries_again_are_no_turns(proxies, model_server):
+def test_retries_are_not_turns(proxies, model_server):
     model_server.script += [failure(500, "oops", retry_after_ms="1"), Answer("ok"), failure(429, "slow")]
     with proxies(budget=TrialBudget(turns=2)) as proxied:
         client = proxied.openai()
@@ -74,12 +74,12 @@ def test_tries_again_are_no_turns(proxies, model_server):
         client.completions.create(model="model-a", prompt="two")
         with pytest.raises(openai.RateLimitError, match="is spent"):
             client.completions.create(model="model-a", prompt="three")
-        # What is no call of a model goes on.
+        # Requests that are not model calls are still served.
         client.models.list()
     assert (proxied.result.usage.requests, proxied.result.usage.retries) == (2, 2)
 
 
-def test_a_try_again_needs_a_budget_that_is_not_spent(proxies, model_server):
+def test_retry_needs_budget(proxies, model_server):
     model_server.script += [failure(500, "busy"), Answer("a", tokens=Tokens(5, 0, 5))]
     with proxies(budget=TrialBudget(tokens=10)) as proxied:
         client = proxied.openai(max_retries=0)
@@ -91,23 +91,23 @@ def test_a_try_again_needs_a_budget_that_is_not_spent(proxies, model_server):
     assert len(model_server.requests) == 2
 
 
-def test_calls_at_the_same_time_do_not_slip_through(proxies, model_server):
+def test_simultaneous_calls_do_not_exceed_the_turns(proxies, model_server):
     model_server.script.append(lambda request: Answer("ok"))
     with proxies(budget=TrialBudget(turns=5)) as proxied, ThreadPoolExecutor(16) as pool:
         client = proxied.openai()
 
-        def one(number):
+        def call(number):
             try:
                 client.completions.create(model="model-a", prompt=f"{number}")
             except openai.RateLimitError:
                 return 0
             return 1
 
-        assert sum(pool.map(one, range(16))) == 5
+        assert sum(pool.map(call, range(16))) == 5
     assert len(model_server.requests) == 5
 
 
-def test_a_budget_counts_what_a_stream_has_told_before_its_end(proxies, model_server, prices):
+def test_usage_of_an_open_stream_counts(proxies, model_server, prices):
     model_server.script += [Answer("one", tokens=Tokens(10, 0, 10, 0))] * 2
     with proxies(budget=TrialBudget(tokens=20), prices=prices) as proxied:
         stream = proxied.openai().chat.completions.create(**ASK, stream=True, stream_options={"include_usage": True})
@@ -116,10 +116,10 @@ def test_a_budget_counts_what_a_stream_has_told_before_its_end(proxies, model_se
             proxied.openai().completions.create(model="model-a", prompt="x")
 
 
-@pytest.mark.parametrize("of_the_run", [False, True])
-def test_a_budget_in_dollars_is_not_kept_by_guessing_prices(proxies, model_server, tmp_path, of_the_run):
+@pytest.mark.parametrize("for_run", [False, True])
+def test_budget_in_dollars_needs_a_known_price(proxies, model_server, tmp_path, for_run):
     ledger = Ledger(tmp_path / "budget.json", SessionBudget.parse("1"))
-    limits = {"ledger": ledger} if of_the_run else {"budget": TrialBudget(cost=1)}
+    limits = {"ledger": ledger} if for_run else {"budget": TrialBudget(cost=1)}
     with proxies(**limits) as proxied, pytest.raises(openai.BadRequestError, match="no price for the model 'model-a'"):
         proxied.openai().completions.create(model="model-a", prompt="x")
     assert isinstance(proxied.error, UnmetRequirement)
@@ -127,10 +127,10 @@ def test_a_budget_in_dollars_is_not_kept_by_guessing_prices(proxies, model_serve
     assert not model_server.requests
 
 
-def test_a_run_has_one_budget_for_all_its_trials(proxies, model_server, prices, tmp_path):
+def test_run_budget_spans_trials(proxies, model_server, prices, tmp_path):
     model_server.script += [Answer("ok", tokens=Tokens(10, 0, 10, 0))] * 9
     file = tmp_path / "run" / "budget.json"
-    # As each worker has one.
+    # One for each worker.
     ledgers = [Ledger(file, SessionBudget.parse("50tokens")) for _ in range(3)]
     for ledger in ledgers[:2]:
         assert ledger.spent() == ""
@@ -142,7 +142,7 @@ def test_a_run_has_one_budget_for_all_its_trials(proxies, model_server, prices, 
     assert ledgers[0].spent() == proxied.result.budget
 
 
-def test_a_ledger_adds_up_what_comes_at_the_same_time(tmp_path):
+def test_ledger_with_concurrent_writers(tmp_path):
     ledgers = [Ledger(tmp_path / "budget.json", SessionBudget.parse("1.5")) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda ledger: [ledger.add(0.01, 7) for _ in range(10)], ledgers))
@@ -152,12 +152,12 @@ def test_a_ledger_adds_up_what_comes_at_the_same_time(tmp_path):
     assert ledgers[1].spent() == "--harbor-session-budget of $1.50 is spent ($1.5 used by this run)"
 
 
-def test_a_damaged_ledger_stops_the_spending(proxies, model_server, prices, tmp_path):
+def test_damaged_ledger_rejects_calls(proxies, model_server, prices, tmp_path):
     (tmp_path / "budget.json").write_text("{")
     with (
         proxies(ledger=Ledger(tmp_path / "budget.json", SessionBudget.parse("1")), prices=prices) as proxied,
         pytest.raises(openai.InternalServerError, match="damaged"),
     ):
         proxied.openai(max_retries=0).completions.create(model="model-a", prompt="x")
-    assert "the session's budget" in str(proxied.error)
+    assert "the session budget cannot be checked" in str(proxied.error)
     assert not model_server.requests

@@ -18,7 +18,7 @@ from model_server import Answer, Call, Reply, Tokens, failure
 from pytest_harbor.errors import EnvironmentLost, HookError, UnmetRequirement
 from pytest_harbor.plugin import hookspecs
 from pytest_harbor.proxy import Ledger, SessionBudget, TrialBudget
-from pytest_harbor.proxy.cassette import Cassette, Recorded, place_of
+from pytest_harbor.proxy.cassette import Cassette, RecordedCall, cassette_path
 from pytest_harbor.trial import TrialHooks
 
 
@@ -34,22 +34,22 @@ def cassette(proxies):
 
 
 def work(proxied):
-    """What an agent does: calls that build on one another, through three protocols, streamed and not."""
-    said = []
+    """Make calls that build on one another, in three protocols, streamed and not; return all responses."""
+    responses = []
     first = ask(proxied, "begin").choices[0].message
-    said.append(first.model_dump())
+    responses.append(first.model_dump())
     for event in ask(proxied, f"go on after {first.tool_calls[0].id}", stream=True):
-        said.append(event.model_dump())
-    said.append(proxied.openai().responses.create(model="model-a", input="hi").model_dump())
+        responses.append(event.model_dump())
+    responses.append(proxied.openai().responses.create(model="model-a", input="hi").model_dump())
     with proxied.anthropic().messages.stream(
         model="model-a", max_tokens=9, messages=[{"role": "user", "content": "hi"}]
     ) as stream:
-        said.append(stream.get_final_message().model_dump())
-    said += [model.id for model in proxied.openai().models.list()]
-    return said
+        responses.append(stream.get_final_message().model_dump())
+    responses += [model.id for model in proxied.openai().models.list()]
+    return responses
 
 
-def test_a_trial_replays_with_the_server_off_as_it_was_recorded(proxies, model_server, prices):
+def test_replay_without_server_equals_recording(proxies, model_server, prices):
     model_server.script += [
         Answer("a", calls=[Call("ls")], tokens=Tokens(20, 5, 9, 3)),
         Answer("b c d"),
@@ -57,13 +57,13 @@ def test_a_trial_replays_with_the_server_off_as_it_was_recorded(proxies, model_s
         Answer("f g", calls=[Call("ls")]),
     ]
     with proxies("record", prices=prices) as recorded:
-        said = work(recorded)
-    asked = len(model_server.requests)
+        responses = work(recorded)
+    request_count = len(model_server.requests)
     model_server.close()
     with proxies("replay", prices=prices) as replayed:
-        assert work(replayed) == said
+        assert work(replayed) == responses
     assert (recorded.error, replayed.error) == (None, None)
-    assert asked == 5
+    assert request_count == 5
     assert [call["source"] for call in replayed.calls] == ["cassette"] * 5
     was, now = recorded.result.usage, replayed.result.usage
     assert (was.replayed, now.replayed) == (0, 4)
@@ -72,7 +72,7 @@ def test_a_trial_replays_with_the_server_off_as_it_was_recorded(proxies, model_s
     assert not replayed.result.warnings
 
 
-def test_the_bytes_of_an_answer_are_those_that_were_recorded(proxies, model_server):
+def test_replayed_bytes_equal_recorded_ones(proxies, model_server):
     body = '{"odd" : 1.0e0,\r\n "text": "h\\u00e9é\\ud800"}\n\n'.encode()
     events = "data: é\r\n\r\nevent: x\r\ndata: {}\r\n\r\n: no end".encode()
     binary = b"\x00\xff{"
@@ -93,18 +93,18 @@ def test_the_bytes_of_an_answer_are_those_that_were_recorded(proxies, model_serv
     assert "set-cookie" not in cassette(proxies).read_text()
 
 
-def test_equal_calls_are_answered_in_their_order(proxies, model_server):
+def test_equal_calls_replay_in_order(proxies, model_server):
     model_server.script += [Answer("first"), Answer("second")]
     with proxies("record") as recorded:
         assert [ask(recorded).choices[0].message.content for _ in range(2)] == ["first", "second"]
     with proxies("replay") as replayed:
         assert [ask(replayed).choices[0].message.content for _ in range(2)] == ["first", "second"]
-        with pytest.raises(openai.NotFoundError, match="recorded 2 times and was asked for once more"):
+        with pytest.raises(openai.NotFoundError, match="recorded 2 times and requested once more"):
             ask(replayed)
     assert isinstance(replayed.error, UnmetRequirement)
 
 
-def test_a_call_that_was_not_recorded_fails_with_the_difference_to_the_nearest(proxies, model_server):
+def test_unrecorded_call_shows_diff_to_closest(proxies, model_server):
     model_server.script += [Answer("a"), Answer("b")]
     with proxies("record") as recorded:
         ask(recorded, "List the files.\nThen count them.")
@@ -113,21 +113,21 @@ def test_a_call_that_was_not_recorded_fails_with_the_difference_to_the_nearest(p
         ask(replayed, "List the files.\nThen sum them up.")
     assert "harbor_not_recorded" in str(error.value.body)
     for text in (error.value.message, str(replayed.error), replayed.log):
-        assert "call 1 of POST /v1/chat/completions is not in the cassette" in text
+        assert "call 1 (POST /v1/chat/completions) is not in the cassette" in text
         assert str(cassette(proxies)) in text
-        assert "the nearest is call 1 of 2" in text
+        assert "the closest is recorded call 1 of 2" in text
         assert "-Then count them." in text
         assert "+Then sum them up." in text
     assert ' "content": "List the files.\\n\n' in str(replayed.error)
     assert "--harbor-proxy=record" in str(replayed.error)
     assert not replayed.error.retry
     assert "-Then count them." in (replayed.directory / "proxy" / "call-1.diff").read_text()
-    # Nothing has been asked again, and nothing was written.
+    # The client did not retry, and the cassette is unchanged.
     assert len(replayed.calls) == 1
     assert len(json.loads(cassette(proxies).read_text())["calls"]) == 2
 
 
-def test_without_a_cassette_there_is_nothing_to_replay(proxies):
+def test_replay_without_cassette(proxies):
     match = r"no cassette .*tester\.3\.json to replay; record it once"
     with pytest.raises(UnmetRequirement, match=match), proxies("replay", attempt=3):
         pass
@@ -147,16 +147,16 @@ def test_without_a_cassette_there_is_nothing_to_replay(proxies):
         '{"schema_version": 1, "calls": [{"request": {}, "response": {"status": 200, "headers": {}, "base64": [7]}}]}',
     ],
 )
-def test_a_file_that_is_no_cassette_is_told_as_such(proxies, text):
-    place = place_of(proxies.directory / "cassettes", "tb2/hello", "tester", 1)
-    place.parent.mkdir(parents=True)
-    place.write_text(text)
+def test_invalid_cassette(proxies, text):
+    path = cassette_path(proxies.directory / "cassettes", "tb2/hello", "tester", 1)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
     for mode in ("replay", "auto"):
-        with pytest.raises(UnmetRequirement, match="is no cassette"), proxies(mode):
+        with pytest.raises(UnmetRequirement, match=r"is not a valid cassette.*record it again"), proxies(mode):
             pass
 
 
-def test_each_attempt_has_a_cassette_of_its_own(proxies, model_server):
+def test_each_attempt_has_its_own_cassette(proxies, model_server):
     for attempt in (1, 2):
         model_server.script.append(Answer(f"attempt {attempt}"))
         with proxies("record", attempt=attempt) as proxied:
@@ -166,7 +166,7 @@ def test_each_attempt_has_a_cassette_of_its_own(proxies, model_server):
             assert ask(proxied).choices[0].message.content == f"attempt {attempt}"
 
 
-def test_auto_replays_what_it_has_and_records_the_rest(proxies, model_server):
+def test_auto_replays_and_records_the_rest(proxies, model_server):
     model_server.script += [Answer("a"), Answer("b"), Answer("new"), Answer("c")]
     with proxies("auto") as proxied:
         assert ask(proxied, "one").choices[0].message.content == "a"
@@ -176,7 +176,7 @@ def test_auto_replays_what_it_has_and_records_the_rest(proxies, model_server):
         assert ask(proxied, "zwei").choices[0].message.content == "new"
     assert [call["source"] for call in proxied.calls] == ["cassette", "upstream"]
     assert proxied.result.usage.replayed == 1
-    # What is no part of the agent's way any more is not kept.
+    # Calls that the agent no longer makes are dropped.
     model_server.close()
     with proxies("replay") as proxied:
         assert ask(proxied, "zwei").choices[0].message.content == "new"
@@ -185,7 +185,7 @@ def test_auto_replays_what_it_has_and_records_the_rest(proxies, model_server):
             ask(proxied, "two")
 
 
-def test_auto_that_finds_everything_changes_no_file(proxies, model_server):
+def test_auto_without_new_calls_writes_nothing(proxies, model_server):
     model_server.script += [Answer("a"), Answer("b")]
     with proxies("record") as proxied:
         ask(proxied, "one")
@@ -194,10 +194,10 @@ def test_auto_that_finds_everything_changes_no_file(proxies, model_server):
     with proxies("auto") as proxied:
         ask(proxied, "one")
     assert cassette(proxies).stat().st_mtime_ns == before
-    assert "1 of the 2 calls in the cassette were not asked for" in proxied.result.warnings[0]
+    assert "not replayed: 1 of 2 recorded calls in " in proxied.result.warnings[0]
 
 
-def test_recording_anew_forgets_the_old(proxies, model_server):
+def test_record_replaces_the_cassette(proxies, model_server):
     model_server.script += [Answer("a"), Answer("b")]
     for text in ("one", "two"):
         with proxies("record") as proxied:
@@ -206,7 +206,7 @@ def test_recording_anew_forgets_the_old(proxies, model_server):
     assert call["request"]["body"]["messages"][0]["content"] == "two"
 
 
-def test_failures_that_were_overcome_are_not_recorded_and_the_last_one_is(proxies, model_server):
+def test_only_failures_without_successful_retry_are_recorded(proxies, model_server):
     model_server.script += [
         failure(429, "slow", retry_after_ms="1"),
         failure(500, "oops", retry_after_ms="1"),
@@ -224,7 +224,7 @@ def test_failures_that_were_overcome_are_not_recorded_and_the_last_one_is(proxie
     assert proxied.result.usage.retries == 0
 
 
-def test_a_trial_that_failed_for_other_reasons_keeps_the_old_cassette(proxies, model_server):
+def test_infrastructure_error_keeps_the_old_cassette(proxies, model_server):
     model_server.script += [Answer("a"), failure(500, "oops")]
     with proxies("record") as proxied:
         ask(proxied, "one")
@@ -237,7 +237,7 @@ def test_a_trial_that_failed_for_other_reasons_keeps_the_old_cassette(proxies, m
     assert cassette(proxies).read_text() == before
 
 
-def test_a_trial_that_was_cut_short_forgets_nothing(proxies, model_server):
+def test_trial_cut_short_keeps_unused_calls(proxies, model_server):
     model_server.script += [Answer("a"), Answer("b"), Answer("new")]
     with proxies("record") as proxied:
         ask(proxied, "one")
@@ -248,7 +248,7 @@ def test_a_trial_that_was_cut_short_forgets_nothing(proxies, model_server):
     assert len(json.loads(cassette(proxies).read_text())["calls"]) == 3
 
 
-def test_budgets_hold_in_a_replay_and_the_run_is_not_charged(proxies, model_server, tmp_path):
+def test_replay_counts_for_trial_budget_and_not_for_run(proxies, model_server, tmp_path):
     model_server.script += [Answer("a"), Answer("b")]
     with proxies("record") as proxied:
         ask(proxied, "one")
@@ -262,36 +262,37 @@ def test_budgets_hold_in_a_replay_and_the_run_is_not_charged(proxies, model_serv
     assert ledger.spent() == ""
 
 
-def test_parallel_calls_find_their_answers_in_any_order(proxies, model_server):
+def test_parallel_calls_replay_in_any_order(proxies, model_server):
     model_server.script.append(lambda request: Answer(f"to {request.json['messages'][0]['content']}"))
     with proxies("record") as proxied:
         for number in range(8):
             ask(proxied, f"{number}")
     model_server.close()
-    said = {}
+    answers = {}
     with proxies("replay") as proxied:
         client = proxied.openai()
 
-        def one(number):
+        def call(number):
             message = [{"role": "user", "content": f"{number}"}]
-            said[number] = client.chat.completions.create(model="model-a", messages=message).choices[0].message.content
+            completion = client.chat.completions.create(model="model-a", messages=message)
+            answers[number] = completion.choices[0].message.content
 
-        threads = [threading.Thread(target=one, args=(number,)) for number in reversed(range(8))]
+        threads = [threading.Thread(target=call, args=(number,)) for number in reversed(range(8))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert said == {number: f"to {number}" for number in range(8)}
+    assert answers == {number: f"to {number}" for number in range(8)}
 
 
-class Ignoring(TrialHooks):
+class IgnoresSeed(TrialHooks):
     def cassette_request(self, task, request):
         assert task.name == "hello"
         request["body"].pop("seed", None)
 
 
-class Documented(TrialHooks):
-    """The example of the hook's own documentation."""
+class FromDocumentation(TrialHooks):
+    """The example in the hook's own docstring."""
 
     def __init__(self):
         code = inspect.getdoc(hookspecs.pytest_harbor_cassette_request).partition("::\n\n")[2]
@@ -302,32 +303,32 @@ class Documented(TrialHooks):
         self.names["pytest_harbor_cassette_request"](request)
 
 
-class Broken(TrialHooks):
+class Raises(TrialHooks):
     def cassette_request(self, task, request):
         raise ValueError("no such thing")
 
 
-class Unwritable(TrialHooks):
+class NotSerializable(TrialHooks):
     def cassette_request(self, task, request):
         request["body"] = object()
 
 
-@pytest.mark.parametrize("hooks", [Ignoring, Documented])
-def test_a_hook_makes_more_things_equal(proxies, model_server, hooks):
+@pytest.mark.parametrize("hooks", [IgnoresSeed, FromDocumentation])
+def test_hook_ignores_more_differences(proxies, model_server, hooks):
     proxies.hooks = hooks()
     model_server.script.append(Answer("a"))
     with proxies("record") as proxied:
         ask(proxied, seed=1)
     with proxies("replay") as proxied:
         assert ask(proxied, seed=2).choices[0].message.content == "a"
-    # It changes what is compared, not what is sent.
+    # The request that is sent is unchanged.
     assert model_server.requests[0].json["seed"] == 1
 
 
-@pytest.mark.parametrize("hooks, said", [(Broken, "no such thing"), (Unwritable, "not JSON serializable")])
-def test_a_hook_that_goes_wrong_ends_the_trial_as_its_fault(proxies, model_server, hooks, said):
+@pytest.mark.parametrize("hooks, message", [(Raises, "no such thing"), (NotSerializable, "not JSON serializable")])
+def test_failing_hook_is_a_hook_error(proxies, model_server, hooks, message):
     proxies.hooks = hooks()
-    with proxies("record") as proxied, pytest.raises(openai.InternalServerError, match=said):
+    with proxies("record") as proxied, pytest.raises(openai.InternalServerError, match=message):
         ask(proxied)
     assert isinstance(proxied.error, HookError)
     assert "pytest_harbor_cassette_request" in str(proxied.error)
@@ -338,22 +339,22 @@ def test_a_hook_that_goes_wrong_ends_the_trial_as_its_fault(proxies, model_serve
     "task, agent",
     [("a/b", "c"), ("a/..", "c"), ("a/b", "../../c"), ("a/b", "m:f"), ("a/\u00e9 x", "C"), ("a/" + "b" * 300, "c")],
 )
-def test_every_task_and_agent_has_a_file_of_its_own_below_the_directory(tmp_path, task, agent):
-    place = place_of(tmp_path, task, agent, 1)
-    assert tmp_path in place.resolve().parents
-    assert len(place.relative_to(tmp_path).parts) == 3
-    place.parent.mkdir(parents=True)
-    place.write_text("x")
+def test_cassette_path_is_unique_and_inside_the_directory(tmp_path, task, agent):
+    path = cassette_path(tmp_path, task, agent, 1)
+    assert tmp_path in path.resolve().parents
+    assert len(path.relative_to(tmp_path).parts) == 3
+    path.parent.mkdir(parents=True)
+    path.write_text("x")
     others = {
-        place_of(tmp_path, task, agent, 2),
-        place_of(tmp_path, task, agent, 1, 1),
-        place_of(tmp_path, task, agent + "_", 1),
+        cassette_path(tmp_path, task, agent, 2),
+        cassette_path(tmp_path, task, agent, 1, 1),
+        cassette_path(tmp_path, task, agent + "_", 1),
     }
-    others |= {place_of(tmp_path, task.replace("/", "/_"), agent, 1)}
-    assert len(others | {place}) == 5
+    others |= {cassette_path(tmp_path, task.replace("/", "/_"), agent, 1)}
+    assert len(others | {path}) == 5
 
 
-def test_a_stream_is_recorded_though_the_client_goes_at_its_last_word(proxies, model_server):
+def test_stream_is_recorded_if_client_closes_after_last_event(proxies, model_server):
     events = [b'data: {"choices": []}\n\n', b"data: [DONE]\n\n", b": bye\n\n"]
     gate = threading.Event()
     stream = [("content-type", "text/event-stream")]
@@ -372,17 +373,17 @@ def test_a_stream_is_recorded_though_the_client_goes_at_its_last_word(proxies, m
     assert call["response"]["body"] == [event.decode() for event in events[:2]]
 
 
-def test_a_stream_that_the_client_gives_up_is_not_recorded(proxies, model_server):
+def test_abandoned_stream_is_not_recorded(proxies, model_server):
     model_server.script.append(Answer("one two", gates={3: threading.Event()}))
     with proxies("record") as proxied, ask(proxied, stream=True) as stream:
         next(iter(stream))
-    assert proxied.calls[0]["error"] == "given up by the agent"
+    assert proxied.calls[0]["error"] == "abandoned by the agent"
     assert json.loads(cassette(proxies).read_text())["calls"] == []
 
 
-def test_a_further_trial_of_what_failed_replays_the_attempt_unless_it_has_a_cassette_of_its_own(proxies, model_server):
+def test_confirmation_replays_the_attempt_unless_it_has_a_cassette(proxies, model_server):
     model_server.script += [Answer("attempt"), Answer("confirmation")]
-    for mode, confirmation, said in [
+    for mode, confirmation, expected in [
         ("record", 0, "attempt"),
         ("replay", 1, "attempt"),
         ("record", 1, "confirmation"),
@@ -390,23 +391,23 @@ def test_a_further_trial_of_what_failed_replays_the_attempt_unless_it_has_a_cass
         ("replay", 2, "attempt"),
     ]:
         with proxies(mode, confirmation=confirmation) as proxied:
-            assert ask(proxied).choices[0].message.content == said
+            assert ask(proxied).choices[0].message.content == expected
 
 
-def test_trials_of_equal_agents_may_end_at_the_same_time(tmp_path):
+def test_concurrent_writers_leave_a_whole_cassette(tmp_path):
     """Two tests may run the same agent on the same task."""
-    recorded = Recorded({"path": "/", "body": None}, 200, {}, [b"x" * 100_000])
+    recorded = RecordedCall({"path": "/", "body": None}, 200, {}, [b"x" * 100_000])
     cassettes = [Cassette(tmp_path / "a.json") for _ in range(8)]
-    for one in cassettes:
-        one.add(recorded)
+    for cassette in cassettes:
+        cassette.add(recorded)
     with ThreadPoolExecutor(len(cassettes)) as pool:
         for _ in range(20):
-            list(pool.map(lambda one: one.write(everything=False), cassettes))
+            list(pool.map(lambda cassette: cassette.write(keep_unused=False), cassettes))
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
-    assert Cassette.load(tmp_path / "a.json").recorded == 1
+    assert Cassette.load(tmp_path / "a.json").old_count == 1
 
 
-def test_the_calls_of_an_agent_that_ends_its_own_environment_are_kept_as_its_work_is_graded(proxies, model_server):
+def test_lost_environment_keeps_the_calls(proxies, model_server):
     model_server.script.append(Answer("a"))
     with proxies("record") as proxied:
         ask(proxied)

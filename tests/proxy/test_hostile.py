@@ -1,4 +1,4 @@
-"""Agents and models' servers that mean harm, or are broken beyond what anybody expects."""
+"""Agents and models' servers that are malicious or badly broken."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import openai
 import pytest
 from model_server import Answer, Reply, Tokens, failure
 from proxied import ANTHROPIC_KEY, OPENAI_KEY
-from test_passing import ask, key
+from test_forwarding import ask, key
 
 from pytest_harbor.errors import UnmetRequirement
 from pytest_harbor.proxy import Ledger, SessionBudget, TrialBudget, handler
-from pytest_harbor.proxy.headers import Veil
-from pytest_harbor.proxy.normalise import normalise
+from pytest_harbor.proxy.headers import KeyRedactor
+from pytest_harbor.proxy.normalize import normalize
 from pytest_harbor.proxy.settings import Upstream
 
 CHAT = "/v1/chat/completions"
@@ -53,37 +53,36 @@ STREAM = b"data: " + QUOTED + b"\n\n"
     ],
     ids=["200", "400", "gzip", "gzip 200", "no gzip", "302", "stream", "pieces", "gzip stream", "model", "cut"],
 )
-def test_no_answer_has_a_real_key(proxies, model_server, reply):
+def test_no_response_contains_a_real_key(proxies, model_server, reply):
     model_server.script.append(reply)
     with proxies("record") as proxied:
         status, headers, body = ask(proxied.url, CHAT, b'{"model": "m"}', key(proxied))
         assert status == reply.status
     body = gzip.decompress(body) if headers["content-encoding"] == "gzip" else body
-    kept = "\n".join(path.read_text() for path in proxies.directory.rglob("*") if path.is_file())
-    everything = f"{headers} {body.decode()} {kept} {proxied.result} {proxied.error}"
+    files = "\n".join(path.read_text() for path in proxies.directory.rglob("*") if path.is_file())
+    everything = f"{headers} {body.decode()} {files} {proxied.result} {proxied.error}"
     for secret in (OPENAI_KEY, ANTHROPIC_KEY):
         assert secret[:-4] not in everything
 
 
-def test_a_placeholder_of_a_key_does_not_become_the_key(proxies, model_server):
-    said = "<openai-key> <anthropic-key> <secret>"
-    model_server.script.append(Answer(said))
+def test_placeholder_of_a_key_does_not_become_the_key(proxies, model_server):
+    model_server.script.append(Answer("<openai-key> <anthropic-key> <secret>"))
     for mode in ("record", "replay"):
         with proxies(mode) as proxied:
             answer = proxied.openai().completions.create(model="m", prompt="x").choices[0].text
     assert answer == f"<openai-key> <anthropic-key> {proxied.secret}"
 
 
-def test_a_key_is_found_over_the_pieces_of_a_stream():
-    veil = Veil({"openai": Upstream("http://a", "sk-a/b+c-0123456789")}, failed=False)
-    pieces = [b"s", b"k", b" sk-", b"a/b", b"+c-0123456789 sk-a%2Fb%2Bc-01", b"23456789 sk-a"]
-    said = [veil.piece(piece) for piece in pieces]
-    assert b"".join([*said, veil.rest()]) == b"sk <key> <key> sk-a"
-    # Only what may be the beginning of a key waits.
-    assert said[:3] == [b"", b"", b"sk "]
+def test_key_split_over_chunks_of_a_stream():
+    redactor = KeyRedactor({"openai": Upstream("http://a", "sk-a/b+c-0123456789")}, is_error=False)
+    chunks = [b"s", b"k", b" sk-", b"a/b", b"+c-0123456789 sk-a%2Fb%2Bc-01", b"23456789 sk-a"]
+    sent = [redactor.feed(chunk) for chunk in chunks]
+    assert b"".join([*sent, redactor.flush()]) == b"sk <key> <key> sk-a"
+    # Only what may be the start of a key is held.
+    assert sent[:3] == [b"", b"", b"sk "]
 
 
-def test_the_key_goes_into_no_other_header(proxies, model_server):
+def test_key_is_in_no_other_header(proxies, model_server):
     model_server.script.append(Answer("ok"))
     with proxies() as proxied:
         ask(proxied.url, CHAT, b"{}", [*key(proxied), ("OpenAI-Organization", f"o{proxied.secret}")])
@@ -111,14 +110,14 @@ def test_the_key_goes_into_no_other_header(proxies, model_server):
         "/v1/responses/a%2fb",
     ],
 )
-def test_the_key_goes_to_no_other_path(proxies, model_server, target):
+def test_key_is_sent_to_no_other_path(proxies, model_server, target):
     with proxies() as proxied:
         assert ask(proxied.url, target, b"", key(proxied), "GET")[0] == 404
     assert not model_server.requests
 
 
 @pytest.mark.parametrize("name", ["openai/gpt-5", "openai%2Fgpt-5", "accounts/x@y/models/a:b.c", "a..b"])
-def test_models_with_odd_names_are_served(proxies, model_server, name):
+def test_models_with_odd_names(proxies, model_server, name):
     with proxies() as proxied:
         ask(proxied.url, f"/v1/models/{name}", b"", key(proxied), "GET")
     assert [request.path for request in model_server.requests] == [f"/v1/models/{name}"]
@@ -127,7 +126,7 @@ def test_models_with_odd_names_are_served(proxies, model_server, name):
 # Budgets.
 
 
-def test_a_try_again_is_free_of_a_turn_and_of_nothing_else(proxies, model_server, prices):
+def test_retry_costs_tokens_but_no_turn(proxies, model_server, prices):
     model_server.script += [failure(429, "slow"), failure(429, "slow"), Answer("ok", tokens=Tokens(50, 0, 50, 0))]
     with proxies(budget=TrialBudget(tokens=100), prices=prices) as proxied:
         statuses = [ask(proxied.url, CHAT, body, key(proxied))[0] for body in (b'{"a":1}', b'{"b":1}', b'{"a":1}')]
@@ -137,12 +136,12 @@ def test_a_try_again_is_free_of_a_turn_and_of_nothing_else(proxies, model_server
     assert len(model_server.requests) == 3
 
 
-def test_what_an_agent_gives_up_is_paid_for_and_no_failure(proxies, model_server):
+def test_abandoned_calls_cost_turns_and_tokens(proxies, model_server):
     model_server.script += [Answer("x", gates={0: threading.Event()})] * 2
     body = json.dumps({"model": "m", "prompt": "p" * 4000}).encode()
     with proxies(budget=TrialBudget(turns=2)) as proxied:
         for number in (1, 2):
-            give_up(proxied, body)
+            abandon(proxied, body)
             model_server.wait_for(number)[-1].disconnected.wait(20)
             wait_until(lambda number=number: len(proxied.calls) == number)
         assert ask(proxied.url, CHAT, body, key(proxied))[0] == 429
@@ -150,7 +149,7 @@ def test_what_an_agent_gives_up_is_paid_for_and_no_failure(proxies, model_server
     assert proxied.result.usage.input_tokens >= 2000
 
 
-def test_a_stream_that_is_given_up_before_it_tells_its_tokens_is_estimated(proxies, model_server):
+def test_abandoned_stream_without_usage_is_estimated(proxies, model_server):
     words = "word " * 400
     events = [
         {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 7, "output_tokens": 1}}},
@@ -169,28 +168,28 @@ def test_a_stream_that_is_given_up_before_it_tells_its_tokens_is_estimated(proxi
     assert (proxied.result.usage.input_tokens, proxied.result.usage.output_tokens) == (7, 500)
 
 
-def test_responses_that_are_compacted_are_turns(proxies, model_server):
+def test_compacting_a_response_is_a_turn(proxies, model_server):
     with proxies(budget=TrialBudget(turns=1)) as proxied:
         statuses = [ask(proxied.url, "/v1/responses/compact", b'{"a":%d}' % n, key(proxied))[0] for n in (1, 2)]
         assert ask(proxied.url, "/v1/responses/resp_1", b"{}", key(proxied))[0] == 404
     assert statuses == [404, 429]
-    assert len(model_server.requests) == 1, "which knows nothing of it"
+    assert len(model_server.requests) == 1, "the server does not support it"
 
 
 @pytest.mark.parametrize("limit", ["tokens", "cost", "run"])
-def test_nothing_goes_on_in_the_background_where_a_budget_is_to_be_kept(proxies, model_server, prices, tmp_path, limit):
+def test_background_responses_are_rejected_with_a_budget(proxies, model_server, prices, tmp_path, limit):
     ledger = Ledger(tmp_path / "budget.json", SessionBudget.parse("1"))
     limits = {"ledger": ledger} if limit == "run" else {"budget": TrialBudget(**{limit: 100})}
     with proxies(**limits, prices=prices) as proxied:
-        with pytest.raises(openai.BadRequestError, match="in the background"):
+        with pytest.raises(openai.BadRequestError, match="background responses"):
             proxied.openai().responses.create(model="model-a", input="x", extra_body={"background": True})
-        # What asks for one has no model, and needs none.
+        # A poll names no model and needs none.
         assert ask(proxied.url, "/v1/responses/resp_1", b"", key(proxied), "GET")[0] == 404
     assert proxied.error is None
     assert [request.method for request in model_server.requests] == ["GET"]
 
 
-def test_asking_for_a_response_is_no_turn(proxies, model_server):
+def test_polling_is_not_a_turn(proxies, model_server):
     model_server.script.append(Answer("ok"))
     with proxies(budget=TrialBudget(turns=1)) as proxied:
         proxied.openai().responses.create(model="model-a", input="x", extra_body={"background": True})
@@ -202,37 +201,37 @@ def test_asking_for_a_response_is_no_turn(proxies, model_server):
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"model": "dear", "model": "dear"}',
-        b'{"model": "dear", "n": %s}' % (b"9" * 5000),
-        b'\xef\xbb\xbf{"model": "dear"}',
-        '{"model": "dear"}'.encode("utf-16"),
-        '{"model": "dear"}'.encode("utf-32-le"),
+        b'{"model": "expensive", "model": "expensive"}',
+        b'{"model": "expensive", "n": %s}' % (b"9" * 5000),
+        b'\xef\xbb\xbf{"model": "expensive"}',
+        '{"model": "expensive"}'.encode("utf-16"),
+        '{"model": "expensive"}'.encode("utf-32-le"),
     ],
-    ids=["twice", "long number", "mark", "utf-16", "utf-32"],
+    ids=["twice", "long number", "bom", "utf-16", "utf-32"],
 )
-def test_no_odd_body_gets_another_model_than_that_of_the_run(proxies, model_server, body):
+def test_model_is_replaced_in_odd_bodies(proxies, model_server, body):
     model_server.script.append(Reply([b"{}"]))
     with proxies(model="cheap") as proxied:
         assert ask(proxied.url, CHAT, body, key(proxied))[0] == 200
     (request,) = model_server.requests
-    assert "dear" not in request.body.decode(json.detect_encoding(body))
+    assert "expensive" not in request.body.decode(json.detect_encoding(body))
     assert "cheap" in request.body.decode(json.detect_encoding(body))
 
 
-def test_a_packed_body_is_refused(proxies, model_server):
+def test_compressed_request_is_rejected(proxies, model_server):
     with proxies(model="cheap") as proxied:
-        body = gzip.compress(b'{"model": "dear"}')
-        status, _, said = ask(proxied.url, CHAT, body, [*key(proxied), ("Content-Encoding", "gzip")])
-    assert (status, json.loads(said)["error"]["code"]) == (415, "harbor_packed")
+        body = gzip.compress(b'{"model": "expensive"}')
+        status, _, response = ask(proxied.url, CHAT, body, [*key(proxied), ("Content-Encoding", "gzip")])
+    assert (status, json.loads(response)["error"]["code"]) == (415, "harbor_packed")
     assert not model_server.requests
 
 
-# What crashes or hangs.
+# Crashes and hangs.
 
 
 @pytest.mark.parametrize("depth", [150, 600, 900, 100_000])
 @pytest.mark.parametrize("mode", ["live", "record", "replay"])
-def test_no_depth_of_a_body_ends_the_trial(proxies, model_server, mode, depth):
+def test_deeply_nested_body(proxies, model_server, mode, depth):
     body = b'{"model": "m", "x": ' + b"[" * depth + b"]" * depth + b"}"
     model_server.script.append(lambda request: Reply([request.body]))
     if mode == "replay":
@@ -247,45 +246,45 @@ def test_no_depth_of_a_body_ends_the_trial(proxies, model_server, mode, depth):
         assert (status, proxied.error) == (200, None)
 
 
-def test_a_body_too_deep_to_have_its_model_changed_is_refused(proxies, model_server):
+def test_body_too_deep_to_replace_its_model(proxies, model_server):
     with proxies(model="m") as proxied:
         body = b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-        status, _, said = ask(proxied.url, CHAT, body, key(proxied))
-    assert (status, json.loads(said)["error"]["code"], proxied.error) == (400, "harbor_too_deep", None)
+        status, _, response = ask(proxied.url, CHAT, body, key(proxied))
+    assert (status, json.loads(response)["error"]["code"], proxied.error) == (400, "harbor_too_deep", None)
 
 
 @pytest.mark.parametrize("text", ["call-" * 100_000, "data:a" * 100_000, ("a" * 1023 + " ") * 500, "1.1" * 100_000])
-def test_no_text_takes_long_to_compare(text):
-    began = time.monotonic()
-    normalise(text, [])
-    assert time.monotonic() - began < 10
+def test_normalization_is_fast(text):
+    started = time.monotonic()
+    normalize(text, [])
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("packed", [False, True])
-def test_an_answer_without_end_is_cut(proxies, model_server, monkeypatch, streamed, packed):
-    monkeypatch.setattr(handler, "ANSWER_LIMIT", 1 << 20)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_endless_response_is_cut(proxies, model_server, monkeypatch, streamed, compressed):
+    monkeypatch.setattr(handler, "MAX_RESPONSE", 1 << 20)
     pieces = [b"data: x" * 20_000] * 20
-    pieces = [gzip.compress(b"".join(pieces))] if packed else pieces
-    headers = [EVENTS if streamed else JSON, *([GZIP] if packed else [])]
+    pieces = [gzip.compress(b"".join(pieces))] if compressed else pieces
+    headers = [EVENTS if streamed else JSON, *([GZIP] if compressed else [])]
     model_server.script.append(Reply(pieces, headers=headers, streamed=True))
     with proxies() as proxied, contextlib.suppress(Exception):
         assert ask(proxied.url, CHAT, b"{}", key(proxied))[0] == 502
-    assert "more than 1 MiB" in str(proxied.error)
+    assert "larger than 1 MiB" in str(proxied.error)
 
 
-def test_a_long_line_of_a_stream_is_read_in_no_time(proxies, model_server):
+def test_long_line_in_a_stream(proxies, model_server):
     line = b'data: {"x": "' + b"x" * 30_000_000 + b'"}\n\n'
-    told = b'data: {"model": "m", "usage": {"prompt_tokens": 3, "completion_tokens": 4}}\n\n'
-    model_server.script.append(Reply([line, told], headers=[EVENTS], streamed=True))
+    usage = b'data: {"model": "m", "usage": {"prompt_tokens": 3, "completion_tokens": 4}}\n\n'
+    model_server.script.append(Reply([line, usage], headers=[EVENTS], streamed=True))
     with proxies() as proxied:
-        assert ask(proxied.url, CHAT, b"{}", key(proxied))[2] == line + told
+        assert ask(proxied.url, CHAT, b"{}", key(proxied))[2] == line + usage
     assert proxied.result.usage.tokens == 7
-    assert proxied.calls[0]["response"] == f"[{len(line + told):,} bytes are too many to be kept]"
+    assert proxied.calls[0]["response"] == f"[{len(line + usage):,} bytes: too large to log]"
 
 
-def test_bodies_at_the_same_time_have_a_limit(proxies, model_server, monkeypatch):
-    monkeypatch.setattr(handler, "BODIES_LIMIT", 1_000_000)
+def test_simultaneous_bodies_have_a_limit(proxies, model_server, monkeypatch):
+    monkeypatch.setattr(handler, "MAX_BODIES", 1_000_000)
     with proxies() as proxied, contextlib.ExitStack() as stack:
         sent = begin(proxied, stack, b"x" * 900_000, length=2_000_000)
         wait_until(lambda: ask(proxied.url, CHAT, b"x" * 200_000, key(proxied))[0] == 503)
@@ -294,7 +293,7 @@ def test_bodies_at_the_same_time_have_a_limit(proxies, model_server, monkeypatch
     assert proxied.error is None
 
 
-def test_a_refused_call_is_logged_without_what_was_said(proxies, model_server):
+def test_rejected_call_is_logged_without_body(proxies, model_server):
     with proxies(budget=TrialBudget(tokens=1)) as proxied:
         model_server.script.append(Answer("ok"))
         for number in (1, 2):
@@ -303,7 +302,7 @@ def test_a_refused_call_is_logged_without_what_was_said(proxies, model_server):
 
 
 @pytest.mark.parametrize("status", [101, 204, 304, 999])
-def test_no_status_is_too_odd(proxies, model_server, status):
+def test_odd_statuses(proxies, model_server, status):
     model_server.script += [Reply([], status), Answer("ok")]
     with proxies("record") as proxied:
         assert ask(proxied.url, CHAT, b'{"a": 1}', key(proxied))[0] == status
@@ -312,11 +311,11 @@ def test_no_status_is_too_odd(proxies, model_server, status):
         assert ask(proxied.url, CHAT, b'{"b": 1}', key(proxied))[0] == 200
 
 
-# Python 3.10 closes some connections that are cut while they are made only when it collects them, and complains.
+# Python 3.10 closes connections that are cancelled while being set up only when they are collected, with a warning.
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning" if sys.version_info < (3, 11) else "error"
 )
-def test_a_trial_ends_at_once_whatever_its_agent_keeps_open(proxies, model_server):
+def test_trial_ends_at_once_despite_open_connections(proxies, model_server):
     model_server.script.append(lambda _: Answer("x", gates={0: threading.Event()}))
     with contextlib.ExitStack() as stack:
         with proxies() as proxied:
@@ -325,32 +324,32 @@ def test_a_trial_ends_at_once_whatever_its_agent_keeps_open(proxies, model_serve
                 begin(proxied, stack, b"{}", length=2)
                 stack.enter_context(connect(proxied))
             model_server.wait_for(50)
-            began = time.monotonic()
-        assert time.monotonic() - began < 10
+            ended = time.monotonic()
+        assert time.monotonic() - ended < 10
     gc.collect()
 
 
 def connect(proxied):
-    place = urllib.parse.urlsplit(proxied.url)
-    return socket.create_connection((place.hostname, place.port), 20)
+    address = urllib.parse.urlsplit(proxied.url)
+    return socket.create_connection((address.hostname, address.port), 20)
 
 
 def begin(proxied, stack, body, length):
-    """Send a call, or the beginning of one, and wait for nothing."""
+    """Send a call, or the start of one, without waiting for a response."""
     raw = stack.enter_context(connect(proxied))
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nx-api-key: {proxied.secret}\r\nContent-Length: {length}\r\n\r\n"
     raw.sendall(head.encode() + body)
     return raw
 
 
-def give_up(proxied, body):
+def abandon(proxied, body):
     count = len(proxied.calls)
     with contextlib.ExitStack() as stack:
         begin(proxied, stack, body, len(body))
         wait_until(lambda: len(proxied.calls) > count, seconds=0.3)
 
 
-def wait_until(holds, seconds=20.0):
+def wait_until(condition, seconds=20.0):
     end = time.monotonic() + seconds
-    while not holds() and time.monotonic() < end:
+    while not condition() and time.monotonic() < end:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What a trial used of models, and what that costs."""
+"""Metering of tokens, and their cost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def completions(proxied: Proxied):
 @pytest.mark.parametrize(
     "call", [chat, chat_stream, responses, responses_stream, messages, messages_stream, completions]
 )
-def test_every_protocol_is_metered(proxies, model_server, prices, call):
+def test_each_protocol_is_metered(proxies, model_server, prices, call):
     model_server.script.append(Answer("some words", calls=[] if call is completions else [Call("f")], tokens=USED))
     with proxies(prices=prices) as proxied:
         call(proxied)
@@ -66,7 +66,7 @@ def test_every_protocol_is_metered(proxies, model_server, prices, call):
     assert 0 < line["first_byte_seconds"] <= line["seconds"]
 
 
-def test_what_writes_to_a_cache_has_a_price_of_its_own(proxies, model_server, tmp_path):
+def test_cache_writes_have_their_own_price(proxies, model_server):
     usage = {
         "input_tokens": 10,
         "cache_creation_input_tokens": 200,
@@ -81,7 +81,7 @@ def test_what_writes_to_a_cache_has_a_price_of_its_own(proxies, model_server, tm
     assert proxied.result.usage.cost == pytest.approx((10 * 1 + 200 * 1.25 + 3000 * 0.1 + 40 * 5) / 1e6)
 
 
-def test_an_answer_that_tells_no_tokens_is_estimated_and_said_so(proxies, model_server, prices):
+def test_response_without_usage_is_estimated(proxies, model_server, prices):
     model_server.script += [Answer("x" * 400), Answer("y" * 400, tokens=None)]
     with proxies(prices=prices) as proxied:
         list(chat(proxied, stream=True))
@@ -93,7 +93,7 @@ def test_an_answer_that_tells_no_tokens_is_estimated_and_said_so(proxies, model_
     assert [call["usage"]["estimated"] for call in proxied.calls] == [True, True]
 
 
-def test_an_unknown_model_has_no_cost_and_is_named(proxies, model_server):
+def test_unknown_model_has_no_cost(proxies, model_server):
     model_server.script += [Answer("a"), Answer("b")]
     with proxies() as proxied:
         chat(proxied)
@@ -113,7 +113,7 @@ def test_an_unknown_model_has_no_cost_and_is_named(proxies, model_server):
         {"prompt_tokens": True, "completion_tokens": None},
     ],
 )
-def test_a_servers_nonsense_is_no_usage(proxies, model_server, usage):
+def test_invalid_usage_is_ignored(proxies, model_server, usage):
     model_server.script.append(Reply([json.dumps({"model": 7, "usage": usage, "choices": 3}).encode()]))
     with proxies() as proxied:
         assert proxied.openai().completions.with_raw_response.create(model="model-a", prompt="hi").status_code == 200
@@ -121,16 +121,16 @@ def test_a_servers_nonsense_is_no_usage(proxies, model_server, usage):
     assert proxied.error is None
 
 
-def test_reasoning_that_a_server_counts_apart_is_part_of_the_output(proxies, model_server):
-    told = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 22}
-    body = {"usage": {**told, "completion_tokens_details": {"reasoning_tokens": 7}}}
+def test_reasoning_outside_output_tokens_is_added(proxies, model_server):
+    counts = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 22}
+    body = {"usage": {**counts, "completion_tokens_details": {"reasoning_tokens": 7}}}
     model_server.script.append(Reply([json.dumps(body).encode()]))
     with proxies() as proxied:
         proxied.openai().completions.with_raw_response.create(model="model-a", prompt="hi")
     assert (proxied.result.usage.output_tokens, proxied.result.usage.reasoning_tokens) == (12, 7)
 
 
-def test_models_and_counting_tokens_are_no_calls_of_a_model(proxies, model_server):
+def test_listing_models_and_counting_tokens_are_not_metered(proxies, model_server):
     with proxies() as proxied:
         proxied.openai().models.list()
         proxied.anthropic().messages.count_tokens(**ASK)
@@ -139,21 +139,21 @@ def test_models_and_counting_tokens_are_no_calls_of_a_model(proxies, model_serve
     assert len(proxied.calls) == 2
 
 
-def test_an_agent_that_calls_nothing_is_told_about(proxies, model_server):
+def test_agent_without_calls_is_a_warning(proxies, model_server):
     with proxies() as proxied:
         pass
-    assert proxied.result.warnings == ["the agent made no call through the proxy; see whether it uses OPENAI_BASE_URL"]
+    assert proxied.result.warnings == ["the agent made no calls through the proxy; check that it uses OPENAI_BASE_URL"]
     assert proxied.result.usage.requests == 0
 
 
-def test_the_log_has_what_was_said_or_less_or_nothing(proxies, model_server):
+def test_log_levels(proxies, model_server):
     model_server.script += [Answer("Hello you"), Answer("Hello you"), Answer("Hello you")]
-    found = []
+    logs = []
     for level in ("full", "meta", "off"):
         with proxies(log=level) as proxied:
             chat(proxied)
-        found.append(proxied.calls)
-    ((full,), (meta,), off) = found
+        logs.append(proxied.calls)
+    ((full,), (meta,), off) = logs
     assert full["request"] == ASK
     assert full["response"]["choices"][0]["message"]["content"] == "Hello you"
     assert set(full) - set(meta) == {"request", "response"}
@@ -170,18 +170,18 @@ def test_the_log_has_what_was_said_or_less_or_nothing(proxies, model_server):
         ("gpt-4o-mini-latest", "gpt-4o-mini"),
     ],
 )
-def test_a_date_or_a_gateway_in_a_name_changes_no_price(model, same):
+def test_date_and_gateway_prefix_do_not_change_the_price(model, same):
     prices = Prices.load()
     assert prices.find(model) == prices.find(same)
     assert prices.find(model) is not None
 
 
 @pytest.mark.parametrize("model", ["gpt-4o-new", "gpt", "", "gpt-4o/other", "my-gpt-4o"])
-def test_a_name_that_only_resembles_one_has_no_price(model):
+def test_similar_name_has_no_price(model):
     assert Prices.load().find(model) is None
 
 
-def test_prices_of_the_user_go_first_and_the_others_stay(tmp_path):
+def test_prices_of_the_user_override_the_others(tmp_path):
     file = tmp_path / "prices.toml"
     file.write_text('[models."gpt-4o"]\ninput = 1\noutput = 2\n[models.mine]\ninput = 0\noutput = 0\n')
     prices = Prices.load(file)
@@ -204,7 +204,7 @@ def test_prices_of_the_user_go_first_and_the_others_stay(tmp_path):
         "",
     ],
 )
-def test_a_file_that_is_no_table_of_prices_is_refused(tmp_path, text):
+def test_invalid_price_table(tmp_path, text):
     file = tmp_path / "prices.toml"
     file.write_text(text)
     with pytest.raises(ValueError, match=r"prices\.toml"):

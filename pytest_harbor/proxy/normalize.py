@@ -1,6 +1,6 @@
-"""What of a request may differ between a recording and a replay, and is made equal before the two are compared.
+"""Normalization of requests: details that differ between a recording and a replay become placeholders.
 
-docs/proxy.md lists these rules for users.
+docs/proxy.md lists the rules for users.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-# Fields of requests that say who asks, and nothing about what.
-LEFT_OUT = ("user", "metadata", "prompt_cache_key", "safety_identifier", "client_metadata")
+# Fields that identify the caller and do not change the response.
+IGNORED_FIELDS = ("user", "metadata", "prompt_cache_key", "safety_identifier", "client_metadata")
 
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d+)?"
@@ -42,33 +42,33 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 _IMAGE = re.compile(r"(data:[\w/+.-]{1,100};base64,)?(?<![A-Za-z0-9+/])([A-Za-z0-9+/]{1024,}={0,2})")
 
 
-def normalise(value: Any, facts: Sequence[tuple[str, str]]) -> Any:
-    """Return a request's JSON with placeholders for what differs from trial to trial.
+def normalize(value: Any, placeholders: Sequence[tuple[str, str]]) -> Any:
+    """Return a JSON value of a request with placeholders for everything that differs from trial to trial.
 
     Args:
         value: any JSON value.
-        facts: pairs of a text of this very trial and what stands for it, such as its id.
+        placeholders: pairs of a text specific to this trial, such as its id, and its placeholder.
 
     """
     if isinstance(value, str):
-        return _text(value, facts)
+        return _normalize_text(value, placeholders)
     if isinstance(value, list):
-        return [normalise(entry, facts) for entry in value]
+        return [normalize(entry, placeholders) for entry in value]
     if isinstance(value, dict):
-        return {_text(key, facts): normalise(entry, facts) for key, entry in value.items()}
+        return {_normalize_text(key, placeholders): normalize(entry, placeholders) for key, entry in value.items()}
     return value
 
 
-def normalise_body(value: Any, facts: Sequence[tuple[str, str]]) -> Any:
-    """Return a whole request body so, without the fields that only say who asks."""
+def normalize_body(value: Any, placeholders: Sequence[tuple[str, str]]) -> Any:
+    """Return a request body normalized, without the top-level fields that only identify the caller."""
     if isinstance(value, dict):
-        value = {key: entry for key, entry in value.items() if key not in LEFT_OUT}
-    return normalise(value, facts)
+        value = {key: entry for key, entry in value.items() if key not in IGNORED_FIELDS}
+    return normalize(value, placeholders)
 
 
-def _text(text: str, facts: Sequence[tuple[str, str]]) -> str:
-    for found, placeholder in facts:
-        text = text.replace(found, placeholder)
+def _normalize_text(text: str, placeholders: Sequence[tuple[str, str]]) -> str:
+    for specific, placeholder in placeholders:
+        text = text.replace(specific, placeholder)
     if len(text) >= 1024:
         text = _IMAGE.sub(lambda match: f"{match[1] or ''}<sha256:{_digest(match[2])}>", text)
     for pattern, placeholder in RULES:
@@ -76,8 +76,8 @@ def _text(text: str, facts: Sequence[tuple[str, str]]) -> str:
     return text
 
 
-def key_of(request: Any) -> str:
-    """Return what equal requests have in common."""
+def request_digest(request: Any) -> str:
+    """Return the SHA-256 of a normalized request; the order of keys does not matter."""
     return _digest(json.dumps(request, sort_keys=True, ensure_ascii=True))
 
 

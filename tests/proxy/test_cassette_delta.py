@@ -1,4 +1,4 @@
-"""Requests that are held as what they add to one another."""
+"""Delta encoding of requests in cassettes."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ values = st.recursive(
     max_leaves=6,
 )
 bodies = st.dictionaries(st.sampled_from(["messages", "tools", "model", "like"]), values, max_size=4) | values
-requests = st.builds(lambda path, body: {"method": "POST", "path": path, "body": body}, st.sampled_from("ab"), bodies)
+request = st.builds(lambda path, body: {"method": "POST", "path": path, "body": body}, st.sampled_from("ab"), bodies)
 
 
-@given(st.lists(requests, max_size=6))
-def test_what_was_made_compact_is_made_whole_again(several):
-    held = json.loads(json.dumps(compact(several)))
-    assert json.dumps(expand(held), sort_keys=True) == json.dumps(several, sort_keys=True)
+@given(st.lists(request, max_size=6))
+def test_expand_restores_compacted_requests(requests):
+    deltas = json.loads(json.dumps(compact(requests)))
+    assert json.dumps(expand(deltas), sort_keys=True) == json.dumps(requests, sort_keys=True)
 
 
-def test_a_conversation_takes_no_more_room_than_its_end():
+def test_size_grows_with_the_conversation_not_its_square():
     messages = [{"role": "user", "content": f"{number} {'x' * 1000}"} for number in range(100)]
     tools = [{"name": "y" * 5000}]
-    several = [
+    requests = [
         {"method": "POST", "path": "/v1", "body": {"model": "m", "tools": tools, "messages": messages[:number]}}
         for number in range(1, 101)
     ]
-    held = compact(several)
-    assert len(json.dumps(several)) > 5_000_000
-    assert len(json.dumps(held)) < 130_000
-    assert held[50]["grown"]["messages"]["by"] == [messages[50]]
-    assert expand(held) == several
+    deltas = compact(requests)
+    assert len(json.dumps(requests)) > 5_000_000
+    assert len(json.dumps(deltas)) < 130_000
+    assert deltas[50]["grown"]["messages"]["by"] == [messages[50]]
+    assert expand(deltas) == requests
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_conversation_takes_no_more_room_than_its_end():
         {"like": True, "body": {}, "grown": {}, "gone": []},
     ],
 )
-def test_what_refers_to_nothing_is_refused(entry):
+def test_dangling_reference_is_an_error(entry):
     with pytest.raises(ValueError, match="request 1"):
         expand([entry])
     first = {"method": "POST", "path": "/", "body": {"a": 1}}

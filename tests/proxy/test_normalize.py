@@ -1,13 +1,17 @@
-"""What may differ between a recording and its replay, and what may not."""
+"""Differences between requests that normalization removes, and those that it keeps."""
 
 from __future__ import annotations
 
 import pytest
 
-from pytest_harbor.proxy.normalise import key_of, normalise_body
+from pytest_harbor.proxy.normalize import normalize_body, request_digest
 
-FACTS = [("hello__1a2b3c4", "<trial>"), ("127.0.0.1:40001", "<proxy>"), ("harbor-hello-77aa88", "<environment>")]
-OTHER = [("hello__9z9z9z9", "<trial>"), ("172.17.0.1:5", "<proxy>"), ("harbor-hello-00ff11", "<environment>")]
+PLACEHOLDERS = [("hello__1a2b3c4", "<trial>"), ("127.0.0.1:40001", "<proxy>"), ("harbor-hello-77aa88", "<environment>")]
+OTHER_PLACEHOLDERS = [
+    ("hello__9z9z9z9", "<trial>"),
+    ("172.17.0.1:5", "<proxy>"),
+    ("harbor-hello-00ff11", "<environment>"),
+]
 
 SAME = [
     ("in hello__1a2b3c4 at http://127.0.0.1:40001/v1", "in hello__9z9z9z9 at http://172.17.0.1:5/v1"),
@@ -38,37 +42,37 @@ DIFFERENT = [
     ("call_function_name_long", "call_function_name_else"),
     ("v1.2.3", "v1.2.4"),
     ("/tmp/data.csv", "/tmp/date.csv"),
-    ("colour 0xff", "colour 0xfe"),
+    ("color 0xff", "color 0xfe"),
     ("deadbeef", "deadbeee"),
 ]
 
 
 @pytest.mark.parametrize("one, other", SAME)
-def test_these_are_the_same(one, other):
+def test_equal_after_normalization(one, other):
     for wrap in (lambda text: text, lambda text: [{"content": text}], lambda text: {text: 1}):
-        assert normalise_body(wrap(one), FACTS) == normalise_body(wrap(other), OTHER)
+        assert normalize_body(wrap(one), PLACEHOLDERS) == normalize_body(wrap(other), OTHER_PLACEHOLDERS)
 
 
 @pytest.mark.parametrize("one, other", DIFFERENT)
-def test_these_are_not(one, other):
-    assert normalise_body([one], FACTS) != normalise_body([other], FACTS)
+def test_still_different(one, other):
+    assert normalize_body([one], PLACEHOLDERS) != normalize_body([other], PLACEHOLDERS)
 
 
-def test_fields_that_only_say_who_asks_do_not_count():
+def test_fields_that_identify_the_caller_are_ignored():
     body = {"model": "a", "messages": [{"role": "user", "user": "inner"}]}
     more = {"user": "u", "metadata": {"a": 1}, "prompt_cache_key": "k", "safety_identifier": "s", "client_metadata": {}}
-    assert normalise_body({**body, **more}, FACTS) == body
+    assert normalize_body({**body, **more}, PLACEHOLDERS) == body
 
 
-def test_the_order_of_keys_does_not_count_and_types_do():
-    assert key_of({"a": 1, "b": [2, 3]}) == key_of({"b": [2, 3], "a": 1})
-    assert key_of({"a": 1}) != key_of({"a": "1"})
-    assert key_of({"a": [1, 2]}) != key_of({"a": [2, 1]})
+def test_digest_ignores_key_order_and_not_types():
+    assert request_digest({"a": 1, "b": [2, 3]}) == request_digest({"b": [2, 3], "a": 1})
+    assert request_digest({"a": 1}) != request_digest({"a": "1"})
+    assert request_digest({"a": [1, 2]}) != request_digest({"a": [2, 1]})
 
 
-def test_images_take_no_room_and_still_count():
+def test_images_become_digests():
     image, other = "iVBORw0KGgo" * 1000, "iVBORw0KGgp" * 1000
-    found = normalise_body([f"data:image/png;base64,{image}", image], FACTS)
+    found = normalize_body([f"data:image/png;base64,{image}", image], PLACEHOLDERS)
     assert len(str(found)) < 300
-    assert found != normalise_body([f"data:image/png;base64,{other}", other], FACTS)
-    assert found == normalise_body([f"data:image/png;base64,{image}", image], OTHER)
+    assert found != normalize_body([f"data:image/png;base64,{other}", other], PLACEHOLDERS)
+    assert found == normalize_body([f"data:image/png;base64,{image}", image], OTHER_PLACEHOLDERS)
