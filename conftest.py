@@ -1,3 +1,3 @@
-"""Tests of the plugin drive pytest itself."""
+"""Let tests run pytest through pytester."""
 
 pytest_plugins = ["pytester"]

@@ -7,28 +7,28 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from lean import LEAN
+from inner_pytest import FEWER_PLUGINS
 from model_server import ModelServer
 
-# pytest loads this file for `pytest --help` too, which whoever has installed no more than the plugin may ask for.
+# `pytest --help` loads this file too, and must work without the test dependencies.
 with contextlib.suppress(ModuleNotFoundError):
     from hypothesis import settings
 
-    # A busy machine is no error.
-    settings.register_profile("unhurried", deadline=None)
-    settings.load_profile("unhurried")
+    # A slow machine is not a failure.
+    settings.register_profile("no-deadline", deadline=None)
+    settings.load_profile("no-deadline")
 
 
 @pytest.fixture(autouse=True)
-def _not_on_github(monkeypatch):
-    """Write no summary of what tests run to the job that runs them."""
+def _no_github_summary(monkeypatch):
+    """Keep the runs that tests start from writing to the summary of the CI job."""
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
 
 
 @pytest.fixture(autouse=True)
-def _lean_processes(monkeypatch):
-    """Have each pytest that a test starts import no more than it needs; pytester takes this away again."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(LEAN))
+def _fewer_plugins(monkeypatch):
+    """Start each inner pytest without slow plugins; pytester restores the environment variable."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(FEWER_PLUGINS))
 
 
 def write_task_files(
@@ -40,7 +40,7 @@ def write_task_files(
     solution: str | None = None,
     files: dict[str, str] | None = None,
 ) -> Path:
-    """Write a task, complete but for what is None, and return its directory."""
+    """Write a task without the parts that are None and return its directory."""
     directory.mkdir(parents=True)
     (directory / "task.toml").write_bytes(toml if isinstance(toml, bytes) else toml.encode())
     texts = {"instruction.md": instruction, "tests/test.sh": test, "solution/solve.sh": solution, **(files or {})}
@@ -54,13 +54,13 @@ def write_task_files(
 
 @pytest.fixture(name="write_task_files", scope="session")
 def _write_task_files():
-    """The function that writes a task at any path."""
+    """Return the function that writes a task to any path."""
     return write_task_files
 
 
 @pytest.fixture
 def make_task(tmp_path):
-    """Write a task below tmp_path and return its directory."""
+    """Return a function that writes a task below tmp_path and returns its directory."""
 
     def make(where="tb2/hello", toml="", **what) -> Path:
         return write_task_files(tmp_path / where, toml, **what)
@@ -70,32 +70,32 @@ def make_task(tmp_path):
 
 @pytest.fixture
 def model_server():
-    """A model server; what it is to say goes to its `script`."""
+    """Yield a model server; a test puts its answers into `script`."""
     with ModelServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def hud_python(tmp_path_factory) -> Path:
-    """The interpreter of a virtual environment with the very hud-python of converted environments.
+    """Return the interpreter of a virtual environment with the hud-python version of converted environments.
 
-    Made once for all workers; where it cannot be made, tests that need it are skipped.
+    Created once for all workers. Tests that need it are skipped if it cannot be created.
     """
     uv = pytest.importorskip("uv").find_uv_bin()
     base = tmp_path_factory.getbasetemp()
-    place = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "hud-python"
-    python, done, failure = place / "venv" / "bin" / "python", place / "done", place / "failure.txt"
-    place.mkdir(exist_ok=True)
-    with FileLock(place / "lock"):
+    directory = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "hud-python"
+    python, done, failure = directory / "venv" / "bin" / "python", directory / "done", directory / "failure.txt"
+    directory.mkdir(exist_ok=True)
+    with FileLock(directory / "lock"):
         if not done.exists() and not failure.exists():
             pins = Path(__file__).parents[1] / "pytest_harbor" / "image" / "layer" / "pyproject.toml"
             for command in (
-                ["venv", "--no-python-downloads", "--python", ">=3.11,<3.13", str(place / "venv")],
+                ["venv", "--no-python-downloads", "--python", ">=3.11,<3.13", str(directory / "venv")],
                 ["pip", "install", "--python", str(python), "-r", str(pins)],
             ):
-                made = subprocess.run([uv, *command], capture_output=True, text=True, check=False, timeout=600)
-                if made.returncode:
-                    failure.write_text(made.stderr, encoding="utf-8")
+                process = subprocess.run([uv, *command], capture_output=True, text=True, check=False, timeout=600)
+                if process.returncode:
+                    failure.write_text(process.stderr, encoding="utf-8")
                     break
             else:
                 done.touch()

@@ -1,7 +1,7 @@
-"""Records examples/cassettes anew: `python tests/record_example_cassettes.py`.
+"""Record examples/cassettes again: `python tests/record_example_cassettes.py`.
 
-The model is a script, not a paid one; the rest is what a user runs. Both providers must come to the same calls, so it
-matters little which one records.
+The model is scripted and costs nothing; everything else is what a user runs. Both providers must lead to the same model
+calls, so either can record.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SCRIPT = [
 
 
 def main() -> None:
-    """Run the reference agent on an example, and record what it asks."""
+    """Run the openai agent on an example and record its model calls."""
     with ModelServer(*SCRIPT) as server, tempfile.TemporaryDirectory() as results:
         done = subprocess.run(
             [

@@ -1,4 +1,4 @@
-"""The tests' model server, as the real clients see it: what it says is what servers say."""
+"""The tests' model server, checked with the real clients."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ def claude(model_server):
 
 def test_chat_completions(client, model_server):
     model_server.script = [BOTH, Answer("Done", fields={"reasoning_content": "hm"})]
-    said = client.chat.completions.create(model="m", messages=MESSAGES)
-    (choice,) = said.choices
-    assert (said.model, choice.message.content, choice.finish_reason) == ("m", BOTH.text, "tool_calls")
+    response = client.chat.completions.create(model="m", messages=MESSAGES)
+    (choice,) = response.choices
+    assert (response.model, choice.message.content, choice.finish_reason) == ("m", BOTH.text, "tool_calls")
     calls = choice.message.tool_calls
     assert [(call.function.name, json.loads(call.function.arguments)) for call in calls] == TOOLS
-    assert (said.usage.prompt_tokens, said.usage.completion_tokens, said.usage.total_tokens) == (100, 20, 120)
-    assert said.usage.prompt_tokens_details.cached_tokens == 40
-    assert said.usage.completion_tokens_details.reasoning_tokens == 5
+    usage = response.usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (100, 20, 120)
+    assert usage.prompt_tokens_details.cached_tokens == 40
+    assert usage.completion_tokens_details.reasoning_tokens == 5
     (choice,) = client.chat.completions.create(model="m", messages=MESSAGES).choices
     assert (choice.finish_reason, choice.message.reasoning_content) == ("stop", "hm")
     first, _ = model_server.requests
@@ -68,33 +69,34 @@ def test_streamed_chat_completions(client, model_server, usage):
 
 def test_responses(client, model_server):
     model_server.script = [BOTH]
-    said = client.responses.create(model="m", input="Hi")
-    assert said.output_text == BOTH.text
-    calls = [item for item in said.output if item.type == "function_call"]
+    response = client.responses.create(model="m", input="Hi")
+    assert response.output_text == BOTH.text
+    calls = [item for item in response.output if item.type == "function_call"]
     assert [(call.name, json.loads(call.arguments)) for call in calls] == TOOLS
-    assert (said.status, said.usage.input_tokens_details.cached_tokens) == ("completed", 40)
+    assert (response.status, response.usage.input_tokens_details.cached_tokens) == ("completed", 40)
 
 
 def test_streamed_responses(client, model_server):
     model_server.script = [BOTH]
     with client.responses.stream(model="m", input="Hi") as stream:
         events = list(stream)
-        said = stream.get_final_response()
-    assert said.output_text == BOTH.text
+        response = stream.get_final_response()
+    assert response.output_text == BOTH.text
     assert (events[0].type, events[-1].type) == ("response.created", "response.completed")
     assert [event.delta for event in events if event.type == "response.output_text.delta"] == BOTH.words
-    assert [json.loads(item.arguments) for item in said.output[1:]] == [arguments for _, arguments in TOOLS]
-    assert said.usage.output_tokens_details.reasoning_tokens == 5
+    assert [json.loads(item.arguments) for item in response.output[1:]] == [arguments for _, arguments in TOOLS]
+    assert response.usage.output_tokens_details.reasoning_tokens == 5
 
 
 def test_messages(claude, model_server):
     model_server.script = [BOTH]
-    said = claude.messages.create(model="m", max_tokens=9, messages=MESSAGES)
-    assert said.content[0].text == BOTH.text
-    assert [(block.name, block.input) for block in said.content[1:]] == TOOLS
-    assert (said.stop_reason, said.usage.input_tokens, said.usage.cache_read_input_tokens) == ("tool_use", 60, 40)
+    response = claude.messages.create(model="m", max_tokens=9, messages=MESSAGES)
+    assert response.content[0].text == BOTH.text
+    assert [(block.name, block.input) for block in response.content[1:]] == TOOLS
+    assert response.stop_reason == "tool_use"
+    assert (response.usage.input_tokens, response.usage.cache_read_input_tokens) == (60, 40)
     request = model_server.requests[0]
-    # Which of them is the client's version's choice.
+    # The client version decides which header it sends.
     assert (request.header("X-Api-Key"), request.header("authorization")) in [("key", None), (None, "Bearer key")]
 
 
@@ -102,9 +104,9 @@ def test_streamed_messages(claude, model_server):
     model_server.script = [BOTH]
     with claude.messages.stream(model="m", max_tokens=9, messages=MESSAGES) as stream:
         assert list(stream.text_stream) == BOTH.words
-        said = stream.get_final_message()
-    assert [(block.name, block.input) for block in said.content[1:]] == TOOLS
-    assert (said.stop_reason, said.usage.input_tokens, said.usage.output_tokens) == ("tool_use", 60, 20)
+        response = stream.get_final_message()
+    assert [(block.name, block.input) for block in response.content[1:]] == TOOLS
+    assert (response.stop_reason, response.usage.input_tokens, response.usage.output_tokens) == ("tool_use", 60, 20)
 
 
 def test_other_endpoints(client, claude, model_server):
@@ -120,14 +122,14 @@ def test_other_endpoints(client, claude, model_server):
         client.get("/nothing", cast_to=object)
 
 
-def test_errors_and_an_end_of_the_script(client, model_server):
+def test_errors_and_exhausted_script(client, model_server):
     model_server.script = [failure(429, "slow down", "rate_limit", retry_after_ms="7"), failure(500, "oh")]
     with pytest.raises(openai.RateLimitError, match="slow down") as caught:
         client.chat.completions.create(model="m", messages=MESSAGES)
     assert (caught.value.code, caught.value.response.headers["retry-after-ms"]) == ("rate_limit", "7")
     with pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model="m", messages=MESSAGES)
-    with pytest.raises(openai.BadRequestError, match="script is over"):
+    with pytest.raises(openai.BadRequestError, match="no scripted answers left"):
         client.chat.completions.create(model="m", messages=MESSAGES)
 
 
@@ -137,14 +139,14 @@ def test_anthropic_errors(claude, model_server):
         claude.messages.create(model="m", max_tokens=9, messages=MESSAGES)
 
 
-def test_a_function_answers_all(client, model_server):
+def test_function_answers_every_request(client, model_server):
     model_server.script = [lambda request: Reply([b'{"a":', b" 1}"]) if request.path == "/v1/odd" else None]
     assert client.get("/odd", cast_to=object) == {"a": 1}
     assert client.chat.completions.create(model="m", messages=MESSAGES).choices[0].message.content == "ok"
     assert len(list(client.models.list())) == 2
 
 
-def test_gates_hold_pieces_back(client, model_server):
+def test_gates_delay_pieces(client, model_server):
     gate = threading.Event()
     model_server.script = [Answer("one two", gates={3: gate})]
     with client.chat.completions.create(model="m", messages=MESSAGES, stream=True) as stream:
@@ -158,17 +160,17 @@ def test_gates_hold_pieces_back(client, model_server):
     assert not model_server.requests[0].disconnected.is_set()
 
 
-def test_a_client_that_goes_is_noted(client, model_server):
+def test_disconnect_is_recorded(client, model_server):
     model_server.script = [Answer("one two", gates={3: threading.Event()})]
     with client.chat.completions.create(model="m", messages=MESSAGES, stream=True) as stream:
         next(iter(stream))
     assert model_server.requests[0].disconnected.wait(10)
 
 
-def test_a_stream_that_breaks_off(client, model_server):
+def test_broken_stream(client, model_server):
     model_server.script = [Answer("one two", break_after=2)]
     got = []
-    # Some versions of the client give on what a library beneath them raises.
+    # Some client versions pass on the HTTP library's own exception.
     with pytest.raises(Exception, match=r"peer closed connection|Connection error"):  # noqa: PT012, SIM117
         with client.chat.completions.create(model="m", messages=MESSAGES, stream=True) as stream:
             for chunk in stream:
@@ -176,7 +178,7 @@ def test_a_stream_that_breaks_off(client, model_server):
     assert got == ["", "one "]
 
 
-def test_what_still_waits_ends_with_the_server(client, model_server):
+def test_close_ends_waiting_requests(client, model_server):
     model_server.script = [Answer("never", gates={0: threading.Event()})]
 
     def ask():

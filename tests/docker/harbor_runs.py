@@ -16,7 +16,7 @@ from typing import Any
 
 import docker
 import pytest
-from lean import LEAN
+from inner_pytest import FEWER_PLUGINS
 
 REPOSITORY = Path(__file__).parents[2]
 IMAGE = "debian:bookworm-slim"
@@ -104,7 +104,7 @@ class Harbor:
         """Run pytest on the dataset and return what it left."""
         before = self.runs()
         done = self.pytester.runpytest_subprocess(
-            *LEAN, f"--harbor-dataset={dataset or self.dataset}", *agent, *args, timeout=200
+            *FEWER_PLUGINS, f"--harbor-dataset={dataset or self.dataset}", *agent, *args, timeout=200
         )
         return self.finished(before, int(done.ret), "\n".join([*done.outlines, *done.errlines]))
 
@@ -121,7 +121,7 @@ class Harbor:
         """Start pytest on the dataset and return at once."""
         with (self.path / "output.txt").open("a") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *LEAN, f"--harbor-dataset={self.dataset}", *agent, *args],
+                [sys.executable, "-m", "pytest", *FEWER_PLUGINS, f"--harbor-dataset={self.dataset}", *agent, *args],
                 cwd=self.path,
                 stdout=output,
                 stderr=subprocess.STDOUT,

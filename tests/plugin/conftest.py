@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lean import LEAN
+from inner_pytest import FEWER_PLUGINS
 
 # Loaded once here: pytester drops what a run inside this process was the first to import.
 
@@ -112,7 +112,7 @@ class Project:
         """Run pytest in this process, or in one of its own."""
         words = [str(arg) for arg in args]
         run = self.pytester.runpytest_subprocess if subprocess else self.pytester.runpytest_inprocess
-        return Outcome(run(*words, *(LEAN if subprocess else ["-p", "no:xdist"])), self)
+        return Outcome(run(*words, *(FEWER_PLUGINS if subprocess else ["-p", "no:xdist"])), self)
 
     def ids(self, *args: object, subprocess: bool = False) -> list[str]:
         """Return the node ids that pytest collects."""
