@@ -17,8 +17,8 @@ _PACKAGE = Path(__file__).parents[1]
 
 MODULES = (
     "_util/sizes.py",
+    "_util/users.py",
     "environment/entrypoint.py",
-    "environment/namespace/inside/users.py",
     "task/canary.py",
     "task/variables.py",
     "trial/backoff.py",

@@ -1,4 +1,4 @@
-"""Where layers, images and running environments are kept: below the user's cache directory, for that user alone."""
+"""The provider's directory: layers, images and running environments, in the user's cache directory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pytest_harbor.errors import EngineUnavailable
 
 @dataclass(frozen=True)
 class Cache:
-    """The directory of this provider.
+    """The provider's directory, which only its user can read.
 
     Attributes:
-        root: the directory. Mounts name what is below it by relative paths, as environments can read those.
+        root: the directory. Environments can read their mount options, so mounts use paths relative to it.
 
     """
 
@@ -22,39 +22,41 @@ class Cache:
 
     @classmethod
     def open(cls) -> Cache:
-        """Return the user's own, made when missing.
+        """Return the user's cache, created if it is missing.
 
         Raises:
-            EngineUnavailable: it cannot be made.
+            EngineUnavailable: it cannot be created.
 
         """
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
         root = base.absolute() / "pytest-harbor" / "namespace"
         try:
             root.mkdir(parents=True, exist_ok=True)
-            # Layers hold set-uid programs of their own making.
+            # Layers may contain set-uid programs that a task created.
             root.chmod(0o700)
             cache = cls(root)
-            for directory in (cache.layers, cache.images, cache.trials):
+            for directory in (cache.layers, cache.images, cache.environments):
                 directory.mkdir(exist_ok=True)
         except OSError as error:
             raise EngineUnavailable(
-                f"environments without an engine need a directory and {root} cannot be made ({error.strerror})",
-                "point XDG_CACHE_HOME at a directory that can be written",
+                f"environments without an engine need the directory {root}, which cannot be created ({error.strerror})",
+                "point XDG_CACHE_HOME at a writable directory",
             ) from error
         return cache
 
+    # The names are short because the options of a mount are limited to one page.
+
     @property
     def layers(self) -> Path:
-        """One directory a layer, in it one for each overlay."""
+        """One directory per layer, with one subdirectory per overlay."""
         return self.root / "l"
 
     @property
     def images(self) -> Path:
-        """One file an image."""
+        """One file per image."""
         return self.root / "i"
 
     @property
-    def trials(self) -> Path:
-        """One directory a running environment."""
+    def environments(self) -> Path:
+        """One directory per running environment."""
         return self.root / "t"

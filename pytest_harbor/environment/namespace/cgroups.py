@@ -1,4 +1,4 @@
-"""Limits by control groups, version 1 or 2, where this process may make some."""
+"""Resource limits by control groups, version 1 or 2, as far as this process may create them."""
 
 from __future__ import annotations
 
@@ -10,59 +10,61 @@ from pathlib import Path
 from pytest_harbor.environment.base import Resources
 from pytest_harbor.environment.namespace.inside.cleanup import remove_group
 
-# As for containers: more than any honest task has, fewer than would take the machine down with a fork bomb.
+# The same as for containers: more than any honest task needs, and few enough to stop a fork bomb.
 PROCESS_LIMIT = 4096
-PERIOD = 100_000
+PERIOD = 100_000  # microseconds
 
 
-def make_groups(name: str, resources: Resources) -> tuple[list[str], list[str]]:
-    """Make the groups of an environment.
+def create_groups(name: str, resources: Resources) -> tuple[list[str], list[str]]:
+    """Create the control groups of an environment.
 
     Returns:
-        The groups' directories, and notes of what cannot be limited.
+        The directories of the groups, and notes on what cannot be limited.
 
     """
-    wanted: dict[str, str] = {"pids": str(PROCESS_LIMIT)}
+    limits: dict[str, str] = {"pids": str(PROCESS_LIMIT)}
     notes = []
     if resources.memory_mb:
-        wanted["memory"] = str(resources.memory_mb * 1024 * 1024)
+        limits["memory"] = str(resources.memory_mb * 1024 * 1024)
     if resources.cpus:
-        there = os.cpu_count() or 1
-        if resources.cpus > there:
-            notes.append(f"the task wants {resources.cpus:g} CPUs and the machine has {there}")
-        wanted["cpu"] = str(int(min(resources.cpus, there) * PERIOD))
-    made: list[str] = []
-    missing = []
-    for controller, value in wanted.items():
-        group = next(_made(controller, name, value, made), None)
+        available = os.cpu_count() or 1
+        if resources.cpus > available:
+            notes.append(f"the task asks for {resources.cpus:g} CPUs and the machine has {available}")
+        limits["cpu"] = str(int(min(resources.cpus, available) * PERIOD))
+    groups: list[str] = []
+    unlimited = []
+    for controller, value in limits.items():
+        group = _create_group(controller, name, value, groups)
         if group is None:
-            missing.append(controller)
-        elif group not in made:
-            made.append(group)
-    asked = [controller for controller in missing if controller != "pids"]
-    if asked:
-        notes.append(f"no limit of {' and '.join(asked)}: this process may not make control groups for it")
-    return made, notes
+            unlimited.append(controller)
+        elif group not in groups:
+            groups.append(group)
+    # The limit of processes is not the task's wish, so its absence is not worth a note.
+    requested = [controller for controller in unlimited if controller != "pids"]
+    if requested:
+        notes.append(f"no {' or '.join(requested)} limit: this process may not create control groups for it")
+    return groups, notes
 
 
-def _made(controller: str, name: str, value: str, made: list[str]) -> Iterator[str]:
-    """Make a group that limits something, wherever that works."""
-    for parent, version in _places(controller):
+def _create_group(controller: str, name: str, value: str, existing: list[str]) -> str | None:
+    """Create a group with a limit at the first place that allows it."""
+    for parent, version in _parents(controller):
         group = parent / f"pytest-harbor-{name}"
         try:
             if version == 2:
                 with contextlib.suppress(OSError):
                     (parent / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
             group.mkdir(exist_ok=True)
-            _limit(group, controller, value, version)
+            _set_limit(group, controller, value, version)
         except OSError:
-            if str(group) not in made:
+            if str(group) not in existing:
                 remove_group(str(group))
             continue
-        yield str(group)
+        return str(group)
+    return None
 
 
-def _limit(group: Path, controller: str, value: str, version: int) -> None:
+def _set_limit(group: Path, controller: str, value: str, version: int) -> None:
     def write(file: str, text: str) -> None:
         (group / file).write_text(text, encoding="ascii")
 
@@ -70,7 +72,7 @@ def _limit(group: Path, controller: str, value: str, version: int) -> None:
         write("pids.max", value)
     elif controller == "memory":
         write("memory.max" if version == 2 else "memory.limit_in_bytes", value)
-        # Without swap accounting there is no such file.
+        # This file does not exist without swap accounting.
         with contextlib.suppress(OSError):
             write(*(("memory.swap.max", "0") if version == 2 else ("memory.memsw.limit_in_bytes", value)))
     elif version == 2:
@@ -80,8 +82,8 @@ def _limit(group: Path, controller: str, value: str, version: int) -> None:
         write("cpu.cfs_quota_us", value)
 
 
-def _places(controller: str) -> Iterator[tuple[Path, int]]:
-    """Yield directories in which a group with a controller may be made, and their version."""
+def _parents(controller: str) -> Iterator[tuple[Path, int]]:
+    """Yield the directories in which a group with a controller may be created, each with its cgroup version."""
     own: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines():
@@ -90,7 +92,7 @@ def _places(controller: str) -> Iterator[tuple[Path, int]]:
                 own[each] = path.lstrip("/")
     for mount, kind, options in _mounts():
         if kind == "cgroup2":
-            # Processes are only in leaves: beside this process's own group, or at the root, which is exempt.
+            # Only leaf groups may contain processes: so use a sibling of this process's group, or the exempt root.
             for parent in dict.fromkeys((mount, (mount / own.get("", "")).parent)):
                 if mount in (parent, *parent.parents) and os.access(parent, os.W_OK):
                     yield parent, 2

@@ -1,4 +1,4 @@
-"""One sandbox as the environment of one trial."""
+"""The environment of one trial: one sandbox."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pytest_harbor._util.logs import tail
-from pytest_harbor._util.text import printable
 from pytest_harbor.environment import shell_scripts as shell
 from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT, handover_fix, starts_service
 from pytest_harbor.environment.listener import accept_connections, listen_on, port_of
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
-from pytest_harbor.environment.namespace.layout import Layout
 from pytest_harbor.environment.namespace.sandbox import Sandbox, processes_of
+from pytest_harbor.environment.namespace.sandbox_config import SandboxConfig
 from pytest_harbor.environment.shell_environment import ShellEnvironment
 from pytest_harbor.environment.tar.pack import Upload, pack
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
@@ -25,15 +24,15 @@ SERVICE_LOG = "service.log"
 
 
 class NamespaceEnvironment(ShellEnvironment):
-    """A running sandbox; see pytest_harbor.environment.Environment for what each method promises.
+    """A running sandbox; pytest_harbor.environment.Environment documents the methods.
 
     Args:
-        layout: what it is made of.
-        name: its name.
+        config: the sandbox's configuration.
+        name: the environment's name.
         image: its image.
         workdir: its working directory.
-        variables: variables of everything in it, on top of the image's.
-        notes: what a reader of the result should know.
+        variables: environment variables of everything in it, which override the image's.
+        notes: facts for the reader of a result.
 
     """
 
@@ -41,7 +40,7 @@ class NamespaceEnvironment(ShellEnvironment):
 
     def __init__(
         self,
-        layout: Layout,
+        config: SandboxConfig,
         name: str,
         image: Image,
         workdir: str,
@@ -53,38 +52,38 @@ class NamespaceEnvironment(ShellEnvironment):
         self.image = image
         self.workdir = workdir
         self.notes = tuple(notes)
-        self._layout = layout
+        self._config = config
         self._variables = {
             "PATH": shell.SYSTEM_PATH,
-            "HOSTNAME": layout.hostname,
+            "HOSTNAME": config.hostname,
             **image.details.variables,
             **variables,
         }
-        self._sandbox = Sandbox(layout)
+        self._sandbox = Sandbox(config)
         self._stopped = False
 
     @property
     def pid(self) -> int:
-        """Id of the process on the host that owns the sandbox."""
+        """The pid of the sandbox's supervisor on the host."""
         return self._sandbox.pid
 
     def prepare(self, uploads: Sequence[Upload]) -> None:
-        """Put in place what is there before anything runs, the working directory included."""
+        """Put in place what must exist before anything runs, including the working directory."""
         self.upload(uploads)
         self._sandbox.make_directory(self.workdir)
 
-    def begin(self) -> None:
-        """Start the image's ENTRYPOINT and wait until it has handed over to what keeps it alive.
+    def start_services(self) -> None:
+        """Start the image's ENTRYPOINT, and wait until it has handed over to the keep-alive command.
 
         Raises:
-            StartError: it ended instead.
+            StartError: it exits instead.
 
         """
         entrypoint = self.image.details.entrypoint
         if not starts_service(entrypoint):
             return
-        log = self._layout.place / SERVICE_LOG
-        self._sandbox.serve(
+        log = self._config.directory / SERVICE_LOG
+        self._sandbox.start_service(
             [*entrypoint, *KEEP_ALIVE],
             log,
             user=self.image.details.user,
@@ -92,9 +91,9 @@ class NamespaceEnvironment(ShellEnvironment):
             variables=self._variables,
         )
         if not self._sandbox.await_process(KEEP_ALIVE, HANDOVER_TIMEOUT):
-            said = printable(tail(log, 20)).strip()
-            fact = f"the ENTRYPOINT of {self.name} has ended by itself"
-            raise StartError(fact + (f", its last words: {said}" if said else ""), handover_fix(entrypoint))
+            output = tail(log, 20).strip()
+            fact = f"the ENTRYPOINT of {self.name} stopped by itself"
+            raise StartError(fact + (f", last output: {output}" if output else ""), handover_fix(entrypoint))
 
     def _run(
         self,
@@ -120,14 +119,13 @@ class NamespaceEnvironment(ShellEnvironment):
                 cwd=cwd,
                 variables={**self._variables, **env},
                 deadline=None if timeout is None else time.monotonic() + timeout,
-                now=time.monotonic,
             )
         finally:
             parser.close()
         return exit_code if parser.exit_code is None else parser.exit_code
 
     def upload(self, uploads: Sequence[Upload]) -> None:
-        """Put files in place with one archive, which is unpacked inside."""
+        """Unpack an archive of the files in the sandbox."""
         if not uploads:
             return
         with pack(uploads) as archive:
@@ -145,40 +143,40 @@ class NamespaceEnvironment(ShellEnvironment):
             raise InfrastructureError(f"downloading {source} from {self.name}: {error.fact}") from error
 
     def is_running(self) -> bool:
-        """Tell whether its first process lives."""
-        return not self._stopped and self._sandbox.alive()
+        """Return True if the sandbox is running."""
+        return not self._stopped and self._sandbox.is_running()
 
     def restart(self) -> None:
-        """Make the sandbox anew over the files that were written."""
+        """Start a new sandbox over the files that were written."""
         if self._stopped:
-            raise EnvironmentLost(f"the environment {self.name} was removed")
+            raise EnvironmentLost(f"the environment {self.name} has been removed")
         self._sandbox.close()
-        # What an overlay keeps there says that it was not ended properly.
-        remove_tree(str(self._layout.place / "w"))
+        # A leftover work directory tells overlayfs that it was not unmounted cleanly.
+        remove_tree(str(self._config.directory / "w"))
         try:
-            self._sandbox = Sandbox(self._layout)
-            self.begin()
+            self._sandbox = Sandbox(self._config)
+            self.start_services()
         except (InfrastructureError, OSError) as error:
-            raise EnvironmentLost(f"the environment {self.name} cannot be started again: {error}") from error
+            raise EnvironmentLost(f"the environment {self.name} cannot be restarted: {error}") from error
 
     def _kill_all(self) -> str:
         self._sandbox.kill_all()
-        self.begin()
+        self.start_services()
         return "its processes were killed, together with all others"
 
     @contextlib.contextmanager
     def listen(self, on_connection: Callable[[socket.socket], None]) -> Iterator[str]:
-        """Listen at the loopback: the host's, or that which the sandbox has for itself."""
+        """Listen on loopback: the host's, or the sandbox's own if it has no network."""
         if not self.is_running():
-            raise self._sandbox.lost()
-        listener = listen_on("127.0.0.1") if self._layout.network else self._sandbox.listen()
+            raise self._sandbox.lost_error()
+        listener = listen_on("127.0.0.1") if self._config.network else self._sandbox.listen()
         port = port_of(listener)
         with accept_connections(listener, on_connection):
             yield f"127.0.0.1:{port}"
 
     def exec_prefix(self) -> str:
-        """Return an nsenter command: words without quotes, so that a shell can take them out of a variable."""
-        flags = "--user --preserve-credentials " if self._layout.host.user_namespace else ""
+        """Return an nsenter command without quotes, so that a shell can expand it from a variable."""
+        flags = "--user --preserve-credentials " if self._config.host.user_namespace else ""
         variables = " ".join(f"{name}={self._variables[name]}" for name in ("PATH", "HOSTNAME"))
         return (
             f"nsenter --target {processes_of(self.pid)[-1]} {flags}--mount --uts --ipc --pid --cgroup "
@@ -186,10 +184,10 @@ class NamespaceEnvironment(ShellEnvironment):
         )
 
     def stop(self) -> None:
-        """End it, and with it everything that runs in it and all that was written."""
+        """End the sandbox with everything that runs in it, and remove its files."""
         if self._stopped:
             return
         self._stopped = True
         self._sandbox.close()
-        # Where the sandbox was killed, it has not cleared up.
-        self._layout.remove_all()
+        # A supervisor that was killed has not cleaned up.
+        self._config.remove_all()

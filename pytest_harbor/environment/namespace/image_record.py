@@ -1,4 +1,4 @@
-"""What is kept of an image that was built here."""
+"""The record of an image that was built here."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from pytest_harbor._util.files import write_atomically
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.image import ImageDetails
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """An image: layers over the host's root, and what it says of itself.
+    """An image: layers over the host's root, and its details.
 
     Attributes:
         ref: its name.
-        base: the layer directly above the host's root.
-        layers: the layers above that, lowest first.
-        details: the rest.
+        base: the id of the base layer, directly above the host's root.
+        layers: the ids of the layers above that, lowest first.
+        details: everything else that the image defines.
 
     """
 
@@ -30,24 +31,22 @@ class ImageRecord:
 
     @classmethod
     def read(cls, cache: Cache, ref: str) -> ImageRecord | None:
-        """Look an image up by its name."""
+        """Return the record of an image, or None if there is none that can be read."""
         try:
-            kept = json.loads(_path(cache, ref).read_text(encoding="utf-8"))
-            details = kept["details"]
+            record = json.loads(_path(cache, ref).read_text(encoding="utf-8"))
+            details = record["details"]
             details["entrypoint"], details["notes"] = tuple(details["entrypoint"]), tuple(details["notes"])
-            return cls(kept["ref"], kept["base"], tuple(kept["layers"]), ImageDetails(**details))
+            return cls(record["ref"], record["base"], tuple(record["layers"]), ImageDetails(**details))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def usable(self, cache: Cache, base: str) -> bool:
-        """Tell whether it was made on top of a base, and all of it is still there."""
+        """Return True if the image was built on this base layer and all of its layers still exist."""
         return self.base == base and all((cache.layers / layer).is_dir() for layer in self.layers)
 
     def write(self, cache: Cache) -> None:
-        """Keep it, in one step for whoever reads at this moment."""
-        path = _path(cache, self.ref)
-        path.with_suffix(".new").write_text(json.dumps(asdict(self)), encoding="utf-8")
-        path.with_suffix(".new").replace(path)
+        """Write the record to the cache."""
+        write_atomically(_path(cache, self.ref), json.dumps(asdict(self)))
 
 
 def _path(cache: Cache, ref: str) -> Path:

@@ -9,14 +9,15 @@ import sys
 import threading
 from pathlib import Path
 
-import pytest_harbor
 from pytest_harbor.errors import StartError
 
-NOTHING = Path(os.devnull)
+NULL = Path(os.devnull)
+# The directory above the package.
+_IMPORT_ROOT = Path(__file__).parents[3]
 
-# Nothing of the package but what runs inside is loaded there, nor anything that is installed beside it: it must be
-# quick, and the files of what is not yet loaded are gone when the host's root is.
-BOOTSTRAP = """
+# Load only what runs inside, and nothing installed next to it: start-up must be fast, and what is not loaded now can
+# no longer be found once the host's root is gone. So the packages on the way are empty stand-ins.
+_BOOTSTRAP = """
 import sys, types
 name, path = "", sys.argv[2]
 for part in ("pytest_harbor", "environment", "namespace"):
@@ -31,7 +32,7 @@ main()
 
 
 class Launcher:
-    """A process that has loaded what sandboxes need, and starts each with a fork: quicker than an interpreter each."""
+    """A process that has loaded what sandboxes need and forks each of them: faster than one interpreter for each."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -39,7 +40,7 @@ class Launcher:
         self._process: subprocess.Popen[bytes] | None = None
 
     def launch(self, *descriptors: int) -> None:
-        """Start a sandbox that is spoken to through the first descriptor, and holds the others.
+        """Start a sandbox that is controlled through the first descriptor and keeps the others open.
 
         Raises:
             StartError: no process can be started.
@@ -57,17 +58,16 @@ class Launcher:
     def _begin(self) -> None:
         self._end()
         self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        package = Path(pytest_harbor.__file__).parent.parent
-        with inner, NOTHING.open("r+b") as nothing:
+        with inner, NULL.open("r+b") as null:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", BOOTSTRAP, str(inner.fileno()), str(package)],
-                stdin=nothing,
-                stdout=nothing,
-                stderr=nothing,
+                [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, str(inner.fileno()), str(_IMPORT_ROOT)],
+                stdin=null,
+                stdout=null,
+                stderr=null,
                 env={},
                 cwd="/",
                 pass_fds=[inner.fileno()],
-                # A terminal's Ctrl-C is for pytest, which ends its sandboxes itself.
+                # Ctrl-C in a terminal is for pytest, which then stops its sandboxes itself.
                 start_new_session=True,
             )
 
@@ -79,6 +79,6 @@ class Launcher:
         self._control = self._process = None
 
     def close(self) -> None:
-        """End the process; sandboxes are not touched."""
+        """End the process; sandboxes keep running."""
         with self._lock:
             self._end()

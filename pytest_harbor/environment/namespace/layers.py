@@ -1,33 +1,33 @@
-"""Layers: what one instruction wrote, kept under a name that tells what it was written on top of and by what."""
+"""Layers: what one instruction wrote, under a name derived from the layers below and from the instruction itself."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pytest_harbor._util.files import Digest
 from pytest_harbor._util.process import process_token
 from pytest_harbor.environment.namespace.cache import Cache
-from pytest_harbor.environment.namespace.hostroot import HostRoot
+from pytest_harbor.environment.namespace.host_root import HostRoot
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.launcher import Launcher
-from pytest_harbor.environment.namespace.layout import Layout, network_files
 from pytest_harbor.environment.namespace.sandbox import Sandbox
+from pytest_harbor.environment.namespace.sandbox_config import SandboxConfig, network_files
 
 
 @dataclass(frozen=True)
-class Stack:
+class LayerStack:
     """A stack of layers over the host's root.
 
     Attributes:
-        launcher: what starts sandboxes.
+        launcher: starts sandboxes.
         cache: the provider's directory.
         host: the host's root.
-        base: the layer that hides what is private.
-        layers: the layers above it, lowest first.
-        chain: digest over everything that led here.
+        base: the id of the base layer, which hides what is private to the host.
+        layers: the ids of the layers above it, lowest first.
+        chain: digest of everything that led to the topmost layer; empty without layers.
 
     """
 
@@ -38,55 +38,60 @@ class Stack:
     layers: tuple[str, ...] = ()
     chain: str = ""
 
-    def sandbox(self, place: Path) -> Sandbox:
-        """Make a sandbox that sees this stack and writes to `u` in a directory, which is made."""
-        place.mkdir()
-        top = [*reversed(self.layers), self.base]
-        return Sandbox(Layout(self.launcher, self.cache, self.host, top, place, hostname="build", remove=False))
+    @property
+    def id(self) -> str:
+        """The identity of the stack's content."""
+        return self.chain or self.base
 
-    def scratch(self, kind: str) -> Path:
-        """Return a directory that does not exist; a later run removes it when this process has died."""
-        return self.cache.layers / f"{kind}.{process_token()}"
+    def start_sandbox(self, directory: Path) -> Sandbox:
+        """Start a sandbox over this stack that writes to `u` in a directory, which must not exist yet."""
+        directory.mkdir()
+        layers = [*reversed(self.layers), self.base]
+        return Sandbox(
+            SandboxConfig(self.launcher, self.cache, self.host, layers, directory, hostname="build", remove=False)
+        )
 
-    def then(self, parts: tuple[str, ...], work: Callable[[Sandbox], None]) -> tuple[Stack, bool]:
+    def scratch_directory(self, name: str) -> Path:
+        """Return the path of a temporary directory; if this process dies, a later run removes it."""
+        return self.cache.layers / f"{name}.{process_token()}"
+
+    def add_layer(self, key: tuple[str, ...], write: Callable[[Sandbox], None]) -> tuple[LayerStack, bool]:
         """Add a layer.
 
         Args:
-            parts: everything that decides what is written.
-            work: writes it, unless that was done before.
+            key: everything that determines the layer's content, apart from the layers below.
+            write: writes the content in a sandbox; not called if the layer is cached.
 
         Returns:
-            The stack with the layer, and whether it was there already.
+            The stack with the layer, and whether the layer was cached.
 
         """
-        digest = hashlib.sha256((self.chain or self.base).encode())
-        for part in parts:
-            data = part.encode("utf-8", "surrogateescape")
-            digest.update(len(data).to_bytes(8, "big") + data)
-        name = digest.hexdigest()[:16]
-        stack = replace(self, layers=(*self.layers, name), chain=digest.hexdigest())
+        digest = Digest()
+        digest.add(self.id, *key)
+        name = digest.hex()[:16]
+        stack = replace(self, layers=(*self.layers, name), chain=digest.hex())
         if (self.cache.layers / name).is_dir():
             return stack, True
-        making = self.scratch(name)
-        with contextlib.ExitStack() as cleaning:
-            cleaning.callback(remove_tree, str(making))
-            sandbox = self.sandbox(making)
+        scratch = self.scratch_directory(name)
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(remove_tree, str(scratch))
+            sandbox = self.start_sandbox(scratch)
             try:
-                work(sandbox)
+                write(sandbox)
             finally:
                 sandbox.close()
-            self._keep(making / "u", self.cache.layers / name)
+            self._store(scratch / "u", self.cache.layers / name)
         return stack, False
 
     @staticmethod
-    def _keep(written: Path, target: Path) -> None:
-        """Make what was written a layer; another process may have been faster."""
-        # Every environment gets these anew.
+    def _store(written: Path, layer: Path) -> None:
+        """Make a layer of what was written; another process may have been faster."""
+        # Every environment gets its own copies of these files.
         for file in network_files(""):
             (written / "etc" / file).unlink(missing_ok=True)
-        for each in list(written.iterdir()):
-            # An empty one changes nothing, and every one makes looking a file up slower.
+        for directory in list(written.iterdir()):
+            # Drop empty directories: they change nothing, but each one slows down every lookup.
             with contextlib.suppress(OSError):
-                each.rmdir()
+                directory.rmdir()
         with contextlib.suppress(OSError):
-            written.rename(target)
+            written.rename(layer)

@@ -1,4 +1,4 @@
-"""One sandbox: namespaces with a root of their own, spoken to through a socket; see `inside.init` for the other end."""
+"""A sandbox: namespaces with a root of their own, controlled through a socket; `inside.init` is the other end."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import json
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from pytest_harbor.environment.namespace.launcher import NOTHING
-from pytest_harbor.environment.namespace.layout import Layout
-from pytest_harbor.errors import CannotExecute, EngineUnavailable, EnvironmentLost, StartError
+from pytest_harbor.environment.namespace.launcher import NULL
+from pytest_harbor.environment.namespace.reply import Reply
+from pytest_harbor.environment.namespace.sandbox_config import SandboxConfig
+from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, StartError
 
 CHUNK = 1 << 18
-START_PATIENCE = 60.0
+START_TIMEOUT = 60.0  # seconds
 
-FIX = "use Docker (--harbor-environment=docker), or run as root outside of a container"
+FIX = "use Docker (--harbor-environment=docker), or run as root outside a container"
 
 
 def processes_of(pid: int) -> list[int]:
-    """Return the processes of the host that a sandbox is: the one that owns it, and below it the first one inside."""
+    """Return a sandbox's processes on the host: the supervisor, whose pid is given, and its child, init."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
     except OSError:
@@ -34,49 +36,50 @@ class Sandbox:
     """A running sandbox.
 
     Args:
-        layout: what it is made of.
+        config: its configuration.
 
     Attributes:
-        pid: the process that owns it on the host.
+        pid: the pid of its supervisor on the host.
 
     Raises:
-        EngineUnavailable: the kernel does not let this process make namespaces.
-        StartError: its file system cannot be put together.
+        EngineUnavailable: the kernel does not allow this process to create namespaces.
+        StartError: its file system cannot be assembled.
 
     """
 
-    def __init__(self, layout: Layout) -> None:
-        config = layout.prepare()
-        self.name = layout.hostname
+    def __init__(self, config: SandboxConfig) -> None:
+        init_config = config.prepare()
+        self.name = config.hostname
         self._host, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Nothing is ever sent here: its other end is closed when the last process of the sandbox has ended.
-        self._life, ends = socket.socketpair()
-        with inner, ends:
-            layout.launcher.launch(inner.fileno(), ends.fileno())
+        # Nothing is ever sent here. The other end closes when the last process of the sandbox has exited.
+        self._lifeline, held = socket.socketpair()
+        with inner, held:
+            config.launcher.launch(inner.fileno(), held.fileno())
         try:
-            self._host.settimeout(START_PATIENCE)
-            self._host.send(json.dumps(config).encode())
-            said = json.loads(self._host.recv(1 << 16) or b'{"error": "it ended without a word", "step": ""}')
+            self._host.settimeout(START_TIMEOUT)
+            self._host.send(json.dumps(init_config).encode())
+            started = json.loads(self._host.recv(1 << 16) or b'{"error": "it exited without a message", "step": ""}')
             self._host.settimeout(None)
         except OSError as error:
-            said = {"error": str(error), "step": ""}
-        if "error" in said:
+            started = {"error": str(error), "step": ""}
+        if "error" in started:
             self.close()
-            if said["step"] == "namespaces":
-                raise EngineUnavailable(f"the kernel refuses namespaces to this process ({said['error']})", FIX)
-            raise StartError(f"its file system cannot be put together ({said['error']})", _cure(str(said["error"])))
-        self.pid = int(said["pid"])
+            reason = str(started["error"])
+            if started["step"] == "namespaces":
+                raise EngineUnavailable(f"the kernel does not allow this process to create namespaces ({reason})", FIX)
+            raise StartError(f"its file system cannot be assembled ({reason})", _file_system_fix(reason))
+        self.pid = int(started["pid"])
 
-    def alive(self) -> bool:
-        """Tell whether it still runs."""
-        return self._life.fileno() >= 0 and not select.select([self._life], [], [], 0)[0]
+    def is_running(self) -> bool:
+        """Return True if any of its processes is running."""
+        return self._lifeline.fileno() >= 0 and not select.select([self._lifeline], [], [], 0)[0]
 
     def close(self) -> None:
-        """End everything in it, and wait until it has cleared up."""
+        """End everything in it, and wait until it has cleaned up."""
         self._host.close()
-        if self._life.fileno() >= 0:
-            self._life.recv(1)
-            self._life.close()
+        if self._lifeline.fileno() >= 0:
+            self._lifeline.recv(1)
+            self._lifeline.close()
 
     def run(
         self,
@@ -87,21 +90,19 @@ class Sandbox:
         cwd: str,
         variables: Mapping[str, str],
         deadline: float | None,
-        now: Callable[[], float],
     ) -> int | None:
         """Run a program.
 
         Args:
-            argv: its arguments.
-            take: takes output, and tells whether that was all.
-            user: who runs it.
-            cwd: where.
-            variables: all its variables.
-            deadline: when it has to be over, None for never.
-            now: the deadline's clock.
+            argv: the program and its arguments.
+            take: receives output, and returns True to stop waiting for the program.
+            user: the user to run it as.
+            cwd: its working directory.
+            variables: all of its environment variables.
+            deadline: when it must have ended, on the monotonic clock; None for no deadline.
 
         Returns:
-            Its exit code, -1 where `take` knows more, None when its time ran out.
+            Its exit code, -1 if `take` returned True, or None if the deadline passed.
 
         Raises:
             CannotExecute: it cannot be started.
@@ -111,220 +112,183 @@ class Sandbox:
         fields = {"argv": list(argv), "user": user, "cwd": cwd, "variables": dict(variables)}
         output, inner = os.pipe()
         try:
-            answer = self._ask("run", inner, **fields)
+            reply = self._request("run", inner, **fields)
         finally:
             os.close(inner)
         try:
-            code, holding = _pump(output, answer, take, deadline, now, self.lost)
-            if holding:
-                # What the command left running goes on, and may go on talking.
+            code, open_output = _relay_output(output, reply, take, deadline, self.lost_error)
+            if open_output:
+                # Processes that the program left behind keep running and may keep writing.
                 self._drain(output)
             return code
         finally:
             os.close(output)
-            answer.close()
+            reply.close()
 
-    def serve(self, argv: Sequence[str], log: Path, *, user: str, cwd: str, variables: Mapping[str, str]) -> None:
-        """Start a program that stays; its output goes to a file of the host."""
+    def start_service(
+        self, argv: Sequence[str], log: Path, *, user: str, cwd: str, variables: Mapping[str, str]
+    ) -> None:
+        """Start a program that keeps running; its output goes to a file on the host."""
         with log.open("ab") as file:
-            self._ask("serve", file.fileno(), argv=list(argv), user=user, cwd=cwd, variables=dict(variables)).close()
+            self._request(
+                "serve", file.fileno(), argv=list(argv), user=user, cwd=cwd, variables=dict(variables)
+            ).close()
 
-    def await_process(self, words: Sequence[str], seconds: float) -> bool:
-        """Wait until a process with these arguments runs; False when what was to start it has ended before."""
-        return self._do("await", words=list(words), seconds=seconds) == 0
+    def await_process(self, argv: Sequence[str], seconds: float) -> bool:
+        """Wait until a process with these arguments runs; return False if the service exits without one."""
+        return self._call("await", argv=list(argv), seconds=seconds) == 0
 
     def kill_all(self) -> None:
-        """Kill every process in it but its first."""
-        self._do("kill")
+        """Kill every process in it except init."""
+        self._call("kill")
 
     def make_directory(self, path: str, owner: str = "") -> None:
-        """Make a directory and those above it, where they are missing."""
-        self._do("mkdir", path=path, owner=owner)
+        """Create a directory and its missing parents."""
+        self._call("mkdir", path=path, owner=owner)
 
     def is_directory(self, path: str) -> bool:
-        """Tell whether a path leads to a directory."""
-        return self._do("isdir", path=path) == 0
+        """Return True if a path, with links followed, is a directory."""
+        return self._call("isdir", path=path) == 0
 
     def listen(self) -> socket.socket:
-        """Return what listens at an unused port of the sandbox's own loopback."""
+        """Return a socket that listens on an unused port of the sandbox's own loopback interface."""
         here, inner = socket.socketpair()
         with here, inner:
-            self._ask("listen", inner.fileno()).wait(self.lost)
+            self._request("listen", inner.fileno()).wait(self.lost_error)
             _, descriptors, _, _ = socket.recv_fds(here, 1, 1)
         return socket.socket(fileno=descriptors[0])
 
     def put(self, archive: IO[bytes] | int, prefix: str = "", owner: str = "", mode: int = -1, name: str = "") -> None:
-        """Unpack a tar.
+        """Unpack a tar archive in it.
 
         Args:
-            archive: a file, taken from its beginning, or a descriptor that it comes out of.
-            prefix: the directory to unpack in.
-            owner: `user:group` of everything; the archive's own when empty.
-            mode: permission bits of everything; the archive's own when -1.
-            name: what the only file in it is called.
+            archive: a file, which is read from its beginning, or a descriptor to read from.
+            prefix: the directory to unpack into.
+            owner: `user:group` for everything; empty for the archive's own.
+            mode: permission bits for everything; -1 for the archive's own.
+            name: a new name for the only file in the archive; empty for its own.
 
         Raises:
-            CannotExecute: something of it cannot be put there.
+            CannotExecute: something cannot be written.
 
         """
         if isinstance(archive, int):
-            answer = self._ask("put", archive, prefix=prefix, owner=owner, mode=mode, name=name)
+            reply = self._request("put", archive, prefix=prefix, owner=owner, mode=mode, name=name)
         else:
-            with as_file(archive) as descriptor:
-                answer = self._ask("put", descriptor, prefix=prefix, owner=owner, mode=mode, name=name)
-        answer.wait(self.lost)
+            with as_descriptor(archive) as descriptor:
+                reply = self._request("put", descriptor, prefix=prefix, owner=owner, mode=mode, name=name)
+        reply.wait(self.lost_error)
 
     def get(self, paths: Sequence[str], *, contents: bool = False) -> Iterator[bytes]:
-        """Return what is at some paths as a tar, piece by piece.
+        """Return files and directories as a tar archive, in pieces; for the arguments, see open().
 
         Raises:
-            FileNotFoundError: there is nothing.
+            FileNotFoundError: a path does not exist.
+            CannotExecute: it cannot be read.
 
         """
-        output, answer = self.open(paths, contents=contents)
+        output, reply = self.open(paths, contents=contents)
         file = os.fdopen(output, "rb", buffering=0)
         try:
             first = file.read(CHUNK)
             if not first:
-                answer.wait(self.lost)
+                reply.wait(self.lost_error)
         except BaseException:
             file.close()
-            answer.close()
+            reply.close()
             raise
-        return _pieces(first, file, answer, self.lost)
+        return _pieces(first, file, reply, self.lost_error)
 
-    def open(self, paths: Sequence[str], *, contents: bool = False) -> tuple[int, Answer]:
-        """Return a descriptor from which what is at some paths comes as a tar, and what tells how it went."""
+    def open(self, paths: Sequence[str], *, contents: bool = False) -> tuple[int, Reply]:
+        """Return a descriptor to read a tar archive of files and directories from, and the reply to wait for after it.
+
+        Args:
+            paths: absolute paths.
+            contents: whether the paths are patterns, and of a directory only the entries are archived.
+
+        """
         output, inner = os.pipe()
         try:
-            return output, self._ask("get", inner, paths=list(paths), contents=contents)
+            return output, self._request("get", inner, paths=list(paths), contents=contents)
         except BaseException:
             os.close(output)
             raise
         finally:
             os.close(inner)
 
-    def lost(self) -> EnvironmentLost:
-        """Return what to say when nobody answers."""
-        return EnvironmentLost(f"the environment {self.name} is gone", "see whether something else kills processes")
+    def lost_error(self) -> EnvironmentLost:
+        """Return the error for a sandbox that does not reply."""
+        return EnvironmentLost(f"the environment {self.name} is gone", "check whether something else kills processes")
 
-    def _do(self, what: str, **request: Any) -> int:
-        with NOTHING.open("wb") as nothing:
-            return self._ask(what, nothing.fileno(), **request).wait(self.lost)
+    def _call(self, action: str, **fields: Any) -> int:
+        with NULL.open("wb") as null:
+            return self._request(action, null.fileno(), **fields).wait(self.lost_error)
 
     def _drain(self, output: int) -> None:
         with contextlib.suppress(EnvironmentLost):
-            self._ask("drain", output).close()
+            self._request("drain", output).close()
 
-    def _ask(self, do: str, data: int, **request: Any) -> Answer:
+    def _request(self, action: str, data: int, **fields: Any) -> Reply:
         body = os.memfd_create("request")
-        answer, inner = os.pipe()
+        reply, inner = os.pipe()
         try:
             with os.fdopen(os.dup(body), "wb") as file:
-                file.write(json.dumps({"do": do, **request}).encode())
+                file.write(json.dumps({"action": action, **fields}).encode())
             os.lseek(body, 0, os.SEEK_SET)
             socket.send_fds(self._host, [b"!"], [body, data, inner])
         except OSError as error:
-            os.close(answer)
-            raise self.lost() from error
+            os.close(reply)
+            raise self.lost_error() from error
         finally:
             os.close(body)
             os.close(inner)
-        return Answer(answer)
+        return Reply(reply)
 
 
-class Answer:
-    """How a request went: one line of JSON, in its time."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self._data = b""
-
-    def read(self) -> bool:
-        """Read what there is; True when that was all."""
-        data = os.read(self.descriptor, 1 << 16)
-        self._data += data
-        return not data or data.endswith(b"\n")
-
-    def result(self, lost: Callable[[], Exception]) -> int:
-        """Return the exit code.
-
-        Raises:
-            FileNotFoundError: a path is missing.
-            CannotExecute: it could not be done.
-
-        """
-        lines = self._data.splitlines()
-        if not lines:
-            raise lost()
-        said = json.loads(lines[0])
-        if said.get("missing"):
-            raise FileNotFoundError(said["error"])
-        if "error" in said:
-            raise CannotExecute(said["error"])
-        return int(said["exit"])
-
-    def wait(self, lost: Callable[[], Exception]) -> int:
-        """Wait for it, and return the exit code; see result()."""
-        try:
-            while not self.read():
-                pass
-            return self.result(lost)
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """Stop listening."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-
-
-def _pump(
+def _relay_output(
     output: int,
-    answer: Answer,
+    reply: Reply,
     take: Callable[[bytes], bool],
     deadline: float | None,
-    now: Callable[[], float],
-    lost: Callable[[], Exception],
+    lost_error: Callable[[], Exception],
 ) -> tuple[int | None, bool]:
-    """Hand output over until a program has ended; return its exit code and whether something still holds its output."""
+    """Relay output until the program exits; return its exit code, and whether the output is still open."""
     poll = select.poll()
     poll.register(output, select.POLLIN)
-    poll.register(answer.descriptor, select.POLLIN)
+    poll.register(reply.descriptor, select.POLLIN)
     os.set_blocking(output, False)
-    holding = True
-    ended = False
+    open_output = True
+    exited = False
     while True:
-        left = None if deadline is None else max(0.0, deadline - now())
-        ready = dict(poll.poll(0 if ended else None if left is None else left * 1000))
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ready = dict(poll.poll(0 if exited else None if left is None else left * 1000))
         if output in ready:
             data = os.read(output, CHUNK)
             if not data:
                 poll.unregister(output)
-                holding = False
+                open_output = False
             elif take(data):
-                return -1, holding
-        elif ended:
-            return answer.result(lost), holding
-        if answer.descriptor in ready and not ended and answer.read():
-            ended = True
-            poll.unregister(answer.descriptor)
-        if left == 0 and not ended:
-            return None, holding
+                return -1, open_output
+        elif exited:
+            return reply.result(lost_error), open_output
+        if reply.descriptor in ready and not exited and reply.read():
+            exited = True
+            poll.unregister(reply.descriptor)
+        if left == 0 and not exited:
+            return None, open_output
 
 
-def _pieces(first: bytes, file: IO[bytes], answer: Answer, lost: Callable[[], Exception]) -> Iterator[bytes]:
-    with contextlib.closing(answer), file:
+def _pieces(first: bytes, file: IO[bytes], reply: Reply, lost_error: Callable[[], Exception]) -> Iterator[bytes]:
+    with contextlib.closing(reply), file:
         while first:
             yield first
             first = file.read(CHUNK)
-        answer.wait(lost)
+        reply.wait(lost_error)
 
 
 @contextlib.contextmanager
-def as_file(archive: IO[bytes]) -> Iterator[int]:
-    """Give a descriptor of an archive's first byte: its own where it is on disk, else one in memory."""
+def as_descriptor(archive: IO[bytes]) -> Iterator[int]:
+    """Provide a descriptor at an archive's first byte: the file's own if it is on disk, otherwise one in memory."""
     archive.seek(0)
     if getattr(archive, "_rolled", True):
         descriptor = os.dup(archive.fileno())
@@ -340,7 +304,8 @@ def as_file(archive: IO[bytes]) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _cure(error: str) -> str:
+def _file_system_fix(error: str) -> str:
+    # The kernel's answer if a file system cannot hold the upper layer of an overlay.
     if "Invalid argument" in error:
         return "point XDG_CACHE_HOME at a directory on ext4, xfs, btrfs or tmpfs, or use Docker"
     return FIX

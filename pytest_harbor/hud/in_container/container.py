@@ -20,8 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_harbor._util.users import NoSuchUser, User, find_user
 from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT, handover_fix
-from pytest_harbor.environment.namespace.inside.users import NoSuchUser, User, find_user
 from pytest_harbor.hud.in_container.grading import grade
 from pytest_harbor.hud.in_container.processes import TICK, CannotRun, Place, Processes, Running
 from pytest_harbor.hud.in_container.sealed import HeldTask, Unsealed, close_to_others, import_as_built, take_tasks

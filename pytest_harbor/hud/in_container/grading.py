@@ -15,7 +15,7 @@ import tarfile
 from pathlib import Path
 from typing import IO, Any
 
-from pytest_harbor.environment.namespace.inside.users import User
+from pytest_harbor._util.users import User
 from pytest_harbor.hud.in_container.processes import CannotRun, Place, Processes
 from pytest_harbor.trial.reward import read_reward
 

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_harbor.environment.namespace.inside.users import User
+from pytest_harbor._util.users import User
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

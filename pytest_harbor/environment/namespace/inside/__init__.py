@@ -1,4 +1,5 @@
-"""What runs in an environment's own processes: the standard library only, all of it loaded before the host is gone.
+"""The code that runs in the processes of an environment, fully loaded before they give up the host's file system.
 
-Each environment starts an interpreter for it, so it loads little: no dataclasses, and typing for type checkers only.
+Every environment pays for its start-up time, so it imports little of the standard library: no dataclasses, no
+pathlib, and typing only for type checkers.
 """

@@ -1,4 +1,4 @@
-"""Removing what an environment leaves on the host, however hostile."""
+"""Remove what an environment leaves on the host, however hostile it is."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory and all below it, without recursion and without following a link.
+    """Remove a directory and everything below it, without recursion and without following links.
 
-    An agent can nest directories deeper than a path may be long, so whatever is two levels down is first moved up.
+    An agent can nest directories deeper than a path may be long, so each directory two levels down is moved up first.
     """
     number = 0
     try:
@@ -40,7 +40,7 @@ def remove_tree(path: str) -> None:
 
 
 def remove_group(path: str) -> None:
-    """Remove a control group; the kernel takes a moment to notice that its processes are gone."""
+    """Remove a control group; retry for up to a second, as the kernel takes a moment to notice that it is empty."""
     for _ in range(100):
         try:
             os.rmdir(path)

@@ -1,4 +1,4 @@
-"""Files into an environment and out of it, by a process that is in it: no link leads anywhere else."""
+"""Copy files into and out of an environment, from a process inside it, so that no link leads outside."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import os
 import stat
 import tarfile
 
-from pytest_harbor.environment.namespace.inside.users import find_group, find_user
+from pytest_harbor._util.users import find_group, find_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any
 
 _MIB = 1 << 20
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def put(request: dict[str, Any], archive: IO[bytes]) -> None:
-    """Unpack an archive.
+    """Unpack a tar archive.
 
     Args:
-        request: `prefix` (where; links in it are followed), `owner` (`user:group`, empty for the archive's own),
-            `mode` (permission bits, -1 for the archive's own) and `name` (what the only member is called).
-        archive: a tar.
+        request: `prefix` (the directory to unpack into; links in it are followed), `owner` (`user:group`, empty for
+            the archive's own), `mode` (permission bits, -1 for the archive's own) and `name` (a new name for the only
+            member, empty for its own).
+        archive: a tar stream.
 
     """
     prefix = request.get("prefix", "")
-    ids = _ids(request["owner"]) if request.get("owner") else None
+    ids = _owner_ids(request["owner"]) if request.get("owner") else None
     mode = request.get("mode", -1)
     with tarfile.open(fileobj=archive, mode="r|") as tar:
         for member in tar:
@@ -35,7 +36,7 @@ def put(request: dict[str, Any], archive: IO[bytes]) -> None:
             uid, gid = ids or (member.uid, member.gid)
             path = os.path.normpath(path)
             _make_parents(os.path.dirname(path), ids or (0, 0))
-            if _place(tar, member, path, prefix):
+            if _create(tar, member, path, prefix):
                 os.chown(path, uid, gid, follow_symlinks=False)
                 if not member.issym():
                     os.chmod(path, member.mode & 0o7777 if mode < 0 else mode)
@@ -43,12 +44,12 @@ def put(request: dict[str, Any], archive: IO[bytes]) -> None:
 
 
 def make_directory(request: dict[str, Any]) -> None:
-    """Make the directory `path` of `owner`, and those above it, where they are missing."""
-    _make_parents(os.path.normpath(request["path"]), _ids(request["owner"] or "0:0"))
+    """Create the directory `path` and its missing parents, all owned by `owner`."""
+    _make_parents(os.path.normpath(request["path"]), _owner_ids(request["owner"] or "0:0"))
 
 
-def _ids(owner: str) -> tuple[int, int]:
-    """Return the ids of an owner; a user without a group owns with the group of the same number."""
+def _owner_ids(owner: str) -> tuple[int, int]:
+    """Return the user and group id of an owner; a bare user number is used for the group, too."""
     who, _, group = owner.partition(":")
     user = find_user(who)
     if group:
@@ -60,7 +61,7 @@ def _make_parents(path: str, ids: tuple[int, int]) -> None:
     if os.path.isdir(path):
         return
     _make_parents(os.path.dirname(path), ids)
-    # A link that leads nowhere is in the way like any file.
+    # A dangling link is in the way just like a file.
     if os.path.lexists(path):
         os.unlink(path)
     os.mkdir(path)
@@ -68,10 +69,10 @@ def _make_parents(path: str, ids: tuple[int, int]) -> None:
     os.chown(path, *ids)
 
 
-def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, prefix: str) -> bool:
-    """Make what a member says; False where that is nothing that has an owner."""
+def _create(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, prefix: str) -> bool:
+    """Create a member's file; return whether there is something whose owner and mode should be set."""
     if member.isdir():
-        # As engines do: a directory that is there stays, and so does a link to one.
+        # Like container engines: keep an existing directory or a link to one.
         if not os.path.isdir(path):
             _remove(path)
             os.mkdir(path)
@@ -104,14 +105,14 @@ def _remove(path: str) -> None:
 
 
 def get(request: dict[str, Any], archive: IO[bytes]) -> None:
-    """Write what is at some paths as a tar.
+    """Write files and directories to a tar archive.
 
     Args:
-        request: `paths`; with `contents` their patterns are matched, and of a directory only what is in it is written.
-        archive: takes the tar.
+        request: `paths`; if `contents` is set, they are patterns, and for a directory only its entries are written.
+        archive: the file to write to.
 
     Raises:
-        FileNotFoundError: there is nothing at a path.
+        FileNotFoundError: a path does not exist, or a pattern matches nothing.
 
     """
     with tarfile.open(fileobj=archive, mode="w|", format=tarfile.PAX_FORMAT) as tar:
@@ -147,7 +148,7 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _pack(tar: tarfile.TarFile, path: str, name: str) -> None:
-    """Add a path and everything below it, however deep, while things may vanish under our hands."""
+    """Add a path and everything below it, at any depth; files may vanish while this runs."""
     pending = [(path, name)]
     while pending:
         path, name = pending.pop()
@@ -155,9 +156,10 @@ def _pack(tar: tarfile.TarFile, path: str, name: str) -> None:
             info = tar.gettarinfo(path, name)
         except (OSError, ValueError):
             continue
-        # None stands for a socket. Hard links come as files of their own, as their first name may be left out later.
+        # tarfile returns None for a socket.
         if info is None:
             continue
+        # Store hard links as separate files, because whoever unpacks the archive may skip the first name.
         if info.islnk():
             info.type, info.linkname = tarfile.REGTYPE, ""
         if info.isreg():
@@ -174,18 +176,18 @@ def _pack(tar: tarfile.TarFile, path: str, name: str) -> None:
 
 def _pack_file(tar: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> None:
     try:
-        descriptor = os.open(path, _READ)
+        descriptor = os.open(path, _READ_FLAGS)
     except OSError:
         return
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):
             info.size = status.st_size
-            tar.addfile(info, _Padded(file, info.size))
+            tar.addfile(info, _FixedSizeFile(file, info.size))
 
 
-class _Padded:
-    """A file of exactly some size, whatever else writes to it."""
+class _FixedSizeFile:
+    """A file that reads as exactly `size` bytes, even while others write to it."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file

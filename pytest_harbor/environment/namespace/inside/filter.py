@@ -1,10 +1,10 @@
-"""The filter of system calls: what is refused in every environment, and what only seems to happen in some.
+"""The seccomp filter: system calls that fail in every environment, and others that pretend to succeed in some.
 
-Refused is what a container engine refuses too, and what a name space does not part from the host: kernel keys, the
-kernel's log, and name spaces of one's own, in which a process would have more rights than outside.
+Calls fail if container engines refuse them too and namespaces do not isolate what they touch: the kernel's keyrings,
+its log, and new namespaces, in which a process would have more rights than outside.
 
-An ordinary user gets a single user id into a namespace of its own. Package managers, `useradd` and `chown` want more:
-so they are told that it worked, as Charliecloud and others do.
+An ordinary user can map only a single user id into a user namespace. Package managers, `useradd` and `chown` need
+more, so there the calls that change owners and ids do nothing and report success, as in Charliecloud and others.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pytest_harbor.environment.namespace.inside.syscalls import (
     prctl,
 )
 
-# By machine: the kernel's number of the architecture; the numbers of clone; of what is refused: unshare, setns,
-# add_key, request_key, keyctl, syslog, bpf, perf_event_open, userfaultfd; and of what owners are changed with: chown,
-# fchown, lchown, fchownat, setuid, setgid, setreuid, setregid, setgroups, setresuid, setresgid, setfsuid, setfsgid
-# (where the machine has them).
+# For each machine: the kernel's number for the architecture; the number of clone; the numbers of the refused calls:
+# unshare, setns, add_key, request_key, keyctl, syslog, bpf, perf_event_open, userfaultfd; and those of the calls that
+# change owners and ids: chown, fchown, lchown, fchownat, setuid, setgid, setreuid, setregid, setgroups, setresuid,
+# setresgid, setfsuid, setfsgid (as far as the machine has them).
 _CALLS: dict[str, tuple[int, int, tuple[int, ...], tuple[int, ...]]] = {
     "x86_64": (
         0xC000003E,
@@ -38,7 +38,7 @@ _CALLS: dict[str, tuple[int, int, tuple[int, ...], tuple[int, ...]]] = {
         (54, 55, 143, 144, 145, 146, 147, 149, 151, 152, 159),
     ),
 }
-# The C library falls back to clone, whose flags can be looked at.
+# A filter cannot see the flags of clone3. Without it, the C library falls back to clone, whose flags are visible.
 _CLONE3 = 435
 
 _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
@@ -46,7 +46,7 @@ _IF_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 _IF_ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
 _RETURN = 0x06  # BPF_RET | BPF_K
 _ALLOW = 0x7FFF0000
-_FAIL = 0x00050000  # SECCOMP_RET_ERRNO; with 0 for an errno, a call succeeds without doing anything
+_FAIL = 0x00050000  # SECCOMP_RET_ERRNO; with errno 0, the call does nothing and succeeds
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
 
 
@@ -58,14 +58,14 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.POINTER(_Instruction)))
 
 
-def filter_calls(*, one_user: bool) -> bool:
-    """Filter the system calls of this process and of all that come from it.
+def install_filter(*, single_user: bool) -> bool:
+    """Filter the system calls of this process and its future children.
 
     Args:
-        one_user: whether changes of owners are to succeed without effect.
+        single_user: whether calls that change owners and ids do nothing and succeed.
 
     Returns:
-        Whether the kernel and this module know how.
+        True if the filter is installed, False if the machine or the kernel does not support it.
 
     """
     known = _CALLS.get(platform.machine())
@@ -79,7 +79,7 @@ def filter_calls(*, one_user: bool) -> bool:
         (_LOAD, 0, 0, _NUMBER),
     ]
     answers = [(number, errno.EPERM) for number in refused] + [(_CLONE3, errno.ENOSYS)]
-    answers += [(number, 0) for number in owners] if one_user else []
+    answers += [(number, 0) for number in owners] if single_user else []
     for number, answer in answers:
         rows += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _FAIL | answer)]
     rows += [

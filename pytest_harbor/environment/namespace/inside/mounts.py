@@ -1,6 +1,6 @@
-"""The file system of an environment: overlays over directories of the host, and what every Linux program expects.
+"""The file system of an environment: overlays over host directories, and the /proc, /dev and /sys that programs need.
 
-Runs inside the environment's first process, before it lets go of the host's root.
+Runs in the environment's first process, before it gives up the host's root.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
 
-# What a container engine hides too: through these, root changes the machine or reads its memory.
+# Hidden by container engines, too: through these, root could change the machine or read its memory.
 _PROC_READ_ONLY = ("sys", "irq", "bus", "fs", "sysrq-trigger")
 _PROC_HIDDEN = ("acpi", "asound", "kcore", "keys", "latency_stats", "timer_list", "sched_debug", "scsi", "kmsg")
 
 
 def build_root(config: dict[str, Any]) -> str:
-    """Mount an environment's root and all below it.
+    """Mount the root of an environment and everything below it.
 
     Args:
-        config: `directory` (the current directory of all relative paths), `root` (mount point), `overlays` (a list of
-            `target` below the root, `lower`, `upper`, `work`), `options` of each overlay.
+        config: `directory` (what relative paths are relative to), `root` (the mount point), `overlays` (each with its
+            `target` below the root, `lower`, `upper` and `work`) and `options` (mount options of every overlay).
 
     Returns:
         The absolute path of the root.
 
     """
     mount("", "/", flags=MS_REC | MS_PRIVATE)
-    # Relative paths, as every process of the environment can read its mounts' options.
+    # Use relative paths: every process in the environment can read the options of its mounts.
     os.chdir(config["directory"])
     root = os.path.abspath(str(config["root"]))
     for overlay in config["overlays"]:
@@ -57,12 +57,12 @@ def build_root(config: dict[str, Any]) -> str:
 
 
 def _mount_overlay(target: str, overlay: dict[str, Any], options: str) -> None:
-    places = f"lowerdir={':'.join(overlay['lower'])},upperdir={overlay['upper']},workdir={overlay['work']}"
-    data = ",".join(part for part in (places, options) if part)
+    directories = f"lowerdir={':'.join(overlay['lower'])},upperdir={overlay['upper']},workdir={overlay['work']}"
+    data = ",".join(part for part in (directories, options) if part)
     if len(data) > 4000:
-        raise OSError(f"{len(overlay['lower'])} layers over /{overlay['target']} are more than one mount can take")
+        raise OSError(f"{len(overlay['lower'])} layers over /{overlay['target']} are too many for one mount")
     try:
-        # Nothing is worth a wait for the disk here; kernels before 5.10 do not know how not to.
+        # Nothing here needs to survive a crash, so never wait for the disk; needs Linux 5.10.
         mount("overlay", target, "overlay", MS_NODEV, f"{data},volatile")
     except OSError:
         mount("overlay", target, "overlay", MS_NODEV, data)
@@ -92,7 +92,7 @@ def _mount_dev(root: str) -> None:
     for name in DEVICES:
         if os.path.exists(f"/dev/{name}"):
             os.close(os.open(f"{dev}/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
-            # A node of one's own is refused in a user namespace; the host's is the same device.
+            # A user namespace cannot create device nodes, so bind-mount the host's.
             mount(f"/dev/{name}", f"{dev}/{name}", flags=MS_BIND)
     for name, target in LINKS.items():
         os.symlink(target, f"{dev}/{name}")

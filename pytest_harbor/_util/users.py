@@ -1,24 +1,27 @@
-"""Users of an environment, as its own /etc says; and becoming one."""
+"""Users and groups, read from /etc/passwd and /etc/group of the system that this code runs in.
+
+Also loaded inside environments and embedded in env.py: the standard library only, and as little of it as possible.
+"""
 
 from __future__ import annotations
 
 import os
 
-# More than any honest file has; an agent may have left anything.
-_LIMIT = 1 << 20
+# Larger than any honest file; an agent may have left anything there.
+_FILE_BYTES = 1 << 20
 
 
 class NoSuchUser(Exception):
-    """A user or group that the environment does not know."""
+    """There is no user or group with this name."""
 
 
 class User:
-    """Who a process runs as.
+    """The identity that a process runs with.
 
     Args:
         uid: user id.
-        gid: group id.
-        groups: ids of further groups.
+        gid: primary group id.
+        groups: supplementary group ids.
         home: home directory.
 
     """
@@ -31,10 +34,10 @@ class User:
 
 
 def find_user(name: str) -> User:
-    """Look up `user`, `user:group`, by name or number; an empty name is root.
+    """Look up `user` or `user:group`, each by name or number; an empty name is root.
 
     Raises:
-        NoSuchUser: there is no such name.
+        NoSuchUser: there is no user or group with this name.
 
     """
     who, _, group = (name or "0").partition(":")
@@ -49,15 +52,15 @@ def find_user(name: str) -> User:
         raise NoSuchUser(f"unable to find user {who}: no matching entries in passwd file")
     if group:
         return User(uid, find_group(group), (), home)
-    extra = [int(entry[2]) for entry in _entries("/etc/group", 4) if found and found[0] in entry[3].split(",")]
-    return User(uid, gid, tuple(extra), home)
+    supplementary = [int(entry[2]) for entry in _entries("/etc/group", 4) if found and found[0] in entry[3].split(",")]
+    return User(uid, gid, tuple(supplementary), home)
 
 
 def find_group(name: str) -> int:
-    """Look up a group by name or number.
+    """Look up a group id by name or number.
 
     Raises:
-        NoSuchUser: there is no such name.
+        NoSuchUser: there is no group with this name.
 
     """
     for entry in _entries("/etc/group", 4):
@@ -68,22 +71,13 @@ def find_group(name: str) -> int:
     raise NoSuchUser(f"unable to find group {name}: no matching entries in group file")
 
 
-def become(user: User, one_user: bool) -> None:
-    """Take on a user's ids; where the kernel gave us one user only, everybody is that one."""
-    if one_user:
-        return
-    os.setgroups([user.gid, *user.groups])
-    os.setresgid(user.gid, user.gid, user.gid)
-    os.setresuid(user.uid, user.uid, user.uid)
-
-
 def _entries(path: str, fields: int) -> list[list[str]]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return []
     try:
-        data = os.read(descriptor, _LIMIT)
+        data = os.read(descriptor, _FILE_BYTES)
     except OSError:
         return []
     finally:

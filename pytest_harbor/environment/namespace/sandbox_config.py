@@ -1,4 +1,4 @@
-"""What a sandbox is made of."""
+"""The configuration of a sandbox."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from pytest_harbor.environment.namespace.cache import Cache
-from pytest_harbor.environment.namespace.hostroot import HostRoot, slug
+from pytest_harbor.environment.namespace.host_root import HostRoot, overlay_name
 from pytest_harbor.environment.namespace.inside.cleanup import remove_group, remove_tree
 from pytest_harbor.environment.namespace.launcher import Launcher
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What a sandbox is made of.
+class SandboxConfig:
+    """The configuration of a sandbox.
 
     Attributes:
-        launcher: what starts it.
+        launcher: starts the sandbox.
         cache: the provider's directory.
         host: the host's root.
-        layers: ids of layers, topmost first; the last hides what is private.
-        place: directory of the sandbox itself, below the cache; what is written goes to `u` in it.
-        hostname: name of the machine that it seems to be.
-        groups: control groups that everything in it joins.
-        network: whether it shares the host's network; else it has a loopback of its own and nothing more.
-        remove: whether `place` goes with it, whatever happens to this process.
+        layers: ids of layers, topmost first; the last is the base layer, which hides what is private to the host.
+        directory: the sandbox's own directory, below the cache; what is written goes to `u` in it.
+        hostname: the host name inside.
+        groups: control groups that all of its processes join.
+        network: whether it shares the host's network; otherwise it has only a loopback interface of its own.
+        remove: whether `directory` is removed with the sandbox, whatever happens to this process.
 
     """
 
@@ -36,53 +36,55 @@ class Layout:
     cache: Cache
     host: HostRoot
     layers: Sequence[str]
-    place: Path
+    directory: Path
     hostname: str = "harbor"
     groups: Sequence[str] = field(default_factory=list)
     network: bool = True
     remove: bool = True
 
     def prepare(self) -> dict[str, Any]:
-        """Make the directories and return what the first process must know."""
-        at = self.place.relative_to(self.cache.root)
-        (self.place / "root").mkdir(exist_ok=True)
+        """Create the sandbox's directories and return the configuration for its init process."""
+        relative = self.directory.relative_to(self.cache.root)
+        (self.directory / "root").mkdir(exist_ok=True)
         overlays = []
         for target in ("", *self.host.visible):
-            name = slug(target)
-            upper, work = self.place / "u" / name, self.place / "w" / name
+            name = overlay_name(target)
+            upper, work = self.directory / "u" / name, self.directory / "w" / name
             if not upper.exists():
                 upper.mkdir(parents=True)
-                _copy_directory(Path("/") / target, upper, owner=not self.host.user_namespace)
+                _copy_attributes(Path("/") / target, upper, owner=not self.host.user_namespace)
             work.mkdir(parents=True, exist_ok=True)
             lower = [f"l/{layer}/{name}" for layer in self.layers if (self.cache.layers / layer / name).is_dir()]
             if target:
                 lower.append(f"/{target}")
-            overlays.append({"target": target, "lower": lower, "upper": f"{at}/u/{name}", "work": f"{at}/w/{name}"})
-        etc = self.place / "u" / "etc"
+            overlays.append(
+                {"target": target, "lower": lower, "upper": f"{relative}/u/{name}", "work": f"{relative}/w/{name}"}
+            )
+        etc = self.directory / "u" / "etc"
         for file, text in network_files(self.hostname).items():
             (etc / file).write_text(text, encoding="utf-8")
             (etc / file).chmod(0o644)
         return {
             "user_namespace": self.host.user_namespace,
             "directory": str(self.cache.root),
-            "root": f"{at}/root",
+            "root": f"{relative}/root",
             "overlays": overlays,
             "options": "userxattr" if self.host.user_namespace else "index=off,metacopy=off,redirect_dir=off",
             "hostname": self.hostname,
             "groups": list(self.groups),
             "network": self.network,
-            "remove": str(self.place) if self.remove else "",
+            "remove": str(self.directory) if self.remove else "",
         }
 
     def remove_all(self) -> None:
         """Remove what is left of the sandbox: its directory and its control groups."""
         for group in self.groups:
             remove_group(group)
-        remove_tree(str(self.place))
+        remove_tree(str(self.directory))
 
 
 def network_files(hostname: str) -> dict[str, str]:
-    """Return the files of /etc that say where names are resolved, as every environment gets them anew."""
+    """Return the name resolution files of /etc, by name; every environment gets its own."""
     resolver = ""
     with contextlib.suppress(OSError):
         resolver = Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
@@ -90,7 +92,7 @@ def network_files(hostname: str) -> dict[str, str]:
     return {"resolv.conf": resolver, "hosts": hosts, "hostname": f"{hostname}\n"}
 
 
-def _copy_directory(source: Path, target: Path, *, owner: bool) -> None:
+def _copy_attributes(source: Path, target: Path, *, owner: bool) -> None:
     status = source.stat()
     if owner:
         os.chown(target, status.st_uid, status.st_gid)
