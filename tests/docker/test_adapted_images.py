@@ -1,4 +1,4 @@
-"""What `--harbor-adapt=lean` makes of Dockerfiles: they build as they did, and what they start still starts."""
+"""Images adapted with `--harbor-adapt=lean`: their Dockerfiles still build, and their services still start."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pytest_harbor.task import Task
 
 NOP = ("--harbor-agent=nop",)
 
-# Dockerfiles that are easily broken by appending to them or by taking their start back.
+# Dockerfiles that break easily when lines are appended or when ENTRYPOINT and CMD are reset.
 HARD = {
     "entrypoint over several lines": 'FROM {base}\nENTRYPOINT ["/bin/sh", \\\n  # why\n\n  "-c", "true"]\n',
-    "tab behind CMD": "FROM {base}\nCMD\tnothing-of-this-name\n",
+    "tab after CMD": "FROM {base}\nCMD\tnothing-of-this-name\n",
     "health check on the next line": "FROM {base}\nHEALTHCHECK --interval=1h \\\n  CMD true\n",
-    "start of an earlier stage": 'FROM {base} AS first\nCMD ["x"]\nENTRYPOINT ["y"]\nFROM first\nRUN true\n',
-    "ends within a continuation": "FROM {base}\nRUN true && \\\n  true \\",
-    "no line end": "FROM {base}\nUSER nobody",
+    "ENTRYPOINT of an earlier stage": 'FROM {base} AS first\nCMD ["x"]\nENTRYPOINT ["y"]\nFROM first\nRUN true\n',
+    "ends in a continuation line": "FROM {base}\nRUN true && \\\n  true \\",
+    "no final newline": "FROM {base}\nUSER nobody",
     "backtick": "# escape=`\nFROM {base}\nRUN true `\n  && true\nCMD a `\n  b\n",
     "CRLF": "FROM {base}\r\nRUN true\r\nCMD a \\\r\n  b\r\n",
-    "a link for /logs": "FROM {base}\nRUN ln -s /var/tmp/logs /logs\n",
+    "/logs is a link": "FROM {base}\nRUN ln -s /var/tmp/logs /logs\n",
     "no shell": "FROM scratch\nCOPY Dockerfile /only-file\n",
 }
 
@@ -40,40 +40,40 @@ def store(engine: docker.DockerClient, tmp_path: Path) -> Iterator[ImageStore]:
 
 
 @pytest.mark.parametrize("builder", ["buildx", "engine"])
-def test_what_is_hard_to_adapt_builds_all_the_same(
+def test_hard_dockerfiles_build(
     harbor: Harbor, store: ImageStore, monkeypatch: pytest.MonkeyPatch, builder: str
 ) -> None:
     if builder == "engine":
         monkeypatch.setattr(building, "has_buildx", lambda: False)
-    for number, (what, dockerfile) in enumerate(HARD.items()):
+    for number, (case, dockerfile) in enumerate(HARD.items()):
         text = dockerfile.format(base=IMAGE)
         path = harbor.task(str(number), image=None, files={"environment/Dockerfile": text})
         image = store.ensure(Task.load(path))
         config = harbor.client.api.inspect_image(image.ref)["Config"]
         harbor.client.api.remove_image(image.ref)
-        assert image.source == "built", what
-        assert config["Cmd"] == ["sleep", "2147483647"], what
-        assert config["Labels"]["pytest-harbor.adapt"] == "lean", what
-        assert config["User"] == ("nobody" if "nobody" in text else ""), what
-        assert bool(config.get("Entrypoint")) == ("over several" in what or "earlier" in what), what
+        assert image.source == "built", case
+        assert config["Cmd"] == ["sleep", "2147483647"], case
+        assert config["Labels"]["pytest-harbor.adapt"] == "lean", case
+        assert config["User"] == ("nobody" if "nobody" in text else ""), case
+        assert bool(config.get("Entrypoint")) == ("over several" in case or "earlier" in case), case
 
 
-def test_an_image_stays_up_by_itself_with_its_services(harbor: Harbor, store: ImageStore) -> None:
+def test_image_stays_up_with_its_services(harbor: Harbor, store: ImageStore) -> None:
     script = '#!/bin/sh\nsleep 1234567 &\nexec "$@"\n'
     dockerfile = f'FROM {IMAGE}\nCOPY --chmod=755 start /start\nENTRYPOINT [ "/start" ]\nCMD ["true"]\n'
     path = harbor.task("service", image=None, files={"environment/Dockerfile": dockerfile, "environment/start": script})
     image = store.ensure(Task.load(path))
     container = harbor.client.containers.run(image.ref, detach=True)
     try:
-        said = container.exec_run("sh -c 'cat /proc/1/cmdline; cat /proc/[0-9]*/cmdline; ls -ld /logs/*'").output
-        assert said.startswith(b"sleep\x002147483647\x00")
-        assert b"1234567" in said
-        assert said.count(b"drwxrwxrwx") == 3
+        output = container.exec_run("sh -c 'cat /proc/1/cmdline; cat /proc/[0-9]*/cmdline; ls -ld /logs/*'").output
+        assert output.startswith(b"sleep\x002147483647\x00")
+        assert b"1234567" in output
+        assert output.count(b"drwxrwxrwx") == 3
     finally:
         container.remove(force=True)
 
 
-def test_an_agent_without_rights_can_write_its_logs(harbor: Harbor) -> None:
+def test_unprivileged_agent_can_write_its_logs(harbor: Harbor) -> None:
     harbor.task(
         "nobody",
         work="touch /logs/agent/mine /logs/artifacts/mine",

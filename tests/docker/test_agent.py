@@ -1,4 +1,4 @@
-"""Agents: what they get, what they must not see, how they end, and what of them is alive when their work is graded."""
+"""Agents: their environment, what stays hidden from them, how they end, and what remains of them during grading."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from harbor_runs import ONE, PROCESSES, Harbor, alive, read_results
 
-# As the instruction of a task: a command line for its agent.
+# Runs the instruction of each task as the agent's command line.
 LINE_AGENTS = """
 from pytest_harbor.agent import CommandAgent
 
@@ -18,11 +18,11 @@ def pytest_harbor_agent(task):
 """
 
 
-def variables(text: str) -> dict[str, str]:
+def env_vars(text: str) -> dict[str, str]:
     return dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
 
 
-def test_variables(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARBOR_TEST_HOST", "from the host")
     monkeypatch.setenv("HARBOR_TEST_PASSED", "passed on")
     monkeypatch.delenv("HARBOR_TEST_ABSENT", raising=False)
@@ -48,7 +48,7 @@ def test_variables(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert run.outcomes() == {"given": "passed", "missing": "error", "missing-for-tests": "error"}, run.text
 
-    agents, verifiers = (variables(run.file("given", f"{who}/env.txt")) for who in ("agent", "verifier"))
+    agents, verifiers = (env_vars(run.file("given", f"{who}/env.txt")) for who in ("agent", "verifier"))
     shared = {"FROM_HOST": "from the host!", "DEFAULT": "fallback", "PLAIN": "a $b"}
     own = {
         "HARBOR_TASK_NAME": "given",
@@ -74,7 +74,7 @@ def test_variables(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run["missing"]["retries"] == run["missing-for-tests"]["retries"] == []
 
 
-def test_tests_and_solution_are_hidden_from_the_agent(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tests_and_solution_are_hidden(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARBOR_TEST_ANSWER", "XYZZY")
     search = """
 echo "XYZ""ZY control" > /var/tmp/control
@@ -131,7 +131,7 @@ def test_user_and_workdir(harbor: Harbor) -> None:
     }
     assert run["unknown-user"]["outcome"] == "error"
     assert "no-such-user" in run["unknown-user"]["reason"]
-    # An agent without root cannot have kept a verifier of another user from writing, nor the other way round.
+    # A passed outcome shows that neither user could keep the other from writing.
     assert {run[name]["outcome"] for name in found} == {"passed"}
 
 
@@ -150,7 +150,7 @@ def test_ways_to_end(harbor: Harbor) -> None:
     harbor.task("ends-with-127", "echo yes > /app.txt; no-such-command", solved)
     harbor.task("killed", "echo yes > /app.txt; kill -9 $$", solved)
     harbor.task("idle", "true", solved)
-    # What an agent leaves running is part of its work, whatever it does with its output.
+    # Processes that an agent leaves running are part of its work, whatever they do with its output.
     harbor.task("daemon", "nohup sh -c 'sleep 300; echo still here' >/dev/null 2>&1 & exit 0", alive)
     harbor.task("holds-output", background, alive)
     harbor.task("tests-hold-output", "echo yes > /app.txt", f"sleep 300 &\n{solved}")
@@ -213,12 +213,12 @@ def test_commands_that_cannot_start(harbor: Harbor) -> None:
     assert "/opt: is a directory" in reasons["directory"]
     assert "/opt/bad: its interpreter /no/such/interpreter is missing" in reasons["interpreter"]
     assert all(f"ds/{name} [agent] {reason}" in run.text for name, reason in reasons.items()), run.text
-    # Trying again cannot help.
+    # A retry cannot help.
     assert all(run[name]["retries"] == [] for name in reasons)
     assert "5 passed, 0 failed, 0 unverified, 5 error" in run.text
 
 
-# Loops in the ways in which a process gets away from whoever started it. Each one's command line has BEAT in it.
+# Processes that escape from the one that started them, in every known way. The command line of each contains BEAT.
 ESCAPES = """
 beat='while :; do echo 1 > /logs/verifier/reward.txt; sleep 0.02; done # BEAT'
 sh -c "$beat" &
@@ -237,7 +237,7 @@ while :; do sleep 0.1; done # BEAT
 """
 
 
-def test_nothing_of_an_agent_lives_on_after_its_timeout(harbor: Harbor) -> None:
+def test_no_agent_process_survives_a_timeout(harbor: Harbor) -> None:
     count = (
         f"{PROCESSES} > /logs/verifier/processes.txt\ngrep -c BEAT /logs/verifier/processes.txt > /logs/verifier/alive"
     )
@@ -258,7 +258,7 @@ def test_nothing_of_an_agent_lives_on_after_its_timeout(harbor: Harbor) -> None:
         image=None,
         files=service,
     )
-    # Ended in time: what it left is graded as it is.
+    # This agent ended in time, so the process it left may keep running.
     harbor.task("in-time", "setsid -f sh -c 'while :; do sleep 1; done # BEAT'", f"{count}\n{ONE}")
     run = harbor.run("-n2", "-v")
     for name in ("root", "user", "service"):
@@ -323,7 +323,7 @@ def test_callables(harbor: Harbor) -> None:
                     pass
                 else:
                     raise AssertionError("/no/such was downloaded")
-            return "all is well"
+            return "all good"
 
         async def gather(task, environment):
             found = await asyncio.gather(*(environment.exec(f"echo {n} > /tmp/{n}; cat /tmp/{n}") for n in range(3)))
@@ -369,7 +369,7 @@ def test_callables(harbor: Harbor) -> None:
         "not_found": ("error", None),
         "asks": ("passed", 0),
     }, run.text
-    assert "all is well" in run.file("sync", "agent/agent.log")
+    assert "all good" in run.file("sync", "agent/agent.log")
     assert r"['0\n', '1\n', '2\n']" in run.file("gather", "agent/agent.log")
     assert run["raises"]["agent_note"] == "raised LookupError: no idea"
     assert "LookupError: no idea" in run.file("raises", "agent/agent.log")
@@ -395,7 +395,7 @@ def test_host_agent(harbor: Harbor) -> None:
         f"! {PROCESSES} | grep -q '[B]EAT' && {ONE}",
         agent={"timeout_sec": 2},
     )
-    # Nothing waits for what holds the agent's output open, and nothing of it is left on the host.
+    # Nothing waits for a process that holds the agent's output open, and none is left on the host.
     harbor.task("leaves", "sleep 300 & echo $! > pid.txt")
     run = harbor.run("-n2", agent=("--harbor-agent-where=host", "--harbor-agent-command=sh instruction.md"))
     assert {name: (result["outcome"], result["agent_exit"]) for name, result in run.results.items()} == {
@@ -405,7 +405,7 @@ def test_host_agent(harbor: Harbor) -> None:
     }, run.text
     assert "left" in run.file("too-slow", "agent/agent.log")
     assert run["too-slow"]["agent_timed_out"]
-    found = variables(run.file("works", "host/env.txt"))
+    found = env_vars(run.file("works", "host/env.txt"))
     expected = {"HARBOR_TASK_NAME": "works", "SHARED": "shared", "HARBOR_TRIAL_ID": run.trial("works").name}
     assert expected.items() <= found.items()
     assert Path(run.file("works", "host/pwd.txt").strip()) == run.trial("works") / "host"
@@ -413,7 +413,7 @@ def test_host_agent(harbor: Harbor) -> None:
         assert not alive(int(run.file(name, "host/pid.txt"))), name
 
 
-def test_host_agent_that_is_not_there(harbor: Harbor) -> None:
+def test_host_agent_not_found(harbor: Harbor) -> None:
     harbor.task("none")
     run = harbor.run("-v", agent=("--harbor-agent-where=host", "--harbor-agent-command=no-such-agent -x"))
     assert run["none"]["outcome"] == "error"

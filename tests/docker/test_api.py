@@ -1,4 +1,4 @@
-"""Trials from a script or a notebook."""
+"""Trials run from a script or a notebook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_harbor import Dataset, DatasetError, Task, TrialHooks, TrialSettings
 from pytest_harbor.agent import AgentError
 
 
-def test_trials_of_a_script_are_like_those_of_pytest(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_trial_matches_pytest(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(harbor.path)
     harbor.task(
         "Größe and Space",
@@ -38,7 +38,7 @@ def test_trials_of_a_script_are_like_those_of_pytest(harbor: Harbor, monkeypatch
         run_trial(task, "json:nosuch")
 
 
-def test_async_trials_run_side_by_side(harbor: Harbor) -> None:
+def test_async_trials_run_concurrently(harbor: Harbor) -> None:
     harbor.task("one")
     harbor.task("two")
     seen: list[str] = []
@@ -56,7 +56,7 @@ def test_async_trials_run_side_by_side(harbor: Harbor) -> None:
     assert sorted(seen) == ["one", "two"]
 
 
-def test_hooks_of_a_script(harbor: Harbor) -> None:
+def test_trial_hooks(harbor: Harbor) -> None:
     class Half(TrialHooks):
         def reward(self, task: Task, environment: Any, verification: Any) -> float:
             return verification.reward.value / 2

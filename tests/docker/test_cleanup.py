@@ -1,4 +1,4 @@
-"""However a run ends, no container and no trial without a result stay behind."""
+"""Cleanup: however a run ends, it leaves no container and no trial without a result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harbor_runs import Harbor, alive, read_results, wait_for
 
 WORKING = "echo I am working; sleep 300\n"
 
-# Other runs on this engine remove what dead processes of this machine left: here they take us for another machine.
+# Makes a run look like one on another machine, as other runs on this engine remove what dead processes here left.
 OWN_MACHINE = """
 import platform
 
@@ -23,16 +23,16 @@ platform.node = lambda: {name!r}
 
 
 def begin(harbor: Harbor, *args: str, trials: int = 1) -> subprocess.Popen[str]:
-    """Start a run and wait until the agents of some trials are at work."""
+    """Start a run and wait until the agents of some trials are running."""
     process = harbor.spawn(*args)
-    wait_for(lambda: process.poll() is not None or len(harbor.logs("I am working")) >= trials, "agents at work", 60)
+    wait_for(lambda: process.poll() is not None or len(harbor.logs("I am working")) >= trials, "agents to run", 60)
     assert process.poll() is None, harbor.output
     assert harbor.containers()
     return process
 
 
 def workers(harbor: Harbor) -> dict[int, str]:
-    """Process ids of the workers with the task that each one has in work."""
+    """Return the process id of each worker with the task that it is running."""
     notes = [json.loads(path.read_text()) for path in (harbor.path / "harbor-results").glob("*/*/trial.json")]
     return {int(note["owner"].partition(".")[0]): note["task"] for note in notes if note["state"] == "running"}
 
@@ -86,7 +86,7 @@ def test_signal_to_the_controller(harbor: Harbor, number: signal.Signals) -> Non
     assert {process_id for process_id in workers(harbor) if alive(process_id)} == set()
 
 
-def test_terminal_interrupt_reaches_everybody(harbor: Harbor) -> None:
+def test_interrupt_to_the_process_group(harbor: Harbor) -> None:
     harbor.task("one", WORKING)
     harbor.task("two", WORKING)
     process = begin(harbor, "-n2", trials=2)
@@ -99,15 +99,15 @@ def test_terminal_interrupt_reaches_everybody(harbor: Harbor) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_signal_to_a_worker(harbor: Harbor, number: signal.Signals) -> None:
     harbor.task("hit", WORKING)
-    # Goes on until the other one's container is gone.
+    # Runs until the other task's container is gone.
     harbor.task("other", "echo I am working; while ! [ -e /go ]; do sleep 0.05; done")
     process = begin(harbor, "-n2", trials=2)
     victim = next(pid for pid, task in workers(harbor).items() if task == "ds/hit")
     os.kill(victim, number)
     if number == signal.SIGTERM:
-        wait_for(lambda: not any("-hit-" in name for name in harbor.containers()), "the worker has cleaned up")
+        wait_for(lambda: not any("-hit-" in name for name in harbor.containers()), "the worker to clean up")
     else:
-        wait_for(lambda: not alive(victim), "the worker is dead")
+        wait_for(lambda: not alive(victim), "the worker to die")
     [other] = [name for name in harbor.containers() if "-other-" in name]
     harbor.client.containers.get(other).exec_run(["touch", "/go"])
     assert process.wait(60) != 0, harbor.output
@@ -118,22 +118,22 @@ def test_signal_to_a_worker(harbor: Harbor, number: signal.Signals) -> None:
     assert "1 passed, 0 failed, 0 unverified, 1 error" in harbor.output
 
 
-def test_kill_and_one_more_run(harbor: Harbor) -> None:
+def test_next_run_cleans_up_after_a_kill(harbor: Harbor) -> None:
     harbor.pytester.makeconftest(OWN_MACHINE.format(name=str(harbor.path)))
     harbor.task("a-done", "true")
     harbor.task("b-working", WORKING)
     process = begin(harbor)
     process.kill()
     process.wait()
-    [left] = harbor.containers()
+    [leftover] = harbor.containers()
     assert outcomes(harbor) == {"a-done": ("passed", "")}
     run = harbor.run("-k", "a-done")
     assert run.code == 0
     assert harbor.containers() == []
-    assert f"removed what a dead run left: {left}" in run.text
+    assert f"removed what a dead run left: {leftover}" in run.text
 
 
-def test_work_of_others_is_left_alone(harbor: Harbor) -> None:
+def test_other_runs_are_not_touched(harbor: Harbor) -> None:
     harbor.pytester.makeconftest(OWN_MACHINE.format(name=str(harbor.path)))
     harbor.task("working", "echo I am working; while ! [ -e /go ]; do sleep 0.05; done")
     process = begin(harbor)
@@ -145,7 +145,7 @@ def test_work_of_others_is_left_alone(harbor: Harbor) -> None:
     assert process.wait(30) == 0, harbor.output
 
 
-def test_maxfail_and_exit_leave_nothing(harbor: Harbor) -> None:
+def test_maxfail_leaves_nothing(harbor: Harbor) -> None:
     for name in ("a", "b", "c", "d"):
         harbor.task(name, test="echo 0 > /logs/verifier/reward.txt\n")
     run = harbor.run("-n2", "-x")
@@ -154,8 +154,8 @@ def test_maxfail_and_exit_leave_nothing(harbor: Harbor) -> None:
     assert {result["outcome"] for result in run.results.values()} == {"failed"}
 
 
-def test_teardown_costs_no_grace(harbor: Harbor) -> None:
-    # Neither PID 1 nor anything else that ignores SIGTERM is waited for.
+def test_teardown_has_no_grace_period(harbor: Harbor) -> None:
+    # Nothing waits for PID 1 or for any other process that ignores SIGTERM.
     harbor.task("stubborn", "setsid -f sh -c 'trap \"\" TERM; while :; do sleep 1; done'; true")
     run = harbor.run("-v")
     note = json.loads((run.trial("stubborn") / "trial.json").read_text())
@@ -164,7 +164,7 @@ def test_teardown_costs_no_grace(harbor: Harbor) -> None:
 
 
 def test_clean_command(harbor: Harbor) -> None:
-    # A run of another machine is nobody's but the command's; what lives on this one is left alone.
+    # The command removes what a run on another machine left, and does not touch what runs on this one.
     harbor.task("dead", WORKING)
     harbor.pytester.makeconftest(OWN_MACHINE.format(name=str(harbor.path)))
     process = begin(harbor)
@@ -172,9 +172,9 @@ def test_clean_command(harbor: Harbor) -> None:
     process.wait()
     [dead] = harbor.containers()
     (harbor.path / "conftest.py").unlink()
-    harbor.task("living", "echo I am working; while ! [ -e /go ]; do sleep 0.05; done")
-    process = begin(harbor, "-k", "living", trials=2)
-    [living] = [name for name in harbor.containers() if name != dead]
+    harbor.task("alive", "echo I am working; while ! [ -e /go ]; do sleep 0.05; done")
+    process = begin(harbor, "-k", "alive", trials=2)
+    [running] = [name for name in harbor.containers() if name != dead]
     done = subprocess.run(
         [sys.executable, "-m", "pytest_harbor.cli", "clean"],
         capture_output=True,
@@ -185,6 +185,6 @@ def test_clean_command(harbor: Harbor) -> None:
     assert done.returncode == 0, done.stderr
     assert f"removed container {dead}\n" in done.stdout
     assert "of runs that are still going on" in done.stdout
-    assert harbor.containers() == [living]
-    harbor.client.containers.get(living).exec_run(["touch", "/go"])
+    assert harbor.containers() == [running]
+    harbor.client.containers.get(running).exec_run(["touch", "/go"])
     assert process.wait(30) == 0, harbor.output

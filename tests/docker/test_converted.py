@@ -1,4 +1,4 @@
-"""Converted environments, really built: they hold what the image of a trial holds, and keep the tests to themselves."""
+"""Converted environments: they build, contain the files of a trial's image, and hide the tests."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if not has_buildx():
     pytest.skip("no docker CLI with buildx", allow_module_level=True)
 
 TOKEN = "only-the-tests-know-this"
-# What a deployable image has beside the task's own files, and what starting a container leaves.
+# Paths that a deployable image adds to the task's own files, and that creating a container adds.
 ADDED = ("hud", "harbor", "logs", "workspace", ".dockerenv", "dev", "etc/hostname", "etc/hosts", "etc/resolv.conf")
 
-# Every way in which an instruction takes more of the context than is named, in several stages.
+# Copies more of the context than an instruction names, in every possible way and several stages.
 GREEDY = f"""\
-# syntax of no special kind
+# syntax is only a word here
 FROM {IMAGE} AS first
 COPY . /first
 FROM {IMAGE}
@@ -86,7 +86,7 @@ def build_converted(environment: Path, layer: str) -> str:
 
 
 def files(engine: docker.DockerClient, image: str) -> dict[str, tuple]:
-    """What is in an image: kinds, modes, owners, link targets and contents."""
+    """Return the files of an image: types, modes, owners, link targets and contents."""
     container = engine.containers.create(image, ["true"])
     try:
         stream = io.BytesIO(b"".join(container.export()))
@@ -104,7 +104,7 @@ def files(engine: docker.DockerClient, image: str) -> dict[str, tuple]:
 
 
 def layers(engine: docker.DockerClient, image: str) -> Iterator[tarfile.TarFile]:
-    """Every layer of an image, unpacked from what `docker save` gives."""
+    """Yield every layer of an image, from `docker save`."""
     with tarfile.open(fileobj=io.BytesIO(b"".join(engine.images.get(image).save()))) as saved:
         manifest = json.load(saved.extractfile("manifest.json"))  # type: ignore[arg-type]
         for name in manifest[0]["Layers"]:
@@ -113,7 +113,7 @@ def layers(engine: docker.DockerClient, image: str) -> Iterator[tarfile.TarFile]
 
 
 @pytest.mark.parametrize("ignore", ["", IGNORE])
-def test_an_environment_has_the_files_of_the_original_and_no_layer_has_the_tests(
+def test_converted_image_has_the_original_files_and_no_tests(
     harbor: Harbor, engine: docker.DockerClient, hud_layer: str, ignore: str
 ) -> None:
     task = harbor.task(
@@ -144,7 +144,7 @@ def test_an_environment_has_the_files_of_the_original_and_no_layer_has_the_tests
     assert sorted(holders) == ["harbor/tasks/greedy/tests/data.txt", "harbor/tasks/greedy/tests/test.sh"]
 
 
-def test_hard_dockerfiles_build_when_converted(harbor: Harbor, hud_layer: str) -> None:
+def test_hard_dockerfiles_build(harbor: Harbor, hud_layer: str) -> None:
     for name, dockerfile in {
         "backtick": f"# escape=`\nFROM {IMAGE}\nRUN true `\n  && true\nCOPY . `\n  /app\nCMD a `\n  b\n",
         "crlf": f"FROM {IMAGE}\r\nRUN true\r\nCOPY . /app\r\nCMD a \\\r\n  b\r\n",
@@ -162,10 +162,10 @@ def test_hard_dockerfiles_build_when_converted(harbor: Harbor, hud_layer: str) -
         build_converted(harbor.path / "out" / environment.name, hud_layer)
 
 
-def test_a_converted_folder_runs_like_its_source(harbor: Harbor, engine: docker.DockerClient) -> None:
+def test_converted_directory_runs_like_its_source(harbor: Harbor, engine: docker.DockerClient) -> None:
     common = {"environment/Dockerfile": f"FROM {IMAGE}\nCOPY . /app\nWORKDIR /app\n", "environment/word": "hello\n"}
     grade = 'if [ "$(cat answer)" = "$(cat word)" ]; then echo 1; else echo 0; fi > /logs/verifier/reward.txt\n'
-    # Were anything of the conversion in the image, the agent would see it.
+    # The agent would see any file that the conversion left in the image.
     clean = '[ "$(ls -A)" = "$(printf "Dockerfile\\nword")" ] || exit 3\n'
     harbor.task("solved", clean + "cp word answer\n", grade, image=None, files=common)
     harbor.task("failed", clean + "echo other > answer\n", grade, image=None, files=common)
@@ -183,7 +183,7 @@ def test_a_converted_folder_runs_like_its_source(harbor: Harbor, engine: docker.
         assert again[name]["agent_exit"] == result["agent_exit"] == 0
 
 
-def test_a_converted_context_is_built_without_what_was_generated(harbor: Harbor, tmp_path: Path) -> None:
+def test_generated_files_are_not_in_the_context(harbor: Harbor, tmp_path: Path) -> None:
     text = f"FROM {IMAGE}\nCOPY . /app\nRUN ls -A /app > /listed && test ! -e /app/tasks\n"
     harbor.task("a", image=None, files={"environment/Dockerfile": text, "environment/x": harbor.path.name})
     convert(harbor.dataset, harbor.path / "out")

@@ -1,4 +1,4 @@
-"""An engine that goes away in the middle of a run: a relay between the run and the real engine is cut."""
+"""An engine that goes away during a run: the connection to it passes through a relay, which is killed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ while True:
 def relay(harbor: Harbor, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if not host.startswith("unix://"):
-        pytest.skip(f"the relay speaks to unix sockets only, and DOCKER_HOST is {host}")
+        pytest.skip(f"the relay supports unix sockets only, and DOCKER_HOST is {host}")
     path = tmp_path / "relay.sock"
     process = subprocess.Popen(
         [sys.executable, "-c", RELAY, str(path), host.removeprefix("unix://")], stdout=subprocess.PIPE, text=True
@@ -56,7 +56,7 @@ def relay(harbor: Harbor, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.stdout.close()
 
 
-def test_trials_end_as_errors_and_the_next_run_removes_what_was_out_of_reach(
+def test_trials_are_errors_and_the_next_run_cleans_up(
     harbor: Harbor, relay: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harbor.task("first", work="echo at work\nsleep 100\n")
@@ -64,7 +64,7 @@ def test_trials_end_as_errors_and_the_next_run_removes_what_was_out_of_reach(
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'relay.sock'}")
     before = harbor.runs()
     run = harbor.spawn("-v")
-    wait_for(lambda: harbor.logs("at work"), "the agent to work")
+    wait_for(lambda: harbor.logs("at work"), "the agent to run")
     relay.kill()
     code = run.wait(timeout=60)
     done = harbor.finished(before, code, harbor.output)
@@ -75,7 +75,7 @@ def test_trials_end_as_errors_and_the_next_run_removes_what_was_out_of_reach(
     assert "engine" in done["first"]["reason"].lower()
     assert "does not answer" in done.text or "no Docker Engine answers" in done.text
     assert "site-packages" not in done.text, "a traceback"
-    # Its container could not be removed through the dead connection. The next run, of whoever, does.
+    # The container could not be removed through the dead connection. The next run removes it.
     monkeypatch.delenv("DOCKER_HOST")
     again = harbor.run("--harbor-task=second")
     assert again.outcomes() == {"second": "passed"}

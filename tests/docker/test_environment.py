@@ -1,4 +1,4 @@
-"""The environment of a trial: the image's ENTRYPOINT and services, healthchecks, and limits."""
+"""The environment of a trial: ENTRYPOINTs and services, healthchecks, resource limits, and a lost engine."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from harbor_runs import IMAGE, ONE, PROCESSES, Harbor
 
-SERVING = f"{PROCESSES} | grep -q '[S]ERVICE' && {ONE}"
+SERVICE_RUNS = f"{PROCESSES} | grep -q '[S]ERVICE' && {ONE}"
 
 
 def with_entrypoint(script: str, *lines: str, user: str = "") -> dict[str, Any]:
-    """The arguments of a task whose image has a script as its ENTRYPOINT."""
+    """Return the arguments of a task whose image has a script as its ENTRYPOINT."""
     dockerfile = [f"FROM {IMAGE}", "COPY --chmod=755 entry.sh /entry.sh", 'ENTRYPOINT ["/entry.sh"]', *lines]
     return {
         "image": None,
@@ -21,14 +21,14 @@ def with_entrypoint(script: str, *lines: str, user: str = "") -> dict[str, Any]:
 
 def test_entrypoints(harbor: Harbor) -> None:
     serve = "#!/bin/sh\nexport FROM_ENTRYPOINT=1\nsh -c 'while :; do sleep 0.1; done # SERVICE' &\n"
-    harbor.task("service", test=SERVING, **with_entrypoint(serve + 'exec "$@"\n', 'CMD ["/no/such"]'))
-    harbor.task("no-exec", test=SERVING, **with_entrypoint(serve + '"$@"\n'))
-    # It ends at once instead of running its arguments.
-    harbor.task("ends", **with_entrypoint("#!/bin/sh\necho I am done\nexit 3\n"))
+    harbor.task("service", test=SERVICE_RUNS, **with_entrypoint(serve + 'exec "$@"\n', 'CMD ["/no/such"]'))
+    harbor.task("no-exec", test=SERVICE_RUNS, **with_entrypoint(serve + '"$@"\n'))
+    # Ends at once instead of running its arguments.
+    harbor.task("ends", **with_entrypoint("#!/bin/sh\necho entrypoint output\nexit 3\n"))
     harbor.task("absent", **with_entrypoint("#!/no/such/interpreter\n"))
     shell = {"environment/Dockerfile": f'FROM {IMAGE}\nENTRYPOINT ["/bin/bash"]\n'}
     harbor.task("shell", image=None, files=shell)
-    # Its variables reach the service as well as whoever works there.
+    # Environment variables of the task reach the image's service, too.
     harbor.task(
         "variables",
         test=f"grep -q yes /from-entrypoint && {ONE}",
@@ -46,8 +46,8 @@ def test_entrypoints(harbor: Harbor) -> None:
     }, run.text
     reason = run["ends"]["reason"]
     assert f"ds/ends [start] {reason}" in run.text
-    for said in ("exit code 3", "I am done", "/entry.sh", 'must run its arguments (exec "$@")'):
-        assert said in reason
+    for expected in ("exit code 3", "entrypoint output", "/entry.sh", 'must run its arguments (exec "$@")'):
+        assert expected in reason
     assert "/entry.sh" in run["absent"]["reason"]
 
 
@@ -75,7 +75,7 @@ def test_healthchecks(harbor: Harbor) -> None:
     assert "ds/never [setup] the healthcheck failed 2 times" in run.text
     assert "ended with 7: no answer yet" in run["never"]["reason"]
     assert "timed out" in run["hangs"]["reason"]
-    # A service that is up in a moment does not cost a whole interval.
+    # A service that starts quickly does not cost a whole interval.
     assert run["healthy"]["phases"]["setup"] < 4
     assert not (run.trial("never") / "agent").exists()
 
@@ -88,7 +88,7 @@ cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null > /lo
     harbor.task("small", show, environment={"cpus": 0.5, "memory_mb": 64})
     harbor.task("old-spelling", show, environment={"memory": "1G"})
     harbor.task("many-cpus", environment={"cpus": 5000})
-    # Takes more than it may have, and is killed; what there is is graded.
+    # Uses too much memory and is killed; its work so far is graded.
     harbor.task(
         "greedy",
         "touch /answer; head -c 300M /dev/zero | tail -c 300M | wc -c; echo survived > /survived",
@@ -125,7 +125,7 @@ def test_no_engine(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Traceback" not in run.text
 
 
-def test_container_removed_by_somebody_else(harbor: Harbor) -> None:
+def test_container_removed_by_another_program(harbor: Harbor) -> None:
     harbor.pytester.makeconftest("""
         import subprocess
 
@@ -141,7 +141,7 @@ def test_container_removed_by_somebody_else(harbor: Harbor) -> None:
     run = harbor.run("-v", agent=())
     assert run.outcomes() == {"once": "passed", "always": "error", "untouched": "passed"}, run.text
     assert len(run["once"]["retries"]) == 1
-    for said in (run["once"]["retries"][0]["message"], run["always"]["reason"]):
-        assert "check whether something else removes containers" in said
-    # Both tries are kept.
+    for message in (run["once"]["retries"][0]["message"], run["always"]["reason"]):
+        assert "check whether something else removes containers" in message
+    # The results of both attempts are kept.
     assert (run.trial("once").with_name(run.trial("once").name.removesuffix(".retry1")) / "exception.txt").is_file()

@@ -1,4 +1,4 @@
-"""Everything in examples/, the way its README.md says."""
+"""The examples, run as their README.md says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TASKS = sorted(path.name for path in (EXAMPLES / "tasks").iterdir())
 ALL = dict.fromkeys(TASKS, 1.0)
 NONE = dict.fromkeys(TASKS, 0.0)
 
-# What the commands of the README earn, by a part that tells them apart.
+# The rewards of the README's commands, by a unique part of each command.
 EARNED = {
     "--harbor-agent=oracle -n 4": ALL,
     "--harbor-agent=nop -n 4": NONE,
@@ -36,7 +36,7 @@ EARNED = {
 
 
 def commands() -> list[str]:
-    """The indented commands of the README."""
+    """Return the indented commands of the README."""
     blocks = re.findall(r"(?:^    .*\n)+", README, re.MULTILINE)
     return [line.strip() for block in blocks for line in block.replace("\\\n", " ").strip().splitlines()]
 
@@ -46,7 +46,7 @@ def part_of(command: str) -> str:
     return found
 
 
-def test_readme_names_everything() -> None:
+def test_readme_covers_all_files() -> None:
     assert sorted(part_of(command) for command in commands()) == sorted(EARNED)
     assert sorted(re.findall(r"^\| `([\w-]+)` \|", README, re.MULTILINE)) == TASKS
     others = {
@@ -54,7 +54,7 @@ def test_readme_names_everything() -> None:
         for path in EXAMPLES.rglob("*")
         if path.is_file() and path.relative_to(EXAMPLES).parts[0] != "tasks" and "__pycache__" not in path.parts
     }
-    # Each of these is run by a command of the README, but for the workflows: see tests/plugin/test_github_workflows.py.
+    # A command of the README runs each of these, except the workflows: see tests/plugin/test_github_workflows.py.
     assert others == {
         "README.md",
         "agents.toml",
@@ -71,7 +71,7 @@ def test_readme_names_everything() -> None:
 
 
 @pytest.mark.parametrize("command", commands(), ids=part_of)
-def test_commands_of_the_readme(harbor: Harbor, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_commands(harbor: Harbor, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     results = harbor.path / "harbor-results"
     monkeypatch.setenv("PYTEST_ADDOPTS", f"--harbor-results={results} -p no:cacheprovider")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -83,7 +83,7 @@ def test_commands_of_the_readme(harbor: Harbor, command: str, monkeypatch: pytes
     assert run.code == (0 if set(earned.values()) == {1.0} else 1)
 
 
-# With -n4 they are among the commands of the README.
+# The README's commands already cover -n4.
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 @pytest.mark.parametrize("agent", ["oracle", "nop"])
 def test_oracle_solves_and_nop_does_not(harbor: Harbor, agent: str, workers: str) -> None:

@@ -1,4 +1,4 @@
-"""The hooks, from a conftest.py, each with the very example of its docstring."""
+"""The hooks in a conftest.py, each with the example in its docstring."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMES = [name for name in vars(hookspecs) if name.startswith("pytest_harbor_")]
 
 
 def example(name: str) -> str:
-    """The code in the docstring of a hook."""
+    """Return the example code in a hook's docstring."""
     text = inspect.getdoc(getattr(hookspecs, name)) or ""
     _, mark, code = text.partition("::\n\n")
     assert mark, f"{name} has no example"
@@ -21,12 +21,12 @@ def example(name: str) -> str:
 
 
 def test_examples_of_all_hooks(harbor: Harbor) -> None:
-    # That of pytest_harbor_cassette_request is run by tests/proxy/test_cassettes.py: nothing here is recorded.
+    # tests/proxy/test_cassettes.py runs the one of pytest_harbor_cassette_request, as nothing is recorded here.
     assert len(NAMES) == 9
     harbor.pytester.makeconftest("\n".join(example(name) for name in NAMES))
     easy, hard = {"difficulty": "easy"}, {"difficulty": "hard"}
     save = "env > /logs/agent/env.txt; cat /opt/agent/VERSION /task/instruction.md > /logs/agent/seen.txt\n"
-    harbor.task("left-out", metadata={"tags": ["slow"]})
+    harbor.task("excluded", metadata={"tags": ["slow"]})
     harbor.task("solved", "Do it.", solve=save, metadata=easy)
     harbor.task(
         "in-python",

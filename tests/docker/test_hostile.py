@@ -1,4 +1,4 @@
-"""Agents that work against their graders, by intent or not: no reward that was not earned, and the run goes on."""
+"""Agents that attack their verifier, on purpose or not: they earn no reward, and the run continues."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def test_planted_rewards_and_links(harbor: Harbor) -> None:
         "echo '. /tmp/evil' > /etc/profile; echo '. /tmp/evil' > /etc/bash.bashrc",
     }
     for name, script in planted.items():
-        # What an honest test.sh sees of the agent's traps, then a reward of 0.
+        # An honest test.sh prints what it finds of the traps, and writes a reward of 0.
         harbor.task(
             name,
             script,
             "ls -A /tests /logs/verifier; cat /precious\n[ -e /tests/conftest.py ] && exit\n" + ZERO,
         )
-    # The same traps and nothing of them left: a verifier that writes no reward has none.
+    # The same traps with a test.sh that writes no reward: none of them may supply one.
     harbor.task("none-written", planted["files"], "true\n")
     link = "mkdir /fake; echo 1 > /fake/reward.txt; rm -rf /logs/verifier; ln -s /fake /logs/verifier"
     harbor.task("none-written-link", link, "true\n")
@@ -42,14 +42,14 @@ def test_planted_rewards_and_links(harbor: Harbor) -> None:
     assert "keep" in run.file("tests-script-link", "verifier/test-stdout.txt")
 
 
-def test_leftover_daemon_cannot_write_the_reward_of_another_user(harbor: Harbor) -> None:
+def test_leftover_daemon_cannot_write_the_reward(harbor: Harbor) -> None:
     daemon = """
 setsid sh -c 'while :; do
   echo 1 > /logs/verifier/reward.txt; echo 1 > /logs/verifier/reward.json; mv /logs/verifier /logs/v2; touch /tests/x
   echo tried > /logs/artifacts/tried; done' >/dev/null 2>&1 &
 while ! [ -s /logs/verifier/reward.txt ]; do :; done
 """
-    # The tests end when the daemon has had its chance.
+    # The tests end after the daemon had its chance.
     again = "rm -f /logs/artifacts/tried; while ! [ -s /logs/artifacts/tried ]; do :; done\n"
     harbor.task("none", daemon, again, agent={"user": "nobody"}, verifier={"user": "root"})
     harbor.task("zero", daemon, again + ZERO + again, agent={"user": "nobody"}, verifier={"user": "root"})
@@ -68,13 +68,13 @@ def test_agents_that_break_their_container(harbor: Harbor) -> None:
         "kill-init": "touch /answer; kill 1; sleep 300",
         "no-shell": "touch /answer; rm -f /bin/sh /bin/dash /bin/bash",
         "no-programs": "touch /answer; rm -rf /bin/* /usr/bin/* /sbin/* /usr/sbin/* 2>/dev/null",
-        # dash ends when it cannot fork, and leaves a full process table.
+        # dash exits if it cannot fork, and leaves a full process table.
         "processes": "touch /answer; exec sh -c 'while :; do sleep 1000 & done' 2>/dev/null",
     }
     for name, script in broken.items():
         harbor.task(name, script, solved)
     harbor.task("full-until-timeout", broken["processes"] + "\n", solved, agent={"timeout_sec": 3})
-    harbor.task("zz-untouched", "touch /answer", solved)
+    harbor.task("zz-normal", "touch /answer", solved)
     run = harbor.run("-n2", "-v")
     outcomes = run.outcomes()
     assert outcomes.pop("no-shell") == "unverified", run.text

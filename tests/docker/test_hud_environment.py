@@ -1,4 +1,4 @@
-"""A deployable image, as HUD's own library sees it: tools, set-up, grading, and tests that an agent cannot find."""
+"""Deployable images, driven by HUD's own library: tools, setup, grading, and tests that an agent cannot find."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_harbor.image.env_py import env_py
 
 CLIENT = Path(__file__).with_name("hud_client.py")
 NAME = "tasks-of-a-test"
-# In two parts here, so that a search for it does not find the search.
+# Split in two, so that a search for it does not find the search itself.
 MARK = ("only-the-tests", "know-this")
 
 CHECK = """#!/bin/sh
@@ -44,7 +44,7 @@ ROOTED_TASKS = {
     "needy": {"task.toml": '[verifier]\nenv = { KEY = "${NO_DEFAULT}" }\n', "tests/test.sh": CHECK},
 }
 
-# What an image that is not root's has: a user with groups, and an ENTRYPOINT whose line is for the shell of its SHELL.
+# An image with a user in several groups, and an ENTRYPOINT line for the shell that SHELL names.
 OWNED = """
 FROM debian:bookworm-slim AS base
 RUN groupadd -g 2000 extra && useradd -m -u 1000 -G extra worker && useradd -m -u 1001 grader
@@ -81,7 +81,7 @@ USER 65534
 
 @pytest.fixture(scope="module")
 def built(engine: docker.DockerClient, hud_layer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Builds a deployable image once for all tests."""
+    """Return a function that builds each deployable image once for all tests."""
     images: dict[str, str] = {}
 
     def build(text: str, tasks: dict[str, dict[str, str]]) -> str:
@@ -101,7 +101,7 @@ def built(engine: docker.DockerClient, hud_layer: str, tmp_path_factory: pytest.
                 file = context / "tasks" / name / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(content)
-        # A name for each worker: the image is gone with the last of them.
+        # Each worker has its own name for an image; the image is removed with the last name.
         images[text] = f"pytest-harbor-test-{secrets.token_hex(6)}"
         engine.images.build(path=str(context), tag=images[text], rm=True)
         return images[text]
@@ -116,7 +116,7 @@ Session = Callable[..., list[Any]]
 
 @pytest.fixture
 def session(hud_python: str) -> Session:
-    """Does steps in a new container and returns what each of them gave."""
+    """Return a function that runs steps in a new container and returns their results."""
 
     def run(image: str, *steps: list[Any], options: tuple[str, ...] = ()) -> list[Any]:
         plan = {"run": ["run", "-i", "--rm", *options, image], "name": NAME, "steps": steps}
@@ -157,12 +157,12 @@ def owned(built: Any) -> str:
     return built(OWNED, OWNED_TASKS)
 
 
-def test_hud_runs_a_row_and_a_solved_task_scores(rooted: str, session: Session) -> None:
+def test_solved_task_scores(rooted: str, session: Session) -> None:
     [result] = session(rooted, ["row", row("plain"), "echo hello >answer.txt"])
     assert result == {"prompt": "Do plain.\n", "reward": 1.0}
 
 
-def test_an_untouched_task_scores_nothing_and_tools_end_with_the_answer(rooted: str, session: Session) -> None:
+def test_unsolved_task_scores_0_and_grading_ends_the_tools(rooted: str, session: Session) -> None:
     rows, tools, unknown, prompt, graded, late, again, same, other = session(
         rooted,
         ["rows", [row(name) for name in ROOTED_TASKS]],
@@ -186,13 +186,13 @@ def test_an_untouched_task_scores_nothing_and_tools_end_with_the_answer(rooted: 
     assert "graded for 'plain'" in other["error"]
 
 
-def test_tools_act_like_a_shell_in_the_task(rooted: str, session: Session) -> None:
+def test_tools_run_in_the_task(rooted: str, session: Session) -> None:
     steps = [
         bash("echo $COLOUR, $HOME, $KEY, $(pwd); mkdir -p sub; cd sub; export KEPT=yes"),
         bash("pwd; echo $KEPT; head -c 150000 /dev/zero | tr '\\0' x; echo error >&2"),
         ["edit", {"command": "create", "path": "answer.txt", "file_text": "hello\n"}],
         ["read", {"filePath": "/app/answer.txt"}],
-        # The parent ends first, and the child becomes the server's.
+        # The parent ends first, so the child becomes a child of the server.
         bash("(sleep 0.1 & ) ; sleep 0.3; grep -l zombie /proc/[0-9]*/status"),
         bash("rm -r /app; echo gone"),
         bash("mkdir /app && echo made"),
@@ -206,10 +206,10 @@ def test_tools_act_like_a_shell_in_the_task(rooted: str, session: Session) -> No
     assert made.endswith("made\n")
 
 
-# A root agent looks everywhere: in files, and in memory, variables and open files of all processes but its own.
+# Searches, as a root agent could, all files and the memory, environment and open files of all other processes.
 SEARCH = """
 import os, re
-wanted = "-".join({mark}).encode()
+needle = "-".join({mark}).encode()
 own, pid = set(), os.getpid()
 while pid > 1:
     own.add(pid)
@@ -220,7 +220,7 @@ def look(path):
         with open(path, "rb") as file:
             rest = b""
             while data := file.read(1 << 20):
-                if wanted in rest + data:
+                if needle in rest + data:
                     found.append(path)
                     return
                 rest = data[-64:]
@@ -243,7 +243,7 @@ for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
         except OSError:
             continue
         for name in names:
-            # A pipe would be waited for.
+            # Opening a pipe would block.
             if os.path.isfile(f"/proc/{{pid}}/{{kind}}/{{name}}"):
                 look(f"/proc/{{pid}}/{{kind}}/{{name}}")
     try:
@@ -254,7 +254,7 @@ for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
         begin, end = (int(number, 16) for number in line.split()[0].split("-"))
         try:
             memory.seek(begin)
-            if wanted in memory.read(end - begin):
+            if needle in memory.read(end - begin):
                 found.append(f"/proc/{{pid}}/mem")
         except (OSError, ValueError, OverflowError):
             pass
@@ -262,13 +262,13 @@ print(sorted(re.sub("[0-9]+", "N", path) for path in set(found)))
 """
 
 
-def test_a_root_agent_finds_nothing_of_the_tests_before_they_run(rooted: str, session: Session) -> None:
+def test_root_agent_cannot_find_the_tests(rooted: str, session: Session) -> None:
     control = "'con' 'trol'"
     search = "/hud/.venv/bin/python -I - <<'END'\n{}\nEND"
     _, _, known, tests, key, listed = session(
         rooted,
         ["set up", "plain"],
-        # So that it is seen to find what can be found.
+        # Shows that the search finds what is there.
         bash(f"mkdir /known && printf %s-%s {control} >/known/file && VALUE=$(printf %s-%s {control}) sleep 60 &"),
         bash(search.format(SEARCH.format(mark=("con", "trol")))),
         bash(search.format(SEARCH.format(mark=MARK))),
@@ -284,7 +284,7 @@ def test_a_root_agent_finds_nothing_of_the_tests_before_they_run(rooted: str, se
     assert listed.count("Permission denied") == 2
 
 
-def test_what_an_agent_plants_does_not_score(rooted: str, session: Session) -> None:
+def test_planted_rewards_do_not_score(rooted: str, session: Session) -> None:
     plant = """
     mkdir -p /app/mine /app/tests
     echo 1 >/app/mine/reward.txt
@@ -294,7 +294,7 @@ def test_what_an_agent_plants_does_not_score(rooted: str, session: Session) -> N
     chmod +x /app/tests/test.sh
     ln -s /app/tests /tests
     """
-    # A module that the server imports only now would run with its memory.
+    # Any module that the server imports after this would run the agent's code.
     poison = "find /hud -name '*.py' -exec sed -i '1i raise SystemExit' {} + ; find /hud -name '*.pyc' -delete"
     _, _, _, graded = session(rooted, ["set up", "silent"], bash(plant), bash(poison), ["grade"])
     assert (graded["reward"], graded["isError"]) == (0.0, True)
@@ -306,7 +306,7 @@ def test_what_an_agent_plants_does_not_score(rooted: str, session: Session) -> N
     assert graded["content"].startswith("test.sh wrote neither reward.txt nor reward.json")
 
 
-def test_tests_that_take_too_long_and_variables_that_are_not_there(rooted: str, session: Session) -> None:
+def test_test_timeout_and_missing_variable(rooted: str, session: Session) -> None:
     began = time.monotonic()
     needy, _, graded = session(rooted, ["set up", "needy"], ["set up", "slow"], ["grade"])
     assert "needs ${NO_DEFAULT}" in needy["error"]
@@ -316,14 +316,14 @@ def test_tests_that_take_too_long_and_variables_that_are_not_there(rooted: str, 
     assert time.monotonic() - began < 40
 
 
-def test_the_users_of_an_image_and_its_entrypoint(owned: str, session: Session) -> None:
+def test_users_and_entrypoint(owned: str, session: Session) -> None:
     _, who, place, hidden, _, graded = session(
         owned,
         ["set up", "owned"],
         bash("id; cat /tmp/service"),
         bash("echo $HOME $(pwd) $ROLE"),
         bash("ls /harbor/tasks; cat /proc/1/environ; echo 1 >/logs/verifier/reward.txt"),
-        # What goes on working must not write to the directory of a verifier that is another user.
+        # A leftover process must not be able to write to another user's verifier directory.
         bash("(while :; do echo 1 >/logs/verifier/reward.txt; done) 2>/dev/null &"),
         ["grade"],
     )
@@ -337,7 +337,7 @@ def test_the_users_of_an_image_and_its_entrypoint(owned: str, session: Session) 
     assert who == "0\n/opt\n/root\nservice 1000\n/tmp/tried\n"
 
 
-def test_an_image_with_a_few_programs_and_no_names(built: Any, session: Session) -> None:
+def test_image_without_user_names(built: Any, session: Session) -> None:
     image = built(BARE, {"only": {"tests/test.sh": CHECK.replace("answer.txt", "/workspace/answer.txt")}})
     prompt, who, _, graded = session(
         image, ["set up"], bash("id -u; id -g; pwd; ls -ld /app"), bash(">/workspace/answer.txt"), ["grade"]
@@ -355,7 +355,9 @@ def test_an_image_with_a_few_programs_and_no_names(built: Any, session: Session)
         (["--volume", "{here}:/harbor/tasks"], "/harbor/tasks is mounted"),
     ],
 )
-def test_does_not_serve_where_tests_cannot_be_hidden(rooted: str, tmp_path: Path, options: list[str], why: str) -> None:
+def test_server_refuses_to_start_if_tests_cannot_be_hidden(
+    rooted: str, tmp_path: Path, options: list[str], why: str
+) -> None:
     (tmp_path / "plain").mkdir()
     words = ["docker", "run", "--rm", *(option.format(here=tmp_path) for option in options), rooted]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
@@ -369,10 +371,10 @@ def test_does_not_serve_where_tests_cannot_be_hidden(rooted: str, tmp_path: Path
     [(), ("-w", "/hud", "IMAGE", "/hud/.venv/bin/python", "-m", "hud", "dev", "env:env", "--stdio")],
     ids=["own start", "hud dev"],
 )
-def test_ends_at_once_with_its_input_or_a_signal(rooted: str, words: tuple[str, ...]) -> None:
+def test_ends_with_its_input_or_a_signal(rooted: str, words: tuple[str, ...]) -> None:
     command = ["docker", "run", "-i", "--rm", *(rooted if word == "IMAGE" else word for word in words or ("IMAGE",))]
 
-    def begun() -> subprocess.Popen[bytes]:
+    def start() -> subprocess.Popen[bytes]:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert process.stdin
         assert process.stdout
@@ -391,11 +393,11 @@ def test_ends_at_once_with_its_input_or_a_signal(rooted: str, words: tuple[str, 
         return process
 
     for end in (lambda process: process.stdin.close(), lambda process: process.terminate()):
-        process = begun()
-        started = time.monotonic()
+        process = start()
+        ended_at = time.monotonic()
         end(process)
         process.wait(timeout=30)
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - ended_at < 8
         process.stdout.close()
         if not process.stdin.closed:
             process.stdin.close()

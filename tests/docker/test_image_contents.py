@@ -1,4 +1,4 @@
-"""What graders keep to themselves is in no layer of an image that an agent can run in."""
+"""No layer of a task's image contains its tests or solution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_harbor.task import Dataset, Task
 
 
 class Stream:
-    """Chunks of bytes as a file that can only be read onwards."""
+    """A forward-only file over chunks of bytes."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -25,23 +25,23 @@ class Stream:
 
     def read(self, size: int) -> bytes:
         parts = [self._rest]
-        had = len(self._rest)
-        while had < size and (chunk := next(self._chunks, b"")):
+        available = len(self._rest)
+        while available < size and (chunk := next(self._chunks, b"")):
             parts.append(chunk)
-            had += len(chunk)
+            available += len(chunk)
         data = b"".join(parts)
         self._rest = data[size:]
         return data[:size]
 
 
-def unpacked(client: docker.DockerClient, images: Sequence[str]) -> Iterator[tuple[str, int, Iterator[bytes]]]:
-    """All files in all layers of images, layers that they share once: path, size, and content for who asks for it."""
+def layer_files(client: docker.DockerClient, images: Sequence[str]) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+    """Yield path, size and content of every file in every layer of some images; shared layers appear once."""
     saved = client.api.get(f"{client.api.base_url}/images/get", params={"names": list(images)}, stream=True)
     saved.raise_for_status()
     layers = 0
     with tarfile.open(fileobj=Stream(saved.iter_content(1 << 20)), mode="r|") as archive:
         for member in archive:
-            # Where engines put layers: the older beside their names, the newer among all else, which is no archive.
+            # Older engines name a layer layer.tar; newer ones store it among blobs that are not archives.
             if not member.isfile() or not (member.name.endswith("/layer.tar") or member.name.startswith("blobs/")):
                 continue
             try:
@@ -58,14 +58,14 @@ def unpacked(client: docker.DockerClient, images: Sequence[str]) -> Iterator[tup
     assert layers > len(images)
 
 
-def traces(client: docker.DockerClient, images: Sequence[str], folders: Sequence[Path]) -> set[Path]:
-    """The files of some folders that are in some layer of an image: their content, or their name in such a folder."""
+def leaked_files(client: docker.DockerClient, images: Sequence[str], folders: Sequence[Path]) -> set[Path]:
+    """Return the files of some folders that a layer contains, found by content or by path in the folder."""
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
     names = {f"/{file.relative_to(folder.parent)}": file for folder in folders for file in folder.rglob("*")}
     contents = {(file.stat().st_size, hashlib.sha256(file.read_bytes()).digest()): file for file in files}
     sizes = {size for size, _ in contents if size}
     found = set()
-    for path, size, content in unpacked(client, images):
+    for path, size, content in layer_files(client, images):
         found |= {file for name, file in names.items() if path.endswith(name)}
         if size in sizes:
             total = hashlib.sha256()
@@ -78,7 +78,7 @@ def traces(client: docker.DockerClient, images: Sequence[str], folders: Sequence
 
 @pytest.fixture
 def tasks(harbor: Harbor, unique: Unique) -> list[Task]:
-    """The examples, and a task that takes all that it can get."""
+    """The examples, and a task that copies its whole context."""
     files = unique("COPY . /app/", **{"data/nested.txt": "of the environment"})
     more = {"tests/expected/answer.txt": "what the tests expect", "solution/notes.txt": "how it is done"}
     greedy = harbor.task("greedy", image=None, solve="echo solved\n", files={**files, **more})
@@ -93,7 +93,7 @@ def test_no_layer_holds_tests_or_solutions(harbor: Harbor, tasks: list[Task], tm
     hidden = [task.path / folder for task in tasks for folder in ("tests", "solution")]
     assert len([file for folder in hidden for file in folder.rglob("*")]) > len(tasks)
     greedy = tasks[-1].path / "environment"
-    assert traces(harbor.client, sorted(images), [*hidden, greedy]) == {
+    assert leaked_files(harbor.client, sorted(images), [*hidden, greedy]) == {
         greedy / "Dockerfile",
         greedy / "data/nested.txt",
     }

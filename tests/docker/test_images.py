@@ -1,4 +1,4 @@
-"""Images: built once for whoever shares them, found again, and clear words where they cannot be had."""
+"""Images: built once for all tasks that share them, reused, and clear messages if they are not available."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def test_policies(harbor: Harbor, unique: Unique) -> None:
     }, auto.text
     assert auto["named-too"]["image"] == {**auto["named-too"]["image"], "ref": IMAGE, "source": "present"}
     note = "docker_image pytest-harbor.invalid/none:1 is not available"
-    assert any(note in said and "its Dockerfile was built instead" in said for said in auto["absent-too"]["warnings"])
+    assert any(
+        note in warning and "its Dockerfile was built instead" in warning for warning in auto["absent-too"]["warnings"]
+    )
     assert "pytest-harbor.invalid/none:1 does not exist locally and cannot be pulled" in auto["absent"]["reason"]
     assert len(builds(auto)) == 1
 
@@ -102,7 +104,7 @@ def test_failing_builds(harbor: Harbor, unique: Unique, builder: str, monkeypatc
     for number in range(3):
         name = f"failing-{number}"
         assert run[name]["phase"] == "build"
-        # The line that failed, and where the rest stands.
+        # The line that failed, and the log with the rest.
         assert "exit 42" in run[name]["reason"]
         log = Path(run[name]["reason"].rpartition("Log: ")[2])
         assert "words of the build" in log.read_text()
@@ -141,7 +143,7 @@ def test_dockerignore_and_build_features(harbor: Harbor, unique: Unique) -> None
     )
     run = harbor.run("-v", agent=NOP)
     assert run.outcomes() == {"ignores": "passed"}, run.text
-    # What is ignored does not decide which image it is.
+    # An ignored file does not change the image.
     (harbor.dataset / "ignores/environment/README.md").write_text("changed")
     assert harbor.run(agent=NOP)["ignores"]["image"]["source"] == "cached"
 
@@ -154,7 +156,7 @@ def test_build_deadline(harbor: Harbor, unique: Unique) -> None:
     assert "build_timeout_sec" in run["slow"]["reason"]
 
 
-def test_setup_only_builds_and_starts_no_agent(harbor: Harbor, unique: Unique) -> None:
+def test_setup_only(harbor: Harbor, unique: Unique) -> None:
     harbor.task("one", "echo agent", image=None, files=unique("RUN true"))
     for agent in (("--harbor-agent-command=bash /task/instruction.md",), ()):
         run = harbor.run("--setup-only", agent=agent)

@@ -1,4 +1,4 @@
-"""`pytest-harbor images`: every image of a dataset once, and what fails is named and in nobody's way."""
+"""`pytest-harbor images`: builds every image of a dataset once, and a failure stops no other build."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pytest_harbor.image import ImageDetails, ImageStore
 
 
 def rows(done: subprocess.CompletedProcess[str]) -> dict[str, tuple[str, ...]]:
-    """What the command printed of images: what they are for, how they were had, their names here and there."""
+    """Parse the printed images: tasks to source and names (local, remote)."""
     lines = re.findall(r"^(\w+) +[\d.]+ s (\S+)(?: -> (\S+))?  (.+)$", done.stdout, re.MULTILINE)
     return {names: (how, *filter(None, refs)) for how, *refs, names in lines}
 
 
-def test_a_failure_is_told_and_stops_no_other(harbor: Harbor, unique: Unique) -> None:
+def test_failure_is_reported_and_stops_no_other_build(harbor: Harbor, unique: Unique) -> None:
     for number in range(6):
         harbor.task(f"shared-{number}", image=None, files=unique("ENV A=1"))
     harbor.task("fails", image=None, files=unique("RUN echo words of the build && false"))
@@ -30,7 +30,7 @@ def test_a_failure_is_told_and_stops_no_other(harbor: Harbor, unique: Unique) ->
     harbor.task("broken", image=None, files=unique(), agent={"timeout_sec": "long"})
     steps = harbor.task("several-steps", image=None, files=unique())
     (steps / "task.toml").write_text('[[steps]]\nname = "one"\n')
-    # The builder that the user has chosen does not see the engine's images.
+    # A builder that the user has selected does not see the engine's images.
     done = harbor.images("--jobs=2", BUILDX_BUILDER="none-of-this-name")
     assert done.returncode == 1
     found = rows(done)
@@ -60,7 +60,7 @@ def test_a_failure_is_told_and_stops_no_other(harbor: Harbor, unique: Unique) ->
     assert "no task matches 'none'" in nothing.stderr
 
 
-def test_an_interrupt_ends_the_builds(harbor: Harbor, unique: Unique) -> None:
+def test_interrupt_ends_the_builds(harbor: Harbor, unique: Unique) -> None:
     for number in range(3):
         harbor.task(f"slow-{number}", image=None, files=unique("RUN sleep 1000", f"ENV A={number}"))
     command = [sys.executable, "-m", "pytest_harbor.cli", "images", str(harbor.dataset), "--jobs=2"]
@@ -68,10 +68,10 @@ def test_an_interrupt_ends_the_builds(harbor: Harbor, unique: Unique) -> None:
     process = subprocess.Popen([*command, "--logs", str(logs)], stderr=subprocess.PIPE, text=True)
     harbor.processes.append(process)
 
-    def at_work() -> bool:
+    def are_running() -> bool:
         return sum("sleep 1000" in log.read_text() for log in logs.glob("images/build-*/log-*.txt")) == 2
 
-    wait_for(at_work, "two builds at work", 60)
+    wait_for(are_running, "two builds to run", 60)
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=30)[1] == "pytest-harbor: interrupted\n"
@@ -81,27 +81,27 @@ def test_an_interrupt_ends_the_builds(harbor: Harbor, unique: Unique) -> None:
     assert not any(str(harbor.dataset).encode() in line for line in running)
 
 
-class Elsewhere(DockerProvider):
-    """An engine that has no image but those that it has pulled or built itself."""
+class EmptyEngine(DockerProvider):
+    """An engine that has only the images that it pulled or built."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.here: set[str] = set()
+        self.images: set[str] = set()
 
     def find_image(self, ref: str) -> ImageDetails | None:
-        return super().find_image(ref) if ref in self.here else None
+        return super().find_image(ref) if ref in self.images else None
 
     def tag_image(self, ref: str, name: str) -> None:
         super().tag_image(ref, name)
-        self.here.add(name)
+        self.images.add(name)
 
     def build_image(self, *args: object, **options: object) -> None:
         super().build_image(*args, **options)  # type: ignore[arg-type]
-        self.here.add(str(args[1]))
+        self.images.add(str(args[1]))
 
 
 def environment(harbor: Harbor, unique: Unique, name: str) -> Path:
-    """Write a converted environment that takes of the layer what is small."""
+    """Write a converted environment that copies only a small part of the layer."""
     folder = harbor.path / "converted" / name
     start = f"ARG HARBOR_LAYER=must-not-be-needed\nFROM ${{HARBOR_LAYER}} AS harbor-layer\n{SMALL}"
     dockerfile = unique("COPY --from=harbor-layer /logs /logs", "COPY tasks/ /tasks/", start=start)
@@ -111,7 +111,7 @@ def environment(harbor: Harbor, unique: Unique, name: str) -> Path:
     return folder
 
 
-def test_environments_of_a_converted_directory_and_their_layer(
+def test_converted_environments_and_their_layer(
     harbor: Harbor, unique: Unique, registry: Registry, hud_layer: str
 ) -> None:
     names = ["hud-harbor-ds-g1", "hud-harbor-ds-g2"]
@@ -133,16 +133,16 @@ def test_environments_of_a_converted_directory_and_their_layer(
     assert {row[0] for row in again.values()} == {"published"}
     assert set(rows(harbor.images("--task=task-of-*-g2", path=folder))) == {"the layer", names[1]}
 
-    # Where all images are in the registry nobody needs the layer; where one is new, it comes from there too.
-    provider = Elsewhere()
+    # If the registry has all images, the layer is not needed; if one is new, the layer is pulled too.
+    provider = EmptyEngine()
     store = ImageStore(provider, harbor.path / "run", adapt="hud", registry=repository)
     ref, make = store.environment(folder / names[0], names[0])
     assert make().source == "pulled"
-    assert provider.here == {ref}
+    assert provider.images == {ref}
     ref, make = store.environment(environment(harbor, unique, "new"), "new")
     assert make().source == "built"
-    assert provider.here >= {ref, hud_layer}
+    assert provider.images >= {ref, hud_layer}
     assert len(list(harbor.path.glob("run/images/build-*/log-*.txt"))) == 1
     provider.close()
-    # The layer itself stays, for other tests.
+    # Other tests still use the layer itself.
     harbor.client.api.remove_image(found["the layer"][2])

@@ -1,4 +1,4 @@
-"""The layer of --harbor-adapt=hud: its Python runs on every base, with nothing of it, as any user."""
+"""The layer of --harbor-adapt=hud: its Python runs on every base image as any user, and uses nothing of the base."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if not has_buildx():
 PROBE = Path(__file__).with_name("layer_probe.py")
 STRANGER = 12345
 
-# Bases that cannot be had here are made of what they differ in: Alpine's other C library, Fedora's folders and its
-# names for modules that are not there. Libraries that none can load lie where a loader looks first.
+# Bases that are not available here are imitated by how they differ: Alpine's C library, Fedora's directories and its
+# missing name service modules. Broken libraries are placed where a loader looks first.
 BASES = r"""
 FROM debian:bookworm-slim AS packages
 RUN apt-get update -qq && cd /tmp && apt-get download -qq busybox-static musl \
@@ -62,7 +62,7 @@ WITH_PASSWD = {"debian", "ubuntu", "fedora"}
 
 
 def build(dockerfile: str, context: Path, output: Path) -> str:
-    """Build a Dockerfile, write the files of its last stage to a directory, and return the log."""
+    """Build a Dockerfile, write the files of the last stage to a directory, and return the log."""
     command = ["docker", "buildx", "build", "--builder", "default", "--progress", "plain", "--file", "-"]
     done = subprocess.run(
         [*command, "--output", f"type=local,dest={output}", str(context)],
@@ -77,7 +77,7 @@ def build(dockerfile: str, context: Path, output: Path) -> str:
 
 @pytest.fixture(scope="module")
 def reports(hud_layer: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What the probe says on each base; workers that ask for it at the same time share one build."""
+    """The probe's report on each base; workers that need it at the same time share one build."""
     output = tmp_path_factory.mktemp("reports")
     parts = [TAKEN.format(base=base, layer=hud_layer, python=LAYER_PYTHON) for base in USERS]
     copies = [f"COPY --from=on-{base} /logs/agent/report.json /{base}.json\n" for base in USERS]
@@ -85,24 +85,24 @@ def reports(hud_layer: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return {base: json.loads((output / f"{base}.json").read_text()) for base in USERS}
 
 
-def works(report: dict[str, Any]) -> None:
+def check_report(report: dict[str, Any]) -> None:
     assert report["versions"][0] == "0.5.41"
     assert report["certificates"] > 50
     assert (report["sqlite"], report["ctypes"], report["child"], report["uv"]) == (42, True, "42", "uv")
     assert "127.0.0.1" in report["localhost"]
     assert report["folders"] == {"agent": "0o777", "artifacts": "0o777", "verifier": "0o777"}
-    assert report["foreign"] == [], "libraries of the base are loaded"
+    assert report["foreign"] == [], "libraries of the base were loaded"
 
 
 @pytest.mark.parametrize("base", USERS)
-def test_on_every_base(reports: dict[str, dict[str, Any]], base: str) -> None:
-    works(reports[base])
+def test_every_base(reports: dict[str, dict[str, Any]], base: str) -> None:
+    check_report(reports[base])
     assert reports[base]["user"] == USERS[base]
     assert reports[base]["root"] == ("root" if base in WITH_PASSWD else None)
 
 
-def test_alone_without_a_user_a_network_or_anything_to_write_to(engine: docker.DockerClient, hud_layer: str) -> None:
-    said = engine.containers.run(
+def test_unknown_user_without_network_or_writable_files(engine: docker.DockerClient, hud_layer: str) -> None:
+    output = engine.containers.run(
         hud_layer,
         [LAYER_PYTHON, "-I", "-c", PROBE.read_text()],
         user=str(STRANGER),
@@ -110,12 +110,12 @@ def test_alone_without_a_user_a_network_or_anything_to_write_to(engine: docker.D
         network_mode="none",
         remove=True,
     )
-    report = json.loads(said)
-    works(report)
+    report = json.loads(output)
+    check_report(report)
     assert (report["user"], report["root"]) == (STRANGER, None)
 
 
-def test_all_that_is_installed_is_pinned(reports: dict[str, dict[str, Any]]) -> None:
+def test_all_packages_are_pinned(reports: dict[str, dict[str, Any]]) -> None:
     document = tomllib.loads(pyproject("any"))
     pins = [*document["project"]["dependencies"], *document["tool"]["uv"]["constraint-dependencies"]]
     installed = reports["busybox"]["installed"]
@@ -124,7 +124,7 @@ def test_all_that_is_installed_is_pinned(reports: dict[str, dict[str, Any]]) -> 
     }
 
 
-def test_environments_share_what_is_built_of_the_recipe(hud_layer: str, tmp_path: Path) -> None:
+def test_environments_share_the_built_layer(hud_layer: str, tmp_path: Path) -> None:
     logs = []
     for name, escape in (("harbor-one", "\\"), ("harbor-two", "`")):
         (tmp_path / "pyproject.toml").write_text(pyproject(name))

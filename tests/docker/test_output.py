@@ -1,4 +1,4 @@
-"""What a run prints and leaves: the terminal, JUnit XML, results.jsonl."""
+"""The output of a run: terminal, JUnit XML and results.jsonl."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def five_outcomes(harbor: Harbor) -> None:
     harbor.task("good", "echo good agent")
     harbor.task(
         "bad",
-        "echo words of the agent; printf '\\033[31mred\\007\\n'; exit 3",
-        "echo words of the tests\necho 0.25 > /logs/verifier/reward.txt\n"
+        "echo printed by the agent; printf '\\033[31mred\\007\\n'; exit 3",
+        "echo printed by the tests\necho 0.25 > /logs/verifier/reward.txt\n"
         'echo \'{"reward": 0.25, "speed": 2.5}\' > /logs/verifier/reward.json\n',
     )
     harbor.task("none", test="echo crashed; exit 2\n")
@@ -47,13 +47,13 @@ def test_terminal_and_junit(harbor: Harbor, workers: str) -> None:
     }
 
     assert "reward 0.25, needs 1 (agent command ended with 3)" in text
-    for said in (
-        "words of the agent",
-        "words of the tests",
+    for expected in (
+        "printed by the agent",
+        "printed by the tests",
         str(run.trial("bad")),
         "unverified: test.sh wrote neither",
     ):
-        assert said in text
+        assert expected in text
     assert "good agent" not in text
     assert "pytest_harbor/" not in text
     assert "Traceback" not in text
@@ -97,7 +97,7 @@ def test_results(harbor: Harbor) -> None:
         import json, pathlib
 
         def pytest_runtest_logreport(report):
-            # A result is on disk before anybody hears of it.
+            # A result is on disk before it is reported.
             if report.when == "call" and report.nodeid.endswith("::good"):
                 [file] = pathlib.Path().glob("harbor-results/*/results.jsonl")
                 assert any(json.loads(line)["task"] == "ds/good" for line in file.read_text().splitlines())
@@ -154,26 +154,27 @@ def test_results(harbor: Harbor) -> None:
 
 
 def test_live_output(harbor: Harbor) -> None:
-    # The agent goes on only when what it printed has been seen.
+    # The agent continues only after its output was seen.
     harbor.task(
         "live",
-        "echo agent is at it; while ! [ -e /go ]; do sleep 0.05; done",
-        f"echo tests are at it; while ! [ -e /go-on ]; do sleep 0.05; done\n{ONE}",
+        "echo agent is running; while ! [ -e /go ]; do sleep 0.05; done",
+        f"echo tests are running; while ! [ -e /go-on ]; do sleep 0.05; done\n{ONE}",
     )
     process = harbor.spawn("-s")
-    wait_for(lambda: "agent is at it" in harbor.output, "output of the agent")
+    wait_for(lambda: "agent is running" in harbor.output, "output of the agent")
     [name] = harbor.containers()
     harbor.client.containers.get(name).exec_run(["touch", "/go"])
-    wait_for(lambda: "tests are at it" in harbor.output, "output of the tests")
+    wait_for(lambda: "tests are running" in harbor.output, "output of the tests")
     harbor.client.containers.get(name).exec_run(["touch", "/go-on"])
     assert process.wait(30) == 0, harbor.output
 
 
-def test_without_s_nothing_of_a_passing_trial_is_shown(harbor: Harbor) -> None:
-    harbor.task("quiet", "echo agent is at it", f"echo tests are at it\n{ONE}")
+def test_passing_trial_shows_no_output(harbor: Harbor) -> None:
+    harbor.task("quiet", "echo agent is running", f"echo tests are running\n{ONE}")
     run = harbor.run("--durations=0")
     assert run.code == 0
-    assert "is at it" not in run.text
+    assert "is running" not in run.text
+    assert "are running" not in run.text
     assert "harbor: agent command (bash /task/instruction.md)" in run.text
     assert "harbor: environment docker (Engine " in run.text
     assert f"harbor: results {Path('harbor-results', run.directory.name)}" in run.text

@@ -1,4 +1,4 @@
-"""A registry between machines: what one has pushed, another pulls by its digest and does not build."""
+"""A registry shared by machines: one pushes images, another pulls them and builds nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def small(unique: Unique, *lines: str, **others: str) -> dict[str, str]:
 
 
 def pulls(run: Finished) -> list[str]:
-    """The logs of all images that a run has pulled from a registry."""
+    """Return the logs of all images that a run pulled from a registry."""
     logs = [path.read_text() for path in run.directory.glob("images/build-*/pull.txt")]
     return [log for log in logs if "Downloaded newer image" in log or "Image is up to date" in log]
 
@@ -35,7 +35,7 @@ def sources(run: Finished) -> dict[str, str]:
     return {name: result["image"]["source"] for name, result in run.results.items()}
 
 
-def test_a_second_machine_pulls_and_builds_nothing(harbor: Harbor, unique: Unique, registry: Registry) -> None:
+def test_second_machine_pulls_and_builds_nothing(harbor: Harbor, unique: Unique, registry: Registry) -> None:
     for name in ("one", "two"):
         harbor.task(name, image=None, files=small(unique, "COPY data.txt /", **{"data.txt": "x"}))
     harbor.task("three", image=None, files=small(unique, "COPY data.txt /", **{"data.txt": "y"}))
@@ -57,7 +57,7 @@ def test_a_second_machine_pulls_and_builds_nothing(harbor: Harbor, unique: Uniqu
     assert {found["one"], found["two"]} <= {"pulled", "cached"}
     assert all(result["warnings"] == [] for result in run.results.values())
 
-    # Nothing is pulled or built to find out that there is nothing to do but for what is new.
+    # Only the new image is built; finding the published ones needs no pull or build.
     unique.remove_images()
     again = harbor.images("--push", repository)
     assert "3 images: 2 published, 1 built" in again.stdout, again.stdout + again.stderr
@@ -65,9 +65,7 @@ def test_a_second_machine_pulls_and_builds_nothing(harbor: Harbor, unique: Uniqu
 
 
 @pytest.mark.parametrize("why", ["down", "refuses"])
-def test_without_its_registry_a_run_builds_and_says_so_once(
-    harbor: Harbor, unique: Unique, guarded: Registry, why: str
-) -> None:
+def test_unavailable_registry_is_reported_once(harbor: Harbor, unique: Unique, guarded: Registry, why: str) -> None:
     for name in ("one", "two"):
         harbor.task(name, image=None, files=small(unique, f"ENV TASK={name}"))
     harbor.task("three", image=None, files=small(unique, "ENV TASK=one"))
@@ -76,22 +74,22 @@ def test_without_its_registry_a_run_builds_and_says_so_once(
     run = harbor.run("-n2", f"--harbor-registry={guarded.address}/ds", agent=NOP)
     assert set(run.outcomes().values()) == {"passed"}, run.text
     assert len(builds(run)) == 2
-    said = f"registry {guarded.address}/ds does not answer or refuses"
+    message = f"registry {guarded.address}/ds does not answer or refuses"
     reason = "connection refused" if why == "down" else "no basic auth credentials"
-    assert run.text.count(said) == 1
+    assert run.text.count(message) == 1
     assert reason in run.text
     for result in run.results.values():
         [warning] = result["warnings"]
-        assert said in warning
+        assert message in warning
         assert reason in warning
 
     refused = harbor.images("--push", f"{guarded.address}/ds")
     assert refused.returncode == 1
-    assert said in refused.stderr
+    assert message in refused.stderr
     assert refused.stdout == ""
 
 
-def test_credentials_are_those_of_docker_login(
+def test_credentials_of_docker_login(
     harbor: Harbor, unique: Unique, guarded: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     harbor.task("one", image=None, files=small(unique))
@@ -116,13 +114,11 @@ def test_credentials_are_those_of_docker_login(
     assert sources(run) == {"one": "pulled"}, run.text
 
 
-def test_an_image_that_is_broken_there_is_built_and_others_are_pulled(
-    harbor: Harbor, unique: Unique, registry: Registry
-) -> None:
+def test_broken_image_is_built_and_others_are_pulled(harbor: Harbor, unique: Unique, registry: Registry) -> None:
     for name in ("broken", "whole"):
         harbor.task(name, image=None, files=small(unique, "COPY data.txt /", **{"data.txt": name}))
     repository = f"{harbor.path.name}/broken"
-    # What BuildKit has built, the engine need not download when its image is gone.
+    # Without the CLI, as the engine would reuse BuildKit's layers instead of downloading them.
     path = path_without_docker(harbor.path)
     pushed = harbor.images("--push", f"{registry.address}/{repository}", PATH=path)
     assert pushed.returncode == 0, pushed.stderr
@@ -144,7 +140,7 @@ def test_an_image_that_is_broken_there_is_built_and_others_are_pulled(
 
 
 class Stalling(BaseHTTPRequestHandler):
-    """What answers the engine's first question, and nothing else before it has to."""
+    """A registry that answers only the engine's first request until the test is over."""
 
     over = threading.Event()
 
@@ -157,12 +153,12 @@ class Stalling(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
 def stalling() -> Iterator[str]:
-    """The address of a registry that answers nothing that matters."""
+    """The address of a registry that stalls on every request for an image."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Stalling)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -173,7 +169,7 @@ def stalling() -> Iterator[str]:
     thread.join()
 
 
-def test_a_registry_that_stops_answering_is_not_waited_for(engine: object, stalling: str, tmp_path: Path) -> None:
+def test_stalled_pull_times_out(engine: object, stalling: str, tmp_path: Path) -> None:
     provider = DockerProvider()
     began = time.monotonic()
     with pytest.raises(RegistryUnavailable, match="no response for 2 s"):

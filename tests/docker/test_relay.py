@@ -1,4 +1,4 @@
-"""Programs of containers reach this process where no address of this machine does: through a relay."""
+"""Connections from containers to this process through a relay, if they can reach no address of this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pytest_harbor.environment.docker.environment import DockerEnvironment
 from pytest_harbor.errors import UnmetRequirement
 from pytest_harbor.image import Image
 
-# With a Python for the environments as well.
+# The environments need Python too.
 IMAGE = relay.IMAGE
 
 ECHO = """
@@ -70,8 +70,8 @@ def start_one(provider: DockerProvider, *, network: bool) -> DockerEnvironment:
 
 @pytest.fixture
 def provider(engine: docker.DockerClient) -> Iterator[DockerProvider]:
-    with contextlib.closing(DockerProvider()) as made:
-        yield made
+    with contextlib.closing(DockerProvider()) as created:
+        yield created
 
 
 @pytest.fixture
@@ -91,17 +91,15 @@ def relays(engine: docker.DockerClient, name: str) -> list[str]:
     return [found["Id"] for found in engine.api.containers(all=True, filters={"name": f"{name}-relay-"})]
 
 
-def test_a_relay_may_do_nothing_and_is_gone_in_the_end(
-    engine: docker.DockerClient, start: Callable[..., DockerEnvironment]
-) -> None:
+def test_relay_is_confined_and_removed(engine: docker.DockerClient, start: Callable[..., DockerEnvironment]) -> None:
     environment = start()
     with environment.listen(echo) as address:
         [found] = relays(engine, environment.name)
         container = engine.containers.get(found)
         assert environment.exec(["python3", "-c", ECHO, address]).output == "127.0.0.1 True\n"
-        # Root of the environment sees none of it.
-        said = environment.exec("cat /proc/[0-9]*/cmdline | tr '\\0' ' '; ls /proc/[0-9]*/root/", user="0").output
-        assert "harbor-relay" not in said
+        # Root in the environment cannot see the relay.
+        output = environment.exec("cat /proc/[0-9]*/cmdline | tr '\\0' ' '; ls /proc/[0-9]*/root/", user="0").output
+        assert "harbor-relay" not in output
         host = container.attrs["HostConfig"]
         assert (host["ReadonlyRootfs"], host["CapDrop"], host["Binds"]) == (True, ["ALL"], None)
         assert host["LogConfig"]["Type"] == "none"
@@ -113,17 +111,17 @@ def test_a_relay_may_do_nothing_and_is_gone_in_the_end(
 
 
 @pytest.mark.parametrize("victim", ["relay", "environment"])
-def test_a_relay_or_an_environment_that_is_removed_meanwhile(
+def test_relay_or_environment_is_removed_while_connected(
     engine: docker.DockerClient, start: Callable[..., DockerEnvironment], victim: str
 ) -> None:
     environment = start()
-    came, ended, outputs = threading.Event(), threading.Event(), []
+    connected, ended, outputs = threading.Event(), threading.Event(), []
 
-    def take(connection: socket.socket) -> None:
+    def on_connection(connection: socket.socket) -> None:
         def run() -> None:
             with connection:
                 connection.sendall(connection.recv(1))
-                came.set()
+                connected.set()
                 assert connection.recv(1) == b""
                 ended.set()
 
@@ -133,10 +131,10 @@ def test_a_relay_or_an_environment_that_is_removed_meanwhile(
         with contextlib.suppress(Exception):
             outputs.append(environment.exec(["python3", "-c", WAITING, address], timeout=60).output)
 
-    with environment.listen(take) as address:
+    with environment.listen(on_connection) as address:
         program = threading.Thread(target=work, args=(address,))
         program.start()
-        assert came.wait(30)
+        assert connected.wait(30)
         if victim == "relay":
             engine.api.kill(relays(engine, environment.name)[0])
             assert ended.wait(30)
@@ -161,7 +159,7 @@ with environment.listen(echo):
 """
 
 
-def test_a_relay_ends_with_its_process(engine: docker.DockerClient, provider: DockerProvider) -> None:
+def test_relay_ends_with_its_process(engine: docker.DockerClient, provider: DockerProvider) -> None:
     command = [sys.executable, "-c", HOLDER, *map(str, Path(__file__).parents[:2])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -170,22 +168,22 @@ def test_a_relay_ends_with_its_process(engine: docker.DockerClient, provider: Do
             assert len(relays(engine, name)) == 1
             process.send_signal(signal.SIGKILL)
             process.wait()
-            # Without a further run.
-            wait_for(lambda: relays(engine, name) == [], "the relay has ended by itself")
+            # No other run removes it.
+            wait_for(lambda: relays(engine, name) == [], "the relay to end by itself")
         finally:
             process.kill()
             engine.api.remove_container(name, force=True)
 
 
-def test_an_image_that_cannot_be_had(start: Callable[..., DockerEnvironment], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relay_image_is_not_available(start: Callable[..., DockerEnvironment], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "IMAGE", "127.0.0.1:1/harbor/no-such-image:1")
     environment = start()
-    said = r"helper container.*no-such-image.*docker load"
-    with pytest.raises(UnmetRequirement, match=said), environment.listen(echo):
+    message = r"helper container.*no-such-image.*docker load"
+    with pytest.raises(UnmetRequirement, match=message), environment.listen(echo):
         pass
 
 
-# An engine somewhere else: its API is all that there is between here and there.
+# A remote engine: only its API connects the two machines.
 
 FORWARD = """
 import asyncio, contextlib, ssl, sys
@@ -215,19 +213,19 @@ asyncio.run(main())
 
 
 @pytest.fixture(params=["tcp", "tls"])
-def elsewhere(
+def remote_engine(
     request: pytest.FixtureRequest, engine: docker.DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Have the engine at a TCP port, with TLS or without."""
+    """Serve the engine on a TCP port, with or without TLS."""
     address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if not address.startswith("unix://"):
-        pytest.skip(f"the engine is elsewhere already: {address}")
+        pytest.skip(f"the engine is already remote: {address}")
     files: list[str] = []
     if request.param == "tls":
         files = _certificate(tmp_path)
         monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
         monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
-        # They would stand in for the engine's own.
+        # These would override the engine's certificate.
         monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
         monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
     command = [sys.executable, "-c", FORWARD, address.removeprefix("unix://"), *files]
@@ -241,7 +239,7 @@ def elsewhere(
 def _certificate(directory: Path) -> list[str]:
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("there is no openssl to make a certificate with")
+        pytest.skip("openssl is not installed")
     files = [str(directory / "cert.pem"), str(directory / "key.pem")]
     command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     names = ["-subj", "/CN=engine", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -250,8 +248,8 @@ def _certificate(directory: Path) -> list[str]:
     return files
 
 
-@pytest.mark.usefixtures("elsewhere")
-def test_an_engine_that_is_another_machine() -> None:
+@pytest.mark.usefixtures("remote_engine")
+def test_remote_engine() -> None:
     with contextlib.closing(DockerProvider()) as provider:
         environment = start_one(provider, network=True)
         try:

@@ -1,4 +1,4 @@
-"""An agent's set-up as a layer, where only the engine's older builder is there."""
+"""An agent's setup as a layer, built with the engine's legacy builder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import pytest
 from harbor_runs import ONE, Harbor, Unique, builds, path_without_docker
 
 
-def test_once_for_three_attempts_without_the_docker_command(
-    harbor: Harbor, unique: Unique, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_setup_runs_once_for_three_attempts(harbor: Harbor, unique: Unique, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", path_without_docker(harbor.path))
     files = unique(
         "RUN useradd --create-home worker && mkdir /app && chown worker /app",
@@ -31,17 +29,17 @@ def test_once_for_three_attempts_without_the_docker_command(
         *("-n2", "--harbor-attempts=3", "--harbor-infra-retries=0", "-v"),
         *("--harbor-agent-setup=setup.sh", f"--harbor-agent-files={agent}:/app/agent"),
     )
-    everything = [line for line in run.all if line["task"] == "ds/worker"]
-    assert [line["outcome"] for line in everything] == ["passed"] * 3, run.text
-    said = {(harbor.path / line["directory"] / "agent/agent.log").read_text() for line in everything}
-    assert len(said) == 1, said
-    who, where, service, _token, *rest = said.pop().splitlines()
+    lines = [line for line in run.all if line["task"] == "ds/worker"]
+    assert [line["outcome"] for line in lines] == ["passed"] * 3, run.text
+    logs = {(harbor.path / line["directory"] / "agent/agent.log").read_text() for line in lines}
+    assert len(logs) == 1, logs
+    who, where, service, _token, *rest = logs.pop().splitlines()
     assert (who, where, service) == ("worker", "/app", "up")
     assert rest == ["from a file", "worker", "root"]
-    assert len({line["image"]["id"] for line in everything}) == 1
+    assert len({line["image"]["id"] for line in lines}) == 1
     refused = run["refused"]
     assert (refused["outcome"], refused["phase"]) == ("error", "build")
     assert 'exit code 5, last output:\nrefused "ü" $x \\' in refused["reason"]
     assert "Log: " in refused["reason"]
-    # Two images of tasks, and one set-up on each.
+    # Two task images, and one setup layer on each.
     assert len(builds(run)) == 4

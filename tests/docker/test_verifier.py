@@ -1,4 +1,4 @@
-"""Grading: test.sh in all its forms, and whatever it may leave as a reward."""
+"""Grading: all forms of test.sh, and every kind of reward file."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_timeout_and_output(harbor: Harbor) -> None:
         assert text.startswith("the beginning\n")
         assert text.endswith("the end\n")
         assert "bytes omitted" in text
-    # The report of a failure shows the end of such a log, and no more.
+    # A failure's report shows only the end of such a log.
     assert "the end" in run.text
     assert len(run.text) < 50_000
 
@@ -77,7 +77,7 @@ def write(path: str, content: str) -> str:
     return f"printf '%s' '{content}' > {path}\n"
 
 
-# What test.sh does; the outcome; the reward; what the reason or a warning says.
+# Script of test.sh, outcome, reward, and a part of the reason or a warning.
 REWARDS: dict[str, tuple[str, str, float, str]] = {
     "one": (write(TXT, " 1.0 \n\n") + write(JSON, '{"reward": 1, "speed": 2}'), "passed", 1, ""),
     "above": (write(TXT, "7"), "passed", 7, "outside 0..1"),
@@ -104,17 +104,17 @@ REWARDS: dict[str, tuple[str, str, float, str]] = {
 
 
 def test_reward_files(harbor: Harbor) -> None:
-    # One container for each; what they share is the run.
+    # All cases in one run, as a run for each would take too long.
     for name, (script, *_) in REWARDS.items():
         harbor.task(name, test=script)
     run = harbor.run("-n4", agent=("--harbor-agent=nop",))
     assert {name: (result["outcome"], result["reward"]) for name, result in run.results.items()} == {
         name: (outcome, reward) for name, (_, outcome, reward, _) in REWARDS.items()
     }
-    said = {name: " | ".join([result["reason"], *result["warnings"]]) for name, result in run.results.items()}
-    assert {name: text for name, text in said.items() if REWARDS[name][3] not in text} == {}
-    quiet = {name for name, (*_, words) in REWARDS.items() if not words}
-    assert {name: said[name] for name in quiet if said[name]} == {}
+    messages = {name: " | ".join([result["reason"], *result["warnings"]]) for name, result in run.results.items()}
+    assert {name: text for name, text in messages.items() if REWARDS[name][3] not in text} == {}
+    silent = {name for name, (*_, words) in REWARDS.items() if not words}
+    assert {name: messages[name] for name in silent if messages[name]} == {}
     assert run["one"]["metrics"] == {"speed": 2}
     assert run["metrics"]["metrics"] == {"speed": 2.5}
     assert run["pipe"]["phases"]["verify"] < 15
@@ -184,7 +184,7 @@ def test_inner_tests_and_files(harbor: Harbor) -> None:
     tests = run["all"]["tests"]
     assert (tests["passed"], tests["failed"]) == (1, 1)
     assert [failure["name"] for failure in tests["failures"]] == ["test_bad"]
-    for said in (
+    for expected in (
         "tests: 1 of 2 failed",
         "test_bad",
         "assert 1 == 2",
@@ -192,4 +192,4 @@ def test_inner_tests_and_files(harbor: Harbor) -> None:
         str(trial),
         "FAILED reward 0.50",
     ):
-        assert said in run.text
+        assert expected in run.text
