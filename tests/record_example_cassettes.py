@@ -18,7 +18,7 @@ MODEL = "example-model"
 
 SCRIPT = [
     Answer(
-        "I look at what is there first.",
+        "Let me look around first.",
         calls=[Call("bash", {"command": "pwd; ls -A"}, id="call_1")],
         tokens=Tokens(812, 0, 31, 0),
     ),
@@ -29,7 +29,7 @@ SCRIPT = [
         ],
         tokens=Tokens(871, 768, 58, 0),
     ),
-    Answer("hello.txt is there and says what it should.", tokens=Tokens(1004, 768, 12, 0)),
+    Answer("hello.txt exists and contains the expected line.", tokens=Tokens(1004, 768, 12, 0)),
 ]
 
 

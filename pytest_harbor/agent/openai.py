@@ -1,13 +1,13 @@
-"""A terminal agent for any model behind an OpenAI-compatible server; small, to be read, copied and changed.
+"""A small terminal agent for any OpenAI-compatible server, meant to be read, copied and changed.
 
     pytest --harbor-dataset=DATASET --harbor-agent=openai --harbor-model=MODEL
 
-A copy works as it is: `--harbor-agent=my_agent.py:solve`. It runs on the host and needs no more of an image than a
+A copy works without changes: `--harbor-agent=my_agent.py:solve`. The agent runs on the host; the image needs only a
 POSIX shell with `cat`, `wc` and `mkdir`.
 
-OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL say where the model is, as variables of the agent or else of the host;
-HARBOR_AGENT_MAX_TURNS changes how often it may be asked. The conversation is kept in `transcript.jsonl`, one message
-a line.
+OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL name the server, the key and the model, and HARBOR_AGENT_MAX_TURNS
+limits the number of turns; each may be set for the agent or on the host. The conversation is saved in
+`transcript.jsonl`, one message per line.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ COMMAND_SECONDS = 120
 FILE_SECONDS = 60
 OUTPUT_CHARACTERS = 20_000
 FILE_BYTES = 1_000_000
-# What a program gets as one argument is at most 128 KiB, and a character is up to 4 bytes.
-PIECE_CHARACTERS = 30_000
+# Linux limits one argument of a program to 128 KiB, and a character takes up to 4 bytes.
+CHUNK_CHARACTERS = 30_000
 
 SYSTEM = """\
-You work on a task in a Linux environment, with the tools that you are given. Nobody answers questions: decide for \
-yourself, and look at the results of what you do. Programs that wait for input, such as editors and pagers, only hang.
+You are working on a task in a Linux environment, using the tools provided. Nobody will answer questions: make your \
+own decisions, and check the results of what you do. Programs that wait for input, such as editors and pagers, hang.
 
-Your working directory is {workdir}. Every call of bash is a new shell in it: directories and variables of earlier \
-calls are forgotten, files and background processes stay. Long output is cut in the middle.
+Your working directory is {workdir}. Each bash call starts a new shell there: directory changes and variables from \
+earlier calls are lost, but files and background processes remain. Long output is truncated in the middle.
 
-What you leave is graded by tests that you do not see, so do exactly what the task says and check it. When you are \
-done, answer without calling a tool.
+Your work will be graded by tests that you cannot see, so do exactly what the task says and verify it. When you are \
+done, reply without calling a tool.
 """
 
 # Runs a command line ($2) in a directory ($1).
@@ -50,20 +50,28 @@ BASH = """
 cd "$1" 2>/dev/null || { cd /; echo "($1 is gone, so this runs in /)"; }
 if command -v bash >/dev/null 2>&1; then exec bash -c "$2"; else exec sh -c "$2"; fi
 """
-# Prints a file ($1) of at most so many bytes ($2).
+# Prints a file ($1) if it has at most $2 bytes.
 READ = """
-if [ -e "$1" ] && [ ! -f "$1" ]; then echo "it is no regular file"; exit 1; fi
+if [ -e "$1" ] && [ ! -f "$1" ]; then echo "not a regular file"; exit 1; fi
 size=$(wc -c <"$1") || exit 1
-if [ "$size" -gt "$2" ]; then echo "it has $((size)) bytes, more than $2; use bash for parts of it"; exit 1; fi
+if [ "$size" -gt "$2" ]; then echo "$((size)) bytes is over the limit of $2; use bash to read parts of it"; exit 1; fi
 cat "$1"
 """
-# Write a text ($2) to a file ($1), in a directory ($3) that may have to be made.
+# Write text ($2) to a file ($1); WRITE creates its directory ($3) if needed.
 WRITE = 'mkdir -p "$3" && printf %s "$2" >"$1"'
 APPEND = 'printf %s "$2" >>"$1"'
 
 
 def tool(name: str, description: str, required: int, **parameters: tuple[str, str]) -> dict[str, Any]:
-    """Describe a tool to the model; the first so many of its parameters, each with type and meaning, are required."""
+    """Return the description of a tool for the model.
+
+    Args:
+        name: the tool's name.
+        description: what the tool does.
+        required: how many of the first parameters are required.
+        parameters: the type and the meaning of each parameter.
+
+    """
     properties = {key: {"type": kind, "description": meaning} for key, (kind, meaning) in parameters.items()}
     schema = {"type": "object", "properties": properties, "required": list(parameters)[:required]}
     return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
@@ -73,58 +81,58 @@ PATH = ("string", "Absolute, or relative to the working directory")
 TOOLS: Any = [
     tool(
         "bash",
-        "Run a command line in a new shell, and get its exit code and output (standard output and error).",
+        "Run a command line in a new shell, and return its exit code and output (stdout and stderr).",
         1,
-        command=("string", "The command line, or a whole script"),
-        timeout_seconds=("integer", f"When to kill it (default: {COMMAND_SECONDS})"),
+        command=("string", "The command line or script"),
+        timeout_seconds=("integer", f"Time limit in seconds (default: {COMMAND_SECONDS})"),
     ),
     tool(
         "read_file",
-        "Read a text file, or some of its lines.",
+        "Read a text file or a range of its lines.",
         1,
         path=PATH,
-        first_line=("integer", "The first line to read, counted from 1 (default: 1)"),
-        lines=("integer", "How many lines to read (default: all)"),
+        first_line=("integer", "First line to read, starting at 1 (default: 1)"),
+        lines=("integer", "Number of lines to read (default: all)"),
     ),
     tool(
         "write_file",
-        "Write a text file; what it held is replaced, and directories that are missing are made.",
+        "Write a text file, replacing its content; missing directories are created.",
         2,
         path=PATH,
-        content=("string", "The whole content, with the line break at its end"),
+        content=("string", "The complete content, including the final newline"),
     ),
     tool(
         "edit_file",
-        "Replace a passage of a text file that is in it exactly once.",
+        "Replace a passage that occurs exactly once in a text file.",
         3,
         path=PATH,
-        old=("string", "The passage, to the letter, with as many lines as make it the only one"),
-        new=("string", "What takes its place"),
+        old=("string", "The exact passage, with enough lines to be unique"),
+        new=("string", "The replacement"),
     ),
 ]
 PARAMETERS: dict[str, Any] = {entry["function"]["name"]: entry["function"]["parameters"] for entry in TOOLS}
 
 
 class ToolError(Exception):
-    """A tool cannot do what it is called for; the model is told why."""
+    """A tool call that fails; the reason is returned to the model."""
 
 
 class ModelError(Exception):
-    """The model's server does not take what the agent sends, or answers what makes no sense."""
+    """The server rejects the agent's request, or its response makes no sense."""
 
 
-class Misconfigured(InfrastructureError):
-    """No model can be asked: no fault of an agent, so nothing is graded, and nothing tried again."""
+class ConfigurationError(InfrastructureError):
+    """A missing or wrong setting: not a failure of the agent, so the trial is neither graded nor retried."""
 
     retry = False
 
 
 def solve(task: Task, environment: AgentEnvironment) -> str:
-    """Let the model work on a task, and return how that ended.
+    """Let the model work on a task, and return how the conversation ended.
 
     Raises:
-        InfrastructureError: no model or no server was named, or the server fails, which says nothing about the agent.
-        ModelError: the server does not take what it is sent, or answers what makes no sense.
+        InfrastructureError: a setting is missing or wrong, or the server fails, which says nothing about the agent.
+        ModelError: the server rejects a request, or its response makes no sense.
 
     """
     environment.directory.mkdir(parents=True, exist_ok=True)
@@ -133,7 +141,7 @@ def solve(task: Task, environment: AgentEnvironment) -> str:
 
 
 class Conversation:
-    """What has been said, and the environment that the model's tools work in."""
+    """The conversation with the model, and the environment in which its tools act."""
 
     def __init__(self, environment: AgentEnvironment, transcript: Any) -> None:
         self.environment = environment
@@ -141,73 +149,77 @@ class Conversation:
         self.messages: list[Any] = []
 
     def run(self, instruction: str) -> str:
-        """Ask the model and do what it says, until it calls no more tools or has had all its turns."""
+        """Call the model and run its tools until it stops calling tools or has used all its turns."""
         model, url, key = (self.setting(name) for name in ("OPENAI_MODEL", "OPENAI_BASE_URL", "OPENAI_API_KEY"))
         turns = self.setting("HARBOR_AGENT_MAX_TURNS") or str(MAX_TURNS)
         if not model:
-            raise Misconfigured("no model was named", "give --harbor-model=NAME")
+            raise ConfigurationError("no model is set", "give --harbor-model=NAME")
         if not url and not key:
-            raise Misconfigured("no model server was named", "set OPENAI_API_KEY, or OPENAI_BASE_URL for one of yours")
+            raise ConfigurationError(
+                "no model server is set", "set OPENAI_API_KEY, or OPENAI_BASE_URL for your own server"
+            )
         if not turns.isdecimal() or int(turns) == 0:
-            raise Misconfigured(f"HARBOR_AGENT_MAX_TURNS={turns} is not valid", "use a whole number above 0")
-        self.say({"role": "system", "content": SYSTEM.format(workdir=self.environment.workdir)})
-        self.say({"role": "user", "content": instruction})
-        # Servers of one's own often want no key, but the client does.
+            raise ConfigurationError(f"HARBOR_AGENT_MAX_TURNS={turns} is not valid", "use a whole number above 0")
+        self.add({"role": "system", "content": SYSTEM.format(workdir=self.environment.workdir)})
+        self.add({"role": "user", "content": instruction})
+        # Self-hosted servers often need no key, but the client does.
         with openai.OpenAI(base_url=url or None, api_key=key or "none") as client:
             for turn in range(1, int(turns) + 1):
                 self.environment.log(f"\n--- turn {turn} of {turns}\n")
                 try:
                     done = self.take_turn(client, model)
                 except openai.APIError as error:
-                    return explain(error, client)
+                    return handle_error(error, client)
                 if done:
-                    return f"The model was done after {turn} turns."
-        return f"The model has had its {turns} turns."
+                    return f"The model finished after {turn} turn{'' if turn == 1 else 's'}."
+        return f"The model used all of its {turns} turns."
 
     def setting(self, name: str) -> str:
-        """Return a variable of the agent, or else of the host."""
+        """Return an environment variable of the agent, or else of the host."""
         return self.environment.variables.get(name) or os.environ.get(name, "")
 
-    def say(self, message: dict[str, Any]) -> None:
+    def add(self, message: dict[str, Any]) -> None:
         """Add a message to the conversation and the transcript."""
-        # Half a surrogate pair, which JSON can spell, would go into no request.
+        # JSON can contain half a surrogate pair, which cannot be sent.
         line = json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
         self.messages.append(json.loads(line))
         self.transcript.write(line + b"\n")
 
     def take_turn(self, client: openai.OpenAI, model: str) -> bool:
-        """Ask the model once and run the tools that it calls; return whether it is done."""
+        """Call the model once and run its tool calls; return True if the model is done."""
         completion = client.chat.completions.create(model=model, messages=self.messages, tools=TOOLS)
         if not getattr(completion, "choices", None):
-            raise ModelError(f"no completion came but {str(completion)[:300]!r}; see whether OPENAI_BASE_URL is right")
+            raise ModelError(f"the response is not a completion: {str(completion)[:300]!r}; check OPENAI_BASE_URL")
         choice = completion.choices[0]
-        # Fields that only some servers know are kept, as they may want them back; what is empty, others refuse.
+        # Some servers need their own fields back, so keep them; others reject empty fields, so drop those.
         message = {k: v for k, v in choice.message.to_dict().items() if k == "content" or v not in (None, [], {})}
         calls: Any = message.get("tool_calls", [])
         if not calls:
             message["content"] = message.get("content") or message.get("refusal") or "(no text)"
         if message.get("content"):
             self.environment.log(f"{message['content']}\n")
-        parsed = [parse(call) for call in calls]
-        self.say({**message, "role": "assistant"})
+        parsed = [parse_call(call) for call in calls]
+        self.add({**message, "role": "assistant"})
         for call, (name, arguments) in zip(calls, parsed, strict=True):
-            self.say({"role": "tool", "tool_call_id": call.get("id", ""), "content": self.use(name, arguments)})
+            self.add({"role": "tool", "tool_call_id": call.get("id", ""), "content": self.call_tool(name, arguments)})
         if choice.finish_reason == "length":
-            self.environment.log("[the answer was cut off, as it was too long]\n")
-            self.say({"role": "user", "content": "Your answer was too long and was cut off. Go on in smaller steps."})
+            self.environment.log("[the answer was too long and was cut off]\n")
+            self.add(
+                {"role": "user", "content": "Your answer was too long and was cut off. Continue in smaller steps."}
+            )
             return False
         return not calls
 
-    def use(self, name: str, arguments: Any) -> str:
-        """Run a tool and return what the model is told; whatever is wrong with the call, it is told that."""
+    def call_tool(self, name: str, arguments: Any) -> str:
+        """Run a tool and return its result for the model, or what is wrong with the call."""
         try:
-            given = checked(name, arguments)
+            given = validate(name, arguments)
             return str(getattr(self, name)(**given))
         except (ToolError, CannotExecute) as error:
             self.environment.log(f"[{name}: {error}]\n")
             return f"Error: {error}"
 
-    # The tools.
+    # The tools, called by name.
 
     def bash(self, command: str, timeout_seconds: int = COMMAND_SECONDS) -> str:
         """Run a command line as the agent's user, in the working directory."""
@@ -216,71 +228,69 @@ class Conversation:
         result = self.environment.exec(words, cwd="/", timeout=timeout_seconds)
         ending = f"exit code {result.exit_code}"
         if result.timed_out:
-            ending = f"killed with all it had started, as its {timeout_seconds} seconds were over"
+            ending = f"timed out after {timeout_seconds} s; killed with every process it had started"
         self.environment.log(f"[{ending}]\n")
-        return f"[{ending}]\n{cut(result.output)}"
+        return f"[{ending}]\n{truncate(result.output)}"
 
     def read_file(self, path: str, first_line: int = 1, lines: int | None = None) -> str:
-        """Return lines of a text file, and which they are unless they are all."""
+        """Return a text file, or some of its lines with their numbers."""
         self.environment.log(f"[read_file {path}]\n")
-        found = re.findall(r".*\n|.+", self.text_of(path))
+        found = re.findall(r".*\n|.+", self.read(path))
         chosen = found[first_line - 1 :][:lines]
         if len(chosen) == len(found):
-            return cut("".join(found)) or "[the file is empty]"
+            return truncate("".join(found)) or "[the file is empty]"
         if not chosen:
-            raise ToolError(f"{path} has no line {first_line:,}, only {len(found):,} lines")
+            raise ToolError(f"{path} has no line {first_line:,}; its last line is {len(found):,}")
         last = first_line + len(chosen) - 1
-        return f"[lines {first_line:,} to {last:,} of {len(found):,}]\n{cut(''.join(chosen))}"
+        return f"[lines {first_line:,} to {last:,} of {len(found):,}]\n{truncate(''.join(chosen))}"
 
     def write_file(self, path: str, content: str) -> str:
         """Write a text file."""
         self.environment.log(f"[write_file {path}, {len(content):,} characters]\n")
         self.write(path, content)
-        return f"{path} is written."
+        return f"Wrote {path}."
 
     def edit_file(self, path: str, old: str, new: str) -> str:
-        """Replace a passage that is in a text file exactly once."""
+        """Replace a passage that occurs exactly once in a text file."""
         self.environment.log(f"[edit_file {path}]\n- {old}\n+ {new}\n")
-        text = self.text_of(path)
+        text = self.read(path)
         count = text.count(old) if old else 0
         if count != 1:
-            raise ToolError(f"the passage is in {path} {count:,} times, not once; nothing is changed")
+            raise ToolError(f"the passage occurs {count:,} times in {path}, not once; nothing was changed")
         self.write(path, text.replace(old, new))
-        return f"{path} is changed."
+        return f"Edited {path}."
 
-    def text_of(self, path: str) -> str:
-        """Return the whole content of a text file."""
-        text = self.on_file(READ, path, str(FILE_BYTES))
+    def read(self, path: str) -> str:
+        """Return the content of a text file."""
+        text = self.run_script(READ, path, str(FILE_BYTES))
         if "\0" in text or "\ufffd" in text:
-            raise ToolError(f"{path} is no text in UTF-8; use bash for it")
+            raise ToolError(f"{path} is not UTF-8 text; use bash for it")
         return text
 
     def write(self, path: str, content: str) -> None:
-        """Replace the content of a file, in pieces that fit into an argument."""
-        first, *others = [content[at : at + PIECE_CHARACTERS] for at in range(0, len(content), PIECE_CHARACTERS)] or [
-            ""
-        ]
-        self.on_file(WRITE, path, first, posixpath.dirname(self.full(path)))
-        for piece in others:
-            self.on_file(APPEND, path, piece)
+        """Replace the content of a file, in chunks that fit into an argument."""
+        self.run_script(WRITE, path, content[:CHUNK_CHARACTERS], posixpath.dirname(self.absolute(path)))
+        for start in range(CHUNK_CHARACTERS, len(content), CHUNK_CHARACTERS):
+            self.run_script(APPEND, path, content[start : start + CHUNK_CHARACTERS])
 
-    def on_file(self, script: str, path: str, *arguments: str) -> str:
+    def run_script(self, script: str, path: str, *arguments: str) -> str:
         """Run a script on a file as the agent's user, and return its output."""
-        words = ["sh", "-c", script, "sh", self.full(path), *arguments]
+        words = ["sh", "-c", script, "sh", self.absolute(path), *arguments]
         result = self.environment.exec(words, cwd="/", timeout=FILE_SECONDS, log=False)
         if result.timed_out or result.exit_code != 0:
-            raise ToolError(f"{path}: {result.output.strip() or 'its time is over'}")
+            raise ToolError(f"{path}: {result.output.strip() or 'timed out'}")
         return result.output
 
-    def full(self, path: str) -> str:
-        """Return an absolute path."""
+    def absolute(self, path: str) -> str:
+        """Return a path as an absolute one."""
         return posixpath.join(self.environment.workdir, path)
 
 
-def parse(call: Any) -> tuple[str, Any]:
-    """Return name and arguments of a tool call.
+def parse_call(call: Any) -> tuple[str, Any]:
+    """Return the name and the arguments of a tool call.
 
-    Arguments that are no JSON are returned as text and emptied in the call, which some servers would not take back.
+    Arguments that are not valid JSON are returned as text, and emptied in the call, because some servers reject them
+    when the call is sent back.
     """
     function = call["function"] = call.get("function") or {}
     text: Any = function.get("arguments")
@@ -291,21 +301,21 @@ def parse(call: Any) -> tuple[str, Any]:
         return str(function.get("name")), text
 
 
-def checked(name: str, arguments: Any) -> dict[str, Any]:
-    """Return the arguments of a tool as it can take them.
+def validate(name: str, arguments: Any) -> dict[str, Any]:
+    """Return the arguments of a tool call without those that are null.
 
     Raises:
-        ToolError: there is no such tool, or it cannot take them.
+        ToolError: the tool does not exist, or its arguments are not valid.
 
     """
     if name not in PARAMETERS:
-        raise ToolError(f"there is no tool {name!r}; there are {', '.join(PARAMETERS)}")
+        raise ToolError(f"there is no tool {name!r}; use {', '.join(PARAMETERS)}")
     if not isinstance(arguments, dict):
-        raise ToolError(f"the arguments are no JSON object: {cut(str(arguments), 1_000)}")
+        raise ToolError(f"the arguments are not a JSON object: {truncate(str(arguments), 1_000)}")
     given = {key: value for key, value in arguments.items() if value is not None}
     known, required = PARAMETERS[name]["properties"], PARAMETERS[name]["required"]
     if wrong := [key for key in given if key not in known] + [key for key in required if key not in given]:
-        raise ToolError(f"{name} takes {', '.join(known)} and needs {', '.join(required)}: see {', '.join(wrong)}")
+        raise ToolError(f"{name} takes {', '.join(known)} and requires {', '.join(required)}; check {', '.join(wrong)}")
     for key, value in given.items():
         if known[key]["type"] == "string" and not isinstance(value, str):
             raise ToolError(f"{key} must be a string")
@@ -314,26 +324,26 @@ def checked(name: str, arguments: Any) -> dict[str, Any]:
     return given
 
 
-def cut(text: str, limit: int = OUTPUT_CHARACTERS) -> str:
-    """Return beginning and end of a text that is too long, and between them how much is left out."""
+def truncate(text: str, limit: int = OUTPUT_CHARACTERS) -> str:
+    """Return a text, or the beginning and the end of a long one, with the number of characters omitted between."""
     if len(text) <= limit:
         return text
     half = limit // 2
     middle = text[half:-half]
-    # The environment has cut out something there already when the output was very long.
-    number = f"{'more than ' if ' omitted ...]' in middle else ''}{len(middle):,}"
-    return f"{text[:half]}\n[... {number} characters left out ...]\n{text[-half:]}"
+    # The environment has already truncated very long output there.
+    at_least = "more than " if re.search(r" bytes? omitted \.\.\.\]", middle) else ""
+    return f"{text[:half]}\n[... {at_least}{len(middle):,} characters omitted ...]\n{text[-half:]}"
 
 
-def explain(error: openai.APIError, client: openai.OpenAI) -> str:
-    """Return what an error means that only ends the work.
+def handle_error(error: openai.APIError, client: openai.OpenAI) -> str:
+    """Return how the conversation ended if an error only means the end of it, or else raise an exception.
 
     Raises:
-        InfrastructureError: the server cannot be reached, is overloaded or broken, or refuses the key.
-        ModelError: it does not take what it was sent.
+        InfrastructureError: the server cannot be reached, is overloaded or broken, or rejects the key.
+        ModelError: the server rejects the request.
 
     """
-    # The codes of the proxy that `--harbor-proxy` starts begin like this.
+    # Error codes from the proxy that `--harbor-proxy` starts have this prefix.
     code = str(error.code or "")
     status = getattr(error, "status_code", 0)
     if status == 429 and code.startswith("harbor_"):
@@ -341,13 +351,13 @@ def explain(error: openai.APIError, client: openai.OpenAI) -> str:
     if not code.startswith("harbor_") and re.search(
         r"context.?(length|size|window)", f"{code} {error.message}", re.IGNORECASE
     ):
-        return f"The conversation has become too long for the model: {error.message}"
-    why = f" ({error.__cause__})" if error.__cause__ else ""
-    said = f"the model's server {client.base_url.netloc.decode()} fails: {error.message}{why}"
+        return f"The conversation is too long for the model: {error.message}"
+    cause = f" ({error.__cause__})" if error.__cause__ else ""
+    fact = f"the model server {client.base_url.netloc.decode()} failed: {error.message}{cause}"
     if status in (401, 402, 403):
-        raise Misconfigured(said, "see whether OPENAI_API_KEY and OPENAI_BASE_URL are right") from error
+        raise ConfigurationError(fact, "check OPENAI_API_KEY and OPENAI_BASE_URL") from error
     if isinstance(error, openai.APIConnectionError):
-        raise InfrastructureError(said, "see whether it runs, and whether OPENAI_BASE_URL is right") from error
+        raise InfrastructureError(fact, "check that it is running, and check OPENAI_BASE_URL") from error
     if status in (408, 409, 429) or status >= 500:
-        raise InfrastructureError(said) from error
-    raise ModelError(said) from error
+        raise InfrastructureError(fact) from error
+    raise ModelError(fact) from error

@@ -40,4 +40,4 @@ class OpenAIAgent:
         """Return which setting is missing from the environment variables and how to set it, or an empty string."""
         if variables.get("OPENAI_MODEL") or os.environ.get("OPENAI_MODEL"):
             return ""
-        return "no model was named; give --harbor-model=NAME"
+        return "no model is set; give --harbor-model=NAME"

@@ -1,4 +1,4 @@
-"""The agent `openai`: what it asks, keeps and makes of answers; what its tools do is in tests/providers."""
+"""The agent `openai`: requests, transcript and responses; tests/providers covers what its tools do."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LOOK = Call("bash", {"command": "ls"})
 
 
 @pytest.fixture(autouse=True)
-def _own_settings(monkeypatch):
+def _no_settings(monkeypatch):
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL", "HARBOR_AGENT_MAX_TURNS"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def run(context, model_server):
-    """Run the agent against a script, with variables of the host."""
+    """Return a function that runs the agent against scripted answers, with environment variables of the host."""
 
     def run(*script, agent=None, timeout=60.0, **variables) -> AgentReport:
         model_server.script = list(script)
-        told = {"OPENAI_BASE_URL": f"{model_server.url}/v1", "OPENAI_MODEL": "tiny", **variables}
+        settings = {"OPENAI_BASE_URL": f"{model_server.url}/v1", "OPENAI_MODEL": "tiny", **variables}
         run.context = context(
-            host_variables={name: value for name, value in told.items() if value is not None}, timeout=timeout
+            host_variables={name: value for name, value in settings.items() if value is not None}, timeout=timeout
         )
         return (agent or OpenAIAgent()).run(run.context)
 
@@ -40,7 +40,7 @@ def run(context, model_server):
 
 @pytest.fixture
 def transcript(tmp_path):
-    """The messages of the transcript."""
+    """Return a function that reads the messages of the transcript."""
 
     def read() -> list[dict]:
         text = (tmp_path / "trial" / "host" / "transcript.jsonl").read_text(encoding="utf-8")
@@ -50,8 +50,8 @@ def transcript(tmp_path):
 
 
 @pytest.fixture
-def answers(transcript):
-    """What the model was told by its tools."""
+def tool_results(transcript):
+    """Return a function that reads the results of the tool calls."""
     return lambda: [message["content"] for message in transcript() if message["role"] == "tool"]
 
 
@@ -73,7 +73,7 @@ def test_a_conversation(run, model_server, environment, transcript, logged):
     assert "/work" in system["content"]
     assert user == {"role": "user", "content": "Say hello.\n"}
     assert first.header("authorization") == "Bearer secret"
-    # The answer goes back as it came, but for what is empty.
+    # The answer is sent back unchanged, except for empty fields.
     assert second.json["messages"][2:] == [
         {
             "content": "I look.",
@@ -91,7 +91,11 @@ def test_a_conversation(run, model_server, environment, transcript, logged):
     (_, plain), (_, quick) = environment.calls[1:]
     assert (plain["user"], plain["timeout"] > 50, quick["timeout"]) == ("agent", True, 7)
     text = logged(run.context)
-    for part in ("--- turn 1 of 100\nI look.\n$ ls\na.txt\n[exit code 3]\n$ pwd\n", "All done.", "done after 2 turns"):
+    for part in (
+        "--- turn 1 of 100\nI look.\n$ ls\na.txt\n[exit code 3]\n$ pwd\n",
+        "All done.",
+        "finished after 2 turns",
+    ):
         assert part in text
     assert "secret" not in text
 
@@ -102,7 +106,7 @@ def shell(command: str) -> tuple[str, ...]:
     return ("sh", "-c", BASH, "sh", "/work", command)
 
 
-def test_the_same_answers_give_the_same_transcript(run, tmp_path):
+def test_same_answers_give_same_transcript(run, tmp_path):
     path = tmp_path / "trial" / "host" / "transcript.jsonl"
     script = [Answer("I look.", [LOOK]), Answer("ü \\ud800")]
     run(*script)
@@ -111,7 +115,7 @@ def test_the_same_answers_give_the_same_transcript(run, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_copy_is_an_agent_of_its_own(run, tmp_path, model_server):
+def test_copy_works_without_changes(run, tmp_path, model_server):
     import pytest_harbor.agent.openai as original
 
     copy = tmp_path / "my_agent.py"
@@ -122,79 +126,79 @@ def test_a_copy_is_an_agent_of_its_own(run, tmp_path, model_server):
     assert len(model_server.requests) == 1
 
 
-def test_calls_that_cannot_be_done_are_answered(run, environment, answers, model_server):
+def test_invalid_tool_calls_are_answered(run, environment, tool_results, model_server):
     wrong = {
-        '{"command": "l': 'no JSON object: {"command": "l',
-        "[" * 100_000: "characters left out",
-        "7": "no JSON object: 7",
-        "": "no JSON object",
-        "{}": "bash takes command, timeout_seconds and needs command: see command",
-        '{"command": "ls", "cwd": "/"}': "see cwd",
+        '{"command": "l': 'not a JSON object: {"command": "l',
+        "[" * 100_000: "characters omitted",
+        "7": "not a JSON object: 7",
+        "": "not a JSON object",
+        "{}": "bash takes command, timeout_seconds and requires command; check command",
+        '{"command": "ls", "cwd": "/"}': "check cwd",
         '{"command": ["ls"]}': "command must be a string",
         '{"command": "ls", "timeout_seconds": "5"}': "timeout_seconds must be a whole number above 0",
         '{"command": "ls", "timeout_seconds": 0}': "timeout_seconds must be a whole number above 0",
     }
     calls = [Call("bash", text) for text in wrong]
-    unknown = {name: f"there is no tool '{name}'; there are bash, read_file," for name in ("python", "solve", "write")}
+    unknown = {name: f"there is no tool '{name}'; use bash, read_file," for name in ("python", "solve", "write")}
     calls += [Call(name, {}) for name in unknown]
     assert run(Answer(calls=[*calls, LOOK]), Answer("I see.")).exit_code == 0
-    *errors, good = answers()
-    for error, told in zip(errors, [*wrong.values(), *unknown.values()], strict=True):
+    *errors, good = tool_results()
+    for error, expected in zip(errors, [*wrong.values(), *unknown.values()], strict=True):
         assert error.startswith("Error: ")
-        assert told in error
+        assert expected in error
     assert good == "[exit code 0]\n"
     assert len(environment.calls) == 2
-    # Some servers read the arguments of earlier calls again.
+    # Some servers parse the arguments of earlier calls again.
     for sent in model_server.requests[1].json["messages"][2]["tool_calls"]:
         assert json.loads(sent["function"]["arguments"]) is not None
 
 
-def test_optional_arguments_may_be_null(run, answers):
+def test_optional_arguments_may_be_null(run, tool_results):
     run(Answer(calls=[Call("bash", {"command": "ls", "timeout_seconds": None})]), Answer("x"))
-    assert answers() == ["[exit code 0]\n"]
+    assert tool_results() == ["[exit code 0]\n"]
 
 
-def test_a_command_that_cannot_be_started_is_told(run, environment, answers):
+def test_command_that_cannot_be_started(run, environment, tool_results):
     environment.answers[shell("ls")] = CannotExecute("/bin/sh: No such file or directory")
     assert run(Answer(calls=[LOOK]), Answer("x")).exit_code == 0
-    assert answers() == ["Error: /bin/sh: No such file or directory"]
+    assert tool_results() == ["Error: /bin/sh: No such file or directory"]
 
 
-def test_a_command_whose_time_is_over_is_told(run, environment, answers, logged):
+def test_command_that_times_out(run, environment, tool_results, logged):
     environment.answers[shell("ls")] = ExecResult(-1, "half", timed_out=True)
     call = Call("bash", {"command": "ls", "timeout_seconds": 7})
     run(Answer(calls=[call]), Answer("x"))
-    assert answers() == ["[killed with all it had started, as its 7 seconds were over]\nhalf"]
-    assert "7 seconds were over" in logged(run.context)
+    assert tool_results() == ["[timed out after 7 s; killed with every process it had started]\nhalf"]
+    assert "timed out after 7 s" in logged(run.context)
 
 
 @pytest.mark.parametrize(
-    "output, left_out",
+    "output, omitted",
     [
         ("x" * 20_000, ""),
         ("x" * 20_007, "[... 7 "),
         ("x" * 15_000 + "[... 9 bytes omitted ...]" * 9_999, "[... more than "),
     ],
 )
-def test_long_output_is_cut_in_the_middle(run, environment, answers, output, left_out):
+def test_long_output_is_truncated_in_the_middle(run, environment, tool_results, output, omitted):
     environment.answers[shell("ls")] = ExecResult(0, "begin" + output[10:] + "e n d")
     run(Answer(calls=[LOOK]), Answer("x"))
-    (told,) = answers()
-    assert told.startswith("[exit code 0]\nbegin")
-    assert told.endswith("e n d")
-    assert ("left out" in told) == bool(left_out)
-    assert left_out in told
-    assert len(told) < 20_100
+    (result,) = tool_results()
+    assert result.startswith("[exit code 0]\nbegin")
+    assert result.endswith("e n d")
+    assert ("characters omitted" in result) == bool(omitted)
+    assert omitted in result
+    assert len(result) < 20_100
 
 
-def test_it_may_be_asked_so_many_times(run, model_server, logged):
+def test_max_turns(run, model_server, logged):
     report = run(*[Answer(calls=[LOOK])] * 9, HARBOR_AGENT_MAX_TURNS="3")
     assert report.exit_code == 0
     assert len(model_server.requests) == 3
-    assert "The model has had its 3 turns." in logged(run.context)
+    assert "The model used all of its 3 turns." in logged(run.context)
 
 
-def test_an_answer_that_was_cut_off_is_no_end(run, model_server, answers):
+def test_truncated_answer_does_not_end_the_conversation(run, model_server, tool_results):
     cut_call = Call("bash", '{"command": "ec')
     run(
         Answer("Lon", finish="length"),
@@ -206,27 +210,27 @@ def test_an_answer_that_was_cut_off_is_no_end(run, model_server, answers):
     assert [message["role"] for message in model_server.requests[-1].json["messages"]] == (
         ["system", "user", "assistant", "user", "assistant", "tool", "user", "assistant", "user"]
     )
-    assert "no JSON object" in answers()[0]
-    # A message that says nothing is refused by some servers.
+    assert "not a JSON object" in tool_results()[0]
+    # Some servers reject an empty message.
     assert model_server.requests[-1].json["messages"][-2]["content"]
 
 
 @pytest.mark.parametrize("fields", [{"refusal": "I will not."}, {"content": None}])
-def test_an_answer_without_text_and_calls_is_an_end(run, model_server, fields, logged):
+def test_answer_without_text_and_calls_ends_the_conversation(run, model_server, fields, logged):
     assert run(Answer(fields=fields)).exit_code == 0
     assert len(model_server.requests) == 1
     assert fields.get("refusal") or "(no text)" in logged(run.context)
 
 
-def test_halves_of_characters_break_nothing(run, model_server, answers, transcript):
+def test_unpaired_surrogates(run, model_server, tool_results, transcript):
     odd = Call("bash", '{"command": "echo \\ud800"}')
     assert run(Answer("\ud83d", [odd]), Answer("x")).exit_code == 0
     assert len(model_server.requests) == 2
-    assert len(answers()) == 1
+    assert len(tool_results()) == 1
     assert transcript()[2]["content"] == "?"
 
 
-def test_a_server_that_is_busy_is_asked_again(run, model_server):
+def test_busy_server_is_retried(run, model_server):
     busy = failure(429, "slow down", retry_after_ms="1")
     assert run(busy, failure(500, "oh", retry_after_ms="1"), Answer("x")).exit_code == 0
     assert len(model_server.requests) == 3
@@ -237,10 +241,10 @@ def test_a_server_that_is_busy_is_asked_again(run, model_server):
     [
         (failure(404, "no such model"), ["ModelError", "127.0.0.1", "404", "no such model"]),
         (Reply([b"<html>"], headers=[("content-type", "text/html")]), ["<html>", "OPENAI_BASE_URL"]),
-        (Reply([b'{"error": "odd"}']), ["no completion came", "odd"]),
+        (Reply([b'{"error": "odd"}']), ["not a completion", "odd"]),
     ],
 )
-def test_a_server_that_fails_is_told(run, reply, parts, logged):
+def test_server_error_is_reported(run, reply, parts, logged):
     report = run(reply)
     assert report.exit_code == 1
     for part in parts:
@@ -249,46 +253,46 @@ def test_a_server_that_fails_is_told(run, reply, parts, logged):
 
 
 @pytest.mark.parametrize(
-    "reply, said, retry",
+    "reply, message, retry",
     [
-        (failure(401, "wrong key"), r"wrong key.*; see whether OPENAI_API_KEY and OPENAI_BASE_URL are right", False),
+        (failure(401, "wrong key"), r"wrong key.*; check OPENAI_API_KEY and OPENAI_BASE_URL", False),
         (failure(429, "slow down", x_should_retry="false"), "slow down", True),
         (failure(500, "oh", x_should_retry="false"), r"500 - .*oh", True),
     ],
 )
-def test_a_server_that_fails_for_reasons_of_its_own_is_no_fault_of_the_agent(run, reply, said, retry):
-    with pytest.raises(InfrastructureError, match=said) as caught:
+def test_server_failure_is_an_infrastructure_error(run, reply, message, retry):
+    with pytest.raises(InfrastructureError, match=message) as caught:
         run(Answer(calls=[LOOK]), reply)
     assert caught.value.retry is retry
 
 
-def test_a_server_that_is_not_there_is_no_fault_of_the_agent(run, model_server):
+def test_unreachable_server_is_an_infrastructure_error(run, model_server):
     model_server.close()
     with pytest.raises(InfrastructureError) as caught:
         run()
     address = model_server.url.removeprefix("http://")
-    assert f"{address} fails: Connection error. ([Errno 111] Connection refused); see whether it runs" in str(
+    assert f"{address} failed: Connection error. ([Errno 111] Connection refused); check that it is running" in str(
         caught.value
     )
     assert caught.value.retry
 
 
 @pytest.mark.parametrize(
-    "reply, said",
+    "reply, message",
     [
         (failure(429, "3 turns are over", "harbor_max_turns", x_should_retry="false"), "The budget is spent: "),
         (failure(400, "This model's maximum context length is 8 tokens.", "context_length_exceeded"), "too long"),
         (failure(400, "the request exceeds the available context size"), "too long"),
     ],
 )
-def test_what_only_ends_the_work_is_no_failure(run, model_server, reply, said, logged):
+def test_exhausted_budget_or_context_ends_without_failure(run, model_server, reply, message, logged):
     report = run(Answer(calls=[LOOK]), reply)
     assert (report.exit_code, report.note) == (0, "")
     assert len(model_server.requests) == 2
-    assert said in logged(run.context)
+    assert message in logged(run.context)
 
 
-def test_when_its_time_is_over_it_asks_no_more(run, model_server, transcript):
+def test_no_request_after_the_timeout(run, model_server, transcript):
     gate = threading.Event()
     report = run(Answer("late", [LOOK], gates={0: gate}), Answer("later"), timeout=0.3)
     assert report.timed_out
@@ -297,26 +301,26 @@ def test_when_its_time_is_over_it_asks_no_more(run, model_server, transcript):
         if thread.name == "harbor-agent-openai":
             thread.join(30)
             assert not thread.is_alive()
-    # None where the machine was too slow for the first one.
+    # Zero if the machine was too slow for the first one.
     assert len(model_server.requests) <= 1
 
 
 @pytest.mark.parametrize(
-    "variables, told",
+    "variables, message",
     [
-        ({"OPENAI_MODEL": None}, "no model was named; give --harbor-model=NAME"),
-        ({"OPENAI_BASE_URL": None}, "no model server was named; set OPENAI_API_KEY"),
+        ({"OPENAI_MODEL": None}, "no model is set; give --harbor-model=NAME"),
+        ({"OPENAI_BASE_URL": None}, "no model server is set; set OPENAI_API_KEY"),
         ({"HARBOR_AGENT_MAX_TURNS": "many"}, "HARBOR_AGENT_MAX_TURNS=many is not valid"),
         ({"HARBOR_AGENT_MAX_TURNS": "0"}, "HARBOR_AGENT_MAX_TURNS=0 is not valid"),
     ],
 )
-def test_without_a_model_nothing_is_graded(run, variables, told):
-    with pytest.raises(InfrastructureError, match=told) as caught:
+def test_invalid_settings(run, variables, message):
+    with pytest.raises(InfrastructureError, match=message) as caught:
         run(**variables)
     assert not caught.value.retry
 
 
-def test_the_hosts_variables_count_where_the_agents_say_nothing(run, model_server, monkeypatch):
+def test_environment_variables_of_the_host_are_the_fallback(run, model_server, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", f"{model_server.url}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "mine")
     monkeypatch.setenv("OPENAI_MODEL", "other")
@@ -325,6 +329,6 @@ def test_the_hosts_variables_count_where_the_agents_say_nothing(run, model_serve
     assert (request.json["model"], request.header("authorization")) == ("tiny", "Bearer mine")
 
 
-def test_it_is_an_agent_of_the_host_with_a_name():
+def test_name_and_location():
     agent = as_agent("openai")
     assert (agent.name, agent.where, as_agent("openai", "mine").name) == ("openai", "host", "mine")

@@ -232,7 +232,7 @@ def test_a_hook_that_gives_no_agent_says_what_would_be_one(project):
     outcome.tells_of_no_bug()
 
 
-NO_MODEL = "ERROR: agent openai: no model was named; give --harbor-model=NAME"
+NO_MODEL = "ERROR: agent openai: no model is set; give --harbor-model=NAME"
 
 
 def test_the_agent_that_asks_a_model_must_know_which(project, monkeypatch):

@@ -76,8 +76,11 @@ def test_commands(use):
         (bash("pwd; echo $X >&2; exit 3"), "[exit code 3]\n/app\n\n"),
         (bash("echo ${BASH_VERSION:+bash}"), "[exit code 0]\nbash\n"),
         (bash("nosuch --help"), "...command not found"),
-        (bash("echo a; sleep 60", timeout_seconds=1), "...as its 1 seconds were over]\na\n"),
-        (bash("seq 200000"), "...characters left out ...]"),
+        (
+            bash("echo a; sleep 60", timeout_seconds=1),
+            "[timed out after 1 s; killed with every process it had started]\na\n",
+        ),
+        (bash("seq 200000"), "...characters omitted ...]"),
         (bash("printf 'a\\0b\\377'"), "[exit code 0]\na\0b\ufffd"),
         (bash("echo \0"), "...Error: "),
         (bash("true " + "x" * 200_000), "...Error: "),
@@ -91,25 +94,25 @@ def test_commands(use):
 def test_files(use):
     long = "".join(f"line {number} ü\n" for number in range(1, 20_001))
     told(
-        (write("a.txt", TEXT), "a.txt is written."),
+        (write("a.txt", TEXT), "Wrote a.txt."),
         (read("/app/a.txt"), TEXT),
-        (edit("a.txt", "$HOME 'a'", "\\1 & \n"), "a.txt is changed."),
+        (edit("a.txt", "$HOME 'a'", "\\1 & \n"), "Edited a.txt."),
         (read("./a.txt"), TEXT.replace("$HOME 'a'", "\\1 & \n")),
-        (edit("a.txt", "e", "E"), "...is in a.txt 2 times, not once; nothing is changed"),
-        (edit("a.txt", "nothing like it", ""), "...is in a.txt 0 times, not once"),
-        (edit("a.txt", "", "x"), "...is in a.txt 0 times, not once"),
-        (write(f"new/{ODD}", "x\n"), f"new/{ODD} is written."),
+        (edit("a.txt", "e", "E"), "...occurs 2 times in a.txt, not once; nothing was changed"),
+        (edit("a.txt", "nothing like it", ""), "...occurs 0 times in a.txt, not once"),
+        (edit("a.txt", "", "x"), "...occurs 0 times in a.txt, not once"),
+        (write(f"new/{ODD}", "x\n"), f"Wrote new/{ODD}."),
         (read(f"new/{ODD}"), "x\n"),
         (edit(f"new/{ODD}", "x", ""), None),
         (read(f"new/{ODD}"), "\n"),
         (write("empty", ""), None),
         (read("empty"), "[the file is empty]"),
-        (write("long", long), "long is written."),
+        (write("long", long), "Wrote long."),
         (bash("for i in $(seq 20000); do echo line $i ü; done | cmp - long && echo same"), "[exit code 0]\nsame\n"),
-        (read("long"), "...characters left out ...]"),
+        (read("long"), "...characters omitted ...]"),
         (read("long", first_line=19_999), "[lines 19,999 to 20,000 of 20,000]\nline 19999 ü\nline 20000 ü\n"),
         (read("long", first_line=3, lines=1), "[lines 3 to 3 of 20,000]\nline 3 ü\n"),
-        (read("long", first_line=20_001), "...Error: long has no line 20,001, only 20,000 lines"),
+        (read("long", first_line=20_001), "...Error: long has no line 20,001; its last line is 20,000"),
         # As the agent's user, whose files they are and stay.
         (bash("echo x >mine; chmod 700 mine; ln -s mine link"), None),
         (edit("link", "x", "y"), None),
@@ -127,9 +130,9 @@ def test_files_that_cannot_be_had(use, environment):
     )
     told(
         (read("none"), "...No such file"),
-        (read("/app"), "Error: /app: it is no regular file"),
-        (read("pipe"), "Error: pipe: it is no regular file"),
-        (read("/dev/zero"), "Error: /dev/zero: it is no regular file"),
+        (read("/app"), "Error: /app: not a regular file"),
+        (read("pipe"), "Error: pipe: not a regular file"),
+        (read("/dev/zero"), "Error: /dev/zero: not a regular file"),
         (read("/root/x"), "...Error: /root/x: "),
         (read("/etc/hers"), "...Permission denied"),
         (write("/etc/hers", "x"), "...Permission denied"),
@@ -138,9 +141,9 @@ def test_files_that_cannot_be_had(use, environment):
         (write("a\0b", "x"), "...Error: "),
         (write("nul", "a\0b"), "...Error: "),
         (bash("printf 'a\\0b' >binary; printf '\\344' >latin1; head -c 1000001 /dev/zero >big; mkdir d; cd d"), None),
-        (read("binary"), "Error: binary is no text in UTF-8; use bash for it"),
-        (edit("latin1", "x", "y"), "Error: latin1 is no text in UTF-8; use bash for it"),
-        (read("big"), "Error: big: it has 1000001 bytes, more than 1000000; use bash for parts of it"),
+        (read("binary"), "Error: binary is not UTF-8 text; use bash for it"),
+        (edit("latin1", "x", "y"), "Error: latin1 is not UTF-8 text; use bash for it"),
+        (read("big"), "Error: big: 1000001 bytes is over the limit of 1000000; use bash to read parts of it"),
         by=use,
     )
 
@@ -150,7 +153,7 @@ def test_a_working_directory_that_is_gone(use, environment):
     told(
         (bash("pwd"), "[exit code 0]\n(/app is gone, so this runs in /)\n/\n"),
         (read("x"), "...No such file"),
-        (write("/other/x", "x"), "/other/x is written."),
+        (write("/other/x", "x"), "Wrote /other/x."),
         by=use,
     )
 
