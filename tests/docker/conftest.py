@@ -1,4 +1,4 @@
-"""Tests on a real Docker Engine."""
+"""Fixtures for tests with a real Docker Engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
-    """A client of the engine; without one, tests are skipped, or fail where one is required."""
+    """Yield a client of the engine; without an engine, skip the tests, or fail them if it is required."""
     client = None
     try:
         client = docker.from_env()
@@ -32,15 +32,15 @@ def engine() -> Iterator[docker.DockerClient]:
         if client is not None:
             client.close()
         if os.environ.get("HARBOR_REQUIRE_ENGINE") == "1":
-            pytest.fail(f"HARBOR_REQUIRE_ENGINE=1 and no Docker Engine answers: {error}")
-        pytest.skip(f"no Docker Engine answers: {error}")
+            pytest.fail(f"HARBOR_REQUIRE_ENGINE=1, but no Docker Engine responds: {error}")
+        pytest.skip(f"no Docker Engine responds: {error}")
     yield client
     client.close()
 
 
 @pytest.fixture(scope="session")
 def hud_layer(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image of the layer that --harbor-adapt=hud adds, built once for all workers and runs."""
+    """Return the image with the layer that --harbor-adapt=hud adds, built once for all workers and runs."""
     provider = DockerProvider()
     try:
         return ImageStore(provider, tmp_path_factory.mktemp("layer"), adapt="hud").ensure_layer()
@@ -50,11 +50,11 @@ def hud_layer(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def harbor(pytester: pytest.Pytester, engine: docker.DockerClient) -> Iterator[Harbor]:
-    """Tasks and runs of one test; no run may leave a container."""
-    made = Harbor(pytester, engine)
-    yield made
-    made.kill_processes()
-    left = made.containers()
+    """Yield the tasks and runs of one test; fail if a run leaves a container."""
+    harbor = Harbor(pytester, engine)
+    yield harbor
+    harbor.kill_processes()
+    left = harbor.containers()
     for name in left:
         engine.api.remove_container(name, force=True, v=True)
     assert left == [], "containers were left behind"
@@ -62,31 +62,31 @@ def harbor(pytester: pytest.Pytester, engine: docker.DockerClient) -> Iterator[H
 
 @pytest.fixture
 def unique(harbor: Harbor) -> Iterator[Unique]:
-    """Makes the files of an image that nobody has built before; what was built of it is removed."""
-    made = Unique(harbor.client)
-    yield made
-    made.remove_images()
+    """Yield a function that writes the files of a new, unique image; remove its images afterward."""
+    unique = Unique(harbor.client)
+    yield unique
+    unique.remove_images()
 
 
 @pytest.fixture(scope="session")
 def registry(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that anybody may use."""
-    made = _start(tmp_path_factory.mktemp("registry") / "open")
-    yield made
-    made.close()
+    """Yield a registry without authentication."""
+    registry = _start(tmp_path_factory.mktemp("registry") / "open")
+    yield registry
+    registry.close()
 
 
 @pytest.fixture
 def guarded(engine: docker.DockerClient, tmp_path: Path) -> Iterator[Registry]:
-    """A registry with one user."""
-    made = _start(tmp_path / "guarded", users=True)
-    yield made
-    made.close()
+    """Yield a registry with one user."""
+    registry = _start(tmp_path / "guarded", users=True)
+    yield registry
+    registry.close()
 
 
 def _start(directory: Path, *, users: bool = False) -> Registry:
     if PROGRAM is None:
         if os.environ.get("HARBOR_REQUIRE_ENGINE") == "1":
-            pytest.fail("HARBOR_REQUIRE_ENGINE=1 and there is no registry to run: install docker-registry")
-        pytest.skip("there is no registry to run: install docker-registry (Debian, Ubuntu)")
+            pytest.fail("HARBOR_REQUIRE_ENGINE=1, but docker-registry is not installed")
+        pytest.skip("docker-registry is not installed (apt install docker-registry)")
     return Registry(directory, users=users)

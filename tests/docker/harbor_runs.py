@@ -1,4 +1,4 @@
-"""Tiny datasets in a directory of one test, run by pytest as a user would run it."""
+"""Tiny datasets in a test's directory, and pytest runs on them like a user's."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ REPOSITORY = Path(__file__).parents[2]
 IMAGE = "debian:bookworm-slim"
 RUN_LABEL = "pytest-harbor.run"
 
-# The agent of most tests: a task's instruction is the script that its agent runs.
+# The agent of most tests runs a task's instruction as a script.
 INSTRUCTED = ("--harbor-agent-command=bash /task/instruction.md",)
 ONE = "echo 1 > /logs/verifier/reward.txt\n"
-# Text for a script: the command lines of all processes, one a line.
+# A shell script that prints the command lines of all processes, one per line.
 PROCESSES = "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $f; echo; done 2>/dev/null"
 
 
 @dataclass
 class Finished:
-    """A run that has ended."""
+    """A finished run."""
 
     code: int
     text: str
@@ -48,7 +48,7 @@ class Finished:
         return {name: result["reward"] for name, result in self.results.items()}
 
     def file(self, task: str, path: str) -> str:
-        """What a file of a trial's directory holds."""
+        """Return the text of a file in a trial's directory."""
         return Path(self.results[task]["directory"], path).read_text(encoding="utf-8")
 
     @property
@@ -61,7 +61,7 @@ class Finished:
 
 
 class Harbor:
-    """Writes tasks below a directory of its own and runs pytest on them."""
+    """A dataset in a test's directory: writes tasks and runs pytest on them."""
 
     def __init__(self, pytester: pytest.Pytester, client: docker.DockerClient) -> None:
         self.pytester = pytester
@@ -81,7 +81,7 @@ class Harbor:
         files: Mapping[str, str | bytes] | None = None,
         **tables: Any,
     ) -> Path:
-        """Write a task: the script of its agent, that of its tests, further files, and tables of task.toml."""
+        """Write a task: its agent's script, its test script, more files, and the tables of task.toml."""
         folder = self.dataset / name
         environment = dict(tables.pop("environment", {}))
         if image is not None:
@@ -101,7 +101,7 @@ class Harbor:
         return folder
 
     def run(self, *args: str, agent: Sequence[str] = INSTRUCTED, dataset: Path | None = None) -> Finished:
-        """Run pytest on the dataset and return what it left."""
+        """Run pytest on the dataset and return its results."""
         before = self.runs()
         done = self.pytester.runpytest_subprocess(
             *FEWER_PLUGINS, f"--harbor-dataset={dataset or self.dataset}", *agent, *args, timeout=200
@@ -118,7 +118,7 @@ class Harbor:
         return {path for path in (self.path / "harbor-results").glob("*") if path.is_dir()}
 
     def spawn(self, *args: str, agent: Sequence[str] = INSTRUCTED) -> subprocess.Popen[str]:
-        """Start pytest on the dataset and return at once."""
+        """Start pytest on the dataset in the background."""
         with (self.path / "output.txt").open("a") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", *FEWER_PLUGINS, f"--harbor-dataset={self.dataset}", *agent, *args],
@@ -132,23 +132,23 @@ class Harbor:
         return process
 
     def images(self, *args: str, path: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run `pytest-harbor images` on the dataset; the logs that it leaves go away with the test."""
+        """Run `pytest-harbor images` on the dataset; its logs go to the test's directory."""
         command = [sys.executable, "-m", "pytest_harbor.cli", "images", str(path or self.dataset), *args]
         env = {**os.environ, "TMPDIR": str(self.path), **variables}
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=env)
 
     @property
     def output(self) -> str:
-        """What spawned processes have printed."""
+        """The output of spawned processes."""
         return (self.path / "output.txt").read_text(encoding="utf-8")
 
     def logs(self, text: str) -> list[Path]:
-        """The directories of trials whose agent has printed a text by now."""
+        """Return the directories of trials whose agent has already printed a text."""
         found = (self.path / "harbor-results").glob("*/*/agent/agent.log")
         return [log.parents[1] for log in found if text in log.read_text(encoding="utf-8")]
 
     def containers(self) -> list[str]:
-        """Names of the containers of this test's runs."""
+        """Return the names of the containers of this test's runs."""
         return [
             container.name
             for run in self.runs()
@@ -164,7 +164,7 @@ class Harbor:
             process.wait()
 
 
-# The start of Dockerfiles of images that are small enough to be pushed and pulled over and over.
+# The first lines of a Dockerfile whose image is small enough to push and pull many times.
 SMALL = f"""\
 FROM {IMAGE} AS all
 RUN mkdir /small; files="/bin/bash /bin/sh $(dpkg -L coreutils | grep /bin/)"; \\
@@ -175,43 +175,43 @@ COPY --from=all /small /
 
 
 class Unique:
-    """The files of images that nobody has built before, told by a label."""
+    """Files for images that were never built before, marked with a label."""
 
     def __init__(self, client: docker.DockerClient) -> None:
         self._client = client
         self._mark = f"pytest-harbor-test-{secrets.token_hex(6)}"
 
     def __call__(self, *lines: str, start: str = f"FROM {IMAGE}\n", **others: str) -> dict[str, str]:
-        """The files of a task: a Dockerfile that ends with these lines, and others beside it."""
+        """Return the files of a task: a Dockerfile that ends with these lines, and other files next to it."""
         dockerfile = start + "\n".join([f"LABEL {self._mark}=1", *lines]) + "\n"
         return {"environment/Dockerfile": dockerfile, **{f"environment/{name}": text for name, text in others.items()}}
 
     def remove_images(self) -> None:
-        """Remove what was built, what is on top of other images before those."""
+        """Remove the images, derived images before their bases."""
         images = {image.id for image in self._client.images.list(filters={"label": f"{self._mark}=1"})}
         while images:
-            below = set()
+            bases = set()
             for image in images:
                 try:
                     self._client.api.remove_image(image, force=True)
                 except docker.errors.ImageNotFound:
-                    # It went with the one on top of it.
+                    # It was removed together with an image derived from it.
                     continue
                 except docker.errors.APIError as error:
                     if error.status_code != 409:
                         raise
-                    below.add(image)
-            assert len(below) < len(images), f"images cannot be removed: {below}"
-            images = below
+                    bases.add(image)
+            assert len(bases) < len(images), f"images cannot be removed: {bases}"
+            images = bases
 
 
 def builds(run: Finished) -> list[str]:
-    """The logs of all builds that a run has made."""
+    """Return the logs of all builds of a run."""
     return sorted(path.read_text() for path in run.directory.glob("images/build-*/log-*.txt"))
 
 
 def path_without_docker(scratch: Path) -> str:
-    """A PATH with everything there is but the docker command."""
+    """Return a PATH with every program except docker."""
     folder = scratch / "bin-without-docker"
     folder.mkdir()
     for directory in os.environ["PATH"].split(os.pathsep):
@@ -223,7 +223,7 @@ def path_without_docker(scratch: Path) -> str:
 
 
 def _name(result: dict[str, Any]) -> str:
-    """A task's name, with the agent where several are listed."""
+    """Return a task's name, with the agent if the run lists several."""
     name = Path(result["task_path"]).name
     with_agent = f"{name}[{result['agent']}]"
     return with_agent if result["node_id"].endswith(f"::{with_agent}") else name
@@ -235,18 +235,18 @@ def read_results(run: Path) -> list[dict[str, Any]]:
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
-    """Wait until a condition holds and return what it returned."""
+    """Wait until a condition is true and return its value."""
     deadline = time.monotonic() + seconds
     while True:
         if found := condition():
             return found
         if time.monotonic() > deadline:
-            pytest.fail(f"after {seconds:g} s still not: {what}")
+            pytest.fail(f"still not true after {seconds:g} s: {what}")
         time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet waited for does not."""
+    """Return True if a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A project of a user, in which pytest is run; no engine answers there."""
+"""A user's project in which tests run pytest; no engine is available there."""
 
 from __future__ import annotations
 
@@ -11,15 +11,8 @@ from typing import Any
 import pytest
 from inner_pytest import FEWER_PLUGINS
 
-# Loaded once here: pytester drops what a run inside this process was the first to import.
-
-# What makes a task one that is skipped before any engine is asked for.
-SKIPPED = '[environment]\nos = "windows"\n'
-
-
-# A conftest.py with which trials come to the rewards that rewards.json names by task, or else by agent, without an
-# engine. None stands for an environment that is lost while the tests run. usage.json names what trials used of models,
-# and which budget they spent.
+# A conftest.py that fakes trials without an engine. rewards.json maps tasks, or else agents, to rewards; None loses the
+# environment during verification. usage.json maps tasks to model usage and the exhausted budget.
 REWARDS = """
 import json
 from pathlib import Path
@@ -75,7 +68,7 @@ def pytest_unconfigure():
 
 
 class Project:
-    """A user's project: tasks in it, and pytest run in it."""
+    """A user's project: writes tasks and runs pytest in it."""
 
     def __init__(self, pytester: pytest.Pytester, write) -> None:
         self.pytester = pytester
@@ -83,18 +76,18 @@ class Project:
         self._write = write
 
     def task(self, where: str = "tb2/hello", toml: str | bytes = "", **what) -> Path:
-        """Write a task below the project's directory, or anywhere by an absolute path."""
+        """Write a task below the project's directory, or at an absolute path."""
         return self._write(self.path / where, toml, **what)
 
     def rewards(self, **rewards: float | list[float | None] | None) -> None:
-        """Write tasks below tb2, and have trials of them come to these rewards; None stands for a lost environment."""
+        """Write tasks below tb2 and fake the rewards of their trials; None means a lost environment."""
         for name in rewards:
             self.task(f"tb2/{name}")
         self.file("rewards.json", json.dumps(rewards))
         self.file("conftest.py", REWARDS)
 
     def usage(self, **used: dict[str, Any]) -> None:
-        """Have trials of the tasks of rewards() use models, and spend a `budget`."""
+        """Fake the model usage, and an exhausted `budget`, of the trials set up by rewards()."""
         self.file("usage.json", json.dumps(used))
 
     def ini(self, *lines: str) -> None:
@@ -109,7 +102,7 @@ class Project:
         return path
 
     def run(self, *args: object, subprocess: bool = False) -> Outcome:
-        """Run pytest in this process, or in one of its own."""
+        """Run pytest in this process or in a subprocess."""
         words = [str(arg) for arg in args]
         run = self.pytester.runpytest_subprocess if subprocess else self.pytester.runpytest_inprocess
         return Outcome(run(*words, *(FEWER_PLUGINS if subprocess else ["-p", "no:xdist"])), self)
@@ -121,13 +114,13 @@ class Project:
         return outcome.ids
 
     def results(self) -> list[dict]:
-        """Return all lines of the results.jsonl of the only run."""
+        """Return the results.jsonl lines of the only run."""
         (file,) = self.path.glob("harbor-results/*/results.jsonl")
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 class Outcome:
-    """What a user sees of a run of pytest."""
+    """The exit status and output of a pytest run."""
 
     def __init__(self, result: pytest.RunResult, project: Project) -> None:
         self.result = result
@@ -140,38 +133,38 @@ class Outcome:
 
     @property
     def ids(self) -> list[str]:
-        """Node ids of `--collect-only -q`."""
+        """The node ids that `--collect-only -q` printed."""
         return [line for line in self.out.splitlines() if re.search(r"\w::", line) and not line.startswith("harbor:")]
 
     @property
     def counts(self) -> dict[str, int]:
-        """What the last line counts: passed, failed, errors, skipped ..."""
+        """The counts in the last line: passed, failed, errors, skipped …"""
         return self.result.parseoutcomes()
 
     def has(self, *texts: str) -> None:
-        """Assert that every text is in the output, standard error included."""
+        """Assert that every text is in the output or on standard error."""
         everything = self.out + "\n" + self.err
         for text in texts:
             assert text in everything, f"{text!r} is not in:\n{self}"
 
     def lacks(self, *texts: str) -> None:
-        """Assert that no text is in the output."""
+        """Assert that none of the texts is in the output or on standard error."""
         for text in texts:
             assert text not in self.out + "\n" + self.err, f"{text!r} is in:\n{self}"
 
-    def tells_of_no_bug(self) -> None:
-        """Assert that nothing reads like a failure of our own code."""
+    def shows_no_bug(self) -> None:
+        """Assert that no line looks like a failure of our own code."""
         self.lacks("INTERNALERROR", "Traceback", "site-packages", "pytest_harbor/", "assert ")
 
 
 @pytest.fixture(autouse=True)
 def _no_engine(monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
-    # The provider namespace has no place for its layers then, and does not step in.
+    # Without a cache directory, the namespace provider is unavailable too.
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "DOCKER_CONTEXT"):
         monkeypatch.delenv(name, raising=False)
-    # This run may be one with -n itself: what it set must not reach those it makes.
+    # If this run uses -n itself, its environment variables must not reach the inner runs.
     for name in list(os.environ):
         if name.startswith("PYTEST_XDIST"):
             monkeypatch.delenv(name)

@@ -14,7 +14,7 @@ def test_without_an_agent_the_run_is_refused(project):
     outcome = project.run("--harbor-dataset=tb2")
     assert outcome.ret == 4
     outcome.has(f"ERROR: {NONE}", *FIXES)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_without_an_agent_the_run_is_refused_in_workers_too(project):
     outcome = project.run("--harbor-dataset=tb2", "-n", "2", subprocess=True)
     assert outcome.ret == 4
     outcome.has(f"ERROR: {NONE}", *FIXES)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_refused_run_leaves_nothing_behind(project):
@@ -88,7 +88,7 @@ def test_an_override_that_builds_on_the_fixture_still_needs_one(project):
     outcome = project.run("--harbor-dataset=tb2")
     assert outcome.ret in (1, 4)
     outcome.has(NONE)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_hook_that_chooses_needs_none(project):
@@ -106,7 +106,7 @@ def test_a_hook_that_chooses_for_some_leaves_the_others_with_an_error_that_says_
     outcome = project.run("--harbor-dataset=tb2")
     assert outcome.counts == {"errors": 2}
     outcome.has(f"tb2/b [setup] {NONE}")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_callable_that_is_not_there_is_refused_with_what_is(project, spec, mes
     outcome = project.run("--harbor-dataset=tb2", f"--harbor-agent={spec}")
     assert outcome.ret == 4, str(outcome)
     outcome.has("ERROR: --harbor-agent: ", *messages)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_callable_in_the_working_directory_is_found(project):
@@ -149,7 +149,7 @@ def test_a_callable_that_is_not_there_is_refused_in_workers_once(project):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nosuch:f", "-n", "2", subprocess=True)
     assert outcome.ret == 4
     outcome.has("ERROR: --harbor-agent: ")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_agent_and_command_on_the_command_line_exclude_each_other(project):
@@ -229,7 +229,7 @@ def test_a_hook_that_gives_no_agent_says_what_would_be_one(project):
     outcome = project.run("--harbor-dataset=tb2")
     assert outcome.counts == {"errors": 1}
     outcome.has("pytest_harbor_agent", "oracle, nop", "MODULE:CALLABLE")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 NO_MODEL = "ERROR: agent openai: no model is set; give --harbor-model=NAME"
@@ -242,7 +242,7 @@ def test_the_agent_that_asks_a_model_must_know_which(project, monkeypatch):
     outcome = project.run(*words)
     assert outcome.ret == 4
     outcome.has(NO_MODEL)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     for more in ("--harbor-model=m", "--harbor-agent-env=OPENAI_MODEL=m", "--collect-only", "--setup-only"):
         assert project.run(*words, more).ret == 0, more
     project.file("conftest.py", "def pytest_harbor_agent_env(variables): variables['OPENAI_MODEL'] = 'm'\n")

@@ -41,7 +41,7 @@ def test_a_broken_task_errors_with_file_and_reason(project, kind):
     assert outcome.ret == 1
     assert outcome.counts == {"errors": 1}
     outcome.has("tb2/broken/task.toml::broken ERROR", f"{directory}/", message, "tb2/broken")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     (result,) = project.results()
     assert (result["task"], result["outcome"], result["reward"]) == ("tb2/broken", "error", None)
     assert message in result["reason"]
@@ -58,7 +58,7 @@ def test_the_others_go_on(project):
     outcome.has(*(message for _, message in BROKEN.values()))
     outcome.has(f"{len(BROKEN)} error", "2 skipped")
     outcome.lacks("pass rate")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     assert len(project.results()) == len(BROKEN) + 2
 
 
@@ -105,7 +105,7 @@ def test_a_broken_task_in_workers(project):
     assert outcome.ret == 1
     assert outcome.counts == {"errors": 1, "skipped": 1}
     outcome.has("task.toml: line 1, column 1: ", "1 error, 1 skipped")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     assert {result["outcome"] for result in project.results()} == {"error", "skipped"}
 
 
@@ -117,7 +117,7 @@ def test_unsupported_tasks_skip_with_a_stable_reason(project, kind):
     assert outcome.ret == 0
     assert outcome.counts == {"skipped": 1}
     outcome.has("tb2/odd/task.toml::odd SKIPPED", f"tb2/odd/task.toml: {reason}")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     (result,) = project.results()
     assert (result["outcome"], result["reason"], result["reward"]) == ("skipped", reason, None)
 
@@ -127,7 +127,7 @@ def test_a_task_without_a_solution_skips_under_the_oracle(project):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", "-rs")
     assert outcome.counts == {"skipped": 1}
     outcome.has("the task has no solution/solve.sh for the oracle to run")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     (result,) = project.results()
     assert (result["outcome"], result["agent"]) == ("skipped", "oracle")
 
@@ -165,7 +165,7 @@ def test_a_task_that_vanishes_between_collection_and_run(project):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
     outcome.has("instruction.md: the file is missing")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_control_characters_in_a_broken_file_do_not_reach_the_terminal(project):

@@ -65,7 +65,7 @@ def test_an_id_that_is_not_there_is_an_error_of_pytest(project):
     outcome = project.run("--collect-only", "tb2/a/task.toml::b")
     assert outcome.ret == 4
     outcome.has("not found", "task.toml::b")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_several_ids_paste_back_in_their_order(project):
@@ -420,7 +420,7 @@ def test_setup_plan_lists_the_chain(project):
     assert outcome.ret == 0
     outcome.has("SETUP    F harbor_task", "harbor_image", "harbor_environment", "harbor_agent", "harbor_trial")
     outcome.has("tb2/a/task.toml::a")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     assert not list(project.path.glob("harbor-results/*/a__*")), "nothing ran"
 
 
@@ -430,7 +430,7 @@ def test_setup_show_and_setup_only_show_the_chain_up_to_the_engine_that_is_missi
         outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", flag)
         assert outcome.ret == 1
         outcome.has("SETUP    F harbor_task", "no Docker Engine answers")
-        outcome.tells_of_no_bug()
+        outcome.shows_no_bug()
 
 
 def test_collect_only_shows_the_tree(project):
@@ -454,7 +454,7 @@ def test_workers_collect_what_the_controller_does(project):
     )
     assert outcome.counts == {"skipped": 2}
     outcome.has("SKIPPED tb2/a/task.toml::a", "SKIPPED tb2/b/task.toml::b", "2 workers [2 items]")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 @pytest.mark.slow

@@ -201,7 +201,7 @@ def test_what_is_wrong_with_a_taskset_is_said(converted, content, message):
     outcome = converted.run("--harbor-taskset=out/x.json")
     assert outcome.ret == 4
     outcome.has("--harbor-taskset: ", "x.json", message)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     with pytest.raises(DatasetError):
         Dataset(converted.path / "out/x.json")
 

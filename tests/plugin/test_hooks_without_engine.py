@@ -91,7 +91,7 @@ def test_an_exception_in_it_names_the_hook_and_the_task(project):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.ret in (1, 2)
     outcome.has("tb2/a [setup] the hook pytest_harbor_task raised ValueError: my mistake", "tb2/b [build]")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     (file,) = project.path.glob("harbor-results/*/a__*/exception.txt")
     assert "conftest.py" in file.read_text()
 
@@ -103,7 +103,7 @@ def test_an_answer_that_is_no_task_is_told(project, answer):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
     outcome.has("pytest_harbor_task", "a Task, False or None")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_broken_task_can_be_left_out_and_does_not_break_a_careless_hook(project):
@@ -155,4 +155,4 @@ def test_an_error_class_that_is_none_is_told(project):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
     outcome.has("flaky", "pytest_harbor_error_class", "unverified")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()

@@ -17,7 +17,7 @@ def test_each_task_is_an_error_with_fact_and_cure(project):
     assert outcome.ret == 1
     assert outcome.counts == {"errors": 1}
     outcome.has("tb2/a/task.toml::a ERROR", f"tb2/a [build] {FACT}", FIX)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_the_header_says_so(project):
@@ -85,7 +85,7 @@ def test_other_tests_of_the_run_pass_in_workers(project):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", ".", "-n", "2", subprocess=True)
     assert outcome.counts == {"errors": 2, "passed": 1}
     outcome.has(": 0 passed, 0 failed, 0 unverified, 2 error", FACT)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     assert [result["task"] for result in sorted(project.results(), key=lambda r: r["task"])] == ["tb2/a", "tb2/b"]
 
 
@@ -108,7 +108,7 @@ def test_under_warnings_as_errors_there_is_nothing_but_the_error(project):
     project.ini("filterwarnings = error")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", subprocess=True)
     assert outcome.counts == {"errors": 1}
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_docker_host_that_makes_no_sense(project, monkeypatch):
@@ -117,7 +117,7 @@ def test_a_docker_host_that_makes_no_sense(project, monkeypatch):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
     outcome.has("carrier-pigeon", FIX)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_port_that_nothing_listens_at(project, monkeypatch):
@@ -131,7 +131,7 @@ def test_a_port_that_nothing_listens_at(project, monkeypatch):
         outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
     outcome.has(f"127.0.0.1:{port}", FIX)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_file_that_is_no_socket(project, monkeypatch):
@@ -141,7 +141,7 @@ def test_a_file_that_is_no_socket(project, monkeypatch):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
     outcome.has("not-a-socket", FIX)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_docker_context_that_does_not_exist(project, monkeypatch):
@@ -151,7 +151,7 @@ def test_a_docker_context_that_does_not_exist(project, monkeypatch):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
     outcome.has("no-such-context", "docker context use")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_certificate_directory_that_does_not_exist(project, monkeypatch):
@@ -162,7 +162,7 @@ def test_a_certificate_directory_that_does_not_exist(project, monkeypatch):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
     outcome.has(FIX)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 @pytest.mark.parametrize("where", ["/proc/nowhere", "file"])
@@ -172,7 +172,7 @@ def test_a_results_directory_that_cannot_be_made(project, where):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--harbor-results={where}")
     assert outcome.ret == 4
     outcome.has("--harbor-results: ", "cannot be made")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_the_results_directory_is_ignored_by_git_and_named_in_summary(project):
@@ -186,7 +186,7 @@ def test_the_results_directory_is_ignored_by_git_and_named_in_summary(project):
 def test_errors_leave_the_traceback_in_the_trials_directory_only(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--tb=long", "-vv", "--showlocals")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     (result,) = project.results()
     (file,) = project.path.glob("harbor-results/*/a__*/exception.txt")
     assert str(file.parent) == result["directory"]
@@ -199,7 +199,7 @@ def test_all_traceback_styles(project, style):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--tb={style}")
     assert outcome.counts == {"errors": 1}
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_pdb_is_not_entered_for_an_engine_that_is_away_in_a_way_that_breaks_the_run(project):
@@ -231,4 +231,4 @@ def test_an_engine_that_answers_nonsense_is_told_like_none(project, monkeypatch)
     assert outcome.counts == {"errors": 1}
     assert "harbor: environment docker: " in outcome.out.partition("collected")[0]
     outcome.has("tb2/a [build] ", "out of order")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()

@@ -16,7 +16,7 @@ def test_a_source_that_does_not_exist(tasks):
     outcome = tasks.run("--harbor-dataset=tb2", "--harbor-agent-command=true")
     assert outcome.ret == 4
     outcome.has(f"ERROR: --harbor-agent-files: {tasks.path / 'gone'} does not exist; give the path of a file or")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     assert not list(tasks.path.glob("harbor-results"))
 
 

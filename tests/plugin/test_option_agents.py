@@ -33,7 +33,7 @@ def agents(*names: str, **keys: str) -> str:
 def refused(project, *args: str) -> str:
     outcome = project.run("--harbor-dataset=tb2", *args, "--collect-only")
     assert outcome.ret == 4, str(outcome)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     (line,) = [line for line in outcome.err.splitlines() if line.startswith("ERROR: ")]
     return line
 
@@ -134,7 +134,7 @@ def test_a_mark_of_a_user_without_other_options(project):
     outcome = project.run("test_mine.py")
     assert outcome.ret != 0
     outcome.has("agents.toml: agent 1: name is missing")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_what_cannot_be_used_is_refused_with_file_agent_and_key(project):
@@ -156,7 +156,7 @@ def test_a_callable_that_cannot_be_imported_is_refused_before_anything_runs(proj
     outcome = project.run(*ALL)
     assert outcome.ret == 4
     outcome.has("ERROR: agent 'mine': ", "No module named 'nosuchmodule'")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_files_that_are_not_there_are_refused_before_anything_runs(project):
@@ -165,7 +165,7 @@ def test_files_that_are_not_there_are_refused_before_anything_runs(project):
     outcome = project.run(*ALL)
     assert outcome.ret == 4
     outcome.has("ERROR: agent 'c2': ", f"{project.path / 'gone'} does not exist")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_python_files_are_looked_for_beside_the_file(project):

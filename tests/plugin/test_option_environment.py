@@ -61,7 +61,7 @@ def test_neither(project):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle")
     assert outcome.counts == {"errors": 2}
     outcome.has("harbor: environment docker: no Docker Engine answers", ", and environments without an engine")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_bad_value_lists_the_good_ones(project):

@@ -35,7 +35,7 @@ def test_a_directory_is_refused_before_anything_runs(project):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", "--harbor-html=out")
     assert outcome.ret == 4
     outcome.has("ERROR: --harbor-html: ", "out is a directory; give the path of a file to write")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_page_that_cannot_be_written_changes_nothing_else(project):
@@ -45,4 +45,4 @@ def test_a_page_that_cannot_be_written_changes_nothing_else(project):
     assert outcome.counts == {"skipped": 1}
     assert outcome.ret == 0
     outcome.has("out/report.html cannot be written: ", "results: ")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()

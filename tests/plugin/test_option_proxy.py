@@ -20,7 +20,7 @@ def test_a_limit_that_nothing_would_keep_is_refused(tasks, limit):
     outcome = tasks.run("--harbor-dataset=tb2", "--harbor-agent=nop", limit)
     assert outcome.ret == 4
     outcome.has(f"{limit.partition('=')[0]} cannot be kept without the proxy", "--harbor-proxy=live")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 @pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "MY_KEY"])

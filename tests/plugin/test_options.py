@@ -237,7 +237,7 @@ def test_a_bad_value_of_the_flag_is_refused_with_the_good_ones(project, option, 
     assert outcome.ret == 4
     outcome.has(f"ERROR: {option.flag}: ", *CASES[option.name][4][bad])
     outcome.has(repr(bad))
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_bad_value_of_the_ini_key_is_refused_with_the_good_ones(project, optio
     outcome = project.run("--collect-only")
     assert outcome.ret == 4
     outcome.has(f"ERROR: ini key {option.key}: {bad!r} ", *CASES[option.name][4][bad])
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_bad_value_is_refused_though_no_dataset_is_given(project):
@@ -263,7 +263,7 @@ def test_a_bad_value_of_a_switch_in_the_ini_file_is_refused(project):
     outcome = project.run("--collect-only")
     assert outcome.ret == 4
     outcome.has("harbor_record_only", "perhaps", "true or false")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_an_unknown_ini_key_is_refused_by_strict_config(project):

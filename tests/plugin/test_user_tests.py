@@ -124,7 +124,7 @@ def test_wrong_arguments_of_the_mark_are_told(project, tasks, mark, messages):
     outcome = project.run(ALL, "test_mine.py")
     assert outcome.ret in (2, 4), str(outcome)
     outcome.has(*messages)
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_mark_without_any_dataset_is_told(project):
@@ -132,7 +132,7 @@ def test_a_mark_without_any_dataset_is_told(project):
     outcome = project.run("test_mine.py")
     assert outcome.ret in (2, 4), str(outcome)
     outcome.has("--harbor-dataset")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_the_fixture_without_mark_and_dataset_is_told(project):
@@ -142,7 +142,7 @@ def test_the_fixture_without_mark_and_dataset_is_told(project):
     outcome.has(
         "test_mine.py::test_it uses harbor_task and there are no tasks: give --harbor-dataset", "@pytest.mark.harbor"
     )
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_another_file_of_the_run_goes_on(project, tasks):
@@ -160,7 +160,7 @@ def test_broken_and_unsupported_tasks(project):
     outcome = project.run("test_mine.py", "-rs")
     assert outcome.counts == {"errors": 1, "passed": 1, "skipped": 1}
     outcome.has("task.toml: line 1, column 1", "windows environments are not supported")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_trial_needs_an_agent(project, tasks):
@@ -171,7 +171,7 @@ def test_a_trial_needs_an_agent(project, tasks):
     outcome = project.run("test_mine.py")
     assert outcome.ret != 0
     outcome.has("no agent was chosen")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
 
 
 def test_a_trial_without_an_engine_is_an_error_with_a_result(project, tasks):
@@ -182,7 +182,7 @@ def test_a_trial_without_an_engine_is_an_error_with_a_result(project, tasks):
     outcome = project.run("test_mine.py", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
     outcome.has("tb2/a [build] no Docker Engine answers", "0 passed, 0 failed, 0 unverified, 1 error")
-    outcome.tells_of_no_bug()
+    outcome.shows_no_bug()
     (result,) = project.results()
     assert (result["task"], result["outcome"]) == ("tb2/a", "error")
 
