@@ -17,7 +17,7 @@ _IMPORT_ROOT = Path(__file__).parents[3]
 
 # Load only what runs inside, and nothing installed next to it: start-up must be fast, and what is not loaded now can
 # no longer be found once the host's root is gone. So the packages on the way are empty stand-ins.
-_BOOTSTRAP = """
+BOOTSTRAP = """
 import sys, types
 name, path = "", sys.argv[2]
 for part in ("pytest_harbor", "environment", "namespace"):
@@ -60,7 +60,7 @@ class Launcher:
         self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with inner, NULL.open("r+b") as null:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, str(inner.fileno()), str(_IMPORT_ROOT)],
+                [sys.executable, "-I", "-S", "-c", BOOTSTRAP, str(inner.fileno()), str(_IMPORT_ROOT)],
                 stdin=null,
                 stdout=null,
                 stderr=null,
