@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from documents import sections
 from harbor_runs import REPOSITORY, Harbor
 
 EXAMPLES = REPOSITORY / "examples"
@@ -36,9 +37,9 @@ EARNED = {
 
 
 def commands() -> list[str]:
-    """Return the indented commands of the README."""
-    blocks = re.findall(r"(?:^    .*\n)+", README, re.MULTILINE)
-    return [line.strip() for block in blocks for line in block.replace("\\\n", " ").strip().splitlines()]
+    """Return the commands of the README."""
+    blocks = [block for section in sections(EXAMPLES / "README.md") for block in section.blocks]
+    return [re.sub(r" +", " ", command) for block in blocks for command in block.commands]
 
 
 def part_of(command: str) -> str:
