@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from lean import LEAN
+from inner_pytest import FEWER_PLUGINS
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -150,7 +150,7 @@ def run(section: Section, directory: Path, *options: str) -> None:
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "ANTHROPIC_"))},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTEST_ADDOPTS": " ".join([*LEAN, *options]),
+        "PYTEST_ADDOPTS": " ".join([*FEWER_PLUGINS, *options]),
     }
     for block in section.blocks:
         if block.file:
