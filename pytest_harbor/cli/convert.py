@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status: 1 where a task cannot be converted."""
-    from pytest_harbor.hud.convert.convert import convert
+    from pytest_harbor.hud.convert import convert
 
     done = convert(options.source, options.output)
     count = sum(len(environment.tasks) for environment in done.environments)
@@ -30,12 +30,12 @@ def run(options: argparse.Namespace) -> int:
         print(f"converted {_counted(count, 'task')} into {into}: {options.output}")
     for environment in done.environments:
         print(f"  {environment.name} ({_counted(len(environment.tasks), 'task')})")
-    for refusal in done.refused:
-        print(f"not converted: {refusal.task.id}: {refusal.reason}", file=sys.stderr)
+    for rejected in done.rejected:
+        print(f"not converted: {rejected.task.id}: {rejected.reason}", file=sys.stderr)
     if not count:
         print("pytest-harbor: no task can be converted; nothing was written", file=sys.stderr)
         return 1
-    return 1 if done.refused and not options.skip_unsupported else 0
+    return 1 if done.rejected and not options.skip_unsupported else 0
 
 
 def _counted(number: int, noun: str) -> str:

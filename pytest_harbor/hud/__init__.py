@@ -1,1 +1,1 @@
-"""HUD's converted format: write it, read it, and serve an environment over MCP as it does."""
+"""Support for HUD: convert datasets to its format, and serve an environment's tools over MCP as it does."""

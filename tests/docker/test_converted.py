@@ -16,7 +16,7 @@ from harbor_runs import IMAGE, Harbor
 
 from pytest_harbor.environment.docker import DockerProvider
 from pytest_harbor.environment.docker.build import has_buildx
-from pytest_harbor.hud.convert.convert import convert
+from pytest_harbor.hud.convert import convert
 from pytest_harbor.image import ImageStore
 from pytest_harbor.task import Dataset
 
@@ -156,7 +156,7 @@ def test_hard_dockerfiles_build(harbor: Harbor, hud_layer: str) -> None:
         harbor.task(name, image=None, files={"environment/Dockerfile": dockerfile})
     harbor.task("named")
     done = convert(harbor.dataset, harbor.path / "out")
-    assert done.refused == ()
+    assert done.rejected == ()
     assert len(done.environments) == 7
     for environment in done.environments:
         build_converted(harbor.path / "out" / environment.name, hud_layer)

@@ -1,4 +1,4 @@
-"""`pytest-harbor convert`: what is written, what is refused, and what is left alone."""
+"""`pytest-harbor convert`: the files it writes, the tasks it rejects, and the files it never touches."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ ENVIRONMENT = "hud-harbor-tb2"
 
 
 class Conversions:
-    """Conversions of the dataset `tb2` to the folder `out`, and what the command said."""
+    """Runs the command on the dataset `tb2`, with the output directory `out`."""
 
     def __init__(self, path, capsys) -> None:
         self.path = path
         self.out = path / "out"
         self._capsys = capsys
-        self.said = self.complained = ""
+        self.stdout = self.stderr = ""
 
     def __call__(self, *options, source="tb2", output="out") -> int:
         status = main(["convert", str(self.path / source), "--output", str(self.path / output), *options])
-        self.said, self.complained = self._capsys.readouterr()
+        self.stdout, self.stderr = self._capsys.readouterr()
         return status
 
     @property
@@ -35,7 +35,7 @@ class Conversions:
         return json.loads((self.out / "taskset.json").read_text(encoding="utf-8"))
 
     def tree(self) -> dict[str, tuple]:
-        """Everything there is: paths with kinds and modes, and contents or link targets."""
+        """Return all paths with their modes and contents or link targets."""
         return {
             path.relative_to(self.out).as_posix(): (
                 path.lstat().st_mode,
@@ -75,12 +75,12 @@ def test_a_task_becomes_an_environment(make_task, convert):
             "metadata": {"harbor_source": "tb2/hello", "difficulty": "easy"},
         }
     ]
-    assert "converted 1 task into 1 environment" in convert.said
-    assert convert.complained == ""
+    assert "converted 1 task into 1 environment" in convert.stdout
+    assert convert.stderr == ""
 
 
 @pytest.mark.parametrize("source", ["tb2/hello", "tb2/hello/task.toml", "tb2", "."])
-def test_a_task_a_dataset_and_a_directory_of_datasets(make_task, convert, source, tmp_path):
+def test_kinds_of_source(make_task, convert, source, tmp_path):
     make_task()
     output = "out" if source != "." else f"../{tmp_path.name}-out"
     convert.out = tmp_path / output
@@ -98,11 +98,11 @@ def test_a_task_a_dataset_and_a_directory_of_datasets(make_task, convert, source
         ("a/tb2", "a-tb2"),
     ],
 )
-def test_environments_are_named_like_their_dataset(dataset, name):
+def test_environment_name(dataset, name):
     assert base_name(dataset) == f"hud-harbor-{name}"
 
 
-def test_tasks_are_grouped_by_their_build_context_the_largest_group_first(make_task, convert):
+def test_tasks_are_grouped_by_build_context_largest_group_first(make_task, convert):
     for name, content in {"a": "1", "b": "2", "c": "2", "d": "3"}.items():
         make_task(f"tb2/{name}", files={**DOCKERFILE, "environment/data": content})
     make_task("tb2/e")
@@ -128,7 +128,7 @@ def test_tasks_are_grouped_by_their_build_context_the_largest_group_first(make_t
         lambda task: (task / "environment/empty").mkdir(),
     ],
 )
-def test_what_an_image_shows_keeps_tasks_apart(make_task, convert, change):
+def test_visible_differences_separate_tasks(make_task, convert, change):
     for name in ("a", "b"):
         task = make_task(f"tb2/{name}", files={**DOCKERFILE, "environment/run.sh": ""})
         (task / "environment/run.sh").chmod(0o644)
@@ -138,7 +138,7 @@ def test_what_an_image_shows_keeps_tasks_apart(make_task, convert, change):
     assert len({row["env"]["name"] for row in convert.rows}) == 2
 
 
-def test_images_that_are_named_keep_tasks_apart_where_they_count(make_task, convert):
+def test_docker_image_separates_tasks_without_a_dockerfile(make_task, convert):
     for name, image in {"a": "x:1", "b": "x:2", "c": "x:1"}.items():
         make_task(f"tb2/{name}", f'[environment]\ndocker_image = "{image}"\n')
     for name in ("d", "e"):
@@ -152,7 +152,7 @@ def test_images_that_are_named_keep_tasks_apart_where_they_count(make_task, conv
     assert bases == {"g1": "FROM x:1", "g2": "FROM debian", "g3": "FROM x:2"}
 
 
-def test_a_task_with_nothing_gets_the_fallback_image_and_app(make_task, convert):
+def test_a_task_without_an_image_gets_the_fallback_and_app(make_task, convert):
     make_task()
     assert convert() == 0
     text = (convert.out / ENVIRONMENT / "Dockerfile.hud").read_text()
@@ -161,10 +161,10 @@ def test_a_task_with_nothing_gets_the_fallback_image_and_app(make_task, convert)
     assert "\nWORKDIR /app\n" in text
 
 
-def test_twice_gives_the_same_bytes_wherever_it_is_done(make_task, convert, tmp_path):
-    for where in ("x", "y"):
-        make_task(f"{where}/tb2/a", files=DOCKERFILE)
-        make_task(f"{where}/tb2/b", files={"tests/data.bin": "\0\x01"})
+def test_output_is_reproducible(make_task, convert, tmp_path):
+    for parent in ("x", "y"):
+        make_task(f"{parent}/tb2/a", files=DOCKERFILE)
+        make_task(f"{parent}/tb2/b", files={"tests/data.bin": "\0\x01"})
     assert convert(source="x/tb2") == 0
     first = convert.tree()
     assert convert(source="x/tb2") == 0
@@ -175,7 +175,7 @@ def test_twice_gives_the_same_bytes_wherever_it_is_done(make_task, convert, tmp_
     assert not any(str(tmp_path).encode() in content for _, content in first.values() if isinstance(content, bytes))
 
 
-def test_files_are_copied_as_they_are(make_task, convert):
+def test_files_are_copied_unchanged(make_task, convert):
     task = make_task(files={**DOCKERFILE, "environment/ü b": "x", "environment/d/run.sh": "a\r\nb\r\n"})
     (task / "environment/d/run.sh").chmod(0o755)
     (task / "environment/d").chmod(0o700)
@@ -194,26 +194,26 @@ def test_files_are_copied_as_they_are(make_task, convert):
     assert tree["ü b"][1] == b"x"
     assert tree["tasks/hello/tests/link"][1] == "test.sh"
     assert stat.S_IMODE(tree["tasks/hello/tests/test.sh"][0]) == 0o750
-    # A second conversion removes directories that may not be written to.
+    # A second conversion can remove read-only directories.
     (task / "environment/d").chmod(0o500)
     assert convert() == 0
     assert convert() == 0
 
 
-def test_only_what_a_trial_would_upload_is_kept_of_tests(make_task, convert):
+def test_only_uploaded_tests_are_copied(make_task, convert):
     make_task(files={".harborignore": "tests/drafts/\n", "tests/drafts/x": "x", "tests/keep": "x", "README.md": "x"})
     assert convert() == 0
     kept = {name.partition("tasks/hello/")[2] for name in convert.names() if "tasks/hello" in name}
     assert kept == {".harborignore", "README.md", "instruction.md", "task.toml", "tests/keep", "tests/test.sh"}
 
 
-def test_what_tools_leave_is_not_kept(make_task, convert):
+def test_leftovers_of_tools_are_not_copied(make_task, convert):
     make_task(files={"__pycache__/x.pyc": "x", ".git/config": "x", ".DS_Store": "x"})
     assert convert() == 0
     assert not [name for name in convert.names() if "pycache" in name or ".git" in name or "DS_Store" in name]
 
 
-def test_linked_instructions_are_kept_as_files(make_task, convert, tmp_path):
+def test_a_linked_instruction_becomes_a_file(make_task, convert, tmp_path):
     task = make_task(instruction=None)
     (tmp_path / "shared.md").write_text("Do it.")
     (task / "instruction.md").symlink_to(tmp_path / "shared.md")
@@ -223,7 +223,7 @@ def test_linked_instructions_are_kept_as_files(make_task, convert, tmp_path):
     assert copied.read_text() == "Do it."
 
 
-def test_metadata_of_every_kind(make_task, convert):
+def test_metadata_types(make_task, convert):
     make_task(
         toml="[metadata]\nday = 2024-02-29\nwhen = 2024-01-02T03:04:05Z\nx = nan\nmixed = [1, 'a', {b = 1.5}]\n"
         "harbor_source = 'elsewhere'\nname = 'ü'\n"
@@ -240,7 +240,7 @@ def test_metadata_of_every_kind(make_task, convert):
 
 
 @pytest.mark.parametrize(
-    "what, reason",
+    "task, reason",
     [
         ({"toml": "x ="}, "task.toml: line 1"),
         ({"toml": "[[steps]]\nname = 'a'\n"}, "multi-step tasks are not supported yet"),
@@ -250,46 +250,49 @@ def test_metadata_of_every_kind(make_task, convert):
         ({"test": None}, "tests/test.sh: the file is missing"),
         ({"toml": f"[metadata]\nx = 0x{'f' * 5000}\n"}, "[metadata] cannot be written as JSON"),
         ({"toml": "[environment]\ndocker_image = 'x\\ny'\n"}, "docker_image"),
-        ({"files": {**DOCKERFILE, "environment/env.py": ""}}, "environment/env.py: a conversion writes a file of this"),
-        ({"files": {**DOCKERFILE, "environment/tasks/x": ""}}, "environment/tasks: a conversion writes"),
-        ({"files": {"environment/pyproject.toml": ""}}, "environment/pyproject.toml: a conversion writes"),
+        (
+            {"files": {**DOCKERFILE, "environment/env.py": ""}},
+            "environment/env.py: the conversion generates a file",
+        ),
+        ({"files": {**DOCKERFILE, "environment/tasks/x": ""}}, "environment/tasks: the conversion generates"),
+        ({"files": {"environment/pyproject.toml": ""}}, "environment/pyproject.toml: the conversion generates"),
         ({"files": {"environment/Dockerfile": "RUN x\n"}}, "environment/Dockerfile: it has no FROM"),
-        ({"files": {"environment/Dockerfile": "FROM a\nRUN <<E\n"}}, "environment/Dockerfile: line 2: the heredoc E"),
+        ({"files": {"environment/Dockerfile": "FROM a\nRUN <<E\n"}}, "environment/Dockerfile: line 2: heredoc E"),
         ({"files": {"environment/Dockerfile": "FROM a\nADD * /x/\n"}}, "environment/Dockerfile: line 2: this ADD"),
         (
             {"files": {"environment/Dockerfile": "FROM a AS harbor-layer\n"}},
-            "environment/Dockerfile: line 1: its stage harbor-layer",
+            "environment/Dockerfile: line 1: the stage name harbor-layer",
         ),
         ({"files": {".harborignore": ""}}, ".harborignore"),
     ],
 )
-def test_tasks_that_cannot_be_converted_are_listed(make_task, convert, what, reason):
+def test_rejected_tasks_are_listed(make_task, convert, task, reason):
     make_task("tb2/good")
-    make_task("tb2/bad", **what)
+    make_task("tb2/bad", **task)
     if "harborignore" in reason:
         (convert.path / "tb2/bad/.harborignore").write_bytes(b"\xff")
     assert convert() == 1
-    assert f"not converted: tb2/bad: {reason}" in convert.complained
-    assert len(convert.complained.splitlines()) == 1
+    assert f"not converted: tb2/bad: {reason}" in convert.stderr
+    assert len(convert.stderr.splitlines()) == 1
     assert [row["args"]["task_id"] for row in convert.rows] == ["good"]
     assert convert("--skip-unsupported") == 0
-    assert "not converted: tb2/bad" in convert.complained
+    assert "not converted: tb2/bad" in convert.stderr
 
 
-def test_a_special_file_is_named(make_task, convert):
+def test_special_files_are_named(make_task, convert):
     os.mkfifo(make_task(files=DOCKERFILE) / "environment/pipe")
     assert convert() == 1
-    assert "environment/pipe: is neither a file nor a directory nor a link" in convert.complained
+    assert "environment/pipe: not a file, directory or link" in convert.stderr
 
 
-def test_where_no_task_can_be_converted_nothing_is_written(make_task, convert):
+def test_nothing_is_written_if_no_task_can_be_converted(make_task, convert):
     make_task(toml="x =")
     assert convert("--skip-unsupported") == 1
-    assert "nothing was written" in convert.complained
+    assert "nothing was written" in convert.stderr
     assert not convert.out.exists()
 
 
-def test_a_second_run_leaves_nothing_stale(make_task, convert):
+def test_a_second_run_removes_stale_environments(make_task, convert):
     for name in ("a", "b"):
         make_task(f"tb2/{name}", files={**DOCKERFILE, "environment/x": name})
     assert convert() == 0
@@ -300,7 +303,7 @@ def test_a_second_run_leaves_nothing_stale(make_task, convert):
     assert sorted(path.name for path in convert.path.iterdir()) == ["out", "tb2"]
 
 
-def test_what_others_keep_beside_a_conversion_stays(make_task, convert):
+def test_other_files_in_the_output_directory_stay(make_task, convert):
     make_task()
     assert convert() == 0
     (convert.out / "README.md").write_text("mine")
@@ -311,7 +314,7 @@ def test_what_others_keep_beside_a_conversion_stays(make_task, convert):
 
 
 @pytest.mark.parametrize("where", ["notes.txt", "tasks/hello/notes.txt", "tasks/mine/task.toml"])
-def test_a_file_of_somebody_else_in_an_environment_is_not_removed(make_task, convert, where):
+def test_foreign_files_in_an_environment_are_not_removed(make_task, convert, where):
     make_task()
     assert convert() == 0
     path = convert.out / ENVIRONMENT / where
@@ -319,36 +322,36 @@ def test_a_file_of_somebody_else_in_an_environment_is_not_removed(make_task, con
     path.write_text("mine")
     before = convert.tree()
     assert convert() == 1
-    assert f"{ENVIRONMENT}/{where}; move them away, or give another folder" in convert.complained
+    assert f"{ENVIRONMENT}/{where}; move them away, or choose another directory" in convert.stderr
     assert convert.tree() == before
 
 
-def test_a_folder_that_is_no_conversion_is_left_alone(make_task, convert):
+def test_a_directory_that_is_not_a_conversion_is_not_touched(make_task, convert):
     make_task()
     convert.out.mkdir()
-    assert convert() == 0, "an empty one will do"
+    assert convert() == 0, "an empty directory is fine"
     other = convert.path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
     assert convert(output="other") == 1
-    assert "is not empty, and no conversion of pytest-harbor; give another folder" in convert.complained
+    assert "is not empty, and not written by this command; choose another directory" in convert.stderr
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
     assert convert(output="other/thesis.txt") == 1
-    assert "is not a directory" in convert.complained
+    assert "is not a directory" in convert.stderr
 
 
-def test_something_in_the_place_of_an_environment_is_left_alone(make_task, convert):
+def test_an_existing_directory_with_an_environments_name_is_not_touched(make_task, convert):
     make_task("tb2/a", files={**DOCKERFILE, "environment/x": "1"})
     assert convert() == 0
     (convert.out / f"{ENVIRONMENT}-g1").mkdir()
     make_task("tb2/b")
     before = convert.tree()
     assert convert() == 1
-    assert f"{ENVIRONMENT}-g1 was written by no conversion; move it away" in convert.complained
+    assert f"{ENVIRONMENT}-g1 exists, and no conversion wrote it; move it away" in convert.stderr
     assert convert.tree() == before
 
 
-def test_an_interrupted_run_leaves_the_old_one(make_task, convert, monkeypatch):
+def test_an_interrupted_run_keeps_the_old_conversion(make_task, convert, monkeypatch):
     make_task("tb2/a", files=DOCKERFILE)
     assert convert() == 0
     before = convert.tree()
@@ -368,29 +371,29 @@ def test_an_interrupted_run_leaves_the_old_one(make_task, convert, monkeypatch):
 
 
 @pytest.mark.parametrize("source, output", [("tb2", "tb2/out"), ("tb2", "tb2"), ("tb2", "."), ("tb2/hello", "tb2")])
-def test_source_and_folder_do_not_lie_within_each_other(make_task, convert, source, output):
+def test_source_and_output_must_not_overlap(make_task, convert, source, output):
     make_task()
     assert convert(source=source, output=output) == 1
-    assert "lie within each other" in convert.complained
+    assert "overlap; choose an output directory outside the source" in convert.stderr
 
 
-def test_a_conversion_is_not_converted_again(make_task, convert):
+def test_a_converted_dataset_is_rejected(make_task, convert):
     make_task()
     assert convert() == 0
     assert convert(source="out", output="again") == 1
-    assert "is the outcome of a conversion" in convert.complained
+    assert "is already converted" in convert.stderr
 
 
-def test_datasets_that_would_get_one_name(make_task, convert):
+def test_datasets_with_the_same_environment_name(make_task, convert):
     make_task("all/a_b/x")
     make_task("all/a-b/x")
     assert convert(source="all") == 1
-    assert f"would both become {base_name('a-b')}; convert them one by one" in convert.complained
+    assert f"would both become {base_name('a-b')}; convert them separately" in convert.stderr
 
 
-def test_what_is_not_there(convert):
+def test_missing_source(convert):
     assert convert() == 1
-    assert "does not exist" in convert.complained
+    assert "does not exist" in convert.stderr
 
 
 @pytest.mark.parametrize(
@@ -402,7 +405,7 @@ def test_what_is_not_there(convert):
         ("Dockerfile.dockerignore", "*.log\n", True),
     ],
 )
-def test_an_ignore_file_never_hides_what_is_generated(make_task, convert, name, patterns, needed):
+def test_ignore_files_never_exclude_generated_files(make_task, convert, name, patterns, needed):
     make_task(files={**DOCKERFILE, f"environment/{name}": patterns})
     assert convert() == 0
     environment = convert.out / ENVIRONMENT

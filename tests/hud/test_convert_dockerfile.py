@@ -1,4 +1,4 @@
-"""What becomes of a task's Dockerfile in a Dockerfile.hud."""
+"""The conversion of a task's Dockerfile to a Dockerfile.hud."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pytest_harbor.image.dockerfile import DockerfileError
 from pytest_harbor.image.restore import restore
 
 
-def instructions(text: str, **what) -> list[str]:
-    """Those of the task's own stages, without what is commented_out."""
-    converted = from_dockerfile(Original(text, "tb2/a/environment", **what))
+def instructions(text: str) -> list[str]:
+    """Return the instructions of the task's own stages in the converted Dockerfile."""
+    converted = from_dockerfile(Original(text, "tb2/a/environment"))
     assert restore(converted) == text
     body = converted.partition("# HUD MCP server layer")[0]
     lines = [line for line in body.splitlines() if line and not line.startswith("#")]
@@ -35,7 +35,7 @@ def test_directives_stay_first():
 
 
 @pytest.mark.parametrize(
-    "written, becomes",
+    "original, converted",
     [
         ("COPY . /app", "COPY --from=harbor-context . /app"),
         ("copy --chown=1:1 ./ /app", "COPY --from=harbor-context --chown=1:1 ./ /app"),
@@ -56,11 +56,11 @@ def test_directives_stay_first():
         ("RUN --mount=type=bind,source=data,target=/x y", "RUN --mount=type=bind,source=data,target=/x y"),
     ],
 )
-def test_what_would_take_generated_files_takes_the_original_context(written, becomes):
-    assert instructions(f"FROM debian AS one\nFROM debian\n{written}\n")[-1] == becomes
+def test_generated_files_are_never_copied(original, converted):
+    assert instructions(f"FROM debian AS one\nFROM debian\n{original}\n")[-1] == converted
 
 
-def test_stages_that_move_keep_their_copies():
+def test_renumbered_stages():
     text = "FROM debian\nFROM debian\nCOPY . /x\nFROM debian\nCOPY --from=0 /a /a\nCOPY --from=1 /b /b\n"
     lines = instructions(text)
     assert [line for line in lines if line.startswith("COPY --from") and "harbor" not in line] == [
@@ -69,12 +69,12 @@ def test_stages_that_move_keep_their_copies():
     ]
 
 
-def test_an_onbuild_that_would_take_generated_files_is_refused():
-    with pytest.raises(DockerfileError, match="ONBUILD COPY takes the whole build context"):
+def test_onbuild_that_would_copy_generated_files_is_rejected():
+    with pytest.raises(DockerfileError, match="ONBUILD COPY would also copy files"):
         from_dockerfile(Original("FROM debian AS one\nONBUILD COPY . /x\nFROM one\n", "x"))
 
 
-def test_the_context_has_the_dockerfile_only_where_a_copy_would_see_it():
+def test_the_context_has_the_dockerfile_only_if_copy_can_see_it():
     text = "FROM debian\nCOPY . /x\n"
     assert "b64decode" in from_dockerfile(Original(text, "x"))
     assert "b64decode" not in from_dockerfile(Original(text, "x", copied=False))

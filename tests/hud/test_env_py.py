@@ -1,4 +1,4 @@
-"""The text of env.py: valid, readable and the same each time, whatever tasks are called."""
+"""The text of env.py is valid, readable and reproducible, whatever the tasks' names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def assigned(text: str, name: str) -> Any:
     return node.value
 
 
-def test_names_come_through_as_they_are() -> None:
+def test_task_names_are_preserved() -> None:
     text = env_py("an env", HOSTILE)
     assert ast.literal_eval(assigned(text, "TASK_NAMES")) == tuple(HOSTILE)
     kind = assigned(text, "TaskId")
@@ -38,14 +38,14 @@ def test_names_come_through_as_they_are() -> None:
 
 
 @given(st.text(st.characters()))
-def test_any_text_is_one_printable_line(text: str) -> None:
+def test_literal_is_one_printable_line(text: str) -> None:
     written = literal(text)
     assert ast.literal_eval(written) == text
     assert written.isprintable()
 
 
 @pytest.mark.parametrize("tasks", [[], ["one"], HOSTILE], ids=["none", "one", "many"])
-def test_it_stands_alone_and_is_tidy(tmp_path: Path, tasks: list[str]) -> None:
+def test_standalone_and_formatted(tmp_path: Path, tasks: list[str]) -> None:
     text = env_py("an env", tasks)
     tree = ast.parse(text)
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
@@ -54,7 +54,7 @@ def test_it_stands_alone_and_is_tidy(tmp_path: Path, tasks: list[str]) -> None:
     assert max(defined.values()) == 1
     ruff = shutil.which("ruff")
     if not ruff:
-        pytest.skip("ruff is not here to look at it")
+        pytest.skip("needs ruff")
     path = tmp_path / "env.py"
     path.write_text(text, encoding="utf-8")
     shared = ["--isolated", "--line-length", "120", "--target-version", "py312", str(path)]
@@ -63,7 +63,7 @@ def test_it_stands_alone_and_is_tidy(tmp_path: Path, tasks: list[str]) -> None:
         assert done.returncode == 0, done.stdout
 
 
-def test_what_it_consists_of_is_what_runs_here() -> None:
+def test_the_modules_source_is_unchanged() -> None:
     text = env_py("an env", ["one"])
     for module in MODULES:
         source = (PACKAGE / module).read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def test_what_it_consists_of_is_what_runs_here() -> None:
                 assert ast.get_source_segment(source, node) in text
 
 
-def test_a_task_that_is_alone_is_the_default_and_none_has_no_scenario() -> None:
+def test_scenario_parameter() -> None:
     assert 'task_id: str = "one"' in env_py("an env", ["one"])
     assert "task_id: TaskId" in env_py("an env", ["one", "two"])
     assert "scenario" not in env_py("an env", []).partition("# ---")[0]

@@ -1,7 +1,7 @@
-"""Our tree is that of hud-python 0.5.41 itself, but for the differences that docs/hud.md lists, each of them asserted.
+"""Our output equals that of hud-python 0.5.41, except for the differences listed in docs/hud.md; each is asserted.
 
-hud_convert.json is what was recorded of the original's outcome: names, rows, hashes and the few lines that matter here,
-for machines where it cannot be installed.
+hud_convert.json records hud-python's output (names, rows, hashes and the relevant lines), for machines where it cannot
+be installed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ METADATA = (
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory, write_task_files) -> Path:
-    """Two tasks with one Dockerfile, one with another, one without."""
+    """A dataset with two tasks that share a Dockerfile, one with another Dockerfile, and one without."""
     top = tmp_path_factory.mktemp("golden") / "Golden_Set 1.0"
     shared = {
         "environment/Dockerfile": PYTHON,
@@ -60,7 +60,7 @@ def dataset(tmp_path_factory, write_task_files) -> Path:
 
 
 def facts(folder: Path) -> dict:
-    """What is compared of a converted folder."""
+    """Return the facts about a converted directory that are compared."""
     found: dict = {"files": {}, "rows": json.loads((folder / "taskset.json").read_text(encoding="utf-8"))}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -68,7 +68,7 @@ def facts(folder: Path) -> dict:
             data = path.read_bytes()
             found["files"][name] = [oct(path.stat().st_mode & 0o777), hashlib.sha256(data).hexdigest()]
             if path.name in ("Dockerfile.hud", "env.py", "pyproject.toml"):
-                # The mode alone: what is in them is compared below.
+                # Only the mode: the contents are compared below.
                 found["files"][name][1] = ""
     for path in sorted(folder.glob("*/Dockerfile.hud")):
         environment = found.setdefault("environments", {}).setdefault(path.parent.name, {})
@@ -83,14 +83,14 @@ def facts(folder: Path) -> dict:
 
 
 def original(text: str) -> list[str]:
-    """The lines of a Dockerfile.hud that are the task's, and those that are comments now."""
+    """Return the lines of a Dockerfile.hud that are from the task, including those that are comments now."""
     before = text.partition("# HUD MCP server layer\n")[0].rpartition("# ====")[0]
     before = re.sub(rf"{BEGIN}\n.*?{END}\n", "", before, flags=re.DOTALL)
     return [line for line in before.splitlines() if not line.startswith("# Source: ")]
 
 
 def scenario(code: str) -> tuple[list[str], str]:
-    """The tasks that the scenario of an env.py takes, and its default."""
+    """Return the tasks that env.py's scenario accepts, and the default task."""
     tree = ast.parse(code)
     (function,) = (node for node in tree.body if isinstance(node, ast.AsyncFunctionDef) and node.name == "run_task")
     assert [ast.unparse(node) for node in function.decorator_list] == ["env.scenario('run-task')"]
@@ -105,7 +105,7 @@ def scenario(code: str) -> tuple[list[str], str]:
 
 
 def digest(task: Path) -> str:
-    """What names the image of a task's build context."""
+    """Return the digest of a task's build context."""
     return BuildContext(task / "environment").digest
 
 
@@ -122,7 +122,7 @@ def theirs() -> dict:
 
 
 def hud_convert(python: Path, source: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    """Run the original."""
+    """Run `hud convert`."""
     command = [str(python.with_name("hud")), "convert", str(source), "--output", str(output)]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(output.parent), "HUD_TELEMETRY_ENABLED": "false"}
     return subprocess.run(
@@ -131,12 +131,12 @@ def hud_convert(python: Path, source: Path, output: Path) -> subprocess.Complete
 
 
 @pytest.mark.slow
-def test_the_record_is_what_hud_python_makes_of_the_dataset(hud_python, dataset, theirs):
+def test_the_record_is_hud_pythons_output(hud_python, dataset, theirs):
     folder = dataset.parent / "theirs"
     done = hud_convert(hud_python, dataset, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert facts(folder) == theirs
-    # It runs as a dataset too, with the very images of its source.
+    # Its output is a dataset too, with the same images as the source.
     for task in Dataset(folder):
         source = dataset / task.name
         assert task.id == f"{dataset.name}/{task.name}"
@@ -146,21 +146,21 @@ def test_the_record_is_what_hud_python_makes_of_the_dataset(hud_python, dataset,
             assert task.dockerfile is None
 
 
-def test_names_grouping_order_and_rows_are_the_same(ours, theirs):
+def test_the_taskset_is_identical(ours, theirs):
     assert facts(ours)["rows"] == theirs["rows"]
-    # Not only as values: the file is the same.
+    # Not only the values: the text of the file is identical.
     assert (ours / "taskset.json").read_text(encoding="utf-8") == json.dumps(
         theirs["rows"], ensure_ascii=False, indent=2
     ) + "\n"
 
 
-def test_every_file_is_the_same_but_for_one_of_our_own(ours, theirs):
+def test_files_are_identical_except_for_our_manifest(ours, theirs):
     files = facts(ours)["files"]
     assert files.pop(".pytest-harbor-convert.json")
     assert files == theirs["files"]
 
 
-def test_a_dockerfile_is_kept_with_the_same_comments(ours, theirs):
+def test_dockerfiles_have_the_same_comments(ours, theirs):
     found = facts(ours)["environments"]
     assert found.keys() == theirs["environments"].keys()
     for name, environment in theirs["environments"].items():
@@ -170,8 +170,8 @@ def test_a_dockerfile_is_kept_with_the_same_comments(ours, theirs):
     assert len(comments) == 2
 
 
-def test_the_fallback_starts_from_the_same_image_with_the_same_tools(ours, theirs):
-    """Ours is also where such a task runs: in /app."""
+def test_the_fallback_has_the_same_image_and_tools(ours, theirs):
+    """Our fallback also sets the working directory of such a task, /app."""
     own, other = (each["environments"]["hud-harbor-golden-set-10-g3"]["original"] for each in (facts(ours), theirs))
     assert own[0] == other[0] == "FROM python:3.11-slim"
     tools = {"build-essential", "curl", "git"}
@@ -181,7 +181,7 @@ def test_the_fallback_starts_from_the_same_image_with_the_same_tools(ours, their
     assert "WORKDIR" not in " ".join(other)
 
 
-def test_the_scenario_takes_the_same_tasks(ours, theirs):
+def test_the_scenario_accepts_the_same_tasks(ours, theirs):
     for name, environment in facts(ours)["environments"].items():
         other = theirs["environments"][name]
         assert (environment["tasks"], environment["default"], environment["name"]) == (
@@ -191,8 +191,8 @@ def test_the_scenario_takes_the_same_tasks(ours, theirs):
         )
 
 
-def test_what_the_layer_does_differently(ours, theirs):
-    """Its Python is its own, and neither WORKDIR nor ENTRYPOINT is lost."""
+def test_differences_of_the_layer(ours, theirs):
+    """Our layer has its own Python, and keeps WORKDIR and ENTRYPOINT."""
     for name, environment in facts(ours)["environments"].items():
         text = (ours / name / "Dockerfile.hud").read_text(encoding="utf-8")
         layer = text.partition("# HUD MCP server layer")[2]
@@ -203,19 +203,19 @@ def test_what_the_layer_does_differently(ours, theirs):
         assert "\nCOPY tasks/ /harbor/tasks/\n" in layer
 
 
-def test_what_is_installed_is_pinned(ours):
+def test_requirements_are_pinned(ours):
     for path in ours.glob("*/pyproject.toml"):
         text = path.read_text(encoding="utf-8")
         assert 'requires-python = ">=3.11,<3.13"' in text
         assert '"hud-python==0.5.41"' in text
 
 
-def test_no_path_of_the_machine_is_written(ours):
+def test_no_host_paths_in_the_output(ours):
     for path in ours.rglob("*"):
         assert not path.is_file() or b"golden" not in path.read_bytes().replace(b"golden-set", b"")
 
 
-def test_the_original_comes_back(ours, dataset):
+def test_originals_are_restored(ours, dataset):
     for task in Dataset(ours):
         if task.dockerfile is not None:
             converted = ConvertedContext(task.environment_dir, name="Dockerfile.hud")
@@ -224,12 +224,12 @@ def test_the_original_comes_back(ours, dataset):
     assert texts == [PYTHON, DEBIAN]
 
 
-# What `hud convert` does and we do not: asserted of both.
+# The differences from `hud convert`; each test asserts both behaviors.
 
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory, write_task_files) -> Path:
-    """A dataset of one task on which the two differ."""
+    """A dataset of one task that the two convert differently."""
     top = tmp_path_factory.mktemp("odd") / "odd"
     task = write_task_files(
         top / "a",
@@ -249,39 +249,39 @@ def odd(tmp_path_factory, write_task_files) -> Path:
 
 
 @pytest.mark.slow
-def test_the_documented_differences_are_there(hud_python, odd, tmp_path, capsys):
+def test_differences_in_files(hud_python, odd, tmp_path, capsys):
     assert hud_convert(hud_python, odd, tmp_path / "theirs").returncode == 0
     theirs = tmp_path / "theirs/hud-harbor-odd"
 
-    # A file of the context takes the place of a generated one; ours refuses.
+    # A file in the build context replaces a generated one; we reject the task.
     assert (theirs / "env.py").read_text() == ""
     assert main(["convert", str(odd), "--output", str(tmp_path / "ours")]) == 1
-    assert "environment/env.py: a conversion writes a file of this name" in capsys.readouterr().err
+    assert "environment/env.py: the conversion generates a file with this name" in capsys.readouterr().err
     (odd / "a/environment/env.py").unlink()
     assert main(["convert", str(odd), "--output", str(tmp_path / "ours")]) == 0
     ours = tmp_path / "ours/hud-harbor-odd"
 
-    # CMD after a tab is missed, that of a HEALTHCHECK is taken.
+    # A CMD followed by a tab is missed, and the CMD of a HEALTHCHECK is commented out.
     assert original((theirs / "Dockerfile.hud").read_text())[-2:] == [f"{ORIGINAL_MARK}  CMD true", "CMD\tx"]
     assert original((ours / "Dockerfile.hud").read_text())[-2:] == ["  CMD true", f"{ORIGINAL_MARK}CMD\tx"]
 
-    # Line ends are changed, links are followed; ours keeps both, as the image of a trial has them.
+    # Line ends are changed and links are followed; we keep both, as a trial's image has them.
     assert (theirs / "crlf.sh").read_bytes() == b"echo 1\n"
     assert (ours / "crlf.sh").read_bytes() == b"echo 1\r\n"
     assert not (theirs / "link").is_symlink()
     assert (ours / "link").is_symlink()
 
-    # What a trial would not upload, and what tools leave.
+    # Files that a trial would not upload, and leftovers of tools, are copied.
     assert (theirs / "tasks/a/tests/drafts/x").exists()
     assert not (ours / "tasks/a/tests/drafts").exists()
     assert (theirs / "tasks/a/__pycache__").exists()
     assert not (ours / "tasks/a/__pycache__").exists()
 
-    # The machine's own paths.
+    # Host paths are written.
     assert str(odd) in (theirs / "Dockerfile.hud").read_text()
     assert str(odd) not in (ours / "Dockerfile.hud").read_text()
 
-    # A task by itself has lost its dataset.
+    # A task converted on its own loses its dataset's name.
     assert hud_convert(hud_python, odd / "a", tmp_path / "single").returncode == 0
     row = json.loads((tmp_path / "single/taskset.json").read_text())[0]
     assert row["metadata"]["harbor_source"] == "a"
@@ -289,7 +289,7 @@ def test_the_documented_differences_are_there(hud_python, odd, tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_the_differences_between_tasks_are_there(hud_python, write_task_files, tmp_path, capsys):
+def test_differences_between_tasks(hud_python, write_task_files, tmp_path, capsys):
     top = tmp_path / "mixed"
     dockerfile = {"environment/Dockerfile": "FROM debian\nCOPY . /app\n", "environment/run.sh": ""}
     for name, mode in {"a": 0o644, "b": 0o755}.items():
@@ -303,46 +303,46 @@ def test_the_differences_between_tasks_are_there(hud_python, write_task_files, t
         assert hud_convert(hud_python, top, tmp_path / "theirs").returncode == 0
         assert main(["convert", str(top), "--output", str(tmp_path / "ours")]) == 1
         folders = tmp_path / "theirs", tmp_path / "ours"
-        listed = [json.loads((folder / "taskset.json").read_text(encoding="utf-8")) for folder in folders]
-        return [{row["args"]["task_id"]: row for row in rows} for rows in listed]
+        tasksets = [json.loads((folder / "taskset.json").read_text(encoding="utf-8")) for folder in folders]
+        return [{row["args"]["task_id"]: row for row in rows} for rows in tasksets]
 
     theirs, ours = both()
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
 
-    # Modes count, as images show them.
+    # Modes are ignored; we compare them, as they are visible in images.
     assert theirs["a"]["env"] == theirs["b"]["env"]
     assert ours["a"]["env"] != ours["b"]["env"]
 
-    # What is broken is converted without its settings, what has steps is left out: here both are listed.
+    # Invalid tasks are converted without their settings, multi-step tasks are skipped silently; we list both.
     assert sorted(theirs) == ["a", "b", "broken", "image"]
     assert sorted(ours) == ["a", "b", "image"]
-    assert "not converted: mixed/broken: task.toml: line 1" in said
-    assert "not converted: mixed/steps: multi-step" in said
+    assert "not converted: mixed/broken: task.toml: line 1" in stderr
+    assert "not converted: mixed/steps: multi-step" in stderr
 
-    # Where a task comes from is not for [metadata] to say.
+    # [metadata] can override the task's source.
     assert theirs["a"]["metadata"]["harbor_source"] == "mine"
     assert ours["a"]["metadata"]["harbor_source"] == "mixed/a"
 
     def text(folder: str, row: dict, file: str) -> str:
         return (tmp_path / folder / row["env"]["name"] / file).read_text(encoding="utf-8")
 
-    # The image that a task names.
+    # docker_image is ignored.
     assert "FROM python:3.11-slim" in text("theirs", theirs["image"], "Dockerfile.hud")
     assert "\nFROM named:1\n" in text("ours", ours["image"], "Dockerfile.hud")
 
-    # The tests would be in what COPY takes.
+    # COPY . would copy the tests.
     assert "\nCOPY . /app\n" in text("theirs", theirs["a"], "Dockerfile.hud")
     assert "\nCOPY . /app\n" not in text("ours", ours["a"], "Dockerfile.hud")
 
-    # Pins.
+    # Requirements are not pinned.
     assert 'dependencies = ["hud-python", "openai"]' in text("theirs", theirs["a"], "pyproject.toml")
     assert '"hud-python==0.5.41"' in text("ours", ours["a"], "pyproject.toml")
 
-    # Deadlines are each task's own, read from its task.toml.
+    # One deadline for all tasks; we read each task's own from its task.toml.
     assert "timeout=600" in text("theirs", theirs["a"], "env.py")
     assert "timeout=600" not in text("ours", ours["a"], "env.py")
 
-    # What a second run leaves of the first.
+    # A second run leaves stale environments.
     for name in ("b", "broken", "image"):
         shutil.rmtree(top / name)
     both()
@@ -351,7 +351,7 @@ def test_the_differences_between_tasks_are_there(hud_python, write_task_files, t
 
 
 @pytest.mark.slow
-def test_dates_end_the_original(hud_python, make_task, tmp_path, capsys):
+def test_dates_in_metadata_make_hud_convert_fail(hud_python, make_task, tmp_path, capsys):
     task = make_task("dated/a", "[metadata]\nday = 2024-02-29\n")
     assert hud_convert(hud_python, task.parent, tmp_path / "theirs").returncode == 1
     assert main(["convert", str(task.parent), "--output", str(tmp_path / "ours")]) == 0

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from pytest_harbor import Dataset, Task
-from pytest_harbor.hud.convert.convert import convert
+from pytest_harbor.hud.convert import convert
 from pytest_harbor.task import DatasetError
 
 RAISES = "raise SystemError('the host must never import this')\n"

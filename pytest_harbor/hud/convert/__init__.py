@@ -1,1 +1,5 @@
-"""Convert datasets into folders in HUD's format."""
+"""Conversion of datasets to HUD's format."""
+
+from pytest_harbor.hud.convert.convert import convert
+
+__all__ = ["convert"]

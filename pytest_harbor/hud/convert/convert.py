@@ -1,4 +1,4 @@
-"""From tasks as Harbor has them to environments as HUD has them."""
+"""Conversion of Harbor tasks to HUD environments."""
 
 from __future__ import annotations
 
@@ -8,36 +8,35 @@ from pathlib import Path
 from pytest_harbor.errors import ConversionError
 from pytest_harbor.hud.convert.files import all_files
 from pytest_harbor.hud.convert.plan import Plan, plan
-from pytest_harbor.hud.convert.write import Target
+from pytest_harbor.hud.convert.write import OutputDirectory
 from pytest_harbor.task import TaskError, discover
 
 
 def convert(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Plan:
-    """Convert a task, a dataset or a directory of datasets, and return what was done and what could not be.
+    """Convert a task, a dataset or a directory of datasets; return the plan that was carried out.
 
-    What an earlier conversion wrote to the folder is replaced; nothing is written where no task can be converted.
+    The output of an earlier conversion is replaced. If no task can be converted, nothing is written.
 
     Raises:
-        DatasetError: there is no task, or two datasets would become environments of one name.
-        ConversionError: the folder holds something else, or cannot be written.
+        DatasetError: there are no tasks, or two datasets would become environments with the same name.
+        ConversionError: the output directory has other content, or cannot be written.
 
     """
-    target = Path(output).resolve()
-    place = Path(source).resolve()
-    if target == place or target.is_relative_to(place) or place.is_relative_to(target):
-        raise ConversionError(f"{output} and {source} lie within each other", "give a folder beside what is converted")
+    output_path, source_path = Path(output).resolve(), Path(source).resolve()
+    if output_path.is_relative_to(source_path) or source_path.is_relative_to(output_path):
+        raise ConversionError(f"{output} and {source} overlap", "choose an output directory outside the source")
     tasks = discover([source])
     if converted := next((task for task in tasks if task.converted), None):
-        raise ConversionError(f"{converted.path} is the outcome of a conversion", "convert what it was made from")
-    folder = Target(target)
-    todo = plan(tasks)
-    if todo.environments:
+        raise ConversionError(f"{converted.path} is already converted", "convert its source instead")
+    directory = OutputDirectory(output_path)
+    result = plan(tasks)
+    if result.environments:
         try:
-            folder.write(all_files(todo.environments))
+            directory.write(all_files(result.environments))
         except TaskError as error:
-            raise ConversionError(f"{error}, and could before", "try again") from error
+            raise ConversionError(f"{error} (it changed during the conversion)", "run the conversion again") from error
         except OSError as error:
             raise ConversionError(
-                f"{target} cannot be written: {error}", "mend that, or give another folder"
+                f"{output_path} cannot be written: {error}", "fix that, or choose another directory"
             ) from error
-    return todo
+    return result

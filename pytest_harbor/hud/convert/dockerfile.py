@@ -1,6 +1,6 @@
-"""Dockerfile.hud: a task's Dockerfile as it is, but for what the deployed image must not do, and the layer behind it.
+"""Dockerfile.hud: the task's Dockerfile with a few instructions replaced, and the HUD layer after it.
 
-What is inserted stands between marks, so that the original can be restored; see image/restore.py.
+Insertions are enclosed in markers, so that the original can be restored; see image/restore.py.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _FALLBACK_TOOLS = (
     " && apt-get install -y --no-install-recommends build-essential curl git \\\n"
     " && rm -rf /var/lib/apt/lists/*\n"
 )
-# Right behind FROM, so that all environments on a base share what is by far the largest part of them.
+# Directly after FROM, so that all environments with the same base share this copy, by far their largest part.
 _EARLY = f"COPY --from={LAYER} /hud /hud\n"
-_PLACE = "/harbor-context"
+_DIRECTORY = "/harbor-context"
 _DIRECTIVE = re.compile(r"#[ \t]*(?:syntax|escape|check)[ \t]*=", re.IGNORECASE)
 _WILDCARD = re.compile(r"[*?\[\\]")
 _WIDTH = 100
@@ -41,9 +41,9 @@ class Original:
     """A task's Dockerfile.
 
     Attributes:
-        text: what it holds; bytes that are no UTF-8 as surrogates.
-        source: what it is the Dockerfile of, for a comment.
-        copied: whether COPY sees it, which .dockerignore may forbid.
+        text: its content, with bytes that are not UTF-8 as surrogates.
+        source: where it is from, for a comment.
+        copied: whether COPY can see it; .dockerignore may exclude it.
         mode: its permission bits.
 
     """
@@ -55,18 +55,18 @@ class Original:
 
 
 def from_dockerfile(original: Original) -> str:
-    """Return the Dockerfile.hud of a task with a Dockerfile.
+    """Return the Dockerfile.hud for a task's Dockerfile.
 
     Raises:
-        DockerfileError: it cannot be scanned, or cannot be converted faithfully; the message says why.
+        DockerfileError: it cannot be parsed or converted faithfully; the message says why.
 
     """
     return _Conversion(original).text()
 
 
 def from_image(image: str | None) -> str:
-    """Return the Dockerfile.hud of tasks that name an image, or nothing at all."""
-    # /app is where a task runs that says nothing.
+    """Return the Dockerfile.hud for tasks without a Dockerfile; the image is their docker_image, if they have one."""
+    # /app is the working directory of a task that names no image.
     rest = "" if image else f"{_FALLBACK_TOOLS}WORKDIR /app\n"
     base = f"FROM {image or DEFAULT_IMAGE}\n{_block(_EARLY)}{rest}"
     layer = header(LAYER_TITLE) + serve_lines(layer=LAYER, directories=("/logs",))
@@ -74,23 +74,23 @@ def from_image(image: str | None) -> str:
 
 
 @dataclass
-class _Change:
-    """What becomes of an instruction: comments that keep it, and what is put in its place."""
+class _Replacement:
+    """An instruction as comments that keep its text, and the text to replace it."""
 
     piece: Piece
     text: str
 
     def __str__(self) -> str:
-        kept = commented_out(self.piece.text)
-        return (kept if kept.endswith("\n") else f"{kept}\n") + _block(self.text)
+        comments = commented_out(self.piece.text)
+        return (comments if comments.endswith("\n") else f"{comments}\n") + _block(self.text)
 
 
 class _Conversion:
     def __init__(self, original: Original) -> None:
         self._original = original
         text = original.text.lstrip("\ufeff")
-        # A byte order mark means nothing, and is one at the very beginning alone.
-        self._mark = original.text[: len(original.text) - len(text)]
+        # The byte order mark must stay at the very beginning.
+        self._byte_order_mark = original.text[: len(original.text) - len(text)]
         self._dockerfile = Dockerfile.parse(text)
         self._escape = self._dockerfile.escape
         self._pieces = self._dockerfile.pieces
@@ -101,15 +101,15 @@ class _Conversion:
         if not self._froms:
             raise DockerfileError("it has no FROM")
         if LAYER_ARGUMENT in self._original.text:
-            raise DockerfileError(f"it uses the name {LAYER_ARGUMENT}, which the converted one needs")
+            raise DockerfileError(f"the name {LAYER_ARGUMENT} is reserved for the conversion")
         for stage in self._dockerfile.stages:
             if stage.name.startswith((LAYER, CONTEXT)):
                 raise DockerfileError(
-                    f"line {stage.begin.line}: its stage {stage.name} has a name that the converted one needs"
+                    f"line {stage.begin.line}: the stage name {stage.name} is reserved for the conversion"
                 )
 
     def text(self) -> str:
-        changes = {number: change for number in range(len(self._pieces)) if (change := self._whole_context(number))}
+        changes = {number: change for number in range(len(self._pieces)) if (change := self._without_generated(number))}
         first = self._stage_of(min(changes)) if changes else len(self._froms) - 1
         stages = _layer_stages(self._escape) + (self._context_stages() if changes else "")
         for number in range(self._froms[first], len(self._pieces)):
@@ -127,9 +127,9 @@ class _Conversion:
                 entrypoint = piece if piece.keyword == "ENTRYPOINT" else entrypoint
             elif number in changes:
                 change = changes[number]
-                out.append(str(_Change(piece, self._ended(replace(piece, text=change.text)))))
+                out.append(str(_Replacement(piece, self._terminated(replace(piece, text=change.text)))))
             elif number == last and terminated(piece, self._escape).rstrip("\n") != piece.text.rstrip("\n"):
-                out.append(str(_Change(piece, self._ended(piece))))
+                out.append(str(_Replacement(piece, self._terminated(piece))))
             elif is_comment(piece) and is_marker(piece.text.rstrip("\r\n")):
                 out.append(commented_out(piece.text))
             else:
@@ -140,15 +140,15 @@ class _Conversion:
         shell = shell_before(self._dockerfile, entrypoint) if entrypoint else DEFAULT_SHELL
         return self._with_head(out) + header(LAYER_TITLE) + serve_lines(entrypoint, shell, LAYER, ("/logs",))
 
-    def _ended(self, piece: Piece) -> str:
-        """Return the text of an instruction so that nothing becomes part of it, without comments at its end."""
+    def _terminated(self, piece: Piece) -> str:
+        """Return the text of an instruction, ended so that nothing can become part of it, without trailing comments."""
         text = terminated(piece, self._escape)
         while not piece.heredocs and (comment := re.search(r"\n[ \t\r]*(?:#[^\n]*)?\n$", text)):
             text = text[: comment.start() + 1]
         return text
 
     def _with_head(self, pieces: list[str]) -> str:
-        """Join what has become of the pieces, with the title behind the directives, which must come first."""
+        """Join the converted pieces, and insert the title after the parser directives, which must come first."""
         directives = 0
         while directives < len(pieces) and _DIRECTIVE.match(pieces[directives].lstrip()):
             directives += 1
@@ -157,13 +157,18 @@ class _Conversion:
         title = f"{rule}\n# {BASE_TITLE}\n{SOURCE}{self._original.source}\n{rule}\n"
         end = "" if self._original.text.endswith("\n") else f"{NO_LINE_END}\n"
         body = after if after.endswith("\n") else f"{after}\n"
-        return self._mark + before + title + _block(_layer_argument()) + body + end
+        return self._byte_order_mark + before + title + _block(_layer_argument()) + body + end
 
     def _stage_of(self, number: int) -> int:
         return sum(begin <= number for begin in self._froms) - 1
 
-    def _whole_context(self, number: int) -> _Change | None:
-        """Return what an instruction becomes that would take generated files too."""
+    def _without_generated(self, number: int) -> _Replacement | None:
+        """Return the replacement of an instruction that would copy or mount generated files too; None if it would not.
+
+        Raises:
+            DockerfileError: there is no equivalent instruction.
+
+        """
         piece = self._pieces[number]
         if piece.keyword == "RUN":
             return self._with_mounts(piece)
@@ -172,70 +177,72 @@ class _Conversion:
             if (
                 self._stage_of(number) < len(self._froms) - 1
                 and inner.keyword in ("COPY", "ADD")
-                and self._takes(inner)
+                and self._matching_sources(inner)
             ):
-                raise DockerfileError(f"line {piece.line}: ONBUILD {inner.keyword} takes the whole build context")
+                raise DockerfileError(
+                    f"line {piece.line}: ONBUILD {inner.keyword} would also copy files that the conversion adds"
+                )
             return None
         if piece.keyword not in ("COPY", "ADD") or dict(piece.flags).get("from") is not None:
             return None
-        found = self._takes(piece)
+        found = self._matching_sources(piece)
         if not found:
             return None
         if piece.keyword == "ADD":
             self._check_add(piece, found)
         text = re.sub(r"(?is)^(\s*)(?:COPY|ADD)", lambda match: f"{match[1]}COPY --from={CONTEXT}", piece.text, count=1)
-        return _Change(piece, text)
+        return _Replacement(piece, text)
 
-    def _takes(self, piece: Piece) -> list[str]:
-        """Return the sources of an instruction that may take generated files."""
-        return [source for source in self._sources(piece) if _takes_generated(source)]
+    def _matching_sources(self, piece: Piece) -> list[str]:
+        """Return the sources of an instruction that may match generated files."""
+        return [source for source in self._sources(piece) if _may_match_generated(source)]
 
     def _sources(self, piece: Piece) -> list[str]:
         if piece.words is not None:
             return list(piece.words[:-1])
         words = split_words(piece.operands, self._escape)[:-1]
-        # What is quoted or escaped otherwise may be anything.
+        # Words with a variable stay as they are: it may expand to anything.
         return [word if "$" in word else unquote(word, self._escape) for word in words if "<<" not in word]
 
     def _check_add(self, piece: Piece, found: list[str]) -> None:
-        """See that COPY does the same: it fetches nothing and unpacks nothing."""
+        """Raise DockerfileError unless COPY would do the same: nothing is downloaded or unpacked."""
         roots = [source for source in found if "$" not in source and _clean(source) == ""]
         if len(roots) != len(self._sources(piece)) or piece.heredocs:
             raise DockerfileError(
-                f"line {piece.line}: this ADD may take files that a conversion adds; "
-                "use COPY where it unpacks and fetches nothing, or name the files"
+                f"line {piece.line}: this ADD may also copy files that the conversion adds; "
+                "name the files, or use COPY if nothing is downloaded or unpacked"
             )
 
-    def _with_mounts(self, piece: Piece) -> _Change | None:
+    def _with_mounts(self, piece: Piece) -> _Replacement | None:
         text = piece.text
         for name, value in piece.flags:
             options = dict(option.partition("=")[::2] for option in value.split(",")) if name == "mount" else {}
             source = options.get("source") or options.get("src") or "/"
             if name != "mount" or options.get("type", "bind") != "bind" or "from" in options:
                 continue
-            if _takes_generated(source):
+            if _may_match_generated(source):
                 changed = text.replace(f"--mount={value}", f"--mount={value},from={CONTEXT}", 1)
                 if changed == text:
-                    raise DockerfileError(f"line {piece.line}: this mount of the build context cannot be read")
+                    raise DockerfileError(f"line {piece.line}: this mount of the build context cannot be parsed")
                 text = changed
-        return _Change(piece, text) if text != piece.text else None
+        return _Replacement(piece, text) if text != piece.text else None
 
-    def _renumbered(self, number: int, first: int, inserted: int) -> _Change | None:
-        """Return what an instruction becomes that goes by the number of a stage which has moved."""
+    def _renumbered(self, number: int, first: int, inserted: int) -> _Replacement | None:
+        """Return the replacement of an instruction that refers by number to a stage whose number has changed."""
         piece = self._pieces[number]
         origin = dict(piece.flags).get("from", "") if piece.keyword in ("COPY", "ADD") else ""
         if not origin.isdigit() or int(origin) < first:
             return None
         text = re.sub(rf"--from={origin}(?=\s)", f"--from={int(origin) + inserted}", piece.text, count=1)
-        return _Change(piece, text)
+        return _Replacement(piece, text)
 
     def _context_stages(self) -> str:
-        """Return stages whose outcome is the build context as the original's builder sees it."""
+        """Return stages that produce the original build context, without generated files."""
         original = self._original
         script = [
             "import base64, os, shutil",
             f"for name in {GENERATED!r}:",
-            f"    path = os.path.join({_PLACE!r}, name)",
+            f"    path = os.path.join({_DIRECTORY!r}, name)",
             "    if os.path.isdir(path):",
             "        shutil.rmtree(path)",
             "    elif os.path.exists(path):",
@@ -246,7 +253,7 @@ class _Conversion:
             content = base64.b64encode(original.text.encode("utf-8", "surrogateescape")).decode()
             script += [
                 "import sys",
-                f"path = os.path.join({_PLACE!r}, 'Dockerfile')",
+                f"path = os.path.join({_DIRECTORY!r}, 'Dockerfile')",
                 "with open(path, 'wb') as file:",
                 "    file.write(base64.b64decode(sys.argv[1]))",
                 f"os.chmod(path, {original.mode:#o})",
@@ -256,17 +263,17 @@ class _Conversion:
         lines = joined.join(json.dumps(line)[1:-1] + "\\n" for line in script)
         return (
             f"FROM {LAYER} AS {CONTEXT}-files\n"
-            f"COPY . {_PLACE}/\n"
+            f"COPY . {_DIRECTORY}/\n"
             f'RUN ["{LAYER_PYTHON}", "-I", "-c", "{joined}{lines}{joined}"'
             + (f', "{joined}{joined.join(chunks)}"' if content else "")
             + "]\n"
             f"FROM scratch AS {CONTEXT}\n"
-            f"COPY --from={CONTEXT}-files {_PLACE}/ /\n"
+            f"COPY --from={CONTEXT}-files {_DIRECTORY}/ /\n"
         )
 
 
-def _takes_generated(source: str) -> bool:
-    """Tell whether a source may take what a conversion adds, or the Dockerfile, which it does not keep."""
+def _may_match_generated(source: str) -> bool:
+    """Return True if a source may match a generated file, or the Dockerfile, which the conversion removes."""
     if "$" in source:
         return True
     if "://" in source or source.startswith("git@"):

@@ -1,4 +1,4 @@
-"""The last lines of Dockerfile.hud: they take note of what an image is like, and make it serve its tasks."""
+"""The last instructions of Dockerfile.hud: they record the image's configuration and make it serve its tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_harbor.image.layers import LAYER_PYTHON
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
-# Runs as the image's user, whoever that is: it writes where everybody may.
+# Runs as the image's user, so it writes to a directory that everyone can write to.
 # Its arguments are the ENTRYPOINT and the two words of KEEP_ALIVE.
 _RECORD = (
     "import json, os, sys; "
@@ -25,7 +25,7 @@ _RECORD = (
     "json.dump(record, open('/logs/agent/image.json', 'w'))"
 )
 
-# Runs as root. HUD's images have these directories for everybody; those that an image has itself are left alone.
+# Runs as root. HUD's images have these directories, writable by everyone; existing directories stay as they are.
 _SEAL = (
     "import os, shutil; "
     "shutil.copyfile('/logs/agent/image.json', '/hud/image.json'); "
@@ -43,23 +43,23 @@ def serve_lines(
     layer: str = "harbor-layer",
     directories: Sequence[str] = ("/hud", "/logs"),
 ) -> str:
-    """Return the instructions that make an image serve its tasks: what Dockerfile.hud ends with.
+    """Return the last instructions of Dockerfile.hud, which make the image serve its tasks.
 
-    They need env.py and tasks/ in the root of the context, and neither a shell nor a certain user.
+    They need env.py and tasks/ in the root of the build context, but neither a shell nor a particular user.
 
     Args:
-        entrypoint: the ENTRYPOINT of the final stage that was taken back. Without one, an ENTRYPOINT that the image
-            inherits stays, and is to run its arguments, the server.
-        shell: what a line that is no JSON is run with; see shell_before.
+        entrypoint: the final stage's ENTRYPOINT, which was commented out. Without one, an ENTRYPOINT inherited from the
+            base image stays, and must run its arguments, the server.
+        shell: the shell that runs an ENTRYPOINT that is not JSON; see shell_before.
         layer: the stage or image that holds the layer.
-        directories: which of its directories are not in the image yet.
+        directories: the layer's directories that are not in the image yet.
 
     """
     words: Sequence[str] = ()
     if entrypoint is not None:
         words = entrypoint.words if entrypoint.words is not None else (*shell, entrypoint.arguments)
     lines = [
-        # Each by itself: a link in place of one is followed, below the root it would be an error.
+        # One directory at a time: COPY follows a link at the target itself, but fails on one below it.
         *(f"COPY --from={layer} {directory} {directory}" for directory in directories),
         _run(_RECORD, [*(words if starts_service(words) else ()), *KEEP_ALIVE]),
         "USER 0:0",
@@ -74,7 +74,7 @@ def serve_lines(
 
 
 PYTHON = (LAYER_PYTHON, "-I")
-"""The layer's interpreter, deaf to the variables of the image."""
+"""The layer's interpreter, isolated from the image's environment variables."""
 
 
 def _run(script: str, arguments: Sequence[str] = ()) -> str:
@@ -82,9 +82,9 @@ def _run(script: str, arguments: Sequence[str] = ()) -> str:
 
 
 def shell_before(dockerfile: Dockerfile, piece: Piece) -> Sequence[str]:
-    """Return what a SHELL instruction has made the shell of lines that are no JSON, as seen from an instruction.
+    """Return the shell set by the last SHELL instruction before another instruction, following earlier stages.
 
-    What a base image says of it is not known here.
+    A SHELL in a base image is not taken into account.
     """
     stages = dockerfile.stages
     stage = next((one for one in stages if piece in one.instructions), None)

@@ -1,8 +1,7 @@
-"""Which environments a dataset becomes: tasks by what their images are made of."""
+"""The conversion's plan: tasks with the same image become one environment."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,29 +12,30 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pytest_harbor._util.files import file_digest
+from pytest_harbor._util.files import Digest, file_digest
 from pytest_harbor.errors import ImageError
 from pytest_harbor.hud.convert.dockerfile import Original, from_dockerfile, from_image
 from pytest_harbor.hud.names import base_name, scenario
 from pytest_harbor.image import BuildContext
+from pytest_harbor.image.context import ignore_patterns
 from pytest_harbor.image.dockerfile import DockerfileError
 from pytest_harbor.task import DatasetError, Task, TaskError
 from pytest_harbor.task.converted import GENERATED
 from pytest_harbor.task.document import json_values
 from pytest_harbor.task.files import walk
 
-# A name that FROM takes as it stands.
+# An image name that can follow FROM literally.
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A file, directory or link of a build context.
+class ContextEntry:
+    """A file, directory or link in a build context.
 
     Attributes:
-        path: below the context.
-        host: where it is.
-        mode: kind and permission bits.
+        path: path in the build context.
+        host: path on the host.
+        mode: file type and permission bits.
 
     """
 
@@ -45,37 +45,37 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A Dockerfile.hud, and its permission bits."""
+class HudDockerfile:
+    """The content of a Dockerfile.hud, and its permission bits."""
 
-    dockerfile: bytes
+    content: bytes
     mode: int = 0o644
 
 
 @dataclass(frozen=True)
-class Environment:
+class ConvertedEnvironment:
     """A converted environment.
 
     Attributes:
-        name: its name, and that of its folder.
+        name: the name of the environment and its directory.
         tasks: its tasks, sorted.
-        recipe: what its image is built with.
+        dockerfile: its Dockerfile.hud.
 
     """
 
     name: str
     tasks: tuple[Task, ...]
-    recipe: Recipe
+    dockerfile: HudDockerfile
 
     @property
-    def model(self) -> Task:
-        """The task whose build context is taken; those of the others are equal."""
+    def representative(self) -> Task:
+        """The task whose build context is copied; the other tasks' contexts are equal."""
         return self.tasks[0]
 
     @cached_property
-    def context(self) -> tuple[Entry, ...]:
-        """What is in the build context, parents first."""
-        return tuple(build_context(self.model))
+    def context(self) -> tuple[ContextEntry, ...]:
+        """The entries of the build context, parent directories first."""
+        return tuple(build_context(self.representative))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the environment's rows of taskset.json."""
@@ -83,8 +83,8 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A task that cannot be converted, and why."""
+class RejectedTask:
+    """A task that cannot be converted, and the reason."""
 
     task: Task
     reason: str
@@ -92,72 +92,70 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of tasks.
+    """The environments that tasks become, and the tasks that cannot be converted.
 
     Attributes:
-        environments: in the order of the taskset.
-        refused: tasks that cannot be converted, in their own order.
+        environments: the environments, in the order of the taskset.
+        rejected: the tasks that cannot be converted, in their original order.
 
     """
 
-    environments: tuple[Environment, ...]
-    refused: tuple[Refusal, ...]
+    environments: tuple[ConvertedEnvironment, ...]
+    rejected: tuple[RejectedTask, ...]
 
 
 def plan(tasks: Iterable[Task]) -> Plan:
-    """Sort out what environments tasks become.
+    """Group tasks into environments.
 
     Raises:
-        DatasetError: two datasets would become environments of one name.
+        DatasetError: two datasets would become environments with the same name.
 
     """
-    refused: list[Refusal] = []
+    rejected: list[RejectedTask] = []
     datasets: dict[str, dict[str, list[Task]]] = {}
-    recipes: dict[str, Recipe | ValueError] = {}
+    dockerfiles: dict[str, HudDockerfile | ValueError] = {}
     for task in tasks:
         try:
             _check(task)
             key = _group_key(task)
-            if key not in recipes:
-                recipes[key] = _recipe(task)
-            recipe = recipes[key]
-            if isinstance(recipe, ValueError):
-                raise recipe
+            if key not in dockerfiles:
+                dockerfiles[key] = _hud_dockerfile(task)
+            dockerfile = dockerfiles[key]
+            if isinstance(dockerfile, ValueError):
+                raise dockerfile
         except TaskError as error:
-            refused.append(Refusal(task, _relative(error, task)))
+            rejected.append(RejectedTask(task, _relative(error, task)))
         except ValueError as error:
-            refused.append(Refusal(task, str(error)))
+            rejected.append(RejectedTask(task, str(error)))
         else:
             datasets.setdefault(task.dataset, {}).setdefault(key, []).append(task)
-    environments: dict[str, Environment] = {}
+    environments: dict[str, ConvertedEnvironment] = {}
     for dataset, groups in datasets.items():
         base = base_name(dataset)
-        # The largest first; sorted() keeps the order of equal ones.
+        # The largest group first; sorted() keeps the order of groups of the same size.
         for number, (key, group) in enumerate(sorted(groups.items(), key=lambda item: -len(item[1])), start=1):
             name = base if len(groups) == 1 else f"{base}-g{number}"
             if name in environments:
-                other = environments[name].model.dataset
-                raise DatasetError(
-                    f"the datasets {other} and {dataset} would both become {name}; convert them one by one"
-                )
-            recipe = recipes[key]
-            assert isinstance(recipe, Recipe)
-            environments[name] = Environment(name, tuple(group), recipe)
-    return Plan(tuple(environments.values()), tuple(refused))
+                other = environments[name].representative.dataset
+                raise DatasetError(f"datasets {other} and {dataset} would both become {name}; convert them separately")
+            dockerfile = dockerfiles[key]
+            assert isinstance(dockerfile, HudDockerfile)
+            environments[name] = ConvertedEnvironment(name, tuple(group), dockerfile)
+    return Plan(tuple(environments.values()), tuple(rejected))
 
 
 def _check(task: Task) -> None:
-    """Raise TaskError or ValueError where a task cannot be converted."""
+    """Raise TaskError or ValueError if a task cannot be converted."""
     if task.unsupported:
         raise ValueError(task.unsupported)
     task.check()
     _row("", task)
     task.name.encode()  # UnicodeEncodeError is a ValueError
     if not task.name.isprintable():
-        raise ValueError("its name has characters that cannot be printed")
+        raise ValueError("the task's name has unprintable characters")
     image = task.config.environment.docker_image
     if task.dockerfile is None and image and not _IMAGE.fullmatch(image):
-        raise ValueError(f"docker_image {image!r} is no name that FROM takes")
+        raise ValueError(f"docker_image {image!r} is not a valid image name")
     task.upload_files("tests")
 
 
@@ -169,32 +167,26 @@ def _relative(error: TaskError, task: Task) -> str:
 
 
 def _group_key(task: Task) -> str:
-    """Return what tasks of one environment have in common.
+    """Return a digest that is equal for tasks of the same environment.
 
-    Paths and contents of the files, as in HUD; and modes, links and empty directories, which an image shows too. An
-    image that is named counts only where it is what the environment starts from.
+    It covers paths and contents of the files, as in HUD, and also modes, links and empty directories, which are visible
+    in an image. docker_image counts only if there is no Dockerfile.
 
     Raises:
         TaskError: a file cannot be read.
-        ValueError: the build context cannot be kept as it is.
+        ValueError: the build context cannot be converted faithfully.
 
     """
-    total = hashlib.sha256()
-
-    def add(*parts: bytes) -> None:
-        for part in parts:
-            total.update(len(part).to_bytes(8, "big") + part)
-
+    digest = Digest()
     if task.dockerfile is None:
-        add(b"image", str(task.config.environment.docker_image).encode())
+        digest.add("image", str(task.config.environment.docker_image))
     if not task.environment_dir.is_dir():
-        add(b"nothing")
+        digest.add("no environment directory")
     for entry in build_context(task):
         if str(entry.path) in GENERATED:
-            raise ValueError(f"environment/{entry.path}: a conversion writes a file of this name; rename it")
+            raise ValueError(f"environment/{entry.path}: the conversion generates a file with this name; rename it")
         if not (stat.S_ISDIR(entry.mode) or stat.S_ISREG(entry.mode) or stat.S_ISLNK(entry.mode)):
-            raise ValueError(f"environment/{entry.path}: is neither a file nor a directory nor a link")
-        mode = f"{entry.mode:o}".encode()
+            raise ValueError(f"environment/{entry.path}: not a file, directory or link")
         try:
             content = b""
             if stat.S_ISLNK(entry.mode):
@@ -203,12 +195,12 @@ def _group_key(task: Task) -> str:
                 content = file_digest(entry.host)
         except OSError as error:
             raise TaskError(entry.host, f"cannot be read: {error.strerror or error}") from error
-        add(os.fsencode(entry.path), mode, content)
-    return total.hexdigest()
+        digest.add(str(entry.path), f"{entry.mode:o}", content)
+    return digest.hex()
 
 
-def _recipe(task: Task) -> Recipe | ValueError:
-    """Return how the image of a task and of all with the same build context is built, or why it cannot be.
+def _hud_dockerfile(task: Task) -> HudDockerfile | ValueError:
+    """Return the Dockerfile.hud for a task and all tasks with the same build context, or why there cannot be one.
 
     Raises:
         TaskError: a file cannot be read.
@@ -217,14 +209,14 @@ def _recipe(task: Task) -> Recipe | ValueError:
     path = task.dockerfile
     context = BuildContext(task.environment_dir)
     try:
-        _ = context.ignore_patterns
+        ignore_patterns(context.path, context.ignore_files)  # raises if the ignore file cannot be read
         if path is None:
-            return Recipe(from_image(task.config.environment.docker_image).encode())
+            return HudDockerfile(from_image(task.config.environment.docker_image).encode())
         text = path.read_bytes().decode("utf-8", "surrogateescape")
-        # Images may show the mode, and the digest of the build context does.
+        # The mode may be visible in the image, and is part of the build context's digest.
         mode = stat.S_IMODE(path.stat().st_mode)
         original = Original(text, f"{task.id}/environment", "Dockerfile" in context.copyable_files(), mode)
-        return Recipe(from_dockerfile(original).encode("utf-8", "surrogateescape"), mode)
+        return HudDockerfile(from_dockerfile(original).encode("utf-8", "surrogateescape"), mode)
     except OSError as error:
         raise TaskError(path or task.environment_dir, f"cannot be read: {error.strerror or error}") from error
     except DockerfileError as error:
@@ -233,8 +225,8 @@ def _recipe(task: Task) -> Recipe | ValueError:
         return ValueError(error.fact)
 
 
-def build_context(task: Task) -> list[Entry]:
-    """List what is in a task's build context, parents first; links are not followed.
+def build_context(task: Task) -> list[ContextEntry]:
+    """List the entries of a task's build context, parent directories first; links are not followed.
 
     Raises:
         TaskError: a directory cannot be read.
@@ -243,18 +235,18 @@ def build_context(task: Task) -> list[Entry]:
     if not task.environment_dir.is_dir():
         return []
     found = walk(task.environment_dir, PurePosixPath(), lambda _path, _mode: True)
-    return sorted((Entry(*entry) for entry in found), key=lambda entry: entry.path)
+    return sorted((ContextEntry(*entry) for entry in found), key=lambda entry: entry.path)
 
 
 def _row(environment: str, task: Task) -> dict[str, Any]:
     """Return a task's row of taskset.json.
 
     Raises:
-        TaskError: task.toml is broken.
-        ValueError: its metadata cannot be written as JSON.
+        TaskError: task.toml is invalid.
+        ValueError: the metadata cannot be written as JSON.
 
     """
-    # What [metadata] may call harbor_source itself must not hide where the task comes from.
+    # A harbor_source in [metadata] must not override this one.
     metadata: dict[str, Any] = {"harbor_source": task.id}
     if isinstance(table := task.document.get("metadata"), dict):
         metadata.update((key, value) for key, value in json_values(table).items() if key not in metadata)
@@ -271,7 +263,7 @@ def _row(environment: str, task: Task) -> dict[str, Any]:
     return row
 
 
-def rows(environments: Sequence[Environment]) -> str:
+def taskset_json(environments: Sequence[ConvertedEnvironment]) -> str:
     """Return the text of taskset.json."""
-    listed = [row for environment in environments for row in environment.rows()]
-    return json.dumps(listed, ensure_ascii=False, indent=2) + "\n"
+    rows = [row for environment in environments for row in environment.rows()]
+    return json.dumps(rows, ensure_ascii=False, indent=2) + "\n"

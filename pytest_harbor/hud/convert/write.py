@@ -1,4 +1,4 @@
-"""A conversion on disk: written beside the folder it is for, and put in its place as a whole."""
+"""Write a conversion to disk: into a temporary directory first, then moved into place as a whole."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from pytest_harbor._util.text import listed
 from pytest_harbor.errors import ConversionError
-from pytest_harbor.hud.convert.files import File
+from pytest_harbor.hud.convert.files import OutputFile
 from pytest_harbor.task.converted import TASKSET
 
-# Which files a conversion wrote, so that the next one removes those and no others.
+# Lists the files that a conversion wrote, so that the next one removes those and no others.
 MANIFEST = ".pytest-harbor-convert.json"
-_SHOWN = 3
 
 
-class Target:
-    """The folder that a conversion goes to.
+class OutputDirectory:
+    """The output directory of a conversion.
 
     Args:
-        path: the folder; it may be missing.
+        path: the directory, which need not exist.
 
     Raises:
-        ConversionError: it holds something that no conversion of ours has written.
+        ConversionError: it has content that no conversion of ours wrote.
 
     """
 
@@ -37,44 +37,43 @@ class Target:
         self._check_environments()
 
     def _read_manifest(self) -> frozenset[str]:
-        """Return the paths that an earlier conversion wrote."""
+        """Return the paths that the earlier conversion wrote."""
         if not os.path.lexists(self.path) or (self.path.is_dir() and not any(self.path.iterdir())):
             return frozenset()
-        fix = "give another folder, or remove it yourself"
+        fix = "choose another directory, or remove it first"
         if not self.path.is_dir():
             raise ConversionError(f"{self.path} is not a directory", fix)
         try:
-            listed = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["files"]
+            written = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["files"]
         except FileNotFoundError:
-            raise ConversionError(f"{self.path} is not empty, and no conversion of pytest-harbor", fix) from None
+            raise ConversionError(f"{self.path} is not empty, and not written by this command", fix) from None
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ConversionError(f"{self.path / MANIFEST} cannot be read: {error}", fix) from error
-        return frozenset(path for path in listed if isinstance(path, str))
+        return frozenset(path for path in written if isinstance(path, str))
 
     @property
-    def _folders(self) -> set[str]:
-        """Names of the environments of the earlier conversion."""
+    def _old_environments(self) -> set[str]:
+        """The names of the earlier conversion's environments."""
         return {path.partition("/")[0] for path in self._old if "/" in path}
 
     def _check_environments(self) -> None:
         foreign = []
-        for name in sorted(self._folders):
+        for name in sorted(self._old_environments):
             for directory, _, names in os.walk(self.path / name):
                 below = Path(directory).relative_to(self.path)
                 foreign += [path for each in names if (path := (below / each).as_posix()) not in self._old]
         if foreign:
-            more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
             raise ConversionError(
-                f"{self.path} holds files that no conversion wrote: {', '.join(sorted(foreign)[:_SHOWN])}{more}",
-                "move them away, or give another folder",
+                f"{self.path} has files that no conversion wrote: {listed(sorted(foreign), 3)}",
+                "move them away, or choose another directory",
             )
 
-    def write(self, files: Iterable[File]) -> None:
-        """Write all files and put them in place; until then, and if that fails, what was there stays.
+    def write(self, files: Iterable[OutputFile]) -> None:
+        """Write all files, then replace the earlier conversion; if anything fails, that one stays.
 
         Raises:
-            ConversionError: something else is in the place of an environment.
-            OSError: a file can be neither read nor written.
+            ConversionError: something else exists at the path of a new environment.
+            OSError: a file cannot be read or written.
 
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,25 +87,25 @@ class Target:
             _remove(work)
 
     def _swap(self, new: Path, old: Path) -> None:
-        """Move new entries in and old ones out; undone where that fails half-way."""
+        """Move the old entries out and the new ones in; roll back if that fails."""
         self.path.mkdir(exist_ok=True)
         old.mkdir()
-        ours = {*self._folders, TASKSET, MANIFEST} if self._old else set()
-        coming = sorted(path.name for path in new.iterdir())
-        for name in coming:
-            if name not in ours and os.path.lexists(self.path / name):
-                raise ConversionError(f"{self.path / name} was written by no conversion", "move it away")
-        with _undoing() as move:
-            for name in sorted(ours):
+        old_names = {*self._old_environments, TASKSET, MANIFEST} if self._old else set()
+        new_names = sorted(path.name for path in new.iterdir())
+        for name in new_names:
+            if name not in old_names and os.path.lexists(self.path / name):
+                raise ConversionError(f"{self.path / name} exists, and no conversion wrote it", "move it away")
+        with _rolled_back_on_error() as move:
+            for name in sorted(old_names):
                 if os.path.lexists(self.path / name):
                     move(self.path / name, old / name)
-            for name in coming:
+            for name in new_names:
                 move(new / name, self.path / name)
 
 
 @contextlib.contextmanager
-def _undoing() -> Iterator[Callable[[Path, Path], None]]:
-    """Give a function that renames; all it did is undone where the block ends with an exception."""
+def _rolled_back_on_error() -> Iterator[Callable[[Path, Path], None]]:
+    """Yield a function that renames a path; if the block raises, undo all its renames."""
     done: list[tuple[Path, Path]] = []
 
     def move(source: Path, target: Path) -> None:
@@ -121,7 +120,7 @@ def _undoing() -> Iterator[Callable[[Path, Path], None]]:
         raise
 
 
-def _write(top: Path, files: Iterable[File]) -> None:
+def _write(top: Path, files: Iterable[OutputFile]) -> None:
     written: list[str] = []
     directories: list[tuple[Path, int]] = []
     for file in files:
@@ -145,16 +144,16 @@ def _write(top: Path, files: Iterable[File]) -> None:
                 shutil.copyfile(file.content, path)
                 path.chmod(stat.S_IMODE(mode))
         written.append(file.path.as_posix())
-    # Last, as one may forbid to write into it.
+    # Last, as the mode may make a directory read-only.
     for path, bits in reversed(directories):
         path.chmod(bits)
-    listed = json.dumps({"files": sorted(written)}, indent=1) + "\n"
-    (top / MANIFEST).write_text(listed, encoding="utf-8")
+    manifest = json.dumps({"files": sorted(written)}, indent=1) + "\n"
+    (top / MANIFEST).write_text(manifest, encoding="utf-8")
     (top / MANIFEST).chmod(0o644)
 
 
 def _remove(directory: Path) -> None:
-    """Remove a tree of ours, directories that may not be written to included."""
+    """Remove a temporary tree, including read-only directories."""
     for below, names, _ in os.walk(directory):
         for name in names:
             path = Path(below, name)

@@ -1,4 +1,4 @@
-"""The last lines of Dockerfile.hud: they need no shell, and an ENTRYPOINT comes with the shell that it is for."""
+"""The last instructions of Dockerfile.hud: they need no shell, and run an ENTRYPOINT with the right one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_harbor.image.dockerfile import Dockerfile
 
 
 def lines_of(text: str) -> tuple[list[str], list[list[str]]]:
-    """Return what follows a Dockerfile, and the words of its RUNs."""
+    """Return the lines appended to a Dockerfile, and the words of their RUN instructions."""
     dockerfile = Dockerfile.parse(text)
     entrypoint = next((piece for piece in reversed(dockerfile.pieces) if piece.keyword == "ENTRYPOINT"), None)
     shell = shell_before(dockerfile, entrypoint) if entrypoint else ()
@@ -18,23 +18,23 @@ def lines_of(text: str) -> tuple[list[str], list[list[str]]]:
 
 
 def service(text: str) -> list[str]:
-    """Return what is started in the background."""
+    """Return the command of the service to start in the background."""
     words = lines_of(text)[1][0]
     assert words[-2:] == ["sleep", "2147483647"]
     return words[4:-2]
 
 
-def test_an_image_without_an_entrypoint_of_its_own_keeps_what_it_inherits() -> None:
+def test_an_inherited_entrypoint_stays() -> None:
     lines, runs = lines_of("FROM x\n")
     assert not [line for line in lines if line.startswith(("ENTRYPOINT", "WORKDIR"))]
     assert lines[-1] == 'CMD ["/hud/.venv/bin/python", "-I", "/hud/env.py"]'
     assert all(words[:3] == ["/hud/.venv/bin/python", "-I", "-c"] for words in runs)
-    # The user that is taken note of is the image's own.
+    # The record is written as the image's own user.
     assert lines.index("USER 0:0") > next(i for i, line in enumerate(lines) if line.startswith("RUN"))
     assert [piece.keyword for piece in Dockerfile.parse("\n".join(lines)).instructions].count("COPY") == 4
 
 
-def test_an_entrypoint_is_taken_as_docker_would() -> None:
+def test_entrypoint_words() -> None:
     assert service('FROM x\nENTRYPOINT ["/start", "a b", "\\"q\\""]\n') == ["/start", "a b", '"q"']
     assert service("FROM x\nENTRYPOINT /start $WHERE\n") == ["/bin/sh", "-c", "/start $WHERE"]
     shell = 'SHELL ["/bin/bash", "-ec"]'
@@ -43,7 +43,7 @@ def test_an_entrypoint_is_taken_as_docker_would() -> None:
     assert service(f"FROM x\n{shell}\nFROM x\nENTRYPOINT /start\n{shell}\n") == ["/bin/sh", "-c", "/start"]
 
 
-def test_a_bare_shell_is_no_service_but_is_taken_back() -> None:
+def test_a_bare_shell_is_not_a_service() -> None:
     text = 'FROM x\nENTRYPOINT ["bash"]\n'
     assert service(text) == []
     assert "ENTRYPOINT []" in lines_of(text)[0]
