@@ -89,7 +89,7 @@ def run_trial(
 
         services.append(ProxyService(proxy))
     if adapt == "hud":
-        from pytest_harbor.hud.mcp.service import McpService
+        from pytest_harbor.hud.mcp import McpService
 
         services.append(McpService())
     trial = Trial(task, used, images, place, settings, hooks, recorder=run, services=services)

@@ -11,12 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pytest_harbor._util.text import plural
+from pytest_harbor._util.text import escaped, plural
 
 _PACKAGE = Path(__file__).parents[1]
 
 MODULES = (
     "_util/sizes.py",
+    "_util/text.py",
     "_util/users.py",
     "environment/entrypoint.py",
     "task/canary.py",
@@ -53,7 +54,7 @@ _SCENARIO = '''
 @env.scenario("run-task")
 async def run_task({parameter}) -> AsyncGenerator[Any, None]:
     """Give the agent a task's instruction, then grade its work with the task's tests."""
-    yield await container.set_up(task_id)
+    yield await container.setup(task_id)
     yield EvaluationResult(**await container.grade())
 '''
 
@@ -134,7 +135,7 @@ def _head(name: str, tasks: Sequence[str]) -> str:
     quoted = [literal(task) for task in tasks]
     # One name a line, so that no formatter changes it.
     rows = "".join(f"    {task},\n" for task in quoted)
-    lines = [f"env = Environment({literal(name)}, lifespan=lambda server: container.served(server))\n"]
+    lines = [f"env = Environment({literal(name)}, lifespan=lambda server: container.lifespan(server))\n"]
     if len(tasks) > 1:
         lines += [f"TaskId = Literal[\n{rows}]\nTASK_NAMES = (\n{rows})\n"]
         lines += [_SCENARIO.format(parameter="task_id: TaskId")]
@@ -152,9 +153,7 @@ def literal(text: str) -> str:
 
 
 def _character(char: str, quote: str) -> str:
-    if char in ("\\", quote):
-        return "\\" + char
-    return char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return f"\\{char}" if char in ("\\", quote) else escaped(char)
 
 
 def _plain(name: str) -> str:

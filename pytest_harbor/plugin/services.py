@@ -35,7 +35,7 @@ def services_of(options: HarborConfig, agents: Agents, ledger: Ledger | None) ->
         services.append(ProxyService(_proxy_settings(options, agents, ledger, os.environ)))
     if options.adapt == "hud":
         from pytest_harbor.errors import UnmetRequirement
-        from pytest_harbor.hud.mcp.service import McpService, check_installed
+        from pytest_harbor.hud.mcp import McpService, check_installed
 
         if agents.on_host:
             try:

@@ -351,7 +351,7 @@ def test_image_without_user_names(built: Any, session: Session) -> None:
     "options, why",
     [
         (["--user", "65534"], "must be started as root"),
-        (["--read-only"], "cannot be taken out of the file system"),
+        (["--read-only"], "cannot be moved out of the file system"),
         (["--volume", "{here}:/harbor/tasks"], "/harbor/tasks is mounted"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What env.py does within a container, as far as it can be seen without one."""
+"""The parts of env.py that run in a container, as far as they can be tested without one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_harbor.hud.in_container import container as inside
-from pytest_harbor.hud.in_container.container import texts
-from pytest_harbor.hud.in_container.processes import CannotRun, Place, Processes, below
-from pytest_harbor.hud.in_container.sealed import Unsealed, take_tasks
+from pytest_harbor.hud.in_container.container import COLLECT_TIMEOUT, HEALTHCHECK, VERIFIER_TIMEOUT, env_strings
+from pytest_harbor.hud.in_container.processes import CommandNotStarted, ExecContext, Processes, process_tree
+from pytest_harbor.hud.in_container.sealed import SealError, seal_tasks
 from pytest_harbor.task.schema import CollectConfig, HealthcheckConfig, VerifierConfig
 
 SHELL = ["/bin/sh", "-c"]
@@ -29,45 +28,45 @@ def run(
     background: bool = False,
 ) -> tuple[int | None, bytes]:
     output, stdout = os.pipe()
-    said = bytearray()
+    received = bytearray()
     try:
-        place = Place(None, "/", dict(os.environ))
-        running = Processes().start(words or [*SHELL, script], place, stdin=stdin, stdout=stdout)
-    except CannotRun:
+        context = ExecContext(None, "/", dict(os.environ))
+        command = Processes().start(words or [*SHELL, script], context, stdin=stdin, stdout=stdout)
+    except CommandNotStarted:
         os.close(output)
         raise
     finally:
         os.close(stdout)
-    code = running.wait(output, said.extend, timeout)
-    assert background or below(running.pid) == []
-    return code, bytes(said)
+    code = command.wait(output, received.extend, timeout)
+    assert background or process_tree(command.pid) == []
+    return code, bytes(received)
 
 
-def test_output_errors_input_and_exit_codes() -> None:
+def test_output_input_and_exit_codes() -> None:
     assert run("cat; echo error >&2; exit 3", stdin=b"in\x00put") == (3, b"in\x00puterror\n")
     assert run("kill -9 $$") == (137, b"")
-    code, said = run("head -c 3000000 /dev/zero")
-    assert (code, len(said)) == (0, 3_000_000)
+    code, output = run("head -c 3000000 /dev/zero")
+    assert (code, len(output)) == (0, 3_000_000)
 
 
 def test_a_command_that_cannot_be_started() -> None:
-    with pytest.raises(CannotRun, match="/no/such/program"):
+    with pytest.raises(CommandNotStarted, match="/no/such/program"):
         run("", words=["/no/such/program"])
 
 
-def test_what_stays_in_the_background_is_not_waited_for() -> None:
+def test_background_processes_are_not_waited_for() -> None:
     began = time.monotonic()
-    code, said = run("sleep 3 & echo $!", background=True)
+    code, output = run("sleep 3 & echo $!", background=True)
     assert code == 0
     assert time.monotonic() - began < 2
-    os.kill(int(said), 9)
+    os.kill(int(output), 9)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="containers are Linux's")
-def test_time_that_is_over_ends_all_that_was_started() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="containers run Linux")
+def test_a_timeout_kills_all_descendants() -> None:
     began = time.monotonic()
-    code, said = run("setsid sh -c 'sleep 61 & sleep 62' & echo begun; sleep 63", timeout=0.3)
-    assert (code, said) == (None, b"begun\n")
+    code, output = run("setsid sh -c 'sleep 61 & sleep 62' & echo begun; sleep 63", timeout=0.3)
+    assert (code, output) == (None, b"begun\n")
     assert time.monotonic() - began < 30
 
 
@@ -85,16 +84,16 @@ def tasks(make_task, tmp_path: Path) -> Path:
     return tmp_path / "tasks"
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="the layer brings its own Python, which has tomllib")
-def test_tasks_are_taken_out_of_the_file_system(tasks: Path, tmp_path: Path) -> None:
-    held = take_tasks(tasks, ["one", "absent"], tmp_path)
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="needs tomllib, as in the layer's own Python")
+def test_sealed_tasks_are_no_longer_in_the_file_system(tasks: Path, tmp_path: Path) -> None:
+    sealed = seal_tasks(tasks, ["one", "absent"], tmp_path)
     assert not tasks.exists()
-    assert list(held) == ["one"]
-    assert held["one"].instruction == "Do it.\n"
-    assert held["one"].table("agent") == {"user": "me"}
-    assert held["one"].table("verifier") == {}
-    held["one"].tests.seek(0)
-    with tarfile.open(fileobj=held["one"].tests) as archive:
+    assert list(sealed) == ["one"]
+    assert sealed["one"].instruction == "Do it.\n"
+    assert sealed["one"].table("agent") == {"user": "me"}
+    assert sealed["one"].table("verifier") == {}
+    sealed["one"].tests.seek(0)
+    with tarfile.open(fileobj=sealed["one"].tests) as archive:
         modes = {entry.name: (entry.mode, entry.uid, entry.linkname) for entry in archive}
         script = archive.extractfile("./test.sh")
         assert script is not None
@@ -103,34 +102,34 @@ def test_tasks_are_taken_out_of_the_file_system(tasks: Path, tmp_path: Path) -> 
     assert modes["./data"][:2] == (0o644, 0)
     assert modes["./link"][2] == "data"
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
-    held["one"].tests.close()
-    assert take_tasks(tasks, ["one"], tmp_path) == {}
+    sealed["one"].tests.close()
+    assert seal_tasks(tasks, ["one"], tmp_path) == {}
 
 
-def test_tasks_that_are_mounted_are_left_alone(tasks: Path) -> None:
-    with pytest.raises(Unsealed, match="is mounted"):
-        take_tasks(tasks, ["one"], Path("/proc"))
+def test_mounted_tasks_are_not_touched(tasks: Path) -> None:
+    with pytest.raises(SealError, match="is mounted"):
+        seal_tasks(tasks, ["one"], Path("/proc"))
     assert (tasks / "one/task.toml").exists()
 
 
-def test_what_task_toml_leaves_out_means_the_same_as_outside() -> None:
+def test_task_toml_defaults_are_the_schemas() -> None:
     verifier = VerifierConfig.model_validate({"env": {"A": True, "B": 1.50, "C": 7, "D": "text"}})
-    assert texts({"A": True, "B": 1.50, "C": 7, "D": "text"}) == verifier.env
-    assert verifier.timeout_sec == inside.VERIFIER_TIMEOUT
-    assert CollectConfig(command="x").timeout_sec == inside.COLLECT_TIMEOUT
-    assert HealthcheckConfig(command="x").model_dump() == {"command": "x", **inside.HEALTHCHECK}
+    assert env_strings({"A": True, "B": 1.50, "C": 7, "D": "text"}) == verifier.env
+    assert verifier.timeout_sec == VERIFIER_TIMEOUT
+    assert CollectConfig(command="x").timeout_sec == COLLECT_TIMEOUT
+    assert HealthcheckConfig(command="x").model_dump() == {"command": "x", **HEALTHCHECK}
 
 
-def test_modules_that_were_changed_are_not_imported(tmp_path: Path) -> None:
+def test_modified_modules_are_not_imported(tmp_path: Path) -> None:
     for name in ("as_built", "changed", "compiled"):
         (tmp_path / f"{name}.py").write_text("WHAT = 'as built'\n")
     script = """
 import importlib.util, subprocess, sys, time
 from pathlib import Path
-from pytest_harbor.hud.in_container.sealed import import_as_built
+from pytest_harbor.hud.in_container.sealed import block_modified_imports
 
-import_as_built()
-# Times of files go by ticks of the clock.
+block_modified_imports()
+# File times have the resolution of the kernel's clock tick.
 time.sleep(0.05)
 path = Path(sys.path[0])
 (path / "changed.py").write_text("WHAT = 'changed'")

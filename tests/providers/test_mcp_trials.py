@@ -19,7 +19,7 @@ import pytest
 
 from pytest_harbor.agent import HostCommandAgent
 from pytest_harbor.errors import EngineUnavailable
-from pytest_harbor.hud.mcp.service import McpService
+from pytest_harbor.hud.mcp import McpService
 from pytest_harbor.image import ImageStore
 from pytest_harbor.task import Task
 from pytest_harbor.trial import AgentVariables, Trial, TrialHooks, TrialPlace, TrialSettings
@@ -157,8 +157,8 @@ open("url", "w").write(URL)
     evaluation = "{'reward': 1.0, 'done': True, 'content': 'passed', 'info': {'outcome': 'passed', 'metrics': {}}}"
     assert f"FIRST {evaluation}\n" in log
     assert f"SECOND {evaluation}\n" in log
-    assert log.count("harbor: mcp graded, as the agent asked for it: passed, reward 1.0") == 1
-    assert "ERROR Error executing tool bash: the work has been graded; nothing more can be done" in log
+    assert log.count("harbor: mcp graded at the agent's request: passed, reward 1.0") == 1
+    assert "ERROR Error executing tool bash: the work has been graded; no more work is possible" in log
     # The log tells what was called, also where the agent says nothing of it.
     assert 'harbor: mcp [1] bash {"command": "pwd; id' in log
     # Grading is no part of the agent's time.

@@ -1,1 +1,1 @@
-"""What runs inside a deployable image; the converter writes these modules into its env.py."""
+"""The code that runs inside a deployable image: the conversion copies these modules into its env.py."""

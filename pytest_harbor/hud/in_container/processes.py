@@ -1,6 +1,6 @@
-"""Running commands in the container that this process serves, as the users of its image.
+"""Run commands in this process's own container, as the users of its image.
 
-Standard library only: the text of this module is part of every env.py.
+Standard library only: this module is part of every env.py.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 CHUNK = 1 << 16
-# What a pipe can hold when a command ends, and no more: something in the background may go on writing for ever.
+# Reads after a command has ended: as much as a pipe can hold, since a background process may write forever.
 LAST_CHUNKS = 17
-# How often to look whether a command has ended, in seconds, where no file descriptor tells it.
-TICK = 0.02
-# More than enough to stop a tree of processes that forks as fast as it can.
+# Interval in seconds to check for the end of a command, on kernels without pidfd_open.
+POLL_INTERVAL = 0.02
+# More than enough to stop a process tree that forks as fast as it can.
 KILL_ROUNDS = 50
 
 
-class CannotRun(Exception):
+class CommandNotStarted(Exception):
     """A command could not be started; the message says why."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """As whom, where and with which variables commands run.
+class ExecContext:
+    """The user, directory and environment variables of commands.
 
     Attributes:
-        user: the user; None for the one that this process runs as.
+        user: the user; None for this process's own.
         workdir: the working directory.
         variables: the environment variables.
 
@@ -50,46 +50,46 @@ class Place:
     variables: Mapping[str, str]
 
     def shell_words(self, line: str) -> list[str]:
-        """Return the words that run a command line: with bash, with sh where there is no bash."""
+        """Return the words to run a command line in bash, or in sh if there is no bash."""
         bash = shutil.which("bash", path=self.variables.get("PATH", os.defpath))
         return [bash or "/bin/sh", "-c", line]
 
 
 class Processes:
-    """The processes of this container: those that are started here, and orphans, which are buried."""
+    """The processes of this container: starts commands, and reaps orphans."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._own: set[int] = set()
 
-    def start(self, words: Sequence[str], place: Place, *, stdin: bytes = b"", stdout: int) -> Running:
-        """Start a command in a session of its own.
+    def start(self, words: Sequence[str], context: ExecContext, *, stdin: bytes = b"", stdout: int) -> RunningCommand:
+        """Start a command in its own session.
 
         Args:
             words: the program and its arguments.
-            place: where, and as whom.
-            stdin: what it reads on its standard input.
-            stdout: the descriptor that takes its output and its errors.
+            context: the user, directory and environment variables.
+            stdin: the content of its standard input.
+            stdout: the file descriptor for its standard output and standard error.
 
         Raises:
-            CannotRun: it could not be started.
+            CommandNotStarted: it could not be started.
 
         """
-        user = place.user
+        user = context.user
         source = os.memfd_create("stdin")
         try:
             with os.fdopen(os.dup(source), "wb") as file:
                 file.write(stdin)
             os.lseek(source, 0, os.SEEK_SET)
-            # Until it is known as one of ours, nobody may bury it.
+            # Until it is in self._own, reap_orphans() must not run.
             with self._lock:
                 process = subprocess.Popen(
                     list(words),
                     stdin=source,
                     stdout=stdout,
                     stderr=stdout,
-                    cwd=place.workdir,
-                    env=dict(place.variables),
+                    cwd=context.workdir,
+                    env=dict(context.variables),
                     user=user.uid if user else None,
                     group=user.gid if user else None,
                     extra_groups=sorted({user.gid, *user.groups}) if user else None,
@@ -98,18 +98,18 @@ class Processes:
                 )
                 self._own.add(process.pid)
         except OSError as error:
-            raise CannotRun(f"{error.filename or words[0]}: {error.strerror or error}") from error
+            raise CommandNotStarted(f"{error.filename or words[0]}: {error.strerror or error}") from error
         finally:
             os.close(source)
-        return Running(process, self)
+        return RunningCommand(process, self)
 
     def forget(self, pid: int) -> None:
-        """Take note that the end of a command has been taken note of."""
+        """Forget a command that has been reaped."""
         with self._lock:
             self._own.discard(pid)
 
-    def bury(self) -> None:
-        """Take note of the end of processes whose parents have ended before them."""
+    def reap_orphans(self) -> None:
+        """Reap processes that were orphaned and have ended."""
         with self._lock:
             me = str(os.getpid())
             for pid, state, parent, _ in _processes():
@@ -118,7 +118,7 @@ class Processes:
                         os.waitpid(int(pid), os.WNOHANG)
 
 
-class Running:
+class RunningCommand:
     """A command that was started."""
 
     def __init__(self, process: subprocess.Popen[bytes], processes: Processes) -> None:
@@ -126,29 +126,29 @@ class Running:
         self._process = process
         self._processes = processes
 
-    def wait(self, output: int | None, take: Callable[[bytes], None], timeout: float | None) -> int | None:
-        """Wait until it ends, not until everything that it started lets go of its output.
+    def wait(self, output: int | None, on_output: Callable[[bytes], None], timeout: float | None) -> int | None:
+        """Wait until the command ends, even if its background processes still hold its output open.
 
         Args:
-            output: the descriptor that its output comes from, or None; it is closed.
-            take: takes the output piece by piece.
-            timeout: seconds after which the command and everything below it are killed; None waits for ever.
+            output: the file descriptor to read its output from, which will be closed; or None.
+            on_output: called with each piece of the output.
+            timeout: seconds until the command and its descendants are killed; None for no limit.
 
         Returns:
-            Its exit code, of 128 and more where a signal ended it; None when its time ran out.
+            The exit code, 128 plus the signal's number if a signal killed it; None if it timed out.
 
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         in_time = True
         with contextlib.ExitStack() as closing:
             selector = closing.enter_context(selectors.DefaultSelector())
-            tick = None
+            interval = None
             try:
                 end = os.pidfd_open(self.pid)
                 closing.callback(os.close, end)
                 selector.register(end, selectors.EVENT_READ)
             except OSError:
-                tick = TICK
+                interval = POLL_INTERVAL
             if output is not None:
                 closing.callback(os.close, output)
                 os.set_blocking(output, False)
@@ -159,32 +159,32 @@ class Running:
                     in_time = False
                     self.kill()
                     break
-                for key, _ in selector.select(left if tick is None else min(tick, left or tick)):
-                    if key.fd == output and not _drain(output, take):
+                for key, _ in selector.select(left if interval is None else min(interval, left or interval)):
+                    if key.fd == output and not _read_chunk(output, on_output):
                         selector.unregister(output)
             code = self._process.wait()
             self._processes.forget(self.pid)
             if output is not None:
                 for _ in range(LAST_CHUNKS):
-                    if not _drain(output, take, wait=False):
+                    if not _read_chunk(output, on_output, wait=False):
                         break
         if not in_time:
             return None
         return code if code >= 0 else 128 - code
 
     def kill(self) -> None:
-        """Kill it and everything below it."""
+        """Kill the command and its descendants."""
         for _ in range(KILL_ROUNDS):
-            found = below(self.pid)
+            found = process_tree(self.pid)
             if not found:
                 return
-            # Stopped first, so that none forks meanwhile.
+            # Stop them first, so that none forks in the meantime.
             _signal(found, signal.SIGSTOP)
-            _signal(below(self.pid), signal.SIGKILL)
+            _signal(process_tree(self.pid), signal.SIGKILL)
 
 
-def below(pid: int) -> list[int]:
-    """Return a process, what it started, and what is left of its session; the dead are left out."""
+def process_tree(pid: int) -> list[int]:
+    """Return a process, its descendants and the members of its session, without zombies."""
     top = str(pid)
     rows = {row[0]: row for row in _processes() if row[1] not in "ZX"}
     found = []
@@ -205,7 +205,7 @@ def _signal(pids: Sequence[int], number: signal.Signals) -> None:
 
 
 def _processes() -> list[tuple[str, str, str, str]]:
-    """Return the processes: id, state, parent and session."""
+    """Return the id, state, parent and session of every process."""
     rows = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -215,8 +215,15 @@ def _processes() -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def _drain(descriptor: int, take: Callable[[bytes], None], *, wait: bool = True) -> bool:
-    """Take what there is, and return whether there may be more: later, or at once when that is not waited for."""
+def _read_chunk(descriptor: int, on_output: Callable[[bytes], None], *, wait: bool = True) -> bool:
+    """Read a chunk of output; return False at its end.
+
+    Args:
+        descriptor: the non-blocking file descriptor to read.
+        on_output: called with the output.
+        wait: whether an empty pipe is not the end, as there may be output later.
+
+    """
     try:
         data = os.read(descriptor, CHUNK)
     except BlockingIOError:
@@ -224,5 +231,5 @@ def _drain(descriptor: int, take: Callable[[bytes], None], *, wait: bool = True)
     except OSError:
         return False
     if data:
-        take(data)
+        on_output(data)
     return bool(data)

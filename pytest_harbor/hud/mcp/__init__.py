@@ -1,1 +1,6 @@
-"""The MCP server of a trial, for agents on the host."""
+"""The MCP server of a trial, for agents that run on the host."""
+
+from pytest_harbor.hud.mcp.sdk import check_installed
+from pytest_harbor.hud.mcp.service import McpService
+
+__all__ = ["McpService", "check_installed"]

@@ -1,4 +1,4 @@
-"""The shell of an agent's tools that runs scripts in the environment of a trial."""
+"""The shell that runs the scripts of an agent's tools in a trial's environment."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from typing import TypeVar
 from pytest_harbor.agent import AgentContext
 from pytest_harbor.environment import Process, Upload
 from pytest_harbor.errors import CannotExecute, InfrastructureError
-from pytest_harbor.hud.tools.tools import Kept, ShellResult, ToolError
+from pytest_harbor.hud.tools import OutputBuffer, ShellResult, ToolError
 
 T = TypeVar("T")
 
-# Calls that run at the same time; a further one waits.
+# Maximum number of concurrent calls; others wait.
 CALLS = 64
-# By this a host knows the agent's own processes, which end with it; a service that it has started here does not.
+# Marks the agent's own processes on the host, which are killed with it. Scripts do not get it, so that services that
+# they start stay alive.
 TRIAL_ID = "HARBOR_TRIAL_ID"
-# Seconds that calls get to end when they are killed.
-KILL_PATIENCE = 5.0
+# Seconds to wait for killed calls to end.
+KILL_TIMEOUT = 5.0
 
 
 class EnvironmentShell:
-    """Runs scripts as the agent's user, in its working directory and with its variables.
+    """Runs scripts as the agent's user, in its working directory and with its environment variables.
 
-    A call runs in a thread, as a script may take as long as it likes. One whose caller gives it up is killed.
+    Each call runs in a thread, as a script may take any time. A canceled call's script is killed.
 
     Args:
-        work: what the agent got; its variables may still change.
+        work: the agent's context; its environment variables may still change.
 
     Attributes:
-        refusal: why no script is run any more; empty while they are.
-        failure: the first thing that failed around a script, which no agent can help.
+        stop_reason: why scripts are no longer accepted; empty while they are.
+        failure: the first infrastructure error of a script.
 
     """
 
@@ -44,14 +45,14 @@ class EnvironmentShell:
         self._pool = ThreadPoolExecutor(CALLS, thread_name_prefix="harbor-tool")
         self._changed = threading.Condition()
         self._calls: set[_Call] = set()
-        self.refusal = ""
+        self.stop_reason = ""
         self.failure: InfrastructureError | None = None
 
     async def __call__(self, script: str, stdin: bytes, timeout: float | None) -> ShellResult:
-        """Run a script; see pytest_harbor.hud.tools.tools.Shell.
+        """Run a script; see pytest_harbor.hud.tools.Shell.
 
         Raises:
-            ToolError: it cannot be run.
+            ToolError: the script cannot be run.
 
         """
         call = _Call()
@@ -60,42 +61,42 @@ class EnvironmentShell:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             self._pool.submit(self._kill, call)
-            # What it comes to is of no interest, and must not be complained about either.
+            # Retrieve the result, so that asyncio does not warn about an exception that nobody retrieved.
             running.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
 
-    def stop(self, why: str) -> None:
-        """Refuse further scripts and kill those that run; when this returns, they are dead, or beyond reach."""
+    def stop(self, reason: str) -> None:
+        """Reject further scripts and kill the running ones; wait a few seconds until they are dead."""
         with self._changed:
-            self.refusal = why
+            self.stop_reason = reason
             calls = set(self._calls)
         for call in calls:
             self._kill(call)
         with self._changed:
-            self._changed.wait_for(lambda: not self._calls, KILL_PATIENCE)
+            self._changed.wait_for(lambda: not self._calls, KILL_TIMEOUT)
 
-    def run_last(self, script: str) -> None:
-        """Run a script after stop(), whatever becomes of it."""
+    def run_cleanup(self, script: str) -> None:
+        """Run a script after stop(), and ignore its errors."""
         with contextlib.suppress(InfrastructureError):
-            self._exec(_Call(), script, KILL_PATIENCE)
+            self._exec(_Call(), script, KILL_TIMEOUT)
 
     def close(self, wait: bool) -> None:
-        """Let go of the threads, and wait for them; one whose script is beyond reach ends with its environment."""
+        """Shut down the threads; do not wait for a script that could not be killed, which ends with its environment."""
         self._pool.shutdown(wait=wait and not self._calls, cancel_futures=True)
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """Do something in one of the threads."""
+    async def run_in_thread(self, work: Callable[[], T]) -> T:
+        """Run a function in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _run(self, call: _Call, script: str, stdin: bytes, timeout: float | None) -> ShellResult:
         with self._changed:
-            if self.refusal:
-                raise ToolError(self.refusal)
+            if self.stop_reason:
+                raise ToolError(self.stop_reason)
             self._calls.add(call)
         try:
-            return self._run_staged(call, script, stdin, timeout) if stdin else self._exec(call, script, timeout)
+            return self._run_with_input(call, script, stdin, timeout) if stdin else self._exec(call, script, timeout)
         except CannotExecute as error:
-            raise ToolError(f"nothing can be run in the environment: {error.fact}") from error
+            raise ToolError(f"no command can be run in the environment: {error.fact}") from error
         except InfrastructureError as error:
             self.failure = self.failure or error
             raise ToolError(f"the environment failed: {error.fact}") from error
@@ -104,47 +105,47 @@ class EnvironmentShell:
                 self._calls.discard(call)
                 self._changed.notify_all()
 
-    def _run_staged(self, call: _Call, script: str, stdin: bytes, timeout: float | None) -> ShellResult:
-        """Run a script whose input goes there as a file, as a command of an environment has no input of its own."""
+    def _run_with_input(self, call: _Call, script: str, stdin: bytes, timeout: float | None) -> ShellResult:
+        """Run a script that reads an uploaded file, as commands in an environment have no standard input."""
         environment = self._work.environment
-        stage = f"/.harbor-{secrets.token_hex(8)}"
-        environment.upload([Upload(stage, None, 0o711), Upload(f"{stage}/input", stdin, 0o644)])
+        directory = f"/.harbor-{secrets.token_hex(8)}"
+        environment.upload([Upload(directory, None, 0o711), Upload(f"{directory}/input", stdin, 0o644)])
         try:
-            return self._exec(call, f"exec <{stage}/input\n{script}", timeout)
+            return self._exec(call, f"exec <{directory}/input\n{script}", timeout)
         finally:
             with contextlib.suppress(InfrastructureError):
-                environment.exec(["rm", "-rf", stage], user="0", cwd="/")
+                environment.exec(["rm", "-rf", directory], user="0", cwd="/")
 
     def _exec(self, call: _Call, script: str, timeout: float | None) -> ShellResult:
-        kept = Kept()
+        buffer = OutputBuffer()
         result = self._work.environment.exec(
             ["/bin/sh", "-c", script],
             user=self._work.user,
             cwd=self._work.workdir,
             env=self._variables(),
             timeout=timeout,
-            output=kept.add,
-            on_start=call.begin,
+            output=buffer.add,
+            on_start=call.started,
         )
-        return kept.result(None if result.timed_out else result.exit_code)
+        return buffer.result(None if result.timed_out else result.exit_code)
 
     def _variables(self) -> Mapping[str, str]:
         return {name: value for name, value in self._work.variables.items() if name != TRIAL_ID}
 
     def _kill(self, call: _Call) -> None:
-        """Kill what a call runs, once it has begun."""
+        """Kill a call's script, once it has started."""
         with contextlib.suppress(InfrastructureError):
-            if call.begun.wait(KILL_PATIENCE) and call in self._calls and call.process is not None:
+            if call.has_started.wait(KILL_TIMEOUT) and call in self._calls and call.process is not None:
                 self._work.environment.kill(call.process)
 
 
 class _Call:
-    """A script that runs, or is about to."""
+    """A script that is running, or about to be started."""
 
     def __init__(self) -> None:
-        self.begun = threading.Event()
+        self.has_started = threading.Event()
         self.process: Process | None = None
 
-    def begin(self, process: Process) -> None:
+    def started(self, process: Process) -> None:
         self.process = process
-        self.begun.set()
+        self.has_started.set()

@@ -1,6 +1,6 @@
-"""The official MCP library, whichever of its two lines is installed: 1.x, which most agents still need, or 2.x.
+"""An adapter for the official MCP library, version 1.x (which most agents still need) or 2.x.
 
-What differs between them, and how one is kept from changing the logging of the process it runs in, is known here alone.
+Only this module deals with the differences between the two, and keeps the library from changing this process's logging.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any, Literal
 from pytest_harbor.errors import InfrastructureError, UnmetRequirement
 
 FIX = 'install it: pip install "pytest-harbor[hud]"'
-# Bytes of a request: larger than any file that the tools write.
+# Maximum size of a request in bytes: larger than any file that the tools write.
 REQUEST_LIMIT = 64 * 1024 * 1024
-# Seconds that a server may take to end.
-PATIENCE = 30.0
+# Seconds to wait for a server to stop.
+STOP_TIMEOUT = 30.0
 
 
 def check_installed() -> None:
-    """Look whether the library is there.
+    """Check that the library is installed.
 
     Raises:
         UnmetRequirement: it is not.
@@ -34,24 +34,24 @@ def check_installed() -> None:
     """
     for name in ("mcp", "uvicorn"):
         if importlib.util.find_spec(name) is None:
-            raise UnmetRequirement(f"an agent's MCP server needs the package {name}, which is not installed", FIX)
+            raise UnmetRequirement(f"an agent's MCP server requires the package {name}, which is not installed", FIX)
 
 
 def new_server(name: str, instructions: str) -> Any:
-    """Return a server without tools; it has the decorators and methods that both lines have in common."""
-    with _quietly():
+    """Return a server without tools, with the decorators and methods that both versions have."""
+    with _without_side_effects():
         return _server_class()(name, instructions=instructions)
 
 
-def anticipated(kind: Literal["ToolError", "ResourceError"], message: str) -> Exception:
-    """Return an exception whose message reaches the client; of others the 2.x line tells it nothing."""
+def client_error(kind: Literal["ToolError", "ResourceError"], message: str) -> Exception:
+    """Return an exception whose message is sent to the client; version 2.x hides the messages of all others."""
     errors = import_module(_server_class().__module__.rpartition(".")[0] + ".exceptions")
     error: Exception = getattr(errors, kind)(message)
     return error
 
 
 def invalid_argument(message: str) -> Exception:
-    """Return an exception for a prompt that is asked for with a wrong argument."""
+    """Return an exception for an invalid argument of a prompt."""
     try:
         from mcp.shared.exceptions import MCPError
     except ImportError:
@@ -61,7 +61,7 @@ def invalid_argument(message: str) -> Exception:
 
 
 def image_content(data: bytes, mime: str) -> Any:
-    """Return an image as a tool returns it."""
+    """Return an image as the result of a tool."""
     import base64
 
     from mcp.types import ImageContent
@@ -71,14 +71,14 @@ def image_content(data: bytes, mime: str) -> Any:
 
 
 class HttpServer:
-    """Serves on a port of 127.0.0.1 that the kernel chooses, in a thread with an event loop of its own.
+    """Serves on a free port of 127.0.0.1, in a thread with its own event loop.
 
     Args:
-        server: what new_server() made.
-        path: the path of its URL, which only who is to use it knows.
+        server: the result of new_server().
+        path: the path of the URL; keep it secret, as it is the only protection.
 
     Attributes:
-        url: its URL.
+        url: the server's URL.
 
     """
 
@@ -100,21 +100,23 @@ class HttpServer:
         self._thread = threading.Thread(target=self._serve, name="harbor-mcp", daemon=True)
 
     def start(self) -> None:
-        """Begin to serve; from now on, requests wait until they are answered."""
+        """Start serving; requests sent from now on wait until they are answered."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End: when this returns, the port is closed and the thread is gone.
+        """Close the port and wait for the thread to end.
 
         Raises:
-            InfrastructureError: it did not serve, or does not end.
+            InfrastructureError: the server failed, or does not stop.
 
         """
         self._server.should_exit = True
-        self._thread.join(PATIENCE)
+        self._thread.join(STOP_TIMEOUT)
         self._socket.close()
-        if self._error is not None or self._thread.is_alive():
-            raise InfrastructureError(f"the MCP server did not end well: {self._error or 'it still runs'}")
+        if self._error is not None:
+            raise InfrastructureError(f"the MCP server failed: {self._error}")
+        if self._thread.is_alive():
+            raise InfrastructureError(f"the MCP server did not stop within {STOP_TIMEOUT:g} s")
 
     def _serve(self) -> None:
         import asyncio
@@ -136,14 +138,14 @@ def _server_class() -> Callable[..., Any]:
 
 
 def _application(server: Any, path: str, port: int) -> Any:
-    """Return a server's ASGI application, which answers requests for this very host and port only."""
+    """Return a server's ASGI application, which only answers requests for this host and port."""
     from mcp.server.transport_security import TransportSecuritySettings
 
     hosts = [f"127.0.0.1:{port}", f"localhost:{port}"]
     options = {
         "streamable_http_path": path,
         "max_request_body_size": REQUEST_LIMIT,
-        # An agent may think for as long as its task lets it.
+        # An agent may be idle for as long as its task allows.
         "session_idle_timeout": None,
         "transport_security": TransportSecuritySettings(
             enable_dns_rebinding_protection=True,
@@ -153,17 +155,17 @@ def _application(server: Any, path: str, port: int) -> Any:
     }
     known = inspect.signature(server.streamable_http_app).parameters
     if not known:
-        # In the 1.x line these are settings of the server.
+        # In version 1.x, these are settings of the server.
         for name, value in options.items():
             if hasattr(server.settings, name):
                 setattr(server.settings, name, value)
-    with _quietly():
+    with _without_side_effects():
         return server.streamable_http_app(**{name: value for name, value in options.items() if name in known})
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep the library from giving the root logger a handler, where there is none, and from warning of its own code."""
+def _without_side_effects() -> Iterator[None]:
+    """Keep the library from adding a handler to a root logger without one, and silence warnings about its own code."""
     handler = logging.NullHandler()
     logging.getLogger().addHandler(handler)
     try:

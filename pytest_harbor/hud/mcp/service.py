@@ -1,7 +1,7 @@
-"""An MCP server beside a trial: what an agent on the host works with, and how it asks to be graded.
+"""The MCP server of a trial, through which an agent on the host works on its task and requests grading.
 
-It looks to a client as an environment converted by HUD does: the same tools, the prompt that begins the scenario and
-the resource that evaluates it. The tools act in the environment of the trial, the evaluation is its own grading.
+To a client it looks like an environment converted by HUD: the same tools, a prompt that starts the scenario, and a
+resource that evaluates it. The tools act on the trial's environment, and the evaluation is the trial's own grading.
 """
 
 from __future__ import annotations
@@ -23,66 +23,65 @@ from pytest_harbor.hud.mcp import sdk as mcp_sdk
 from pytest_harbor.hud.mcp.environment_shell import EnvironmentShell
 from pytest_harbor.hud.mcp.sdk import check_installed
 from pytest_harbor.hud.names import base_name, scenario
-from pytest_harbor.hud.tools.tools import ToolError, Tools
+from pytest_harbor.hud.tools import ToolError, Tools
 from pytest_harbor.task import Task
 from pytest_harbor.trial import AgentVariables, ServiceContext, TrialResult
-
-__all__ = ["McpService", "check_installed"]
 
 URL = "HARBOR_MCP_URL"
 SCENARIO = "HARBOR_MCP_SCENARIO"
 
 TOOLS = ("bash", "edit", "read", "grep", "glob", "list")
-GRADED = "the work has been graded; nothing more can be done"
+GRADED = "the work has been graded; no more work is possible"
 OVER = "the trial is over"
-INSTRUCTIONS = "Tools to work on a task in its environment. The prompt {0} is the task, the resource {0} grades it."
-# Bytes of a call's arguments, and of its result, in the log.
+INSTRUCTIONS = "Tools to work on a task in its environment. The prompt {0} is the task; the resource {0} grades it."
+# Maximum length of a call's arguments, and of its result, in the log, in characters.
 LOGGED = 16 * 1024
 
 
 class McpService:
-    """Gives agents that run on the host an MCP server for each of their trials."""
+    """A service that starts an MCP server for each trial of an agent that runs on the host."""
 
     def admit(self, task: Task, variables: Mapping[str, str]) -> None:
-        """Any variable may be there."""
+        """Accept all environment variables."""
 
     def admit_setup(self, text: str, files: Sequence[tuple[Path, str]]) -> None:
-        """Anything may be there."""
+        """Accept every setup."""
 
     def close(self) -> None:
-        """Nothing outlives a trial."""
+        """Do nothing: no server outlives its trial."""
 
     @contextlib.contextmanager
     def open(self, context: ServiceContext) -> Iterator[AgentVariables]:
-        """Serve while the agent works.
+        """Run the server while the agent works.
 
         Raises:
             UnmetRequirement: the MCP library is not installed.
+            InfrastructureError: the environment failed while the agent worked.
 
         """
         if not runs_on_host(context.agent):
             yield AgentVariables()
             return
         check_installed()
-        served = TrialServer(context)
+        server = TrialServer(context)
         try:
-            yield AgentVariables(host=served.start())
+            yield AgentVariables(host=server.start())
         finally:
-            served.stop()
-        # What kept the agent from its work is no fault of its own.
-        if served.shell.failure is not None and not served.graded:
-            raise served.shell.failure
+            server.stop()
+        # A failing environment is not the agent's fault.
+        if server.shell.failure is not None and not server.graded:
+            raise server.shell.failure
 
 
 class TrialServer:
     """The MCP server of one trial.
 
     Args:
-        context: what the trial gives to its services.
+        context: the trial, as services see it.
 
     Attributes:
-        shell: what runs the scripts of the tools.
-        graded: whether the agent has asked to be graded, and was.
+        shell: runs the scripts of the tools.
+        graded: whether the agent requested grading and the trial was graded.
 
     """
 
@@ -102,22 +101,22 @@ class TrialServer:
                 self._logged(name, tool), name=name, description=inspect.getdoc(tool), structured_output=False
             )
         server.add_tool(self._logged("_hud_submit", self._submit), name="_hud_submit", structured_output=False)
-        server.prompt(name=self._scenario, description="The task; for HUD, the set-up of its scenario")(self._prompt)
+        server.prompt(name=self._scenario, description="The task; for HUD, its scenario's setup")(self._prompt)
         server.resource(
             self._scenario,
             name=self._scenario,
-            description="Ends the work and grades it; for HUD, the evaluation of its scenario",
+            description="Ends the work and grades it; for HUD, its scenario's evaluation",
             mime_type="application/json",
         )(self._evaluate)
         self._http = mcp_sdk.HttpServer(server, f"/{secrets.token_urlsafe(24)}/mcp")
 
     def start(self) -> Mapping[str, str]:
-        """Begin to serve, and return the variables that tell where."""
+        """Start serving; return the environment variables with the URL and the scenario."""
         self._http.start()
         return {URL: self._http.url, SCENARIO: self._scenario}
 
     def stop(self) -> None:
-        """End what runs in the environment, then the server, then its threads."""
+        """Stop the tools in the environment, then the server, then its threads."""
         try:
             self._end(OVER)
         finally:
@@ -126,13 +125,13 @@ class TrialServer:
             finally:
                 self.shell.close(wait=not self._grading)
 
-    def _end(self, why: str) -> None:
-        """Kill what the tools run, and remove what they keep in the environment."""
-        if self.shell.refusal:
+    def _end(self, reason: str) -> None:
+        """Kill the tools' scripts, and remove the tools' state from the environment."""
+        if self.shell.stop_reason:
             return
-        self.shell.stop(why)
+        self.shell.stop(reason)
         if script := self._tools.closing_script():
-            self.shell.run_last(script)
+            self.shell.run_cleanup(script)
 
     async def _prompt(self, task_id: str = "") -> str:
         task = self._work.task
@@ -141,18 +140,18 @@ class TrialServer:
         return task.instruction
 
     async def _submit(self, scenario: str, answer: str) -> str:
-        """Take an agent's answer, which is kept in its log: what is graded is the environment."""
+        """Accept an agent's answer and log it; only the environment is graded."""
         if scenario.rpartition(":")[2] != self._scenario.rpartition(":")[2]:
             raise ToolError(f"there is no scenario {scenario!r} here; this is {self._scenario}")
-        return "The answer was taken."
+        return "Answer received."
 
     async def _evaluate(self) -> str:
         """End the agent's work and grade it."""
         try:
-            return await self.shell.in_thread(self._grade_now)
+            return await self.shell.run_in_thread(self._grade_now)
         except Exception as error:
             self._log(f"grading failed: {error}")
-            raise mcp_sdk.anticipated("ResourceError", f"grading failed: {error}") from error
+            raise mcp_sdk.client_error("ResourceError", f"grading failed: {error}") from error
 
     def _grade_now(self) -> str:
         self._end(GRADED)
@@ -162,32 +161,32 @@ class TrialServer:
         finally:
             self._grading = False
         if not self.graded:
-            self._log(f"graded, as the agent asked for it: {result.outcome}, reward {result.reward}")
+            self._log(f"graded at the agent's request: {result.outcome}, reward {result.reward}")
         self.graded = True
         return evaluation(result)
 
     def _logged(self, name: str, tool: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a tool that says in the agent's log what it was asked for and what came of it."""
+        """Return a tool that logs its arguments and its result in the agent's log."""
 
         @functools.wraps(tool)
         async def call(**arguments: Any) -> Any:
             number = next(self._numbers)
-            given = {key: value for key, value in arguments.items() if value is not None and value is not False}
-            self._log(f"[{number}] {name} {_short(json.dumps(given, ensure_ascii=False, default=str))}")
+            shown = {key: value for key, value in arguments.items() if value is not None and value is not False}
+            self._log(f"[{number}] {name} {_short(json.dumps(shown, ensure_ascii=False, default=str))}")
             began = time.monotonic()
-            said = "given up by the agent"
+            outcome = "canceled by the agent"
             try:
-                if self.shell.refusal:
-                    raise ToolError(self.shell.refusal)
+                if self.shell.stop_reason:
+                    raise ToolError(self.shell.stop_reason)
                 result = await tool(**arguments)
-                said = f"\n{_short(result).rstrip()}" if isinstance(result, str) else "an image"
+                outcome = f"\n{_short(result).rstrip()}" if isinstance(result, str) else "an image"
             except ToolError as error:
-                said = f"error: {error}"
-                raise mcp_sdk.anticipated("ToolError", str(error)) from error
+                outcome = f"error: {error}"
+                raise mcp_sdk.client_error("ToolError", str(error)) from error
             else:
                 return result
             finally:
-                self._log(f"[{number}] after {time.monotonic() - began:.1f} s: {said}")
+                self._log(f"[{number}] after {time.monotonic() - began:.1f} s: {outcome}")
 
         return call
 
@@ -196,10 +195,10 @@ class TrialServer:
 
 
 def evaluation(result: TrialResult) -> str:
-    """Return a trial's result as the JSON that HUD's evaluations have.
+    """Return a trial's result as JSON in the format of HUD's evaluations.
 
     Raises:
-        InfrastructureError: there is no reward.
+        InfrastructureError: the trial has no reward.
 
     """
     if result.reward is None:
@@ -209,4 +208,4 @@ def evaluation(result: TrialResult) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LOGGED else f"{text[:LOGGED]} [... {len(text) - LOGGED:,} characters left out ...]"
+    return text if len(text) <= LOGGED else f"{text[:LOGGED]} [... {len(text) - LOGGED:,} characters omitted ...]"

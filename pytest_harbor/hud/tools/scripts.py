@@ -1,42 +1,42 @@
-"""The scripts behind the tools of an agent: POSIX sh, with the few programs that busybox has too.
+"""The scripts behind an agent's tools, in POSIX sh and with only the programs that BusyBox has.
 
-Standard library only: the text of this module is also part of every env.py.
+Standard library only: this module is also part of every env.py.
 """
 
 import re
 
 FILE_LIMIT = 16 * 1024 * 1024
-"""Bytes of a file that can be edited or returned as an image."""
+"""Maximum size of a file to edit or to return as an image, in bytes."""
 IGNORED = (".git", "node_modules", "__pycache__", ".venv")
-"""Directories that grep, glob and list do not enter, unless they begin in one."""
+"""Directories that grep, glob and list skip, unless the search starts in one."""
 
-# Exit codes of the scripts below, and what they mean.
+# Exit codes of the scripts below, and their meaning.
 PROBLEMS = {
     40: "does not exist",
     41: "is a directory",
-    42: "is no regular file",
-    43: "may not be read by this user",
+    42: "is not a regular file",
+    43: "is not readable by this user",
     44: f"is larger than {FILE_LIMIT >> 20} MiB; use bash",
-    45: "exists already; use str_replace or insert to change it, or bash to replace it",
-    46: "is no directory",
+    45: "already exists; use str_replace or insert to change it, or bash to replace it",
+    46: "is not a directory",
 }
 
-# What is kept between two commands is a file that the next one reads before it begins. Its place does not depend on
-# variables that a command has changed, as this script sees those that the environment began with.
+# A command saves the shell's state to a file, which the next command reads. The path of that file does not depend on
+# variables that a command has changed: this script sees the environment's original ones.
 BASH = r"""
 state=
 for dir in "${TMPDIR:-/tmp}" /tmp /var/tmp /dev/shm "${HOME:-/}"; do
   if [ -d "$dir" ] && [ -w "$dir" ] && [ -x "$dir" ]; then state=$dir/.harbor-bash-@TOKEN@; break; fi
 done
-if [ -n "@FORGET@" ]; then rm -f "$state"; exit; fi
+if [ -n "@RESET@" ]; then rm -f "$state"; exit; fi
 shell=$(command -v bash 2>/dev/null) || shell=/bin/sh
 clean=
 [ -f "$state" ] && command -v env >/dev/null 2>&1 && clean="env -i"
 exec $clean "$shell" -c @SESSION@ "${shell##*/}" "$state" @COMMAND@
 """
 
-# Runs in bash where there is one. An EXIT trap hears of `exit` in the command; a command that sets its own trap is
-# heard of when it has come to its end.
+# Runs in bash if it exists. The EXIT trap saves the state if the command calls `exit`; if the command replaces the
+# trap, the state is saved when the command ends.
 SESSION = r"""
 harbor_state=$1 harbor_command=$2
 if [ $# -lt 2 ]; then
@@ -45,26 +45,26 @@ if [ $# -lt 2 ]; then
 fi
 shift $#
 exec </dev/null
-harbor_keep() {
-  [ -n "$harbor_state" ] || { echo 'harbor: no directory takes the state of this shell, so it is not kept'; return 0; }
+harbor_save() {
+  [ -n "$harbor_state" ] || { echo "harbor: the shell's state is not saved: no writable directory"; return 0; }
   ( umask 077; HARBOR_CWD=$PWD; export HARBOR_CWD; export -p >|"$harbor_state.new" ) 2>/dev/null &&
     PATH=/usr/bin:/bin:$PATH mv -f "$harbor_state.new" "$harbor_state" 2>/dev/null
 }
 if [ -f "$harbor_state" ]; then
   . "$harbor_state" 2>/dev/null
   harbor_old=${OLDPWD-}
-  cd -- "$HARBOR_CWD" 2>/dev/null || echo "harbor: $HARBOR_CWD is gone, so this runs in $(pwd)"
+  cd -- "$HARBOR_CWD" 2>/dev/null || echo "harbor: $HARBOR_CWD no longer exists; running in $(pwd)"
   OLDPWD=$harbor_old
   unset HARBOR_CWD harbor_old
 fi
-trap '{ set +x; } 2>/dev/null; harbor_keep' EXIT
+trap '{ set +x; } 2>/dev/null; harbor_save' EXIT
 eval " $harbor_command"
 { harbor_code=$?; set +x; } 2>/dev/null
-harbor_keep
+harbor_save
 exit "$harbor_code"
 """
 
-# Everything before the token is noise of a shell that starts: a locale that is not there, say.
+# The output before the token is noise from the shell's start, such as a warning about a missing locale.
 READ = r"""
 path=@PATH@
 [ -e "$path" ] || exit 40
@@ -108,8 +108,8 @@ REMOVE = r"""
 rm -f @PATH@
 """
 
-# Prints every path, with a slash behind a directory's. At the root, the kernel's own trees are left out.
-# busybox forgets an `-exec ... +` between parentheses.
+# Prints every path, directories with a trailing slash. In the root directory, /proc, /sys and /dev are skipped.
+# BusyBox ignores an `-exec ... +` within parentheses.
 WALK = r"""
 path=@PATH@
 [ -e "$path" ] || exit 40
@@ -123,12 +123,12 @@ find . \( -path "${root}proc" -o -path "${root}sys" -o -path "${root}dev" @IGNOR
 exit 0
 """
 
-# A file whose name has a newline is asked for by itself, as the names of files that match come one a line.
+# Files with a newline in their name are searched one by one, as `grep -l` prints one name a line.
 GREP = r"""
 path=@PATH@
 [ -e "$path" ] || exit 40
-said=$(echo | grep -E -e @PATTERN@ 2>&1)
-[ $? -le 1 ] || { printf '%s\n' "$said"; exit 2; }
+error=$(echo | grep -E -e @PATTERN@ 2>&1)
+[ $? -le 1 ] || { printf '%s\n' "$error"; exit 2; }
 kind=file
 if [ -d "$path" ]; then cd "$path" || exit 43; path=. kind=directory; fi
 root=.//
@@ -148,5 +148,5 @@ exit 0
 
 
 def fill_script(template: str, **values: str) -> str:
-    """Return a script with its placeholders replaced, in one pass, as a value may look like one of them."""
+    """Return a script with its placeholders replaced, in one pass, as a value may look like a placeholder."""
     return re.sub(r"@([A-Z]+)@", lambda found: values[found.group(1)], template)

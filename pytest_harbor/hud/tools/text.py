@@ -1,6 +1,6 @@
-"""What the tools of an agent take and return, as text.
+"""The arguments and results of an agent's tools, as text.
 
-Standard library only: the text of this module is also part of every env.py.
+Standard library only: this module is also part of every env.py.
 """
 
 import itertools
@@ -9,74 +9,76 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from pytest_harbor._util.text import escaped, plural
+
 TEXT_LIMIT = 1024 * 1024
-"""Bytes of text that a tool returns, half of it from the beginning and half from the end of what was longer."""
+"""Maximum size of a tool's text in bytes; of a longer text, the first and the last half of that are returned."""
 LINE_LIMIT = 2000
-"""Characters of a line that read and grep return."""
+"""Maximum length of a line in the results of read and grep, in characters."""
 MATCHES = 1000
-"""Matches of grep, paths of glob and entries of list."""
+"""Maximum number of matches of grep, paths of glob and entries of list."""
 
 
 class ToolError(Exception):
-    """A tool cannot do what it was asked for; the message is for the model."""
+    """A tool cannot do what the model asked for; the message is for the model."""
 
 
-def encoded(text: str, what: str) -> bytes:
-    """Return a text as bytes."""
+def encode_text(text: str, name: str) -> bytes:
+    """Return an argument as bytes."""
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ToolError(f"{what} holds what is no character (half of a surrogate pair)") from None
+        raise ToolError(f"{name} has an invalid character (half of a surrogate pair)") from None
 
 
-def decoded(data: bytes) -> str:
-    """Return bytes as text, whatever they are."""
+def decode_text(data: bytes) -> str:
+    """Return bytes as text, with replacement characters for bytes that are not UTF-8."""
     return data.decode("utf-8", "replace")
 
 
-def quoted(text: str, what: str) -> str:
-    """Return a text as one word of a script."""
+def quote_argument(text: str, name: str) -> str:
+    """Return an argument quoted as one word of a script."""
     if "\0" in text:
-        raise ToolError(f"{what} holds a NUL character")
-    if len(encoded(text, what)) > 4096:
-        raise ToolError(f"{what} is longer than 4,096 bytes")
+        raise ToolError(f"{name} has a NUL character")
+    if len(encode_text(text, name)) > 4096:
+        raise ToolError(f"{name} is longer than 4,096 bytes")
     return shlex.quote(text)
 
 
-def quoted_path(path: str) -> str:
-    """Return a path quoted for a script, where it does not look like an option."""
+def quote_path(path: str) -> str:
+    """Return a path quoted as one word of a script, so that it cannot be mistaken for an option."""
     if not path:
         raise ToolError("the path is empty")
-    return quoted(path if path.startswith("/") else f"./{path}", "the path")
+    return quote_argument(path if path.startswith("/") else f"./{path}", "the path")
 
 
-def needed(value: str | None, name: str, command: str) -> bytes:
-    """Return an argument that a command of edit cannot do without."""
+def require_argument(value: str | None, name: str, command: str) -> bytes:
+    """Return an argument that a command of edit requires."""
     if value is None:
-        raise ToolError(f"{command} needs {name}")
-    return encoded(value, name)
+        raise ToolError(f"{command} requires {name}")
+    return encode_text(value, name)
 
 
-def replaced(path: str, before: bytes, old: bytes, new: bytes) -> tuple[bytes, int]:
-    """Return a content with one text replaced, and the line where that was."""
+def replace_text(path: str, content: bytes, old: bytes, new: bytes) -> tuple[bytes, int]:
+    """Replace the only occurrence of a text; return the new content and the line of the change."""
     if not old:
         raise ToolError("old_str is empty; use insert to add text")
-    count = before.count(old)
+    count = content.count(old)
     if count == 0:
-        windows = b"\r\n" in before and old.replace(b"\n", b"\r\n") in before
-        hint = "its lines end in \\r\\n, and those of old_str do not" if windows else "it must match exactly"
+        windows = b"\r\n" in content and old.replace(b"\n", b"\r\n") in content
+        hint = "its lines end in \\r\\n, but those of old_str do not" if windows else "it must match exactly"
         raise ToolError(f"old_str is not in {path}; {hint}")
     if count > 1:
-        starts = itertools.islice(re.finditer(re.escape(old), before), 20)
-        lines = ", ".join(str(before.count(b"\n", 0, found.start()) + 1) for found in starts)
-        raise ToolError(f"old_str is in {path} {count} times (lines {lines}); make it longer")
-    at = before.index(old)
-    return before.replace(old, new), before.count(b"\n", 0, at) + 1
+        starts = itertools.islice(re.finditer(re.escape(old), content), 20)
+        lines = ", ".join(str(content.count(b"\n", 0, found.start()) + 1) for found in starts)
+        raise ToolError(f"old_str occurs {count} times in {path} (lines {lines}); include more context")
+    at = content.index(old)
+    return content.replace(old, new), content.count(b"\n", 0, at) + 1
 
 
-def inserted(before: bytes, line: int, text: bytes) -> tuple[bytes, int]:
-    """Return a content with lines inserted, and where they begin."""
-    lines = re.findall(rb"[^\n]*\n|[^\n]+\Z", before)
+def insert_lines(content: bytes, line: int, text: bytes) -> tuple[bytes, int]:
+    """Insert lines after a line; return the new content and the number of the first inserted line."""
+    lines = re.findall(rb"[^\n]*\n|[^\n]+\Z", content)
     if not 0 <= line <= len(lines):
         raise ToolError(f"insert_line must be 0 to {len(lines)}, the number of lines")
     head, tail = b"".join(lines[:line]), b"".join(lines[line:])
@@ -87,73 +89,78 @@ def inserted(before: bytes, line: int, text: bytes) -> tuple[bytes, int]:
     return head + text + tail, line + 1
 
 
-def around_line(content: bytes, at: int) -> str:
-    """Return the lines before and after one, with their numbers."""
+def lines_around(content: bytes, at: int) -> str:
+    """Return a line and its neighbors, with their numbers."""
     lines = content.split(b"\n")
     first = max(1, at - 4)
-    return "\n".join(shown_line(n, line) for n, line in enumerate(lines[first - 1 : at + 8], first))
+    return "\n".join(numbered_line(n, line) for n, line in enumerate(lines[first - 1 : at + 8], first))
 
 
-def shown_line(number: int, line: bytes) -> str:
-    """Return a line with its number, or the beginning of a long one."""
-    # No line of LINE_LIMIT characters is longer in bytes, so this does not decode a gigabyte to show a little.
-    text = decoded(line[: LINE_LIMIT * 4])
-    more = f" [... of {len(line):,} bytes]" if len(text) > LINE_LIMIT else ""
+def numbered_line(number: int, line: bytes) -> str:
+    """Return a line with its number; of a long line, the beginning."""
+    # A character has at most 4 bytes in UTF-8, so this does not decode a gigabyte to show 2,000 characters.
+    text = decode_text(line[: LINE_LIMIT * 4])
+    more = f" [... {len(line):,} bytes in total]" if len(text) > LINE_LIMIT else ""
     return f"{number:6}\t{text[:LINE_LIMIT]}{more}"
 
 
 def numbered_lines(page: bytes, first: int, total: int) -> str:
-    """Return lines of a file with their numbers, and a note when there are more."""
+    """Return lines of a file with their numbers, and a note if the file has more."""
     if not page:
-        return "(the file is empty)" if total == 0 else f"(the file has {total} lines)"
+        return "(the file is empty)" if total == 0 else f"(the file has {plural(total, 'line')})"
     cut = len(page) > TEXT_LIMIT
     lines = page[:TEXT_LIMIT].removesuffix(b"\n").split(b"\n")
     if cut and len(lines) > 1:
         del lines[-1]
-    text = "\n".join(shown_line(number, line) for number, line in enumerate(lines, first))
+    text = "\n".join(numbered_line(number, line) for number, line in enumerate(lines, first))
     last = first + len(lines) - 1
     return text if last >= total and not cut else f"{text}\n[lines {first} to {last} of {total}]"
 
 
-def cut_text(data: bytes, left_out: int) -> str:
-    """Return output as text, without its middle when it is long."""
+def truncate_output(data: bytes, omitted: int) -> str:
+    """Return output as text, without its middle if it is long.
+
+    Args:
+        data: the output.
+        omitted: the number of bytes already omitted from its middle.
+
+    """
     half = TEXT_LIMIT // 2
-    if len(data) <= TEXT_LIMIT and not left_out:
-        return decoded(data)
-    missing = len(data) - 2 * half + left_out
-    return f"{decoded(data[:half])}\n[... {missing:,} bytes left out; redirect to a file to see all ...]\n" + decoded(
-        data[-half:]
-    )
+    if len(data) <= TEXT_LIMIT and not omitted:
+        return decode_text(data)
+    omitted += len(data) - 2 * half
+    note = f"[... {omitted:,} bytes omitted; redirect to a file to see everything ...]"
+    return f"{decode_text(data[:half])}\n{note}\n{decode_text(data[-half:])}"
 
 
-def limited_text(text: str, count: int, what: str) -> str:
-    """Return what was found, and a note where that is not all."""
+def limit_results(text: str, count: int, noun: str) -> str:
+    """Return results, with a note if there are more."""
     if count <= MATCHES and len(text) <= TEXT_LIMIT:
         return text
     text = text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT].rpartition("\n")[0]
-    return f"{text}\n[there are more: {count:,} {what} in all; ask for less at once]"
+    return f"{text}\n[truncated: {count:,} {noun} in total; narrow the search]"
 
 
-def shown_matches(found: Sequence[tuple[str, bytes]]) -> str:
-    """Return what grep has printed for each file."""
+def format_matches(matches: Sequence[tuple[str, bytes]]) -> str:
+    """Return grep's output for each file, with line numbers."""
     blocks, count = [], 0
-    for name, content in found:
+    for name, content in matches:
         lines = content.removesuffix(b"\n").split(b"\n")
         shown = []
         for line in lines[: max(0, MATCHES - count)]:
             number, colon, text = line.partition(b":")
-            # What grep says of a file that it takes for a binary one has no number.
+            # grep's message about a binary file has no line number.
             shown.append(
-                shown_line(int(number), text) if colon and number.isdigit() else "       (binary file matches)"
+                numbered_line(int(number), text) if colon and number.isdigit() else "       (binary file matches)"
             )
         count += len(lines)
         if shown:
-            blocks.append("\n".join([f"{shown_name(name)}:", *shown]))
-    return limited_text("\n\n".join(blocks), count, "matches") if blocks else "No matches."
+            blocks.append("\n".join([f"{escaped(name)}:", *shown]))
+    return limit_results("\n\n".join(blocks), count, "matches") if blocks else "No matches."
 
 
-def drawn_tree(path: str, names: Sequence[str]) -> str:
-    """Return a tree; of one that is too large, as many whole levels as there is room for, at least one."""
+def format_tree(path: str, names: Sequence[str]) -> str:
+    """Return a tree; if it is too large, only as many whole levels as fit, but at least one."""
     depths = [name.rstrip("/").count("/") for name in names]
     level, fit = 0, depths.count(0)
     while fit < len(names) and fit + depths.count(level + 1) <= MATCHES:
@@ -164,39 +171,34 @@ def drawn_tree(path: str, names: Sequence[str]) -> str:
     for parts in kept:
         is_directory = parts[-1] == ""
         own = parts[:-1] if is_directory else parts
-        lines.append("  " * len(own) + shown_name(own[-1]) + ("/" if is_directory else ""))
+        lines.append("  " * len(own) + escaped(own[-1]) + ("/" if is_directory else ""))
     if len(kept) < len(names):
-        lines.append(f"[{len(names) - len(kept):,} more, deeper or further down; list one of the directories]")
+        lines.append(f"[{len(names) - len(kept):,} more entries; list a subdirectory to see them]")
     return "\n".join(lines)
 
 
-def shown_name(name: str) -> str:
-    """Return a name on one line, whatever is in it."""
-    return name if name.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
-
-
-def name_test(pattern: str) -> str:
-    """Return a test of find for a glob of a name, or of a path where it has a slash."""
+def find_name_test(pattern: str) -> str:
+    """Return the find expression for a glob: -path if it has a slash, otherwise -name."""
     if "/" in pattern:
-        return f"-path {quoted('*/' + pattern.lstrip('/').replace('**/', '*'), 'include')}"
-    return f"-name {quoted(pattern, 'include')}"
+        return f"-path {quote_argument('*/' + pattern.lstrip('/').replace('**/', '*'), 'include')}"
+    return f"-name {quote_argument(pattern, 'include')}"
 
 
-def brace_patterns(pattern: str) -> Sequence[str]:
-    """Return the patterns that the alternatives in braces stand for."""
+def expand_braces(pattern: str) -> Sequence[str]:
+    """Return the patterns that a pattern with alternatives in braces expands to."""
     found = re.search(r"\{([^{}]*)\}", pattern)
     if not found:
         return [pattern]
     parts = [pattern[: found.start()] + one + pattern[found.end() :] for one in found.group(1).split(",")]
     if len(parts) > 100:
-        raise ToolError("there are too many alternatives in braces")
-    return [one for part in parts for one in brace_patterns(part)][:1000]
+        raise ToolError("too many alternatives in braces")
+    return [one for part in parts for one in expand_braces(part)][:1000]
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:
-    """Return what a glob means for a path that begins where the search does."""
+    """Return a regular expression that matches the same paths as a glob, relative to the search's directory."""
     every = []
-    for one in brace_patterns(posixpath.normpath(pattern) if pattern else "*"):
+    for one in expand_braces(posixpath.normpath(pattern) if pattern else "*"):
         text, at = "", 0
         while at < len(one):
             rest = one[at:]
@@ -216,4 +218,4 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile("|".join(every), re.DOTALL)
     except re.error as error:
-        raise ToolError(f"{pattern!r} is no pattern: {error}") from None
+        raise ToolError(f"{pattern!r} is not a valid pattern: {error}") from None
