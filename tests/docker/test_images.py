@@ -68,7 +68,7 @@ def test_policies(harbor: Harbor, unique: Unique) -> None:
     assert auto["named-too"]["image"] == {**auto["named-too"]["image"], "ref": IMAGE, "source": "present"}
     note = "docker_image pytest-harbor.invalid/none:1 is not available"
     assert any(
-        note in warning and "its Dockerfile was built instead" in warning for warning in auto["absent-too"]["warnings"]
+        note in warning and "built from the Dockerfile instead" in warning for warning in auto["absent-too"]["warnings"]
     )
     assert "pytest-harbor.invalid/none:1 does not exist locally and cannot be pulled" in auto["absent"]["reason"]
     assert len(builds(auto)) == 1

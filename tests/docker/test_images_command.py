@@ -136,10 +136,10 @@ def test_converted_environments_and_their_layer(
     # If the registry has all images, the layer is not needed; if one is new, the layer is pulled too.
     provider = EmptyEngine()
     store = ImageStore(provider, harbor.path / "run", adapt="hud", registry=repository)
-    ref, make = store.environment(folder / names[0], names[0])
+    ref, make = store.converted_environment(folder / names[0], names[0])
     assert make().source == "pulled"
     assert provider.images == {ref}
-    ref, make = store.environment(environment(harbor, unique, "new"), "new")
+    ref, make = store.converted_environment(environment(harbor, unique, "new"), "new")
     assert make().source == "built"
     assert provider.images >= {ref, hud_layer}
     assert len(list(harbor.path.glob("run/images/build-*/log-*.txt"))) == 1
