@@ -1,4 +1,4 @@
-"""The command `pytest-harbor gate`: judge runs that have ended, and put those of shards together."""
+"""The command `pytest-harbor gate`: judge finished runs, and merge the runs of shards."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
     """Add the command to its parser."""
     parser = commands.add_parser(
         "gate",
-        help="Judge runs that have ended, those of several shards together, without running anything",
-        description="Ends with 0 where the verdict is pass, 1 where it is regressed or a baseline was not written, 10 "
-        "where it is inconclusive, and 2 where the arguments, the baseline or the runs cannot be used.",
+        help="Judge finished runs, also several shards together, without running anything",
+        description="Exits with 0 if the verdict is pass, 1 if it is regressed or the baseline was not written, 10 if "
+        "it is inconclusive, and 2 if the arguments, the baseline or a run is not valid.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Directory of a run, or its results.jsonl")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="Compare the rewards with those in FILE")
@@ -30,60 +30,60 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         "--gate",
         type=_rule,
         metavar="RULE",
-        help="drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, or several joined by commas "
+        help="drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, or several of them joined by commas "
         "(default drop=0.05,alpha=0.05)",
     )
     parser.add_argument(
         "--inconclusive",
         choices=("fail", "pass"),
         default="fail",
-        help="What a verdict that cannot be reached means for the exit status (default fail, which is 10)",
+        help="The exit status of an inconclusive verdict: fail exits with 10, pass with 0 (default fail)",
     )
     parser.add_argument(
         "--max-infra-errors",
         type=_limit,
         metavar="N|SHARE",
-        help="How many infrastructure errors, unverified trials or unreadable results leave the runs worth judging "
-        "(default 0.1)",
+        help="The most infrastructure errors, unverified trials or unreadable results before the verdict is "
+        "inconclusive (default 0.1)",
     )
     parser.add_argument("--save-baseline", type=Path, metavar="FILE", help="Write the rewards of the runs to FILE")
     parser.add_argument(
         "--force-baseline",
         action="store_true",
-        help="Write it also where there are infrastructure errors or results are missing",
+        help="Write it despite infrastructure errors or missing results",
     )
     parser.add_argument(
         "--github-comment",
         type=Path,
         metavar="FILE",
-        help="Write the body of a comment to FILE, in Markdown; summary and annotations of GitHub Actions are written "
-        "wherever GITHUB_ACTIONS is true",
+        help="Write the body of a comment to FILE, in Markdown; the step summary and annotations are written whenever "
+        "GITHUB_ACTIONS is true",
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="Leave no task out")
+    parser.add_argument("-v", "--verbose", action="store_true", help="Show every task")
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
-    """Judge, and return the exit status."""
+    """Judge the runs, write what is asked for, and return the exit status."""
     from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Limit, confirmations_of, judge, samples_of
     from pytest_harbor.report.github import Report
     from pytest_harbor.results import RunError, merge
 
     judges = options.baseline is not None or options.gate is not None
     if not judges and options.save_baseline is None:
-        return _refuse("give --baseline=FILE to compare with, --gate=RULE, or --save-baseline=FILE")
+        return _usage_error("give --baseline=FILE to compare with, --gate=RULE, or --save-baseline=FILE")
     try:
         baseline = Baseline.read(options.baseline) if options.baseline else None
     except BaselineError as error:
-        return _refuse(f"--baseline: {error}")
+        return _usage_error(f"--baseline: {error}")
     try:
         merged = merge(options.runs)
     except RunError as error:
-        return _refuse(str(error))
+        return _usage_error(str(error))
     samples, limit = samples_of(merged.results), options.max_infra_errors or Limit()
     rule = options.gate or GateSpec()
     verdict = judge(samples, baseline, rule, limit, doubts=_doubts(merged, limit)) if judges else None
-    _tell(options, merged, Report(merged.results, samples, verdict, confirmations_of(merged.results), None))
+    _report(options, merged, Report(merged.results, samples, verdict, confirmations_of(merged.results), None))
     status = verdict.exit_status(options.inconclusive) if verdict else 0
     if options.save_baseline and not _save(options, merged):
         status = status or 1
@@ -91,33 +91,31 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _doubts(merged: Merged, limit: Limit) -> list[str]:
-    """Return why the results are too few to be judged."""
-    corrupt, whole = len(merged.corrupt), len(merged.corrupt) + len(merged.results)
-    if limit.exceeded(corrupt, whole):
-        return [*merged.gaps, f"{corrupt} of {whole} results cannot be read, and more than {limit} are too many"]
+    """Return why results are missing."""
+    corrupt, total = len(merged.corrupt), len(merged.corrupt) + len(merged.results)
+    if limit.is_exceeded(corrupt, total):
+        return [*merged.gaps, f"{corrupt} of {total} results cannot be read, more than the limit of {limit}"]
     return merged.gaps
 
 
-def _tell(options: argparse.Namespace, merged: Merged, report: Report) -> None:
-    """Print the verdict and what it rests on, and write what GitHub shows."""
-    from pytest_harbor._util.text import one_line
-    from pytest_harbor.report import attempts, github
-    from pytest_harbor.report import usage_text as usage
+def _report(options: argparse.Namespace, merged: Merged, report: Report) -> None:
+    """Print the verdict and the totals, and write the reports for GitHub."""
+    from pytest_harbor._util.text import one_line, plural
+    from pytest_harbor.report import attempts, github, usage_text, verdict_text
     from pytest_harbor.report.terminal import agent_rates, totals
-    from pytest_harbor.report.verdict_text import lines
 
-    said = []
+    lines = []
     if report.verdict:
-        said += lines(report.verdict, report.samples, report.confirmations, every=options.verbose)
-    said += [f"left out: {one_line(problem, None)}" for problem in merged.corrupt]
-    said += [f"note: {one_line(note, None)}" for note in merged.notes]
-    said += totals(merged.results, f"{len(merged.runs)} run{'' if len(merged.runs) == 1 else 's'}")
-    said += [f"{one_line(agent)}: {told}" for agent, told in agent_rates(merged.results)]
-    said += usage.lines(merged.results)
-    said += attempts.lines(report.samples, flaky=report.verdict is None)
-    on_github = github.active(os.environ)
-    for line in said:
-        print(github.disarm(line) if on_github else line)
+        lines += verdict_text.lines(report.verdict, report.samples, report.confirmations, every=options.verbose)
+    lines += [f"not read: {one_line(problem, None)}" for problem in merged.corrupt]
+    lines += [f"note: {one_line(note, None)}" for note in merged.notes]
+    lines += totals(merged.results, plural(len(merged.runs), "run"))
+    lines += [f"{one_line(agent)}: {rates}" for agent, rates in agent_rates(merged.results)]
+    lines += usage_text.lines(merged.results)
+    lines += attempts.lines(report.samples, flaky=report.verdict is None)
+    on_github = github.is_github_actions(os.environ)
+    for line in lines:
+        print(github.escape_commands(line) if on_github else line)
     if on_github or options.github_comment:
         for line in github.publish(report, os.environ if on_github else {}, options.github_comment):
             if on_github or not line.startswith("::"):
@@ -137,7 +135,7 @@ def _save(options: argparse.Namespace, merged: Merged) -> bool:
     return True
 
 
-def _refuse(message: str) -> int:
+def _usage_error(message: str) -> int:
     print(f"pytest-harbor: {message}", file=sys.stderr)
     return USAGE
 

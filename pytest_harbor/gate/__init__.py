@@ -1,4 +1,4 @@
-"""Verdicts on runs: pure functions from rewards to what a continuous integration should believe."""
+"""Verdicts on runs: pure functions from rewards to what a CI job should conclude."""
 
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample
 from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of, save_baseline

@@ -1,4 +1,4 @@
-"""Rewards to compare with, in a file that is committed and reviewed."""
+"""The baseline: earlier rewards in a file that is committed and reviewed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pytest_harbor._util.files import write_atomically
+
 VERSION = 1
 
-# How often `error` counts as one: an infrastructure error says nothing about an agent.
+# An infrastructure error is not graded: it says nothing about the agent.
 GRADED = ("passed", "failed", "unverified")
 
 
@@ -21,21 +23,21 @@ class BaselineError(ValueError):
 
 @dataclass(frozen=True)
 class Sample:
-    """What one agent's attempts at one task came to.
+    """The results of one agent's attempts at one task.
 
     Attributes:
-        rewards: one a graded attempt, in their order.
-        passed: how many of them passed.
-        unverified: how many of them left no usable reward and count as 0.
-        errors: how many attempts an infrastructure error ended; they have no reward.
+        rewards: the rewards of the graded attempts, in order.
+        passed: number of graded attempts that passed.
+        unverified: number of graded attempts that left no usable reward and count as 0.
+        errors: number of attempts that ended with an infrastructure error; they have no reward.
         digest: digest of the task's files.
         image: id of the image.
-        provider: what ran the environments.
+        provider: name of the environments' provider.
         model: name of the model.
-        seconds: mean seconds of an attempt, for dividing a dataset into shards of equal length.
-        usage: means a trial of what the agent used of models: `calls`, `input_tokens`, `cached_tokens`,
-            `output_tokens`, `reasoning_tokens`, `estimated` (calls whose tokens are estimated), `cost` in US dollars.
-            Empty unless it is known of each trial, and without a cost that is not.
+        seconds: mean duration of an attempt, used to divide a dataset into shards of equal length.
+        usage: mean model usage per trial: `calls`, `input_tokens`, `cached_tokens`, `output_tokens`,
+            `reasoning_tokens`, `estimated` (calls with estimated token counts), `cost` in US dollars. Empty unless the
+            usage of every trial is known; without `cost` unless every cost is known.
 
     """
 
@@ -52,7 +54,7 @@ class Sample:
 
     @property
     def mean(self) -> float:
-        """The mean reward; NaN without one."""
+        """The mean reward, NaN if there is none."""
         return sum(self.rewards) / len(self.rewards) if self.rewards else math.nan
 
 
@@ -62,7 +64,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Baseline:
-    """Samples by task and agent, and which run they come from."""
+    """Samples by task and agent, and the run they come from."""
 
     samples: Mapping[Key, Sample]
     run: Mapping[str, Any] = field(default_factory=dict)
@@ -72,43 +74,43 @@ class Baseline:
         """Read a baseline.
 
         Raises:
-            BaselineError: it is missing, empty, in conflict, of a later version, or holds what it must not.
+            BaselineError: the file is missing, empty, in conflict, of a later version, or not valid.
 
         """
-        again = "save it anew with --harbor-save-baseline"
+        fix = "save it again with --harbor-save-baseline"
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise BaselineError(f"{path} does not exist; make it with --harbor-save-baseline={path}") from None
+            raise BaselineError(f"{path} does not exist; create it with --harbor-save-baseline={path}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise BaselineError(f"{path} cannot be read: {error}") from error
         if not text.strip():
-            raise BaselineError(f"{path} is empty; {again}")
+            raise BaselineError(f"{path} is empty; {fix}")
         if any(line.startswith(("<<<<<<< ", ">>>>>>> ")) for line in text.splitlines()):
             raise BaselineError(
-                f"{path} has merge conflicts; take one side (git checkout --ours or --theirs), or {again}"
+                f"{path} has merge conflicts; take one side (git checkout --ours or --theirs), or {fix}"
             )
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise BaselineError(f"{path} is no JSON ({error}); {again}") from error
+            raise BaselineError(f"{path} is not JSON ({error}); {fix}") from error
         version = data.get("schema_version") if isinstance(data, dict) else None
         if type(version) is not int or version < 1:
-            raise BaselineError(f"{path} is no baseline: it has no schema_version; {again}")
+            raise BaselineError(f"{path} is not a baseline: it has no schema_version; {fix}")
         if version > VERSION:
             raise BaselineError(
-                f"{path} is of version {version}, and this pytest-harbor reads up to {VERSION}; upgrade it"
+                f"{path} has version {version}, but this pytest-harbor reads up to {VERSION}; upgrade pytest-harbor"
             )
         try:
             return cls(dict(_samples(data["tasks"])), dict(data.get("run", {})))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BaselineError(f"{path} was changed by hand into what cannot be used: {error}; {again}") from error
+            raise BaselineError(f"{path} is not a valid baseline: {error}; {fix}") from error
 
     def write(self, path: Path) -> None:
-        """Write it sorted, with a line an agent, so that a change is a small difference.
+        """Write the baseline, sorted and with a line per agent, so that diffs stay small.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
 
         """
         tasks: dict[str, dict[str, Sample]] = {}
@@ -122,13 +124,10 @@ class Baseline:
                 lines.append(f"   {json.dumps(agent)}: {_compact(_plain(sample))}{comma}")
             lines.append("  }," if number < len(tasks) else "  }")
         lines += [" }", "}", ""]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.tmp")
-        scratch.write_text("\n".join(lines), encoding="utf-8")
-        scratch.replace(path)
+        write_atomically(path, "\n".join(lines))
 
     def updated(self, other: Baseline) -> Baseline:
-        """Return this one with what another has in place of its own; the rest stays."""
+        """Return a copy in which the samples of another baseline replace or join its own."""
         return replace(self, samples={**self.samples, **other.samples}, run=other.run)
 
 
@@ -137,7 +136,7 @@ def _compact(value: Any) -> str:
 
 
 def _plain(sample: Sample) -> dict[str, Any]:
-    """Return a sample without what says nothing."""
+    """Return a sample as a dict without its empty fields."""
     return {name: value for name, value in asdict(sample).items() if value not in ("", 0, 0.0, {}) or name == "passed"}
 
 
@@ -159,17 +158,17 @@ def _samples(tasks: Any) -> Iterable[tuple[Key, Sample]]:
             }
             sample = Sample(rewards, **known)
             if sample.passed > len(rewards) or sample.unverified > len(rewards):
-                raise ValueError(f"{where}: more attempts passed or are unverified than there are rewards")
+                raise ValueError(f"{where}: more attempts are passed or unverified than there are rewards")
             yield (task, agent), sample
 
 
 def _finite(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{where}: {value!r} is no finite number")
+        raise ValueError(f"{where}: {value!r} is not a finite number")
     return float(value)
 
 
 def _count(value: Any, where: str) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{where}: {value!r} is no count")
+        raise ValueError(f"{where}: {value!r} is not a count")
     return value

@@ -11,7 +11,7 @@ from pytest_harbor._util.text import plural
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample
 from pytest_harbor.trial import TrialResult, Usage
 
-# What a sample knows of usage, and where that stands in a result.
+# The usage in a sample, and the name of each number in a result.
 _USAGE = {
     "calls": "requests",
     **{name: name for name in ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "estimated")},
@@ -21,7 +21,7 @@ _USAGE = {
 def samples_of(results: Iterable[TrialResult]) -> dict[Key, Sample]:
     """Gather the attempts of each agent at each task.
 
-    Confirmations, skipped trials, and those that the run's own budget has cut short count for nothing.
+    Confirmations, skipped trials, and trials that the run's budget cut short do not count.
     """
     groups: dict[Key, list[TrialResult]] = {}
     for result in sorted(results, key=lambda result: (result.task, result.agent, result.attempt, result.node_id)):
@@ -31,7 +31,7 @@ def samples_of(results: Iterable[TrialResult]) -> dict[Key, Sample]:
 
 
 def _sample(results: list[TrialResult]) -> Sample:
-    # An unverified trial without a reward was asked to count as an error (--harbor-missing-reward=error).
+    # With --harbor-missing-reward=error, an unverified trial has no reward and counts as an error.
     graded = [result for result in results if result.reward is not None]
     known = graded or results
     return Sample(
@@ -58,17 +58,17 @@ def _mean_usage(usages: Sequence[Usage | None]) -> dict[str, float]:
 
 
 def confirmations_of(results: Iterable[TrialResult]) -> dict[Key, tuple[int, int]]:
-    """Return for each task that newly failed how many of how many further trials passed."""
+    """Return, for each task that newly failed, how many of its confirmations passed, and how many there were."""
     found: dict[Key, tuple[int, int]] = {}
     for result in results:
         if result.confirmation and result.outcome in ("passed", "failed", "unverified"):
-            passed, whole = found.get((result.task, result.agent), (0, 0))
-            found[result.task, result.agent] = (passed + (result.outcome == "passed"), whole + 1)
+            passed, total = found.get((result.task, result.agent), (0, 0))
+            found[result.task, result.agent] = (passed + (result.outcome == "passed"), total + 1)
     return found
 
 
 def baseline_of(results: Iterable[TrialResult]) -> Baseline:
-    """Return a baseline of what ran, with what is worth knowing of the run."""
+    """Return a baseline from the results of a run."""
     results = list(results)
     samples = samples_of(results)
     run = {
@@ -94,13 +94,13 @@ def save_baseline(
     Args:
         file: the file to write; its directory is created if needed.
         results: results of the run.
-        update: an earlier baseline; what did not run keeps its samples. None starts from scratch.
+        update: an earlier baseline to update; None for a new one. Tasks that did not run keep their samples.
         gaps: why results are missing.
-        forced: whether to write it in spite of infrastructure errors and gaps.
-        force_option: the option that does so, to name in the message.
+        forced: whether to write it despite infrastructure errors and gaps.
+        force_option: the option that forces it, for the message.
 
     Raises:
-        BaselineError: nothing ran, results are missing or are infrastructure errors, or the file cannot be written.
+        BaselineError: no trial ran, the results have gaps or infrastructure errors, or the file cannot be written.
 
     """
     baseline = baseline_of(results)

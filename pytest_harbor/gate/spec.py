@@ -1,4 +1,4 @@
-"""The rule of a gate, as users write it: `drop=0.05,alpha=0.05`, `pass-rate=0.8`, `each`, or several of them."""
+"""The rule of a gate, as users write it: `drop=0.05,alpha=0.05`, `pass-rate=0.8`, `each`, or a combination."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ VALID = "drop=SHARE, alpha=SHARE, pass-rate=SHARE (each from 0 to 1) or each, jo
 
 @dataclass(frozen=True)
 class GateSpec:
-    """What makes a run regressed.
+    """The rule that decides whether a run has regressed.
 
     Attributes:
-        drop: the least loss of mean reward that matters.
-        alpha: how often two runs of one and the same agent may be told apart by mistake.
-        pass_rate: the least share of graded trials that pass; None asks for none.
+        drop: the smallest drop of the mean reward that matters.
+        alpha: the accepted rate of false alarms when the agent has not changed.
+        pass_rate: the lowest share of graded trials that must pass; None for no minimum.
         each: whether every trial must pass.
 
     """
@@ -27,10 +27,10 @@ class GateSpec:
 
     @classmethod
     def parse(cls, text: str) -> GateSpec:
-        """Read a rule; what it does not mention keeps its default.
+        """Parse a rule; parts that it does not mention keep their defaults.
 
         Raises:
-            ValueError: it is none; the message says what one looks like.
+            ValueError: the rule is not valid; the message shows a valid one.
 
         """
         found: dict[str, float] = {}
@@ -40,7 +40,7 @@ class GateSpec:
                 raise ValueError(f"{word!r} is not valid; use {VALID}")
             found[name] = 1.0 if name == "each" else _share(word, value)
         if found.get("alpha") == 0:
-            raise ValueError(f"alpha=0 would call nothing regressed; use {VALID}")
+            raise ValueError(f"alpha=0 would never detect a regression; use {VALID}")
         return cls(
             drop=found.get("drop", cls.drop),
             alpha=found.get("alpha", cls.alpha),

@@ -1,6 +1,6 @@
-"""The statistics behind verdicts, on the standard library alone.
+"""The statistics behind verdicts, with the standard library only.
 
-One-sided throughout: a gate asks whether an agent got worse, not whether it changed.
+All tests are one-sided: a gate asks whether an agent got worse, not whether it changed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from statistics import fmean, stdev
 
-# Up to so many different sums the permutation distribution is reckoned whole.
+# The permutation distribution is computed exactly up to this many different sums.
 EXACT_STATES = 200_000
-# Beyond that, so many random sign flips stand for it; the seed is fixed, so that one run has one verdict.
+# Beyond that, it is sampled with this many random sign flips; the fixed seed gives a run the same verdict every time.
 FLIPS = 20_000
 SEED = 20_261
 _DENOMINATOR = 10_000
@@ -22,11 +22,11 @@ _DENOMINATOR = 10_000
 def sign_flip(differences: Sequence[float]) -> float:
     """Return the p-value of paired differences against "no worse": a sign-flip permutation test of their sum.
 
-    If nothing changed, each difference is as likely as its opposite. The p-value is the share of sign patterns whose
-    sum is as low as the one observed, or lower: exact where the sums can be enumerated, else from random patterns.
+    If nothing changed, each difference is as likely as its opposite. The p-value is the share of sign patterns with a
+    sum at or below the observed one: exact if the sums can be enumerated, otherwise estimated from random patterns.
 
     Args:
-        differences: one number a task, after minus before; zeros count for nothing.
+        differences: one number per task, after minus before; zeros have no effect.
 
     """
     steps = _whole_numbers([difference for difference in differences if difference])
@@ -41,19 +41,19 @@ def sign_flip(differences: Sequence[float]) -> float:
     for _ in range(FLIPS):
         bits = flips.getrandbits(len(steps))
         low += sum(step if bits >> place & 1 else -step for place, step in enumerate(steps)) <= observed
-    # The observed pattern is one of those that are possible.
+    # Count the observed pattern as one of the samples.
     return (low + 1) / (FLIPS + 1)
 
 
 def _whole_numbers(differences: Sequence[float]) -> list[int]:
-    """Return the differences in units of their common measure: means of a few rewards have one."""
+    """Return the differences as multiples of a common unit, which means of a few rewards have."""
     fractions = [Fraction(difference).limit_denominator(_DENOMINATOR) for difference in differences]
     unit = math.lcm(*(fraction.denominator for fraction in fractions)) if fractions else 1
     return [int(fraction * unit) for fraction in fractions]
 
 
 def _distribution(sizes: Sequence[int]) -> dict[int, int] | None:
-    """Return how many sign patterns have each sum; None where there are too many sums."""
+    """Return the number of sign patterns by sum, or None if there are too many sums."""
     if min(2 * sum(sizes) + 1, 2 ** len(sizes)) > EXACT_STATES:
         return None
     counts = {0: 1}
@@ -70,35 +70,35 @@ def fisher(passed_before: int, before: int, passed_after: int, after: int) -> fl
     """Return the p-value of fewer passes after than before, by Fisher's exact test, one-sided.
 
     Args:
-        passed_before: attempts that passed, of `before`.
-        before: attempts before.
-        passed_after: attempts that passed, of `after`.
-        after: attempts after.
+        passed_before: number of attempts that passed before.
+        before: number of attempts before.
+        passed_after: number of attempts that passed after.
+        after: number of attempts after.
 
     """
     passed = passed_before + passed_after
-    whole = math.comb(before + after, passed)
+    total = math.comb(before + after, passed)
     least = max(0, passed - before)
-    return sum(math.comb(after, k) * math.comb(before, passed - k) for k in range(least, passed_after + 1)) / whole
+    return sum(math.comb(after, k) * math.comb(before, passed - k) for k in range(least, passed_after + 1)) / total
 
 
 def discoveries(p_values: Sequence[float], rate: float) -> list[int]:
-    """Return which hypotheses fall when at most a share of those that do may be false: Benjamini and Hochberg.
+    """Return the null hypotheses to reject with a controlled false discovery rate (Benjamini and Hochberg).
 
     Args:
-        p_values: one a hypothesis.
-        rate: the share, from 0 to 1.
+        p_values: one per hypothesis.
+        rate: the false discovery rate, from 0 to 1.
 
     Returns:
         Positions in p_values, ascending.
 
     """
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    fallen = 0
+    rejected = 0
     for rank, place in enumerate(order, 1):
         if p_values[place] <= rate * rank / len(p_values):
-            fallen = rank
-    return sorted(order[:fallen])
+            rejected = rank
+    return sorted(order[:rejected])
 
 
 def pass_at_k(attempts: int, passed: int, k: int) -> float:
@@ -108,7 +108,7 @@ def pass_at_k(attempts: int, passed: int, k: int) -> float:
         ValueError: there are fewer than k attempts.
 
     """
-    _enough(attempts, k)
+    _require_attempts(attempts, k)
     return 1.0 - math.comb(attempts - passed, k) / math.comb(attempts, k)
 
 
@@ -119,21 +119,21 @@ def pass_hat_k(attempts: int, passed: int, k: int) -> float:
         ValueError: there are fewer than k attempts.
 
     """
-    _enough(attempts, k)
+    _require_attempts(attempts, k)
     return math.comb(passed, k) / math.comb(attempts, k)
 
 
-def _enough(attempts: int, k: int) -> None:
+def _require_attempts(attempts: int, k: int) -> None:
     if not 1 <= k <= attempts:
-        raise ValueError(f"{attempts} attempts say nothing about {k}")
+        raise ValueError(f"k is {k}, and must be from 1 to the number of attempts, {attempts}")
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Return the interval of a mean by Student's t; without bounds for fewer than two values.
+    """Return the confidence interval of a mean by Student's t; it is infinite for fewer than two values.
 
     Args:
-        values: one a task.
-        confidence: how often such an interval holds the true mean, from 0 to 1.
+        values: one per task.
+        confidence: confidence level, from 0 to 1.
 
     """
     if len(values) < 2:
@@ -143,7 +143,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
 
 
 def student_quantile(probability: float, freedom: int) -> float:
-    """Return the quantile of Student's t distribution, by bisection of its distribution function."""
+    """Return the quantile of Student's t distribution, by bisection of its cumulative distribution function."""
     if probability < 0.5:
         return -student_quantile(1 - probability, freedom)
     low, high = 0.0, 1.0
@@ -158,13 +158,13 @@ def student_quantile(probability: float, freedom: int) -> float:
 
 
 def student(t: float, freedom: int) -> float:
-    """Return the distribution function of Student's t."""
+    """Return the cumulative distribution function of Student's t."""
     tail = incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t)) / 2
     return 1 - tail if t > 0 else tail
 
 
 def incomplete_beta(a: float, b: float, x: float) -> float:
-    """Return the regularised incomplete beta function, by the continued fraction of Lentz."""
+    """Return the regularized incomplete beta function, by Lentz's continued fraction."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
     if x > (a + 1) / (a + b + 2):

@@ -1,8 +1,8 @@
-"""What a gate says of a run: `pass`, `regressed` or `inconclusive`, and everything that speaks for it.
+"""The verdict on a run: `pass`, `regressed` or `inconclusive`, with its reasons.
 
-A run has regressed when its mean reward fell by at least what matters, and more than two runs of one and the same
-agent differ by chance; or when a single task did. Fisher's exact test of a few attempts errs far less often than its
-level says, so that both questions together stay below alpha; benchmarks/gate.py shows it.
+A run has regressed if its mean reward dropped by at least `drop` and the drop is statistically significant, or if that
+holds for a single task. With few attempts, Fisher's exact test raises far fewer false alarms than its level allows, so
+both tests together stay below alpha; benchmarks/gate.py measures it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist, fmean, stdev
 from typing import Literal
 
+from pytest_harbor._util.text import plural
 from pytest_harbor.gate.baseline import Baseline, Key, Sample
 from pytest_harbor.gate.spec import GateSpec
 from pytest_harbor.gate.statistics import discoveries, fisher, mean_interval, sign_flip
@@ -21,34 +22,34 @@ from pytest_harbor.gate.statistics import discoveries, fisher, mean_interval, si
 Word = Literal["pass", "regressed", "inconclusive"]
 
 INCONCLUSIVE = 10
-"""The exit status of a run that nothing can be said about; pytest's own end at 5."""
+"""The exit status of an inconclusive run; pytest's own exit statuses end at 5."""
 
-# The share of alpha that the question about the mean may use up.
-SHARE_OF_MEAN = 0.85
-# The chance that the number of attempts advised decides, if the estimate is right.
+# The part of alpha spent on the test of the mean.
+MEAN_TEST_SHARE = 0.85
+# The chance that the suggested number of attempts settles it, if the estimate is right.
 POWER = 0.8
 
 
 @dataclass(frozen=True)
 class Limit:
-    """How many trials may say nothing: a number of them, or a share of all."""
+    """The most trials that may go without a meaningful reward: a number, or a share of all trials."""
 
     value: float = 0.1
     share: bool = True
 
-    def exceeded(self, number: int, whole: int) -> bool:
-        """Tell whether a number of trials of a whole is too many."""
-        return number > (self.value * whole if self.share else self.value)
+    def is_exceeded(self, number: int, total: int) -> bool:
+        """Return True if a number of trials out of a total is too many."""
+        return number > (self.value * total if self.share else self.value)
 
     def __str__(self) -> str:
         return f"{self.value:.0%}" if self.share else f"{self.value:g}"
 
     @classmethod
     def parse(cls, text: str) -> Limit:
-        """Read `3` as a number of trials, `0.1` or `10%` as a share of them.
+        """Parse `3` as a number of trials, `0.1` or `10%` as a share.
 
         Raises:
-            ValueError: it is neither; the message says what is.
+            ValueError: the text is neither; the message shows what is valid.
 
         """
         if re.fullmatch(r"[0-9]{1,9}", text):
@@ -62,10 +63,10 @@ class Limit:
 
 @dataclass(frozen=True)
 class Pair:
-    """One task before and after, of one agent.
+    """One agent's results on one task, before and after.
 
     Attributes:
-        significant: whether this task alone has regressed, by Fisher's test and with all others in mind.
+        significant: whether this task alone has regressed, by Fisher's test corrected for all tasks.
 
     """
 
@@ -77,19 +78,19 @@ class Pair:
 
     @property
     def difference(self) -> float:
-        """Mean reward after minus before."""
+        """The mean reward after minus the mean reward before."""
         return self.after.mean - self.before.mean
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All pairs of one agent.
+    """The comparison of one agent with the baseline.
 
     Attributes:
-        estimate: mean over tasks of the difference of mean rewards.
-        interval: 95 % interval of that mean, over tasks.
-        p_value: of the sign-flip test against "no worse".
-        attempts: how many attempts a task would decide, where the data do not; None otherwise.
+        estimate: mean over tasks of the change of the mean reward.
+        interval: 95% confidence interval of the estimate, over tasks.
+        p_value: p-value of the sign-flip test against "no worse".
+        attempts: attempts per task that would settle an undecided comparison; None if it is decided or unknown.
 
     """
 
@@ -102,22 +103,22 @@ class Comparison:
 
     @property
     def regressions(self) -> tuple[Pair, ...]:
-        """The tasks that did worse, the worst first."""
+        """The tasks with a lower reward, the worst first."""
         return tuple(sorted((p for p in self.pairs if p.difference < 0), key=lambda p: (p.difference, p.task)))
 
     @property
     def improvements(self) -> tuple[Pair, ...]:
-        """The tasks that did better, the best first."""
+        """The tasks with a higher reward, the best first."""
         return tuple(sorted((p for p in self.pairs if p.difference > 0), key=lambda p: (-p.difference, p.task)))
 
     def mean_usage(self, *names: str) -> tuple[float, float] | None:
-        """Return what a trial used before and after, by the mean over tasks; it decides nothing.
+        """Return the mean usage per trial before and after, averaged over tasks. It does not affect the verdict.
 
         Args:
-            names: keys of Sample.usage, which are added up.
+            names: keys of Sample.usage to add up.
 
         Returns:
-            None where one of them is not known of a single task.
+            None if one of them is unknown for any task.
 
         """
         samples = [(pair.before.usage, pair.after.usage) for pair in self.pairs]
@@ -129,13 +130,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate says, and why.
+    """A verdict and its reasons.
 
     Attributes:
-        reasons: why, a sentence each, the one that decided first.
-        comparisons: one an agent that could be compared.
-        left_out: why tasks were not compared, and which.
-        flaky: tasks that passed and failed in this run.
+        reasons: the reasons, the decisive one first.
+        comparisons: one per agent that could be compared.
+        not_compared: the tasks that could not be compared, by reason.
+        flaky: tasks that both passed and failed in this run.
 
     """
 
@@ -143,11 +144,16 @@ class Verdict:
     reasons: tuple[str, ...]
     spec: GateSpec
     comparisons: tuple[Comparison, ...] = ()
-    left_out: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
+    not_compared: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
     flaky: tuple[Key, ...] = ()
 
     def exit_status(self, inconclusive: Literal["fail", "pass"]) -> int:
-        """Return the exit status of a process; `fail` gives a verdict that cannot be reached one of its own."""
+        """Return the exit status for the verdict.
+
+        Args:
+            inconclusive: `fail` exits with 10 for an inconclusive verdict, `pass` with 0.
+
+        """
         return {"pass": 0, "regressed": 1, "inconclusive": INCONCLUSIVE if inconclusive == "fail" else 0}[self.word]
 
 
@@ -162,65 +168,64 @@ def judge(
     """Judge a run.
 
     Args:
-        run: what was run.
-        baseline: what to compare with; None where the rule needs none.
+        run: the samples of the run.
+        baseline: the baseline to compare with; None if the rule needs none.
         spec: the rule.
-        limit: how many infrastructure errors, and how many unverified trials, leave it worth judging.
-        stopped: why it ended before its end; empty where it did not.
-        doubts: why else it says too little to be judged.
+        limit: the most infrastructure errors, and the most unverified trials, before the run is inconclusive.
+        stopped: why the run ended early; empty if it did not.
+        doubts: other reasons why the run is inconclusive.
 
     """
-    left_out: dict[str, list[Key]] = {}
+    not_compared: dict[str, list[Key]] = {}
     comparisons: list[Comparison] = []
     if baseline is not None:
-        pairs = _pairs(run, baseline, left_out)
+        pairs = _pairs(run, baseline, not_compared)
         agents = sorted({pair.agent for pair in pairs})
         comparisons = [_compare(agent, [pair for pair in pairs if pair.agent == agent], spec) for agent in agents]
-    regressed = [*_absolute(run, spec), *(reason for each in comparisons for reason in _regressed(each, spec))]
-    halted = [f"the run was stopped: {stopped}"] if stopped else []
-    unsure = [*halted, *doubts, *_unjudged(run, limit or Limit())]
+    regressed = [*_broken_rules(run, spec), *(reason for each in comparisons for reason in _regressions(each, spec))]
+    early_end = [f"the run was stopped: {stopped}"] if stopped else []
+    unsure = [*early_end, *doubts, *_missing_data(run, limit or Limit())]
     if baseline is not None and not comparisons:
         unsure.append("no task of this run can be compared with the baseline")
-    open_questions = [reason for each in comparisons for reason in _undecided(each, spec)]
-    word: Word = (
-        "inconclusive" if unsure else "regressed" if regressed else "inconclusive" if open_questions else "pass"
-    )
+    undecided = [reason for each in comparisons for reason in _undecided(each, spec)]
+    word: Word = "inconclusive" if unsure else "regressed" if regressed else "inconclusive" if undecided else "pass"
     return Verdict(
         word,
-        tuple([*unsure, *(regressed or open_questions)] or [_passed(comparisons, spec)]),
+        tuple([*unsure, *(regressed or undecided)] or [_pass_reason(comparisons, spec)]),
         spec,
         tuple(comparisons),
-        {reason: tuple(keys) for reason, keys in left_out.items()},
+        {reason: tuple(keys) for reason, keys in not_compared.items()},
         tuple(key for key, sample in sorted(run.items()) if 0 < sample.passed < len(sample.rewards)),
     )
 
 
-def _pairs(run: Mapping[Key, Sample], baseline: Baseline, left_out: dict[str, list[Key]]) -> list[Pair]:
+def _pairs(run: Mapping[Key, Sample], baseline: Baseline, not_compared: dict[str, list[Key]]) -> list[Pair]:
     pairs = []
     for key in sorted({*run, *baseline.samples}):
         before, after = baseline.samples.get(key), run.get(key)
-        why = _unfit(before, after)
+        why = _why_not_comparable(before, after)
         if why or before is None or after is None:
-            left_out.setdefault(why, []).append(key)
+            not_compared.setdefault(why, []).append(key)
         else:
             pairs.append(Pair(*key, before, after))
     return pairs
 
 
-def _unfit(before: Sample | None, after: Sample | None) -> str:
-    """Return why two samples cannot be compared; empty where they can."""
+def _why_not_comparable(before: Sample | None, after: Sample | None) -> str:
+    """Return why two samples cannot be compared, or an empty text if they can."""
     if after is None:
-        return "in the baseline and not in this run"
+        return "in the baseline but not in this run"
     if before is None:
         return "not in the baseline"
     if not after.rewards:
-        return "nothing but infrastructure errors in this run"
+        return "only infrastructure errors in this run"
     if not before.rewards:
-        return "nothing but infrastructure errors in the baseline"
+        return "only infrastructure errors in the baseline"
     if before.digest != after.digest:
         return "the task has changed"
     if before.provider != after.provider:
-        return f"run by {after.provider or 'nothing known'}, the baseline by {before.provider or 'nothing known'}"
+        unknown = "an unknown provider"
+        return f"ran on {after.provider or unknown}, the baseline on {before.provider or unknown}"
     return ""
 
 
@@ -230,36 +235,36 @@ def _compare(agent: str, pairs: Sequence[Pair], spec: GateSpec) -> Comparison:
         fisher(pair.before.passed, len(pair.before.rewards), pair.after.passed, len(pair.after.rewards))
         for pair in pairs
     ]
-    fallen = {
+    regressed = {
         place for place in discoveries(tests, spec.alpha) if pairs[place].difference <= -max(spec.drop, math.ulp(1.0))
     }
     marked = tuple(
-        Pair(pair.task, pair.agent, pair.before, pair.after, place in fallen) for place, pair in enumerate(pairs)
+        Pair(pair.task, pair.agent, pair.before, pair.after, place in regressed) for place, pair in enumerate(pairs)
     )
     estimate, p_value = fmean(differences), sign_flip(differences)
     interval = mean_interval(differences)
     comparison = Comparison(agent, marked, estimate, interval, p_value)
-    if not _matters(comparison, spec) or _significant(comparison, spec):
+    if not _is_large(comparison, spec) or _is_significant(comparison, spec):
         return comparison
-    return Comparison(agent, marked, estimate, interval, p_value, _attempts(comparison, spec))
+    return replace(comparison, attempts=_attempts_to_decide(comparison, spec))
 
 
-def _matters(comparison: Comparison, spec: GateSpec) -> bool:
-    # Means of tenths are not quite tenths.
+def _is_large(comparison: Comparison, spec: GateSpec) -> bool:
+    # Allow for rounding: the mean of tenths is not exactly a tenth.
     return comparison.estimate < 0 and comparison.estimate <= -spec.drop + 1e-9
 
 
-def _significant(comparison: Comparison, spec: GateSpec) -> bool:
-    return comparison.p_value <= spec.alpha * SHARE_OF_MEAN
+def _is_significant(comparison: Comparison, spec: GateSpec) -> bool:
+    return comparison.p_value <= spec.alpha * MEAN_TEST_SHARE
 
 
-def _attempts(comparison: Comparison, spec: GateSpec) -> int | None:
-    """Return about how many attempts a task would show a drop as large as the estimate, if there is one."""
+def _attempts_to_decide(comparison: Comparison, spec: GateSpec) -> int | None:
+    """Return roughly how many attempts per task would make the estimated drop significant, None if that is unknown."""
     differences = [pair.difference for pair in comparison.pairs]
     if len(differences) < 2:
         return None
     normal = NormalDist()
-    needed = normal.inv_cdf(1 - spec.alpha * SHARE_OF_MEAN) + normal.inv_cdf(POWER)
+    needed = normal.inv_cdf(1 - spec.alpha * MEAN_TEST_SHARE) + normal.inv_cdf(POWER)
     now = -comparison.estimate * math.sqrt(len(differences)) / (stdev(differences) or math.inf)
     if not now:
         return None
@@ -267,60 +272,60 @@ def _attempts(comparison: Comparison, spec: GateSpec) -> int | None:
     return max(least + 1, math.ceil(least * (needed / now) ** 2))
 
 
-def _regressed(comparison: Comparison, spec: GateSpec) -> list[str]:
+def _regressions(comparison: Comparison, spec: GateSpec) -> list[str]:
     reasons = []
-    if _matters(comparison, spec) and _significant(comparison, spec):
-        reasons.append(f"{_estimate(comparison)}, which chance does not explain (p = {comparison.p_value:.2g})")
-    single = [pair.task for pair in comparison.pairs if pair.significant]
-    if single:
-        reasons.append(f"{', '.join(single)} did worse beyond chance with {comparison.agent}")
+    if _is_large(comparison, spec) and _is_significant(comparison, spec):
+        reasons.append(f"{_describe(comparison)}, statistically significant (p = {comparison.p_value:.2g})")
+    tasks = [pair.task for pair in comparison.pairs if pair.significant]
+    if tasks:
+        reasons.append(f"{comparison.agent}: statistically significant drop on {', '.join(tasks)}")
     return reasons
 
 
 def _undecided(comparison: Comparison, spec: GateSpec) -> list[str]:
-    if not _matters(comparison, spec) or _significant(comparison, spec):
+    if not _is_large(comparison, spec) or _is_significant(comparison, spec):
         return []
-    advice = f"; about {comparison.attempts} attempts a task would decide" if comparison.attempts else ""
-    return [f"{_estimate(comparison)}, which may be chance (p = {comparison.p_value:.2g}){advice}"]
+    advice = f"; about {comparison.attempts} attempts per task would settle it" if comparison.attempts else ""
+    return [f"{_describe(comparison)}, not statistically significant (p = {comparison.p_value:.2g}){advice}"]
 
 
-def _estimate(comparison: Comparison) -> str:
+def _describe(comparison: Comparison) -> str:
     low, high = comparison.interval
-    tasks = f"{len(comparison.pairs)} task{'' if len(comparison.pairs) == 1 else 's'}"
-    said = f"{comparison.agent}: mean reward {comparison.estimate:+.3f} over {tasks}"
-    return f"{said}, 95% interval {low:+.3f} to {high:+.3f}" if math.isfinite(low) else said
+    tasks = plural(len(comparison.pairs), "task")
+    change = f"{comparison.agent}: mean reward change {comparison.estimate:+.3f} over {tasks}"
+    return f"{change}, 95% interval {low:+.3f} to {high:+.3f}" if math.isfinite(low) else change
 
 
-def _passed(comparisons: Iterable[Comparison], spec: GateSpec) -> str:
-    said = "; ".join(f"{_estimate(each)} (p = {each.p_value:.2g})" for each in comparisons)
-    return f"{said}; no drop of {spec.drop:g} or more" if said else "the rule holds"
+def _pass_reason(comparisons: Iterable[Comparison], spec: GateSpec) -> str:
+    changes = "; ".join(f"{_describe(each)} (p = {each.p_value:.2g})" for each in comparisons)
+    return f"{changes}; no drop of {spec.drop:g} or more" if changes else "the run meets the rule"
 
 
-def _absolute(run: Mapping[Key, Sample], spec: GateSpec) -> list[str]:
-    """Return which rules that need no baseline are broken."""
+def _broken_rules(run: Mapping[Key, Sample], spec: GateSpec) -> list[str]:
+    """Return how the run breaks the parts of the rule that need no baseline."""
     graded = sum(len(sample.rewards) for sample in run.values())
     passed = sum(sample.passed for sample in run.values())
     reasons = []
     if spec.pass_rate is not None and graded and passed / graded < spec.pass_rate - 1e-9:
         reasons.append(
-            f"pass rate {passed / graded:.1%} ({passed} of {graded}), and the rule asks for {spec.pass_rate:.1%}"
+            f"pass rate {passed / graded:.1%} ({passed} of {graded}), below the required {spec.pass_rate:.1%}"
         )
     if spec.each and passed < graded:
-        reasons.append(f"{graded - passed} of {graded} trials did not pass, and the rule asks for each")
+        reasons.append(f"{graded - passed} of {graded} trials did not pass; the rule requires each to pass")
     return reasons
 
 
-def _unjudged(run: Mapping[Key, Sample], limit: Limit) -> list[str]:
-    """Return why a run says too little to be judged."""
+def _missing_data(run: Mapping[Key, Sample], limit: Limit) -> list[str]:
+    """Return why the run has too few meaningful rewards to judge."""
     errors = sum(sample.errors for sample in run.values())
     unverified = sum(sample.unverified for sample in run.values())
-    whole = errors + sum(len(sample.rewards) for sample in run.values())
-    if not whole:
-        return ["nothing was run"]
+    total = errors + sum(len(sample.rewards) for sample in run.values())
+    if not total:
+        return ["no trial ran"]
     reasons = []
     for number, what in ((errors, "infrastructure errors"), (unverified, "unverified trials")):
-        if limit.exceeded(number, whole):
-            reasons.append(f"{number} of {whole} trials are {what}, and more than {limit} are too many")
-    if whole == errors and not reasons:
-        reasons.append("nothing was graded")
+        if limit.is_exceeded(number, total):
+            reasons.append(f"{number} of {total} trials are {what}, more than the limit of {limit}")
+    if total == errors and not reasons:
+        reasons.append("no trial was graded")
     return reasons

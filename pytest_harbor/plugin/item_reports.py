@@ -14,7 +14,7 @@ from pytest_harbor.plugin.cases import assignment_of
 from pytest_harbor.plugin.collection import HarborItem
 from pytest_harbor.plugin.session import TRIAL, session_of
 from pytest_harbor.report.failure import describe_error, describe_failure, headline
-from pytest_harbor.report.github import active, disarm
+from pytest_harbor.report.github import escape_commands, is_github_actions
 from pytest_harbor.task import TaskError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
         text = describe_error(result)
     if text is not None:
         # A runner of GitHub Actions would do what an agent has printed.
-        text = disarm(text) if active(os.environ) else text
+        text = escape_commands(text) if is_github_actions(os.environ) else text
         report.longrepr = _longrepr(headline(result), text, trial.task.toml_path)
 
 

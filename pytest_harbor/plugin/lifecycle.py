@@ -227,8 +227,8 @@ class Lifecycle:
         results = session.run.results()
         for result in results:
             self._table.add_missing(result)
-        on_github = github.active(os.environ)
-        reporter = github.Disarmed(terminalreporter) if on_github else terminalreporter
+        on_github = github.is_github_actions(os.environ)
+        reporter = github.EscapingReporter(terminalreporter) if on_github else terminalreporter
         report = self._report(results)
         if report.verdict is not None:
             reporter.section("harbor gate")

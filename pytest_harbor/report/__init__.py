@@ -1,1 +1,1 @@
-"""Results for people."""
+"""Results for people: the terminal, an HTML page, GitHub, live progress."""

@@ -1,7 +1,7 @@
-"""What GitHub shows of a run: a step summary, annotations, and the body of a comment.
+"""A run on GitHub: the step summary, annotations, and the body of a comment.
 
-Names of tasks and what agents and tests have printed are hostile here: they must become neither Markdown nor HTML,
-mention nobody, link nowhere, and give no workflow command.
+Task names and the output of agents and tests are untrusted: they must not become Markdown, HTML, mentions, links or
+workflow commands.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_harbor._util.text import one_line
+from pytest_harbor._util.text import one_line, plural
 from pytest_harbor.gate import Key, Sample, Verdict
-from pytest_harbor.report import usage_text as usage
+from pytest_harbor.report import usage_text
 from pytest_harbor.report.failure import headline
 from pytest_harbor.report.terminal import agent_rates, totals
 from pytest_harbor.report.verdict_text import Section, number, sections
@@ -23,14 +23,14 @@ from pytest_harbor.trial import TrialResult
 MARKER = "<!-- pytest-harbor -->"
 COMMENT = "github-comment.md"
 
-# Bytes that GitHub takes as the summary of a step, and characters as a comment.
+# GitHub's limits for a step summary, in bytes, and for a comment, in characters.
 SUMMARY_LIMIT = 1 << 20
 COMMENT_LIMIT = 65_536
-# Annotations that GitHub shows of a step at each level.
-ANNOTATIONS = 10
+# The number of annotations per level that GitHub shows for a step.
+MAX_ANNOTATIONS = 10
 
-_NOTE = "\nThe rest is left out: GitHub takes no more.\n"
-_PLAIN = re.compile(r"[^A-Za-z0-9 ,/=\-\u00a1-\U0010ffff]")
+_TRUNCATED = "\nThe rest is omitted because of GitHub's size limit.\n"
+_SPECIAL = re.compile(r"[^A-Za-z0-9 ,/=\-\u00a1-\U0010ffff]")
 
 _OPENING = "\n<details>"
 _CLOSING = "\n</details>\n"
@@ -40,14 +40,14 @@ Level = Literal["error", "warning", "notice"]
 
 @dataclass(frozen=True)
 class Report:
-    """A run, or several that were merged, and what is said of it.
+    """A run, or several merged runs, with the verdict.
 
     Attributes:
         results: the trials.
-        samples: the same, by task and agent.
-        verdict: of the gate; None where none was asked for.
-        confirmations: of each task that newly failed, how many of how many further trials passed.
-        level: of annotations on trials that failed, where there is no verdict; None where they mean nothing alone.
+        samples: the results by task and agent.
+        verdict: the verdict of the gate; None without a gate.
+        confirmations: how many confirmations passed, and how many there were, for each task that newly failed.
+        level: level of the annotations on failed trials without a verdict; None for no such annotations.
 
     """
 
@@ -59,8 +59,8 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Mark:
-    """An annotation, before it is a command."""
+class _Annotation:
+    """An annotation on a task."""
 
     level: Level
     key: Key
@@ -68,70 +68,70 @@ class _Mark:
     text: str
 
 
-def active(environ: Mapping[str, str]) -> bool:
-    """Tell whether this is a job of GitHub Actions."""
+def is_github_actions(environ: Mapping[str, str]) -> bool:
+    """Return True in a job of GitHub Actions."""
     return environ.get("GITHUB_ACTIONS") == "true"
 
 
 # Markdown.
 
 
-def inline(text: str) -> str:
-    """Return a text as code in Markdown that is nothing but its characters, in one line, at most 300 of them.
+def inline_code(text: str) -> str:
+    """Return at most 300 characters of a text as one line of inline code that Markdown cannot interpret.
 
-    Everything that Markdown, HTML, GitHub's mentions, references or links could be made of is a numeric entity.
+    Every character that Markdown, HTML, mentions, references or links could be made of becomes a numeric entity.
     """
     text = one_line(text)
-    return f"<code>{_PLAIN.sub(lambda match: f'&#{ord(match[0])};', text)}</code>" if text else ""
+    return f"<code>{_SPECIAL.sub(lambda match: f'&#{ord(match[0])};', text)}</code>" if text else ""
 
 
 def summary(report: Report) -> list[str]:
-    """Return a report in Markdown, in parts that each can be left out after those before it."""
+    """Return a report in Markdown, in parts; any number of parts can be cut from the end."""
     parts = ["## pytest-harbor\n"]
     if report.verdict is not None:
-        parts.append(f"**Verdict: {report.verdict.word}** (rule {inline(str(report.verdict.spec))})\n\n")
-        parts += [f"- {inline(line)}\n" for line in (*report.verdict.reasons, *usage.changes(report.verdict))]
-    parts += ["\n", *(f"{line}\n\n" for line in totals(list(report.results), "all"))]
-    parts += [f"{inline(agent)}: {told}\n\n" for agent, told in agent_rates(report.results)]
-    parts += [f"{inline(line)}\n\n" for line in usage.lines(report.results)]
+        parts.append(f"**Verdict: {report.verdict.word}** (rule {inline_code(str(report.verdict.spec))})\n\n")
+        parts += [f"- {inline_code(line)}\n" for line in (*report.verdict.reasons, *usage_text.changes(report.verdict))]
+    parts += ["\n", *(f"{line}\n\n" for line in totals(list(report.results), "total"))]
+    parts += [f"{inline_code(agent)}: {rates}\n\n" for agent, rates in agent_rates(report.results)]
+    parts += [f"{inline_code(line)}\n\n" for line in usage_text.lines(report.results)]
     if report.verdict is not None:
         for section in sections(report.verdict, report.samples, report.confirmations):
             parts += _table(section)
-        for reason, keys in report.verdict.left_out.items():
-            parts.append(f"\nNot compared, {inline(reason)}: {len(keys)}\n\n")
-            parts += [f"- {inline(task)}\n" for task in dict.fromkeys(task for task, _ in keys)]
-    parts += _all(report.results)
+        for reason, keys in report.verdict.not_compared.items():
+            parts.append(f"\nNot compared ({plural(len(keys), 'task')}, {inline_code(reason)}):\n\n")
+            parts += [f"- {inline_code(task)}\n" for task in dict.fromkeys(task for task, _ in keys)]
+    parts += _all_trials(report.results)
     return parts
 
 
 def _table(section: Section) -> list[str]:
     rows = [
-        f"| {inline(row.task)} | {inline(row.agent)} | {number(row.before)} | {number(row.after)} | {row.note} |\n"
+        _row((inline_code(row.task), inline_code(row.agent), number(row.before), number(row.after), row.note))
         for row in section.rows
     ]
     title = f"\n### {section.title.capitalize()} ({len(rows)})\n"
     return [f"{title}| task | agent | before | after | |\n| --- | --- | ---: | ---: | --- |\n", *rows]
 
 
-def _all(results: Iterable[TrialResult]) -> list[str]:
+def _all_trials(results: Iterable[TrialResult]) -> list[str]:
     ordered = sorted(results, key=lambda each: (each.outcome == "passed", each.task, each.agent, each.attempt))
     if not ordered:
         return []
-    used = usage.HEADS if any(result.usage is not None for result in ordered) else ()
-    heads = ("task", "agent", "attempt", "outcome", "reward", "seconds", *used, "")
-    rules = ("---", "---", "---:", "---", "---:", "---:", *("---:" for _ in used), "---")
+    usage_heads = usage_text.HEADS if any(result.usage is not None for result in ordered) else ()
+    heads = ("task", "agent", "attempt", "outcome", "reward", "seconds", *usage_heads, "")
+    rules = ("---", "---", "---:", "---", "---:", "---:", *("---:" for _ in usage_heads), "---")
     head = f"{_OPENING}<summary>All trials ({len(ordered)})</summary>\n\n{_row(heads)}{_row(rules)}"
     rows = [
         _row(
             (
-                inline(result.task),
-                inline(result.agent),
+                inline_code(result.task),
+                inline_code(result.agent),
                 str(result.attempt),
                 result.outcome,
                 number(result.reward),
                 f"{sum(result.phases.values()):.1f}",
-                *(map(inline, usage.cells([result])) if used else ()),
-                _why(result),
+                *(map(inline_code, usage_text.cells([result])) if usage_heads else ()),
+                _reason(result),
             )
         )
         for result in ordered
@@ -143,18 +143,18 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def _why(result: TrialResult) -> str:
+def _reason(result: TrialResult) -> str:
     if result.outcome == "passed":
-        return inline(result.budget)
-    return inline(result.reason if result.outcome == "skipped" else headline(result))
+        return inline_code(result.budget)
+    return inline_code(result.reason if result.outcome == "skipped" else headline(result))
 
 
-def bounded(parts: Iterable[str], limit: int) -> str:
-    """Return the parts that fit into so many bytes, with a note where some do not; nothing where not even that fits."""
+def truncate(parts: Iterable[str], limit: int) -> str:
+    """Join the parts that fit into `limit` bytes, with a note if some do not; nothing if not even the note fits."""
     parts = list(parts)
     if sum(map(_size, parts)) <= limit:
         return "".join(parts)
-    room = limit - _size(_CLOSING + _NOTE)
+    room = limit - _size(_CLOSING + _TRUNCATED)
     kept: list[str] = []
     for part in parts:
         room -= _size(part)
@@ -162,7 +162,7 @@ def bounded(parts: Iterable[str], limit: int) -> str:
             break
         kept.append(part)
     closing = _CLOSING if any(part.startswith(_OPENING) for part in kept) else ""
-    return "".join([*kept, closing, _NOTE]) if kept else ""
+    return "".join([*kept, closing, _TRUNCATED]) if kept else ""
 
 
 def _size(text: str) -> int:
@@ -173,57 +173,57 @@ def _size(text: str) -> int:
 
 
 def commands(report: Report, root: Path | None) -> list[str]:
-    """Return workflow commands that mark the tasks that need a look, at most ten a level.
+    """Return workflow commands that annotate the tasks that need attention, at most ten per level.
 
     Args:
         report: the run.
-        root: of the repository; tasks that do not lie in it are marked without a place.
+        root: root of the repository; annotations on tasks outside it have no location.
 
     """
     paths = {(result.task, result.agent): result.task_path for result in report.results}
-    said: list[str] = []
-    marks = _marks(report)
+    lines: list[str] = []
+    annotations = _annotations(report)
     for level in ("error", "warning", "notice"):
-        chosen = [mark for mark in marks if mark.level == level]
-        shown = chosen if len(chosen) <= ANNOTATIONS else chosen[: ANNOTATIONS - 1]
-        said += [_command(level, mark.title, mark.text, _place(paths.get(mark.key, ""), root)) for mark in shown]
+        chosen = [each for each in annotations if each.level == level]
+        shown = chosen if len(chosen) <= MAX_ANNOTATIONS else chosen[: MAX_ANNOTATIONS - 1]
+        lines += [_command(level, each.title, each.text, _location(paths.get(each.key, ""), root)) for each in shown]
         if len(shown) < len(chosen):
-            more = f"{len(chosen) - len(shown)} more; see the summary of this step"
-            said.append(_command(level, "pytest-harbor", more, ""))
-    return said
+            more = f"{len(chosen) - len(shown)} more; see the step summary"
+            lines.append(_command(level, "pytest-harbor", more, ""))
+    return lines
 
 
-def _marks(report: Report) -> list[_Mark]:
-    """Return one mark a task and agent, the worst first."""
+def _annotations(report: Report) -> list[_Annotation]:
+    """Return one annotation per task and agent, the worst first."""
     if report.verdict is not None:
-        marks = _marks_of_verdict(report, report.verdict)
+        annotations = _verdict_annotations(report, report.verdict)
     else:
-        careful: Level = report.level or "warning"
-        levels = {"failed": report.level, "unverified": careful, "error": careful}
-        marks = [
-            _Mark(level, (result.task, result.agent), f"{result.outcome}: {result.task}", headline(result))
+        at_least_warning: Level = report.level or "warning"
+        levels = {"failed": report.level, "unverified": at_least_warning, "error": at_least_warning}
+        annotations = [
+            _Annotation(level, (result.task, result.agent), f"{result.outcome}: {result.task}", headline(result))
             for result in sorted(report.results, key=lambda result: (result.task, result.agent, result.attempt))
             if (level := levels.get(result.outcome))
         ]
-    return list({mark.key: mark for mark in reversed(marks)}.values())[::-1]
+    return list({each.key: each for each in reversed(annotations)}.values())[::-1]
 
 
-def _marks_of_verdict(report: Report, verdict: Verdict) -> list[_Mark]:
-    bad: Level = "error" if verdict.word == "regressed" else "warning"
+def _verdict_annotations(report: Report, verdict: Verdict) -> list[_Annotation]:
+    level_if_worse: Level = "error" if verdict.word == "regressed" else "warning"
     levels: dict[str, Level] = {"unverified": "warning", "errors": "warning"}
     if verdict.word != "pass":
-        # Where the verdict is `pass`, rewards differ by chance, and nobody needs to look at that each time.
-        levels.update({"regressions": bad, "failed": bad, "flaky": "notice"})
+        # Under a `pass`, rewards differ by chance, and that needs nobody's attention.
+        levels.update({"regressions": level_if_worse, "failed": level_if_worse, "flaky": "notice"})
     return [
-        _Mark(level, (row.task, row.agent), f"{section.title}: {row.task}", f"{row.rewards}, {row.note}")
+        _Annotation(level, (row.task, row.agent), f"{section.title}: {row.task}", f"{row.rewards}, {row.note}")
         for section in sections(verdict, report.samples, report.confirmations)
         if (level := levels.get(section.title))
         for row in section.rows
     ]
 
 
-def _place(task_path: str, root: Path | None) -> str:
-    """Return task.toml relative to the repository; empty where it lies elsewhere."""
+def _location(task_path: str, root: Path | None) -> str:
+    """Return the path of task.toml relative to the repository, or an empty text if it is outside."""
     if not task_path or root is None:
         return ""
     try:
@@ -232,9 +232,9 @@ def _place(task_path: str, root: Path | None) -> str:
         return ""
 
 
-def _command(level: str, title: str, text: str, place: str) -> str:
-    where = f"file={_property(place)},line=1," if place else ""
-    return f"::{level} {where}title={_property(one_line(title))}::{_data(one_line(text))}"
+def _command(level: str, title: str, text: str, location: str) -> str:
+    position = f"file={_property(location)},line=1," if location else ""
+    return f"::{level} {position}title={_property(one_line(title))}::{_data(one_line(text))}"
 
 
 def _data(text: str) -> str:
@@ -245,13 +245,13 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def disarm(text: str) -> str:
-    """Return a text of which no line is a workflow command: `::x` at its beginning, or `##[x]` anywhere."""
+def escape_commands(text: str) -> str:
+    """Return a text without workflow commands: no line that begins with `::x`, and no `##[x]` anywhere."""
     return re.sub(r"##(?=\[)", "##\\\\", re.sub(r"(?m)^(\s*):(?=:)", r"\1\\:", text))
 
 
-class Disarmed:
-    """pytest's terminal, with whatever is written to it disarmed."""
+class EscapingReporter:
+    """A wrapper of pytest's terminal reporter that escapes workflow commands in every line."""
 
     def __init__(self, reporter: Any) -> None:
         self._reporter = reporter
@@ -261,19 +261,19 @@ class Disarmed:
 
     def write_line(self, line: str, **markup: bool) -> None:
         """Write a line."""
-        self._reporter.write_line(disarm(line), **markup)
+        self._reporter.write_line(escape_commands(line), **markup)
 
 
 # Writing.
 
 
 def publish(report: Report, environ: Mapping[str, str], comment: Path | None) -> list[str]:
-    """Write summary and comment, and return lines to print: annotations, and what could not be written.
+    """Write the step summary and the comment, and return the lines to print: annotations and write errors.
 
     Args:
         report: the run.
-        environ: the variables of the job.
-        comment: where the body of a comment goes; None for none.
+        environ: environment variables of the job.
+        comment: file for the body of a comment; None for none.
 
     """
     problems = []
@@ -283,11 +283,11 @@ def publish(report: Report, environ: Mapping[str, str], comment: Path | None) ->
         if target:
             _append(Path(target), parts)
     except OSError as error:
-        problems.append(f"harbor: the summary was not written: {one_line(str(error), None)}")
+        problems.append(f"harbor: the step summary was not written: {one_line(str(error), None)}")
     try:
         if comment is not None:
             comment.parent.mkdir(parents=True, exist_ok=True)
-            body = bounded([f"{MARKER}\n", *parts], COMMENT_LIMIT)
+            body = truncate([f"{MARKER}\n", *parts], COMMENT_LIMIT)
             comment.write_text(body, encoding="utf-8", errors="replace")
     except OSError as error:
         problems.append(f"harbor: the comment was not written: {one_line(str(error), None)}")
@@ -296,7 +296,7 @@ def publish(report: Report, environ: Mapping[str, str], comment: Path | None) ->
 
 
 def _append(file: Path, parts: Iterable[str]) -> None:
-    """Append to the summary, which other programs may have written to."""
-    used = file.stat().st_size if file.exists() else 0
+    """Append to the step summary, which other programs may have written to."""
+    size = file.stat().st_size if file.exists() else 0
     with file.open("a", encoding="utf-8", errors="replace") as summary_file:
-        summary_file.write(bounded(parts, SUMMARY_LIMIT - used))
+        summary_file.write(truncate(parts, SUMMARY_LIMIT - size))

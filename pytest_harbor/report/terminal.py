@@ -6,20 +6,21 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from pytest_harbor._util.text import one_line, printable
+from pytest_harbor._util.text import listed, one_line, plural, printable
 from pytest_harbor.errors import PHASES
-from pytest_harbor.report import usage_text as usage
+from pytest_harbor.report import usage_text
 from pytest_harbor.results import RESULTS, Run
 from pytest_harbor.trial import TrialResult
 
-# Rows beyond this are left out of the terminal unless -v is given; those that did not pass come first.
-MANY_ROWS = 60
-MANY_NOTES = 10
+# The most rows without -v, those that did not pass first; the most notes, and the most tasks named in a note.
+MAX_ROWS = 60
+MAX_NOTES = 10
+MAX_TASKS = 3
 GRADED = ("passed", "failed", "unverified")
 
 
 class TrialTable:
-    """Gathers results and prints them by task."""
+    """Collects results and prints them by task."""
 
     def __init__(self) -> None:
         self._results: dict[tuple[str, str, int, str], TrialResult] = {}
@@ -33,46 +34,46 @@ class TrialTable:
         return list(self._results.values())
 
     def add(self, result: TrialResult) -> None:
-        """Take a result."""
+        """Add a result, replacing an earlier one of the same trial."""
         self._results[(result.task, result.agent, result.attempt, result.node_id)] = result
         self._by_node[result.node_id] = result
 
     def add_missing(self, result: TrialResult) -> None:
-        """Take a result unless its trial is there already."""
+        """Add a result unless its trial already has one."""
         if result.node_id not in self._by_node:
             self.add(result)
 
     def add_stop(self, node_id: str, seconds: float) -> None:
-        """Take how long a removal took, which is known after the result."""
+        """Add the duration of the stop phase, in seconds, which is known only after the result."""
         if node_id in self._by_node:
             self._by_node[node_id].phases["stop"] = seconds
 
     def write(self, reporter: Any, run: Run, more: Iterable[str] = ()) -> None:
-        """Print the table, unless nothing ran, and below the totals what else there is to say of them."""
+        """Print the table, the totals and more lines; nothing if no trial ran."""
         results = self.results
         if not results:
             return
         reporter.section("harbor")
-        rows = [_row(group) for group in _groups(results)]
+        rows = [_Row(group) for group in _groups(results)]
         shown = rows
-        if len(rows) > MANY_ROWS and reporter.config.option.verbose < 1:
-            shown = sorted(rows, key=lambda row: row.passed)[:MANY_ROWS]
+        if len(rows) > MAX_ROWS and reporter.config.option.verbose < 1:
+            shown = sorted(rows, key=lambda row: row.passed)[:MAX_ROWS]
         self._write_rows(reporter, shown)
         if len(shown) < len(rows):
-            reporter.write_line(f"... and {len(rows) - len(shown)} more tasks; -v shows all")
+            reporter.write_line(f"... and {plural(len(rows) - len(shown), 'more task')}; use -v to list all")
         for line in notes(results):
             reporter.write_line(line)
-        rates = [f"{one_line(agent)}: {told}" for agent, told in agent_rates(results)]
-        ended = summary(results, time.monotonic() - self.began)
-        for line in (*ended, *rates, *usage.lines(results), *more):
+        rates = [f"{one_line(agent)}: {rate}" for agent, rate in agent_rates(results)]
+        totals = summary(results, time.monotonic() - self.began)
+        for line in (*totals, *rates, *usage_text.lines(results), *more):
             reporter.write_line(line)
         reporter.write_line(f"results: {run.results_file}")
 
     @staticmethod
     def _write_rows(reporter: Any, rows: list[_Row]) -> None:
         phases = [phase for phase in PHASES if any(phase in row.seconds for row in rows)]
-        used = any(row.used for row in rows)
-        heads = [*(usage.HEADS if used else ()), *(f"{phase} s" for phase in phases)]
+        show_usage = any(row.has_usage for row in rows)
+        heads = [*(usage_text.HEADS if show_usage else ()), *(f"{phase} s" for phase in phases)]
         table = [["task", "agent", "attempts", "reward", "outcome", *heads]]
         table += [
             [
@@ -81,7 +82,7 @@ class TrialTable:
                 row.attempts,
                 row.reward,
                 row.outcome,
-                *(row.usage if used else ()),
+                *(row.usage if show_usage else ()),
                 *(_seconds(row.seconds.get(phase)) for phase in phases),
             ]
             for row in rows
@@ -96,7 +97,7 @@ class TrialTable:
 
 
 class _Row:
-    """One task and agent, over its attempts."""
+    """The attempts of one agent at one task."""
 
     def __init__(self, results: list[TrialResult]) -> None:
         self.task = printable(results[0].task).replace("\n", " ")
@@ -109,17 +110,13 @@ class _Row:
             name if len(results) == 1 else f"{number} {name}" for name, number in counts.items() if number
         )
         self.passed = counts["passed"] == len(results)
-        self.used = any(result.usage is not None for result in results)
-        self.usage = usage.cells(results)
+        self.has_usage = any(result.usage is not None for result in results)
+        self.usage = usage_text.cells(results)
         self.seconds = {
             phase: sum(times) / len(times)
             for phase in PHASES
             if (times := [result.phases[phase] for result in results if phase in result.phases])
         }
-
-
-def _row(results: list[TrialResult]) -> _Row:
-    return _Row(results)
 
 
 def _groups(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
@@ -130,7 +127,7 @@ def _groups(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
 
 
 def count_outcomes(results: Iterable[TrialResult]) -> dict[str, int]:
-    """Return how many trials came to each outcome."""
+    """Return the number of trials by outcome."""
     counts = dict.fromkeys(("passed", "failed", "unverified", "error", "skipped"), 0)
     for result in results:
         counts[result.outcome] += 1
@@ -138,29 +135,27 @@ def count_outcomes(results: Iterable[TrialResult]) -> dict[str, int]:
 
 
 def notes(results: list[TrialResult]) -> list[str]:
-    """Return budgets that were spent and what the trials warn about, each once, with the tasks that it is about.
+    """Return the spent budgets and the warnings, each once, with the tasks they concern.
 
-    Agents are named where it is about some of a task's agents only.
+    Agents are named if a note concerns only some of a task's agents.
     """
     agents: dict[str, set[str]] = {}
     for result in results:
         agents.setdefault(result.task, set()).add(result.agent)
-    about: dict[str, dict[str, set[str]]] = {}
-    told = [(result, spent) for result in results if (spent := usage.budget(result))]
-    told += [(result, warning) for result in results for warning in result.warnings]
-    for result, text in told:
-        about.setdefault(printable(text), {}).setdefault(result.task, set()).add(result.agent)
+    by_note: dict[str, dict[str, set[str]]] = {}
+    pairs = [(result, budget) for result in results if (budget := usage_text.spent_budget(result))]
+    pairs += [(result, warning) for result in results for warning in result.warnings]
+    for result, text in pairs:
+        by_note.setdefault(printable(text), {}).setdefault(result.task, set()).add(result.agent)
     lines = []
-    for text, those in list(about.items())[:MANY_NOTES]:
-        shown = 3
+    for text, concerned in list(by_note.items())[:MAX_NOTES]:
         tasks = [
             printable(task if some == agents[task] else f"{task}[{', '.join(sorted(some))}]")
-            for task, some in those.items()
+            for task, some in concerned.items()
         ]
-        more = f" and {len(tasks) - shown} more" if len(tasks) > shown else ""
-        lines.append(f"note: {', '.join(tasks[:shown])}{more}: {text}")
-    if len(about) > MANY_NOTES:
-        lines.append(f"... and {len(about) - MANY_NOTES} more notes in {RESULTS}")
+        lines.append(f"note: {listed(tasks, MAX_TASKS)}: {text}")
+    if len(by_note) > MAX_NOTES:
+        lines.append(f"... and {plural(len(by_note) - MAX_NOTES, 'more note')} in {RESULTS}")
     return lines
 
 
@@ -169,32 +164,36 @@ def summary(results: list[TrialResult], seconds: float) -> list[str]:
 
     Args:
         results: the trials.
-        seconds: how long they took together, by the clock on the wall.
+        seconds: wall-clock duration.
 
     """
     return totals(results, f"{seconds:.1f} s")
 
 
 def totals(results: list[TrialResult], within: str) -> list[str]:
-    """Return the totals: what counts in the pass rate, and beside it what does not.
+    """Return the number of trials by outcome, then mean reward and pass rate if any trial was graded.
 
     Args:
         results: the trials.
-        within: what they were in: seconds, or runs.
+        within: what the trials are in: a duration, runs, or the total.
 
     """
     counts = count_outcomes(results)
-    # An infrastructure error says nothing about the agent: it is neither a 0 nor part of what the rate is of.
+    # An infrastructure error says nothing about the agent: it is not a reward of 0, and the pass rate ignores it.
     graded = [result for result in results if result.outcome in GRADED]
-    said = ", ".join(f"{number} {name}" for name, number in counts.items() if number or name != "skipped")
-    lines = [f"{len(results)} trial{'' if len(results) == 1 else 's'} in {within}: {said}"]
+    outcomes = ", ".join(
+        plural(number, name) if name == "error" else f"{number:,} {name}"
+        for name, number in counts.items()
+        if number or name != "skipped"
+    )
+    lines = [f"{plural(len(results), 'trial')} in {within}: {outcomes}"]
     if graded:
         lines.append(_rates(graded))
     return lines
 
 
 def agent_rates(results: Iterable[TrialResult]) -> list[tuple[str, str]]:
-    """Return the names of agents and what each came to, where there are several."""
+    """Return each agent with its mean reward and pass rate, if there are several agents."""
     groups: dict[str, list[TrialResult]] = {}
     for result in results:
         if result.outcome in GRADED:
@@ -203,17 +202,17 @@ def agent_rates(results: Iterable[TrialResult]) -> list[tuple[str, str]]:
 
 
 def _rates(graded: list[TrialResult]) -> str:
-    """Return mean reward and pass rate of trials that count."""
+    """Return mean reward and pass rate of graded trials."""
     rewards = [result.reward for result in graded if result.reward is not None]
     mean = f"mean reward {sum(rewards) / len(rewards):.3f}, " if rewards else ""
     passed = count_outcomes(graded)["passed"]
     return f"{mean}pass rate {_rate(passed, len(graded))} ({passed} of {len(graded)} graded)"
 
 
-def _rate(part: int, whole: int) -> str:
-    """Return a share in percent, never rounded up to all nor down to none."""
-    share = round(100 * part / whole, 1)
-    if part < whole:
+def _rate(part: int, total: int) -> str:
+    """Return a share in percent, never rounded up to 100% nor down to 0%."""
+    share = round(100 * part / total, 1)
+    if part < total:
         share = min(share, 99.9)
     return f"{max(share, 0.1) if part else 0.0:.1f}%"
 

@@ -1,4 +1,4 @@
-"""What trials used of models, in words: calls, tokens, money."""
+"""Model usage as text: calls, tokens, money."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import add
 
-from pytest_harbor._util.text import one_line
+from pytest_harbor._util.text import listed, one_line, plural
 from pytest_harbor.gate import Comparison, Verdict
 from pytest_harbor.gate.baseline import GRADED
 from pytest_harbor.trial import TrialResult, Usage
 
-MANY_NAMES = 5
+MAX_NAMES = 5
 HEADS = ("calls", "tokens", "cost")
 
 
 def total(results: Iterable[TrialResult]) -> Usage | None:
-    """Return what trials used together; None where nothing is known of any."""
+    """Return the usage of all trials together, or None if it is unknown for all of them."""
     usages = [result.usage for result in results if result.usage is not None]
     return reduce(add, usages) if usages else None
 
 
 def cells(results: Sequence[TrialResult]) -> tuple[str, str, str]:
-    """Return calls, tokens and cost of a trial, as their means where there are several trials that have them."""
+    """Return calls, tokens and cost per trial, averaged over the trials with known usage."""
     usage = total(results)
     if usage is None:
         return "-", "-", "-"
@@ -35,33 +35,36 @@ def cells(results: Sequence[TrialResult]) -> tuple[str, str, str]:
 
 
 def lines(results: Iterable[TrialResult]) -> list[str]:
-    """Return what trials used in all, and what of that is not known for sure; nothing where nothing is known."""
+    """Return the total usage and what is uncertain about it; nothing if no usage is known."""
     results = list(results)
     usage = total(results)
     if usage is None:
-        return _given_up(results)
-    said = [
-        f"models: {_plural(usage.requests, 'call')}{_retries(usage.retries)}, "
+        return _retried_usage(results)
+    retries = f" ({plural(usage.retries, 'retry', 'retries')})" if usage.retries else ""
+    lines = [
+        f"models: {plural(usage.requests, 'call')}{retries}, "
         f"{compact(usage.input_tokens)} input tokens ({compact(usage.cached_tokens)} cached), "
         f"{compact(usage.output_tokens)} output tokens ({compact(usage.reasoning_tokens)} reasoning), "
         f"cost {money(usage.cost, estimated=bool(usage.estimated))}"
     ]
-    # A try that failed may have been replayed, too.
-    of_all = f"of {_plural(usage.requests + usage.retries, 'call')}"
+    # Calls that were retried count too: they may have been replayed as well.
+    of_calls = f"of {plural(usage.requests + usage.retries, 'call')}"
     if usage.estimated:
-        said.append(f"~: tokens of {usage.estimated:,} {of_all} are estimated, as their answers do not tell them")
+        lines.append(
+            f"~: token counts of {usage.estimated:,} {of_calls} are estimated because the responses do not report them"
+        )
     if usage.cost is None:
-        names = [one_line(name, 80) for name in usage.unpriced[:MANY_NAMES]]
-        more = f" and {len(usage.unpriced) - MANY_NAMES:,} more" if len(usage.unpriced) > MANY_NAMES else ""
-        of_what = f" of {', '.join(names)}{more}" if names else ""
-        said.append(f"?: the cost is unknown for want of a price{of_what}; give it with --harbor-prices=FILE")
+        models = listed([one_line(name, 80) for name in usage.unpriced], MAX_NAMES) or "a model"
+        lines.append(
+            f"?: the cost is unknown because there is no price for {models}; add one with --harbor-prices=FILE"
+        )
     if usage.replayed:
-        said.append(f"{usage.replayed:,} {of_all} replayed from cassettes: cost of the recording")
-    return said + _given_up(results)
+        lines.append(f"{usage.replayed:,} {of_calls} replayed from cassettes; their cost is that of the recording")
+    return lines + _retried_usage(results)
 
 
-def _given_up(results: Sequence[TrialResult]) -> list[str]:
-    """Return what went into tries that an infrastructure error ended, which no trial counts."""
+def _retried_usage(results: Sequence[TrialResult]) -> list[str]:
+    """Return the usage before retries after infrastructure errors, which no trial's usage includes."""
     usages = [retry.usage for result in results for retry in result.retries if retry.usage is not None]
     if not usages:
         return []
@@ -69,27 +72,27 @@ def _given_up(results: Sequence[TrialResult]) -> list[str]:
     if not usage.tokens:
         return []
     cost = money(usage.cost, estimated=bool(usage.estimated))
-    return [f"and {compact(usage.tokens)} tokens, cost {cost}, in tries that an infrastructure error ended"]
+    return [f"not included: {compact(usage.tokens)} tokens, cost {cost}, before retries after infrastructure errors"]
 
 
-def budget(result: TrialResult) -> str:
-    """Return which budget a trial has spent, the same for all that spent it; empty for none."""
-    spent = result.budget.partition(" (")[0]
-    return f"{spent}; graded as it stood" if spent and result.outcome in GRADED else spent
+def spent_budget(result: TrialResult) -> str:
+    """Return the budget that a trial has spent, without its own numbers; empty if it spent none."""
+    budget = result.budget.partition(" (")[0]
+    return f"{budget}; graded as it stood" if budget and result.outcome in GRADED else budget
 
 
 def changes(verdict: Verdict) -> list[str]:
-    """Return how cost and tokens of a trial compare with the baseline, a line an agent for which all is known."""
-    said = []
+    """Return how cost and tokens per trial compare with the baseline: a line per agent whose usage is known."""
+    lines = []
     for comparison in verdict.comparisons:
         cost, tokens = comparison.mean_usage("cost"), comparison.mean_usage("input_tokens", "output_tokens")
         sign = _sign(comparison)
-        parts = [f"mean cost {sign}{money(cost[1])} a trial, {_change(*cost, money(cost[0]))}"] if cost else []
+        parts = [f"mean cost {sign}{money(cost[1])} per trial, {_change(*cost, money(cost[0]))}"] if cost else []
         if tokens:
-            parts.append(f"mean tokens {sign}{compact(tokens[1])} a trial, {_change(*tokens, compact(tokens[0]))}")
+            parts.append(f"mean tokens {sign}{compact(tokens[1])} per trial, {_change(*tokens, compact(tokens[0]))}")
         if parts:
-            said.append(f"{one_line(comparison.agent)}: {'; '.join(parts)}")
-    return said
+            lines.append(f"{one_line(comparison.agent)}: {'; '.join(parts)}")
+    return lines
 
 
 def _sign(comparison: Comparison) -> str:
@@ -97,16 +100,16 @@ def _sign(comparison: Comparison) -> str:
     return "~" if any(sample.usage.get("estimated") for sample in samples) else ""
 
 
-def _change(before: float, after: float, before_said: str) -> str:
+def _change(before: float, after: float, before_text: str) -> str:
     if math.isclose(before, after, rel_tol=1e-9):
-        return "as in the baseline"
+        return "same as the baseline"
     if before <= 0:
-        return f"{before_said} in the baseline"
-    return f"{after / before - 1:+,.0%} against the baseline"
+        return f"{before_text} in the baseline"
+    return f"{after / before - 1:+,.0%} vs. the baseline"
 
 
 def money(cost: float | None, *, estimated: bool = False) -> str:
-    """Return US dollars, to the cent or to two digits; `?` for a cost that is not known."""
+    """Return US dollars, to the cent or to two significant digits; `?` for an unknown cost."""
     if cost is None:
         return "?"
     if 0 < cost < 0.0001:
@@ -116,7 +119,7 @@ def money(cost: float | None, *, estimated: bool = False) -> str:
 
 
 def compact(number: float) -> str:
-    """Return a number of tokens with three digits or four: 999, 12.3k, 1.2M."""
+    """Return a number of tokens with three or four digits: 999, 12.3k, 1.2M."""
     if number < 999.5:
         return f"{number:.0f}"
     for unit in ("k", "M", "G"):
@@ -124,11 +127,3 @@ def compact(number: float) -> str:
         if number < 999.95:
             return f"{number:.1f}{unit}"
     return f"{number / 1000:,.1f}T"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _retries(number: int) -> str:
-    return f" ({number:,} {'retry' if number == 1 else 'retries'})" if number else ""

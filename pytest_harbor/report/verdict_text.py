@@ -1,22 +1,22 @@
-"""A verdict in words: what it is and why, then the tasks that it is about."""
+"""The verdict as text: the verdict, its reasons, then the tasks that matter."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from pytest_harbor._util.text import one_line
+from pytest_harbor._util.text import listed, one_line, plural
 from pytest_harbor.gate import Key, Pair, Sample, Verdict
-from pytest_harbor.report import usage_text as usage
+from pytest_harbor.report import usage_text
 
-# Rows of a section beyond this are left out, unless all are asked for.
-MANY_ROWS = 20
-MANY_NAMES = 5
+# The most rows of a section and the most names in a line, unless everything is to be shown.
+MAX_ROWS = 20
+MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
 class Row:
-    """One task and agent; rewards are means over attempts, None where there is none."""
+    """One task and agent; rewards are means over attempts, None if there are none."""
 
     task: str
     agent: str
@@ -26,13 +26,13 @@ class Row:
 
     @property
     def rewards(self) -> str:
-        """Reward before and after."""
+        """The reward before and after, as text."""
         return f"{number(self.before)} -> {number(self.after)}"
 
 
 @dataclass(frozen=True)
 class Section:
-    """Tasks of which the same is to be said."""
+    """Tasks that have something in common, such as regressions."""
 
     title: str
     rows: tuple[Row, ...]
@@ -41,27 +41,27 @@ class Section:
 def sections(
     verdict: Verdict, run: Mapping[Key, Sample], confirmations: Mapping[Key, tuple[int, int]] | None = None
 ) -> list[Section]:
-    """Return regressions, improvements, failures, flaky tasks, unverified trials and errors, those there are.
+    """Return the non-empty sections: regressions, improvements, failed, flaky, unverified and errors.
 
     Args:
         verdict: the verdict.
-        run: the samples that it is on.
-        confirmations: of each task that newly failed, how many of how many further trials passed.
+        run: the samples that were judged.
+        confirmations: how many confirmations passed, and how many there were, for each task that newly failed.
 
     """
     pairs = {(pair.task, pair.agent): pair for comparison in verdict.comparisons for pair in comparison.pairs}
-    further = confirmations or {}
+    reruns = confirmations or {}
 
     def row(key: Key, note: str) -> Row:
         pair, after = pairs.get(key), run.get(key)
-        confirmed = "; run again, {} of {} passed".format(*further[key]) if key in further else ""
-        return Row(*key, pair.before.mean if pair else None, after.mean if after else None, note + confirmed)
+        rerun = "; rerun: {} of {} passed".format(*reruns[key]) if key in reruns else ""
+        return Row(*key, pair.before.mean if pair else None, after.mean if after else None, note + rerun)
 
-    def compared(chosen: Iterable[Pair]) -> tuple[Row, ...]:
-        return tuple(row((pair.task, pair.agent), _passed(pair)) for pair in chosen)
+    def compared(some_pairs: Iterable[Pair]) -> tuple[Row, ...]:
+        return tuple(row((pair.task, pair.agent), _passed(pair)) for pair in some_pairs)
 
-    def counted(say: Callable[[Sample], str]) -> tuple[Row, ...]:
-        return tuple(row(key, note) for key, sample in sorted(run.items()) if (note := say(sample)))
+    def counted(describe: Callable[[Sample], str]) -> tuple[Row, ...]:
+        return tuple(row(key, note) for key, sample in sorted(run.items()) if (note := describe(sample)))
 
     def failed(key: Key) -> bool:
         sample = run[key]
@@ -93,12 +93,12 @@ def _errors(sample: Sample) -> str:
 
 
 def _passed(pair: Pair) -> str:
-    said = [f"{sample.passed} of {len(sample.rewards)}" for sample in (pair.before, pair.after)]
-    return f"passed {said[0]}, now {said[1]}{'; beyond chance' if pair.significant else ''}"
+    before, after = (f"{sample.passed} of {len(sample.rewards)}" for sample in (pair.before, pair.after))
+    return f"passed {before}, now {after}{'; statistically significant' if pair.significant else ''}"
 
 
 def number(value: float | None) -> str:
-    """Return a mean reward; a dash where there is none."""
+    """Return a mean reward as text, a dash for None."""
     return "-" if value is None or value != value else f"{value:.2f}"
 
 
@@ -109,48 +109,41 @@ def lines(
     *,
     every: bool = False,
 ) -> list[str]:
-    """Return a verdict as lines of a terminal: few where it is `pass`, unless every task is to be told.
+    """Return a verdict as lines for a terminal; a `pass` is short unless every task is shown.
 
     Args:
         verdict: the verdict.
-        run: the samples that it is on.
-        confirmations: of each task that newly failed, how many of how many further trials passed.
-        every: whether to leave no task out.
+        run: the samples that were judged.
+        confirmations: how many confirmations passed, and how many there were, for each task that newly failed.
+        every: whether to show every task.
 
     """
-    said = [f"verdict: {verdict.word} (rule {verdict.spec})"]
-    said += [f"  {one_line(reason, None)}" for reason in verdict.reasons]
-    said += [f"  {line}" for line in usage.changes(verdict)]
+    text = [f"verdict: {verdict.word} (rule {verdict.spec})"]
+    text += [f"  {one_line(reason, None)}" for reason in verdict.reasons]
+    text += [f"  {line}" for line in usage_text.changes(verdict)]
     found = sections(verdict, run, confirmations)
     if verdict.word == "pass" and not every and not confirmations:
         counts = ", ".join(f"{section.title} {len(section.rows)}" for section in found)
-        said += [f"{counts}; -v shows them"] if counts else []
+        text += [f"{counts}; use -v to list them"] if counts else []
     else:
         for section in found:
-            said += _table(section, every=every)
-    for reason, keys in verdict.left_out.items():
-        count = f"{len(keys)} task{'' if len(keys) == 1 else 's'}"
-        said.append(f"not compared: {count}, {one_line(reason)}: {names((task for task, _ in keys), every=every)}")
-    return said
+            text += _table(section, every=every)
+    for reason, keys in verdict.not_compared.items():
+        names = [one_line(task) for task in dict.fromkeys(task for task, _ in keys)]
+        tasks = listed(names, len(names) if every else MAX_NAMES)
+        text.append(f"not compared ({plural(len(keys), 'task')}, {one_line(reason)}): {tasks}")
+    return text
 
 
 def _table(section: Section, *, every: bool) -> list[str]:
-    shown = section.rows if every else section.rows[:MANY_ROWS]
+    shown = section.rows if every else section.rows[:MAX_ROWS]
     cells = [(one_line(row.task), one_line(row.agent), row.rewards, row.note) for row in shown]
     widths = [max(len(line[column]) for line in cells) for column in range(3)]
-    said = [f"{section.title} ({len(section.rows)}):"]
-    said += [
+    text = [f"{section.title} ({len(section.rows)}):"]
+    text += [
         "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(line[:3], widths, strict=True)), line[3]])
         for line in cells
     ]
     if len(shown) < len(section.rows):
-        said.append(f"  ... and {len(section.rows) - len(shown)} more; -v shows all")
-    return said
-
-
-def names(tasks: Iterable[str], *, every: bool = False) -> str:
-    """Return the first few of some names, and how many more there are."""
-    shown = [one_line(task) for task in dict.fromkeys(tasks)]
-    if every or len(shown) <= MANY_NAMES:
-        return ", ".join(shown)
-    return f"{', '.join(shown[:MANY_NAMES])} and {len(shown) - MANY_NAMES} more"
+        text.append(f"  ... and {len(section.rows) - len(shown)} more; use -v to list all")
+    return text

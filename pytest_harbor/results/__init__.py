@@ -1,7 +1,7 @@
-"""Results on disk."""
+"""The results of runs on disk."""
 
 from pytest_harbor.results.merge import Merged, RunError, merge
 from pytest_harbor.results.run import RESULTS, Run, read_results
-from pytest_harbor.results.run_json import RECORD, RunRecord
+from pytest_harbor.results.run_json import RUN_JSON, RunRecord
 
-__all__ = ["RECORD", "RESULTS", "Merged", "Run", "RunError", "RunRecord", "merge", "read_results"]
+__all__ = ["RESULTS", "RUN_JSON", "Merged", "Run", "RunError", "RunRecord", "merge", "read_results"]

@@ -1,4 +1,4 @@
-"""Put the runs of several shards together, and tell what is there twice or not at all."""
+"""Merging the runs of several shards: find overlaps, gaps, and options that differ."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_harbor._util.text import listed, plural
 from pytest_harbor.results.run import RESULTS, read_results
-from pytest_harbor.results.run_json import RECORD, RunRecord
+from pytest_harbor.results.run_json import RUN_JSON, RunRecord
 from pytest_harbor.task.shards import Shard
 from pytest_harbor.trial import TrialResult
 
-_SHOWN = 5
+# The most names in a message.
+_MAX_NAMES = 5
 
 
 class RunError(ValueError):
-    """Runs that cannot be read or put together; the message says why and what to do."""
+    """Runs that cannot be read or merged; the message says why and how to fix it."""
 
 
 @dataclass
 class Merged:
-    """Several runs as one.
+    """Several runs merged into one.
 
     Attributes:
-        runs: their directories.
-        results: of all of them.
-        corrupt: which lines could not be read, and why.
-        gaps: why results are missing that the runs were meant to have; empty where none are.
-        notes: what else a reader should know.
+        runs: directories of the runs.
+        results: results of all runs.
+        corrupt: the lines that could not be read, and why.
+        gaps: why expected results are missing; empty if none are.
+        notes: other facts that a reader should know.
 
     """
 
@@ -39,18 +41,18 @@ class Merged:
 
 
 def merge(paths: Sequence[Path]) -> Merged:
-    """Read runs.
+    """Read and merge runs.
 
     Args:
         paths: directories of runs, or their results.jsonl.
 
     Raises:
-        RunError: one is no run, or two have the same trial.
+        RunError: a path is not a run, or two runs have the same trial.
 
     """
     merged = Merged()
     owners: dict[tuple[str, str, int, int], Path] = {}
-    twice: dict[tuple[Path, Path], list[str]] = {}
+    overlaps: dict[tuple[Path, Path], list[str]] = {}
     records: list[RunRecord] = []
     for file in _files(paths, merged.notes):
         merged.runs.append(file.parent)
@@ -59,32 +61,32 @@ def merge(paths: Sequence[Path]) -> Merged:
             key = (result.task, result.agent, result.attempt, result.confirmation)
             other = owners.setdefault(key, file.parent)
             if other != file.parent:
-                twice.setdefault((other, file.parent), []).append(
+                overlaps.setdefault((other, file.parent), []).append(
                     f"{result.task} with {result.agent or 'no agent'}, attempt {result.attempt}"
                 )
             merged.results.append(result)
-    if twice:
-        (first, second), trials = next(iter(twice.items()))
+    if overlaps:
+        (first, second), trials = next(iter(overlaps.items()))
         raise RunError(
-            f"{first} and {second} overlap: both have {_few(trials)}; give runs of different tasks or agents, such as "
-            "the shards of one run"
+            f"{first} and {second} overlap: both have {listed(trials, _MAX_NAMES)}; give runs of different tasks or "
+            "agents, such as the shards of one run"
         )
     _compare(records, merged)
     return merged
 
 
 def _files(paths: Sequence[Path], notes: list[str]) -> list[Path]:
-    """Return the results.jsonl of each run, which a run without trials does not have."""
+    """Return the path of each run's results.jsonl; the file does not exist in a run without trials."""
     files: dict[Path, Path] = {}
     for path in paths:
         file = path if path.is_file() else path / RESULTS
-        if not file.is_file() and not (file.parent / RECORD).is_file():
-            below = {file.parent for name in (RESULTS, RECORD) for file in path.glob(f"*/{name}")}
-            runs = f"{len(below)} run{'' if len(below) == 1 else 's'}"
-            fix = f"it holds {runs}, give {path}/*/" if below else "give the directory of a run"
-            raise RunError(f"{path} is no run, it has no {RESULTS}; {fix}")
+        if not file.is_file() and not (file.parent / RUN_JSON).is_file():
+            runs = {file.parent for name in (RESULTS, RUN_JSON) for file in path.glob(f"*/{name}")}
+            fact = f"it contains {plural(len(runs), 'run')}" if runs else f"it has no {RESULTS}"
+            fix = f"give {path}/*/" if runs else "give the directory of a run"
+            raise RunError(f"{path} is not a run: {fact}; {fix}")
         if file.resolve() in files:
-            notes.append(f"{path} is given twice and counts once")
+            notes.append(f"{path} is given twice but counts once")
         files.setdefault(file.resolve(), file)
     return list(files.values())
 
@@ -106,19 +108,19 @@ def _record(file: Path, notes: list[str]) -> list[RunRecord]:
     try:
         return [RunRecord.read(file.parent)]
     except FileNotFoundError:
-        notes.append(f"{file.parent} has no {RECORD}: whether results are missing cannot be told")
+        notes.append(f"{file.parent} has no {RUN_JSON}: it is unknown whether results are missing")
     except (OSError, ValueError) as error:
-        notes.append(f"whether results are missing cannot be told: {error}")
+        notes.append(f"it is unknown whether results are missing: {error}")
     return []
 
 
 def _compare(records: Sequence[RunRecord], merged: Merged) -> None:
-    """Find out what no run has, and in what the runs differ."""
+    """Note the missing results and the differences between the runs."""
     selection = {task for record in records for task in record.selection}
     if any(set(record.selection) != selection for record in records):
         common = selection.intersection(*(record.selection for record in records))
         merged.notes.append(
-            f"the runs were given different tasks: {_few(sorted(selection - common))} not to all of them"
+            f"the runs have different tasks: not all runs have {listed(sorted(selection - common), _MAX_NAMES)}"
         )
     for name in sorted({name for record in records for name in record.options}):
         values = dict.fromkeys(str(record.options.get(name, "unknown")) for record in records)
@@ -128,25 +130,21 @@ def _compare(records: Sequence[RunRecord], merged: Merged) -> None:
     missing = sorted(selection - left_out - {result.task for result in merged.results})
     if not missing:
         return
-    told = f"{len(missing)} of {len(selection)} tasks have no result: {_few(missing)}{_absent(records)}"
-    # A line that cannot be read costs its own trial and no more.
-    (merged.notes if len(missing) <= len(merged.corrupt) else merged.gaps).append(told)
+    names = listed(missing, _MAX_NAMES)
+    message = f"{len(missing)} of {len(selection)} tasks have no result: {names}{_missing_shards(records)}"
+    # A corrupt line explains one missing result.
+    (merged.notes if len(missing) <= len(merged.corrupt) else merged.gaps).append(message)
 
 
-def _absent(records: Sequence[RunRecord]) -> str:
-    """Return which shards no run is of."""
+def _missing_shards(records: Sequence[RunRecord]) -> str:
+    """Return the shards that have no run, as the end of a message."""
     shards = {record.shard for record in records if record.shard}
     try:
         counts = {Shard.parse(shard).count for shard in shards}
     except ValueError:
         return ""
     if len(counts) != 1:
-        return f"; the shards are of different divisions: {', '.join(sorted(shards))}" if shards else ""
+        return f"; the shards do not belong together: {', '.join(sorted(shards))}" if shards else ""
     count = counts.pop()
-    absent = [str(shard) for n in range(count) if str(shard := Shard(n + 1, count)) not in shards]
-    return f"; no run is of shard {_few(absent)}" if absent else ""
-
-
-def _few(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return f"{', '.join(texts[:_SHOWN])}{more}"
+    missing = [str(shard) for n in range(count) if str(shard := Shard(n + 1, count)) not in shards]
+    return f"; no run of {'shards' if len(missing) > 1 else 'shard'} {listed(missing, _MAX_NAMES)}" if missing else ""

@@ -1,4 +1,4 @@
-"""A run's directory: results.jsonl, and a directory a trial."""
+"""The directory of a run: results.jsonl, and a directory per trial."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any
 
 from filelock import FileLock
 
+from pytest_harbor._util.files import write_atomically
 from pytest_harbor._util.process import is_alive, machine_id, process_token
+from pytest_harbor._util.text import printable_name
 from pytest_harbor.trial import State, TrialResult
 
 RESULTS = "results.jsonl"
 
-# Bytes of a task's name in a directory's name, of the 255 that file systems allow.
+# The most bytes of a task's name in the name of a directory; file systems allow 255 for the whole name.
 _NAME_BYTES = 200
 
 
@@ -26,7 +28,7 @@ class Run:
 
     Args:
         root: the directory of all runs (`--harbor-results`).
-        run_id: name of this one.
+        run_id: id of this run.
 
     """
 
@@ -37,16 +39,16 @@ class Run:
         self.results_file = self.directory / RESULTS
 
     def create_root(self) -> None:
-        """Make the directory of all runs. That of this run comes with its first trial.
+        """Create the directory of all runs. The directory of this run is created with its first trial.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
 
         """
         self.root.mkdir(parents=True, exist_ok=True)
         ignore = self.root / ".gitignore"
         if not ignore.exists():
-            ignore.write_text("# Results are not for committing; baselines are.\n*\n", encoding="utf-8")
+            ignore.write_text("# Commit baselines, not results.\n*\n", encoding="utf-8")
 
     def trial_directory(self, task_name: str, key: str) -> Path:
         """Return the directory of a trial, named as in Harbor: the task's name and seven characters.
@@ -55,41 +57,38 @@ class Run:
 
         Args:
             task_name: the task's directory name.
-            key: what makes the trial unique in the run.
+            key: a text that is unique to the trial in its run.
 
         """
         encoded = os.fsencode(task_name)[:_NAME_BYTES]
-        name = "".join(c if c.isprintable() else "_" for c in encoded.decode("utf-8", "ignore"))
+        name = printable_name(encoded.decode("utf-8", "ignore"))
         return self.directory / f"{name}__{_digest(f'{self.id} {key}')}"
 
     def note(self, result: TrialResult, state: State, phase: str = "") -> None:
-        """Keep in the trial's own trial.json what it is about and how far it is.
+        """Write the trial's own trial.json: its result so far, state and phase, and the process that runs it.
 
-        A trial that is `running` for a process that is dead was lost; see lost().
+        A trial that is `running` in a dead process was lost; see lost().
 
         Raises:
-            OSError: the directory cannot be written.
+            OSError: the file cannot be written.
 
         """
         directory = Path(result.directory)
-        directory.mkdir(parents=True, exist_ok=True)
         process = {"owner": process_token(), "machine": machine_id()}
         data = {"state": state, "now": phase, **process, **result.to_json()}
-        scratch = directory / ".trial.json.tmp"
-        scratch.write_text(json.dumps(data, indent=1), encoding="utf-8")
-        scratch.replace(directory / "trial.json")
+        write_atomically(directory / "trial.json", json.dumps(data, indent=1))
 
     def append(self, result: TrialResult) -> None:
-        """Write a result to results.jsonl; when this returns it is on disk.
+        """Append a result to results.jsonl. When this returns, the result is on disk.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
 
         """
         line = json.dumps(result.to_json(), ensure_ascii=True, allow_nan=False).encode() + b"\n"
         self.directory.mkdir(parents=True, exist_ok=True)
         with self._lock(), self.results_file.open("a+b", buffering=0) as file:
-            # A line that a full disk or a dying process left half written must not swallow this one.
+            # Do not append to a line that a full disk or a killed process left incomplete.
             if file.seek(0, os.SEEK_END) > 0:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
@@ -97,25 +96,25 @@ class Run:
             file.write(line)
 
     def results(self) -> list[TrialResult]:
-        """Return what has been written so far; what is not readable is left out."""
+        """Return the results written so far, without unreadable lines."""
         if not self.results_file.exists():
             return []
         return [result for result, _ in read_results(self.results_file) if result is not None]
 
     def lost(self) -> list[TrialResult]:
-        """Return the trials that began and whose process died before there was a result."""
+        """Return the trials of this machine whose process died before they had a result."""
         written = {result.directory for result in self.results()}
         return [result for token, result in self._running() if not is_alive(token) and result.directory not in written]
 
     def busy_processes(self) -> list[int]:
-        """Return the ids of the other processes of this machine that have a trial of this run in work."""
+        """Return the ids of the other processes on this machine that are running a trial of this run."""
         return sorted({int(token.partition(".")[0]) for token, _ in self._running() if is_alive(token)} - {os.getpid()})
 
     def _running(self) -> Iterator[tuple[str, TrialResult]]:
-        """Yield owner and result of the trials that are in work on this machine, or were when their process died."""
-        for note in sorted(self.directory.glob("*/trial.json")):
+        """Yield the process token and result of each trial on this machine that has not finished."""
+        for file in sorted(self.directory.glob("*/trial.json")):
             try:
-                data = json.loads(note.read_text(encoding="utf-8"))
+                data = json.loads(file.read_text(encoding="utf-8"))
                 result = TrialResult.from_json(data)
             except (OSError, ValueError):
                 continue
@@ -136,7 +135,7 @@ def read_results(file: Path) -> Iterator[tuple[TrialResult | None, str]]:
     """Read a results.jsonl line by line.
 
     Yields:
-        A result and an empty text, or None and what is wrong with the line. A corrupt line costs only that trial.
+        A result and an empty text, or None and the error. A corrupt line costs only its own trial.
 
     """
     with file.open("rb") as lines:
@@ -146,7 +145,7 @@ def read_results(file: Path) -> Iterator[tuple[TrialResult | None, str]]:
             try:
                 data: Any = json.loads(line)
                 if not isinstance(data, dict):
-                    raise ValueError("it is no object")
+                    raise ValueError("the line is not a JSON object")
                 yield TrialResult.from_json(data), ""
             except (ValueError, RecursionError) as error:
                 yield None, f"{file}, line {number}: {error}"

@@ -1,4 +1,4 @@
-"""`pytest-harbor gate`: runs that have ended are judged, and nothing is run."""
+"""`pytest-harbor gate`: finished runs are judged, and nothing is run."""
 
 from __future__ import annotations
 
@@ -68,33 +68,34 @@ def gate(capsys):
             status = main(["gate", *words])
         except SystemExit as error:
             status = int(error.code or 0)
-        said = capsys.readouterr()
-        return status, said.out, said.err
+        output = capsys.readouterr()
+        return status, output.out, output.err
 
     return gate
 
 
-def test_a_run_as_good_as_the_baseline_passes(gate, write, baseline):
+def test_equal_run_passes(gate, write, baseline):
     status, out, err = gate(write("new", results(GOOD)), "--baseline", baseline)
     assert (status, err) == (0, "")
     assert out.splitlines() == [
         "verdict: pass (rule drop=0.05,alpha=0.05)",
-        "  bot: mean reward +0.000 over 12 tasks, 95% interval +0.000 to +0.000 (p = 1); no drop of 0.05 or more",
-        "60 trials in 1 run: 60 passed, 0 failed, 0 unverified, 0 error",
+        "  bot: mean reward change +0.000 over 12 tasks, 95% interval +0.000 to +0.000 (p = 1); "
+        "no drop of 0.05 or more",
+        "60 trials in 1 run: 60 passed, 0 failed, 0 unverified, 0 errors",
         "mean reward 1.000, pass rate 100.0% (60 of 60 graded)",
         "bot: pass@1 100.0%, pass@5 100.0%, pass^5 100.0%; mean reward 1.000 over 12 tasks, "
         "95% interval 1.000 to 1.000",
     ]
 
 
-def test_a_worse_run_has_regressed(gate, write, baseline):
+def test_worse_run_has_regressed(gate, write, baseline):
     status, out, _ = gate(write("new", results(BAD)), "--baseline", baseline)
     assert status == 1
     assert out.startswith("verdict: regressed")
-    assert "  tb2/00  bot  1.00 -> 0.00  passed 5 of 5, now 0 of 5; beyond chance\n" in out
+    assert "  tb2/00  bot  1.00 -> 0.00  passed 5 of 5, now 0 of 5; statistically significant\n" in out
 
 
-def test_what_models_cost_is_told_of_all_runs_and_against_the_baseline(gate, write, tmp_path):
+def test_usage_of_all_runs_and_its_change(gate, write, tmp_path):
     before, after = results(GOOD), results(GOOD)
     for trial in before:
         trial.usage = Usage(requests=2, input_tokens=1_000, cost=0.02)
@@ -106,14 +107,13 @@ def test_what_models_cost_is_told_of_all_runs_and_against_the_baseline(gate, wri
     status, out, _ = gate(*shards, "--baseline", saved)
     assert status == 0
     assert out.splitlines()[2] == (
-        "  bot: mean cost $0.010 a trial, -50% against the baseline; "
-        "mean tokens 1.1k a trial, +10% against the baseline"
+        "  bot: mean cost $0.010 per trial, -50% vs. the baseline; mean tokens 1.1k per trial, +10% vs. the baseline"
     )
-    said = "models: 180 calls, 66.0k input tokens (0 cached), 0 output tokens (0 reasoning), cost $0.60"
-    assert said in out.splitlines()
+    expected = "models: 180 calls, 66.0k input tokens (0 cached), 0 output tokens (0 reasoning), cost $0.60"
+    assert expected in out.splitlines()
 
 
-def test_other_rules_other_verdicts_on_the_same_run(gate, write, baseline):
+def test_same_run_under_other_rules(gate, write, baseline):
     run = write("new", results({**GOOD, TASKS[0]: [1, 1, 1, 1, 0]}))
     assert gate(run, "--baseline", baseline)[0] == 0
     assert gate(run, "--baseline", baseline, "--gate", "each")[0] == 1
@@ -123,7 +123,7 @@ def test_other_rules_other_verdicts_on_the_same_run(gate, write, baseline):
     assert gate(run, "--gate", "pass-rate=0.999")[0] == 1
 
 
-def test_sharded_runs_get_the_verdict_of_one_run(gate, write, baseline):
+def test_shards_get_the_verdict_of_one_run(gate, write, baseline):
     trials = results(BAD)
     whole = gate(write("whole", trials), "--baseline", baseline)
     shards = [
@@ -136,42 +136,41 @@ def test_sharded_runs_get_the_verdict_of_one_run(gate, write, baseline):
     assert merged[1].replace("3 runs", "1 run") == whole[1]
 
 
-def test_a_missing_shard_makes_it_inconclusive(gate, write, baseline):
+def test_missing_shard_is_inconclusive(gate, write, baseline):
     run = write("s1", results({task: GOOD[task] for task in TASKS[:6]}), shard="1/2")
     status, out, _ = gate(run, "--baseline", baseline)
     assert status == 10
     assert (
-        "  6 of 12 tasks have no result: tb2/06, tb2/07, tb2/08, tb2/09, tb2/10 and 1 more; no run is of shard 2/2"
-        in out
+        "  6 of 12 tasks have no result: tb2/06, tb2/07, tb2/08, tb2/09, tb2/10 and 1 more; no run of shard 2/2" in out
     )
     assert gate(run, "--baseline", baseline, "--inconclusive=pass")[0] == 0
 
 
-def test_runs_that_overlap_are_refused(gate, write, baseline):
+def test_overlapping_runs_are_an_error(gate, write, baseline):
     status, out, err = gate(write("a", results(GOOD)), write("b", results(GOOD)), "--baseline", baseline)
     assert (status, out) == (2, "")
     assert "overlap: both have tb2/00 with bot, attempt 1" in err
 
 
-def test_a_corrupt_line_costs_only_its_trial_and_is_told(gate, write, baseline):
+def test_corrupt_line_costs_one_trial_and_is_reported(gate, write, baseline):
     run = write("new", results(GOOD))
     file = Path(run) / "results.jsonl"
     lines = file.read_text().splitlines()
     file.write_text("\n".join([lines[0][:50], *lines[1:]]) + "\n")
     status, out, _ = gate(run, "--baseline", baseline)
     assert status == 0
-    assert f"left out: {file}, line 1: " in out
+    assert f"not read: {file}, line 1: " in out
     assert "59 trials in 1 run" in out
 
 
-def test_too_many_corrupt_lines_make_it_inconclusive(gate, write, baseline):
+def test_too_many_corrupt_lines_are_inconclusive(gate, write, baseline):
     run = write("new", results(GOOD))
     file = Path(run) / "results.jsonl"
     lines = file.read_text().splitlines()
     file.write_text("\n".join("{" if n % 5 == 0 else line for n, line in enumerate(lines)) + "\n")
     status, out, _ = gate(run, "--baseline", baseline)
     assert status == 10
-    assert "12 of 60 results cannot be read, and more than 10% are too many" in out
+    assert "12 of 60 results cannot be read, more than the limit of 10%" in out
     assert gate(run, "--baseline", baseline, "--max-infra-errors=12")[0] == 0
 
 
@@ -194,7 +193,7 @@ def test_shards_are_merged_into_a_baseline(gate, write, tmp_path):
     assert Baseline.read(file).samples == baseline_of(trials).samples
 
 
-def test_a_baseline_can_be_judged_and_saved_at_once(gate, write, baseline, tmp_path):
+def test_judge_and_save_at_once(gate, write, baseline, tmp_path):
     status, out, _ = gate(
         write("new", results(BAD)), "--baseline", baseline, "--save-baseline", str(tmp_path / "next.json")
     )
@@ -204,7 +203,7 @@ def test_a_baseline_can_be_judged_and_saved_at_once(gate, write, baseline, tmp_p
 
 
 @pytest.mark.parametrize("problem", ["errors", "gaps"])
-def test_a_baseline_with_errors_or_gaps_is_not_written_unless_forced(gate, write, tmp_path, problem):
+def test_baseline_with_errors_or_gaps_needs_force(gate, write, tmp_path, problem):
     trials = {**GOOD, TASKS[0]: [None] * 5} if problem == "errors" else {task: GOOD[task] for task in TASKS[1:]}
     run, file = write("new", results(trials)), tmp_path / "baseline.json"
     status, _, err = gate(run, "--save-baseline", str(file))
@@ -216,7 +215,7 @@ def test_a_baseline_with_errors_or_gaps_is_not_written_unless_forced(gate, write
     assert file.exists()
 
 
-def test_a_baseline_of_nothing_and_in_no_place(gate, write, tmp_path):
+def test_baseline_without_trials_and_unwritable_baseline(gate, write, tmp_path):
     status, _, err = gate(write("none", []), "--save-baseline", str(tmp_path / "b.json"), "--force-baseline")
     assert status == 1
     assert "no trial ran" in err
@@ -226,59 +225,62 @@ def test_a_baseline_of_nothing_and_in_no_place(gate, write, tmp_path):
     assert "was not written: " in err
 
 
-def test_nothing_to_judge_is_inconclusive(gate, write, baseline):
+def test_no_trials_are_inconclusive(gate, write, baseline):
     status, out, _ = gate(write("none", []), "--baseline", baseline, "--gate=each")
     assert status == 10
-    assert "nothing was run" in out
+    assert "no trial ran" in out
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ([], "give --baseline=FILE to compare with, --gate=RULE, or --save-baseline=FILE"),
-        (["--baseline", "absent.json"], "absent.json does not exist; make it with --harbor-save-baseline=absent.json"),
+        (
+            ["--baseline", "absent.json"],
+            "absent.json does not exist; create it with --harbor-save-baseline=absent.json",
+        ),
         (["--gate", "drop=2"], "'drop=2' is not valid; use drop=SHARE"),
         (["--gate=each", "--max-infra-errors", "many"], "'many' is not valid; use a number of trials such as 3"),
         (["--gate=each", "--inconclusive", "maybe"], "invalid choice: 'maybe'"),
     ],
 )
-def test_usage(gate, write, words, said):
+def test_usage_errors(gate, write, words, message):
     status, out, err = gate(write("new", results(GOOD)), *words)
     assert (status, out) == (2, "")
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
 
 
-def test_what_is_no_run(gate, write, baseline, tmp_path):
+def test_path_that_is_not_a_run(gate, write, baseline, tmp_path):
     status, _, err = gate(str(tmp_path / "absent"), "--baseline", baseline)
     assert status == 2
-    assert "absent is no run, it has no results.jsonl" in err
+    assert "absent is not a run: it has no results.jsonl" in err
     write("one", [])
     status, _, err = gate(str(tmp_path / "harbor-results"), "--baseline", baseline)
     assert status == 2
-    assert "it holds 1 run, give " in err
+    assert "it contains 1 run; give " in err
 
 
-def test_a_moved_run_is_judged_as_well(gate, write, baseline, tmp_path):
+def test_moved_run(gate, write, baseline, tmp_path):
     run = write("new", results(BAD))
     shutil.move(run, tmp_path / "artifact")
     assert gate(str(tmp_path / "artifact"), "--baseline", baseline)[0] == 1
 
 
-def test_all_tasks_are_told_with_v(gate, write, baseline):
+def test_verbose_shows_every_task(gate, write, baseline):
     run = write("new", results({**GOOD, TASKS[0]: [1, 1, 1, 1, 0]}))
-    assert "-v shows them" in gate(run, "--baseline", baseline)[1]
+    assert "use -v to list them" in gate(run, "--baseline", baseline)[1]
     assert "tb2/00  bot  1.00 -> 0.80" in gate(run, "--baseline", baseline, "-v")[1]
 
 
-def test_hostile_results_move_no_cursor(gate, write, baseline):
+def test_hostile_results_cannot_control_the_terminal(gate, write, baseline):
     trials = results({**GOOD, "tb2/\x1b[2J\nverdict: pass": [0.0]})
     _, out, _ = gate(write("new", trials), "--baseline", baseline, "--gate=each")
     assert "\x1b" not in out
     assert sum(line.startswith("verdict: ") for line in out.splitlines()) == 1
 
 
-def test_what_github_shows_of_runs_that_were_merged(gate, write, baseline, tmp_path, monkeypatch):
+def test_github_reports_of_merged_runs(gate, write, baseline, tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     run, comment = write("new", results(BAD)), tmp_path / "comment.md"
@@ -289,14 +291,14 @@ def test_what_github_shows_of_runs_that_were_merged(gate, write, baseline, tmp_p
     assert comment.read_text().startswith("<!-- pytest-harbor -->\n## pytest-harbor\n**Verdict: regressed**")
 
 
-def test_a_comment_is_written_elsewhere_too(gate, write, baseline, tmp_path):
+def test_comment_outside_github_actions(gate, write, baseline, tmp_path):
     comment = tmp_path / "comment.md"
     _, out, _ = gate(write("new", results(BAD)), "--baseline", baseline, "--github-comment", str(comment))
     assert "::error" not in out
     assert "Verdict: regressed" in comment.read_text()
 
 
-def test_names_give_no_workflow_command(gate, write, monkeypatch):
+def test_names_are_not_workflow_commands(gate, write, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     run = write("new", results({"::set-output name=x::y/##[error]z": [0.0], **GOOD}))
     _, out, _ = gate(run, "--gate=each")

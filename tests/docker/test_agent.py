@@ -215,7 +215,7 @@ def test_commands_that_cannot_start(harbor: Harbor) -> None:
     assert all(f"ds/{name} [agent] {reason}" in run.text for name, reason in reasons.items()), run.text
     # A retry cannot help.
     assert all(run[name]["retries"] == [] for name in reasons)
-    assert "5 passed, 0 failed, 0 unverified, 5 error" in run.text
+    assert "5 passed, 0 failed, 0 unverified, 5 errors" in run.text
 
 
 # Processes that escape from the one that started them, in every known way. The command line of each contains BEAT.

@@ -121,7 +121,7 @@ def test_no_engine(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.outcomes() == {"one": "error", "two": "error"}
     assert f"no Docker Engine answers at unix://{harbor.path}/none.sock" in run["one"]["reason"]
     assert "DOCKER_HOST" in run["one"]["reason"]
-    assert "0 passed, 0 failed, 0 unverified, 2 error" in run.text
+    assert "0 passed, 0 failed, 0 unverified, 2 errors" in run.text
     assert "Traceback" not in run.text
 
 

@@ -57,7 +57,7 @@ def test_examples_of_all_hooks(harbor: Harbor) -> None:
         "ds/solved oracle 1 1.0",
     ]
     assert "3 passed" not in run.text
-    assert "2 passed, 2 failed, 0 unverified, 0 error" in run.text
+    assert "2 passed, 2 failed, 0 unverified, 0 errors" in run.text
 
 
 def test_hooks_that_fail(harbor: Harbor) -> None:

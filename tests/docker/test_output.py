@@ -46,7 +46,7 @@ def test_terminal_and_junit(harbor: Harbor, workers: str) -> None:
         "broken": "ERROR",
     }
 
-    assert "reward 0.25, needs 1 (agent command ended with 3)" in text
+    assert "reward 0.25, needs 1 (agent command exited with 3)" in text
     for expected in (
         "printed by the agent",
         "printed by the tests",

@@ -131,7 +131,7 @@ def test_reward_options(harbor: Harbor) -> None:
         "both": ("failed", 0.25),
     }
     assert "1 failed, 1 error" in run.text
-    assert "0 passed, 1 failed, 1 unverified, 0 error" in run.text
+    assert "0 passed, 1 failed, 1 unverified, 0 errors" in run.text
     with_key = harbor.run("-v", "--harbor-reward-key=score", "--harbor-threshold=0.7", "-k", "both")
     assert with_key.rewards() == {"both": 0.75}
     assert with_key.code == 0

@@ -1,4 +1,4 @@
-"""Baselines on disk."""
+"""Baseline files."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ SAMPLES = st.builds(
 
 
 @given(st.dictionaries(st.tuples(st.text(), st.text()), SAMPLES, max_size=6))
-def test_what_is_written_is_read(tmp_path_factory, samples):
+def test_round_trip(tmp_path_factory, samples):
     path = tmp_path_factory.mktemp("baseline") / "b.json"
     baseline = Baseline(samples, {"id": "x"})
     baseline.write(path)
@@ -34,7 +34,7 @@ def test_what_is_written_is_read(tmp_path_factory, samples):
     json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_it_is_sorted_and_has_a_line_an_agent(tmp_path):
+def test_file_is_sorted_with_a_line_per_agent(tmp_path):
     samples = {
         ("ds/b", "x"): Sample((1.0,), 1),
         ("ds/a", "y"): Sample((0.5, 1.0), 1, digest="d"),
@@ -58,7 +58,7 @@ def test_it_is_sorted_and_has_a_line_an_agent(tmp_path):
     ]
 
 
-def test_an_update_leaves_the_rest(tmp_path):
+def test_update_keeps_other_tasks(tmp_path):
     old = Baseline({("ds/a", "x"): Sample((0.0,), 0), ("ds/b", "x"): Sample((1.0,), 1)}, {"id": "old"})
     new = Baseline({("ds/a", "x"): Sample((1.0,), 1)}, {"id": "new"})
     assert old.updated(new) == Baseline({**old.samples, **new.samples}, {"id": "new"})
@@ -68,41 +68,41 @@ GOOD = {"schema_version": 1, "tasks": {"ds/a": {"x": {"rewards": [1.0], "passed"
 
 
 @pytest.mark.parametrize(
-    "text, says",
+    "text, message",
     [
-        (None, "does not exist; make it with --harbor-save-baseline="),
-        (" \n", "is empty; save it anew"),
+        (None, "does not exist; create it with --harbor-save-baseline="),
+        (" \n", "is empty; save it again"),
         ("<<<<<<< ours\n{}\n=======\n>>>>>>> theirs\n", "has merge conflicts; take one side"),
-        ("{", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
-        ("[]", "is no baseline: it has no schema_version"),
-        ("{}", "is no baseline"),
-        ('{"schema_version": true, "tasks": {}}', "is no baseline"),
-        ('{"schema_version": 2, "tasks": {}}', "is of version 2, and this pytest-harbor reads up to 1; upgrade"),
-        ('{"schema_version": 1}', "changed by hand into what cannot be used: 'tasks'"),
-        ('{"schema_version": 1, "tasks": []}', "changed by hand"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "is not a baseline: it has no schema_version"),
+        ("{}", "is not a baseline"),
+        ('{"schema_version": true, "tasks": {}}', "is not a baseline"),
+        ('{"schema_version": 2, "tasks": {}}', "has version 2, but this pytest-harbor reads up to 1; upgrade"),
+        ('{"schema_version": 1}', "is not a valid baseline: 'tasks'"),
+        ('{"schema_version": 1, "tasks": []}', "is not a valid baseline"),
         ('{"schema_version": 1, "tasks": {"a": {"x": {}}}}', "'rewards'"),
-        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [NaN]}}}}', "a x: nan is no finite number"),
-        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": ["1"]}}}}', "a x: '1' is no finite number"),
-        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [1], "passed": 2}}}}', "more attempts passed"),
-        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [1], "passed": -1}}}}', "-1 is no count"),
+        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [NaN]}}}}', "a x: nan is not a finite number"),
+        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": ["1"]}}}}', "a x: '1' is not a finite number"),
+        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [1], "passed": 2}}}}', "more attempts are passed"),
+        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [1], "passed": -1}}}}', "-1 is not a count"),
         ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [1], "pased": 1}}}}', "unknown key 'pased'"),
     ],
 )
-def test_what_is_no_baseline_says_what_to_do(tmp_path, text, says):
+def test_invalid_baseline_error_says_what_to_do(tmp_path, text, message):
     path = tmp_path / "b.json"
     if text is not None:
         path.write_text(text)
     with pytest.raises(BaselineError) as caught:
         Baseline.read(path)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
 
 
 @given(
     st.recursive(st.none() | st.booleans() | FINITE | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
 )
-def test_whatever_stands_there_nothing_else_is_raised(tmp_path_factory, value):
+def test_no_content_raises_anything_else(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("baseline") / "b.json"
     for data in (value, {**GOOD, "tasks": value}, {**GOOD, "tasks": {"a": {"x": value}}}, {**GOOD, "run": value}):
         path.write_text(json.dumps(data), encoding="utf-8")
@@ -110,7 +110,7 @@ def test_whatever_stands_there_nothing_else_is_raised(tmp_path_factory, value):
             Baseline.read(path)
 
 
-# What a sample keeps of usage.
+# Usage.
 
 
 def trial(attempt: int, usage: Usage | None, **fields) -> TrialResult:
@@ -118,7 +118,7 @@ def trial(attempt: int, usage: Usage | None, **fields) -> TrialResult:
     return TrialResult(attempt=attempt, usage=usage, **{**given, "reward": 1.0, **fields})
 
 
-def test_usage_is_kept_as_means_of_a_trial(tmp_path):
+def test_usage_is_averaged_per_trial(tmp_path):
     first = Usage(requests=3, input_tokens=100, cached_tokens=40, output_tokens=10, reasoning_tokens=4, cost=0.04)
     second = Usage(requests=4, input_tokens=201, cached_tokens=0, output_tokens=30, cost=0.0500004, estimated=1)
     baseline_of([trial(1, first), trial(2, second)]).write(tmp_path / "b.json")
@@ -137,7 +137,7 @@ def usage_of(*results: TrialResult) -> dict[str, float]:
     return dict(samples_of(results)["ds/a", "x"].usage)
 
 
-def test_usage_that_is_not_known_of_every_graded_trial_is_not_kept():
+def test_usage_unknown_for_a_graded_trial_is_dropped():
     free, unpriced = Usage(requests=1), Usage(requests=1, cost=None, unpriced=["m"])
     assert usage_of(trial(1, None)) == usage_of(trial(1, free), trial(2, None)) == {}
     assert usage_of(trial(1, free))["cost"] == 0.0
@@ -147,7 +147,7 @@ def test_usage_that_is_not_known_of_every_graded_trial_is_not_kept():
     assert usage_of(trial(1, free), broken)["calls"] == 1.0
 
 
-def test_a_trial_that_the_budget_of_the_run_cut_short_counts_for_nothing_and_one_of_its_own_budget_does():
+def test_trial_cut_short_by_the_run_budget_does_not_count():
     def result(attempt, **fields):
         return TrialResult("r", "ds/a", "ds", "", "x", attempt, outcome="failed", reward=0.0, **fields)
 

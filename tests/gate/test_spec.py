@@ -1,4 +1,4 @@
-"""The rule of a gate as users write it."""
+"""Gate rules as users write them."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_rules(text, spec):
     "text",
     ["", "drop", "each=1", "drop=5%", "drop=-1", "drop=nan", "alpha=0", "alpha=2", "x=1", "drop=1,drop=1", "each,"],
 )
-def test_what_is_no_rule_is_refused_with_what_is(text):
+def test_invalid_rule_error_shows_a_valid_rule(text):
     with pytest.raises(ValueError, match="use drop=SHARE, alpha=SHARE, pass-rate=SHARE") as caught:
         GateSpec.parse(text)
     assert "or each" in str(caught.value)

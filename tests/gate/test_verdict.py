@@ -1,4 +1,4 @@
-"""What a gate says of runs."""
+"""Verdicts on runs."""
 
 import random
 
@@ -17,50 +17,50 @@ def sample(*rewards: float, **others) -> Sample:
 
 
 def run(*rewards, agent="a", **others):
-    """A sample a task, from the rewards of its attempts."""
+    """A sample per task, from the rewards of its attempts."""
     return {(f"ds/{number:02}", agent): sample(*each, **others) for number, each in enumerate(rewards)}
 
 
-def test_the_same_rewards_pass():
+def test_same_rewards_pass():
     same = run(*[(1, 0, 1)] * 10)
     verdict = judge(same, Baseline(same), DROP)
     assert verdict.word == "pass"
     assert verdict.reasons == (
-        "a: mean reward +0.000 over 10 tasks, 95% interval +0.000 to +0.000 (p = 1); no drop of 0.05 or more",
+        "a: mean reward change +0.000 over 10 tasks, 95% interval +0.000 to +0.000 (p = 1); no drop of 0.05 or more",
     )
 
 
-def test_two_of_seven_tasks_that_fail_need_more_than_one_attempt():
+def test_two_failures_in_seven_need_more_attempts():
     once = judge(run((0,), (0,), *[(1,)] * 5), Baseline(run(*[(1,)] * 7)), DROP)
     assert once.word == "inconclusive"
     (reason,) = once.reasons
-    assert "mean reward -0.286 over 7 tasks" in reason
-    assert "which may be chance (p = 0.25)" in reason
-    assert f"about {once.comparisons[0].attempts} attempts a task would decide" in reason
+    assert "mean reward change -0.286 over 7 tasks" in reason
+    assert "not statistically significant (p = 0.25)" in reason
+    assert f"about {once.comparisons[0].attempts} attempts per task would settle it" in reason
     often = judge(run((0,) * 5, (0,) * 5, *[(1,) * 5] * 5), Baseline(run(*[(1,) * 5] * 7)), DROP)
     assert often.word == "regressed"
-    assert often.reasons[0] == "ds/00, ds/01 did worse beyond chance with a"
+    assert often.reasons[0] == "a: statistically significant drop on ds/00, ds/01"
     assert [pair.task for pair in often.comparisons[0].regressions] == ["ds/00", "ds/01"]
     assert all(pair.significant for pair in often.comparisons[0].regressions)
 
 
-def test_a_small_loss_everywhere_is_found_in_the_mean():
+def test_small_loss_on_every_task_shows_in_the_mean():
     before, after = run(*[(1, 1, 0)] * 20), run(*[(1, 0, 0)] * 20)
     verdict = judge(after, Baseline(before), DROP)
     assert verdict.word == "regressed"
-    assert "mean reward -0.333 over 20 tasks" in verdict.reasons[0]
-    assert "which chance does not explain (p = 9.5e-07)" in verdict.reasons[0]
+    assert "mean reward change -0.333 over 20 tasks" in verdict.reasons[0]
+    assert "statistically significant (p = 9.5e-07)" in verdict.reasons[0]
     assert not any(pair.significant for pair in verdict.comparisons[0].pairs)
 
 
-def test_a_certain_loss_that_does_not_matter_passes():
+def test_loss_below_drop_passes():
     before, after = run(*[(1.0,)] * 30), run(*[(0.99,)] * 30)
     assert judge(after, Baseline(before), DROP).word == "pass"
     assert judge(after, Baseline(before), GateSpec(drop=0.005)).word == "regressed"
     assert judge(after, Baseline(before), GateSpec(drop=0.01)).word == "regressed"
 
 
-def test_a_gain_passes_and_is_told():
+def test_gain_passes_and_is_reported():
     verdict = judge(run((1, 1), (0, 1)), Baseline(run((0, 1), (0, 1))), DROP)
     assert verdict.word == "pass"
     assert [pair.task for pair in verdict.comparisons[0].improvements] == ["ds/00"]
@@ -68,34 +68,34 @@ def test_a_gain_passes_and_is_told():
 
 
 @pytest.mark.parametrize(
-    "before, after, why",
+    "before, after, reason",
     [
         (None, sample(1), "not in the baseline"),
-        (sample(1), None, "in the baseline and not in this run"),
+        (sample(1), None, "in the baseline but not in this run"),
         (sample(1, digest="other"), sample(1), "the task has changed"),
-        (sample(1, provider="namespace"), sample(1), "run by docker, the baseline by namespace"),
-        (sample(), sample(1), "nothing but infrastructure errors in the baseline"),
-        (sample(1), sample(errors=2), "nothing but infrastructure errors in this run"),
+        (sample(1, provider="namespace"), sample(1), "ran on docker, the baseline on namespace"),
+        (sample(), sample(1), "only infrastructure errors in the baseline"),
+        (sample(1), sample(errors=2), "only infrastructure errors in this run"),
     ],
 )
-def test_what_cannot_be_compared_is_told_and_left_out(before, after, why):
+def test_incomparable_task_is_reported_and_excluded(before, after, reason):
     key = ("ds/odd", "a")
     same = run(*[(1,)] * 30)
     verdict = judge(
         {**same, **({key: after} if after else {})}, Baseline({**same, **({key: before} if before else {})}), DROP
     )
-    assert verdict.left_out == {why: (key,)}
+    assert verdict.not_compared == {reason: (key,)}
     assert len(verdict.comparisons[0].pairs) == 30
     assert verdict.word == "pass"
 
 
-def test_without_a_single_pair_nothing_is_judged():
+def test_no_comparable_task_is_inconclusive():
     verdict = judge(run((1,)), Baseline(run((1,), agent="b")), DROP)
     assert verdict.word == "inconclusive"
     assert verdict.reasons == ("no task of this run can be compared with the baseline",)
 
 
-def test_each_agent_is_compared_with_itself_and_the_worst_decides():
+def test_agents_are_compared_separately_and_the_worst_decides():
     good, bad = run(*[(1,)] * 20), run(*[(0,)] * 20, agent="b")
     verdict = judge({**good, **bad}, Baseline({**good, **run(*[(1,)] * 20, agent="b")}), DROP)
     assert verdict.word == "regressed"
@@ -104,16 +104,16 @@ def test_each_agent_is_compared_with_itself_and_the_worst_decides():
 
 
 @pytest.mark.parametrize(
-    "spec, word, said",
+    "spec, word, reason",
     [
-        (GateSpec(pass_rate=0.7), "regressed", "pass rate 66.7% (2 of 3), and the rule asks for 70.0%"),
-        (GateSpec(pass_rate=2 / 3), "pass", "the rule holds"),
-        (GateSpec(each=True), "regressed", "1 of 3 trials did not pass, and the rule asks for each"),
+        (GateSpec(pass_rate=0.7), "regressed", "pass rate 66.7% (2 of 3), below the required 70.0%"),
+        (GateSpec(pass_rate=2 / 3), "pass", "the run meets the rule"),
+        (GateSpec(each=True), "regressed", "1 of 3 trials did not pass; the rule requires each to pass"),
     ],
 )
-def test_rules_that_need_no_baseline(spec, word, said):
+def test_rules_without_a_baseline(spec, word, reason):
     verdict = judge(run((1,), (1,), (0.5,)), None, spec)
-    assert (verdict.word, verdict.reasons) == (word, (said,))
+    assert (verdict.word, verdict.reasons) == (word, (reason,))
 
 
 @pytest.mark.parametrize(
@@ -127,27 +127,27 @@ def test_rules_that_need_no_baseline(spec, word, said):
     ],
 )
 @pytest.mark.parametrize("kind", ["errors", "unverified"])
-def test_too_much_that_says_nothing_is_inconclusive(limit, errors, word, kind):
+def test_too_many_errors_or_unverified_are_inconclusive(limit, errors, word, kind):
     rewards = [(1,)] * (10 - (errors if kind == "errors" else 0))
-    whole = run(*rewards)
-    whole["ds/odd", "a"] = sample(**{kind: errors})
-    verdict = judge(whole, None, GateSpec(pass_rate=0.5), limit)
+    samples = run(*rewards)
+    samples["ds/odd", "a"] = sample(**{kind: errors})
+    verdict = judge(samples, None, GateSpec(pass_rate=0.5), limit)
     assert verdict.word == word
     if word == "inconclusive":
         assert f"{errors} of 10 trials are" in verdict.reasons[0]
 
 
-def test_infrastructure_errors_are_no_zeros():
+def test_infrastructure_errors_are_not_zeros():
     before = run(*[(1, 1)] * 20)
     after = {key: sample(1, errors=1) for key in before}
     assert judge(after, Baseline(before), DROP, Limit(1.0)).word == "pass"
 
 
-def test_nothing_run_is_inconclusive():
-    assert judge({}, None, GateSpec(each=True)).reasons == ("nothing was run",)
+def test_empty_run_is_inconclusive():
+    assert judge({}, None, GateSpec(each=True)).reasons == ("no trial ran",)
 
 
-def test_the_advised_attempts_decide_four_times_in_five():
+def test_advised_attempts_usually_settle_it():
     rng = random.Random(3)
 
     def draw(p, attempts):

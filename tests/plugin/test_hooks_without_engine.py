@@ -146,7 +146,7 @@ def test_an_error_can_be_classed_otherwise(project):
     assert outcome.ret == 1
     (result,) = project.results()
     assert (result["outcome"], result["reward"]) == ("failed", 0.0)
-    outcome.has("0 passed, 1 failed, 0 unverified, 0 error")
+    outcome.has("0 passed, 1 failed, 0 unverified, 0 errors")
 
 
 def test_an_error_class_that_is_none_is_told(project):

@@ -84,7 +84,7 @@ def test_other_tests_of_the_run_pass_in_workers(project):
     project.file("test_unit.py", "def test_one(): pass\n")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", ".", "-n", "2", subprocess=True)
     assert outcome.counts == {"errors": 2, "passed": 1}
-    outcome.has(": 0 passed, 0 failed, 0 unverified, 2 error", FACT)
+    outcome.has(": 0 passed, 0 failed, 0 unverified, 2 errors", FACT)
     outcome.shows_no_bug()
     assert [result["task"] for result in sorted(project.results(), key=lambda r: r["task"])] == ["tb2/a", "tb2/b"]
 

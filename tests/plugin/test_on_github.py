@@ -26,7 +26,7 @@ def test_summary_comment_and_annotations(project, summary, workers):
     assert lines[0].startswith(
         "::error file=tb2/a/task.toml,line=1,title=error%3A tb2/a::tb2/a [build] no Docker Engine"
     )
-    assert "2 trials in all: 0 passed, 0 failed, 0 unverified, 2 error" in summary.read_text()
+    assert "2 trials in total: 0 passed, 0 failed, 0 unverified, 2 errors" in summary.read_text()
     assert summary.read_text().count("## pytest-harbor") == 1
     (comment,) = project.path.glob("harbor-results/*/github-comment.md")
     assert comment.read_text() == f"<!-- pytest-harbor -->\n{summary.read_text()}"

@@ -284,8 +284,8 @@ def test_a_baseline_of_two_agents_and_the_one_that_got_worse(two):
     two.file("rewards.json", json.dumps({"claude": 0.0, "codex": [1.0, 0.0, 1.0, 0.0, 1.0]}))
     outcome = two.run(*run, "--harbor-baseline=baseline.json", "--harbor-confirm=1")
     assert outcome.ret == 1
-    outcome.has("regressed", "tb2/a, tb2/b did worse beyond chance with claude", "run again, 0 of 1 passed")
-    outcome.lacks("beyond chance with codex")
+    outcome.has("regressed", "claude: statistically significant drop on tb2/a, tb2/b", "rerun: 0 of 1 passed")
+    outcome.lacks("codex: statistically significant")
 
 
 def test_an_agent_that_asks_a_model_must_know_which(project):

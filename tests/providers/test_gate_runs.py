@@ -74,9 +74,9 @@ def test_one_attempt_may_be_chance(runs):
     status, said = runs.pytest("--harbor-baseline=baseline.json", "-p", "worse", "--harbor-confirm=2")
     assert status == 10, said
     assert "inconclusive" in said
-    assert "mean reward -0.286 over 7 tasks" in said
+    assert "mean reward change -0.286 over 7 tasks" in said
     assert "attempts a task would decide" in said
-    assert said.count("run again, 0 of 2 passed") == 2
+    assert said.count("rerun: 0 of 2 passed") == 2
     assert "5 passed, 2 failed" in said, "confirmations are not part of the rate"
     (worse,) = runs.directories[2:]
     # Another rule, and nothing is run.
@@ -103,7 +103,7 @@ def test_five_attempts_are_not_and_shards_say_the_same(runs):
     status, said = runs.pytest(*worse)
     assert status == 1, said
     assert "regressed" in said
-    assert "tasks/hello-world, tasks/sql-report did worse beyond chance with oracle" in said
+    assert "oracle: statistically significant drop on tasks/hello-world, tasks/sql-report" in said
     whole = runs.directories[-1]
     for shard in (1, 2):
         status, said = runs.pytest(*worse, f"--harbor-shard={shard}/2")

@@ -1,4 +1,4 @@
-"""What is printed of a trial that did not pass."""
+"""The reports of trials that did not pass."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def log(tmp_path):
 @pytest.mark.parametrize(
     "fields, expected",
     [
-        ({}, "agent nop ended with 0"),
-        ({"agent_exit": 3}, "agent nop ended with 3"),
-        ({"agent_exit": 1, "agent_note": "raised ValueError: x"}, "agent nop ended with 1, raised ValueError: x"),
+        ({}, "agent nop exited with 0"),
+        ({"agent_exit": 3}, "agent nop exited with 3"),
+        ({"agent_exit": 1, "agent_note": "raised ValueError: x"}, "agent nop exited with 1, raised ValueError: x"),
         ({"agent_exit": None}, "agent nop"),
         ({"agent_exit": None, "agent_note": "it went away"}, "agent nop: it went away"),
         (
@@ -48,34 +48,34 @@ def log(tmp_path):
         ),
     ],
 )
-def test_how_the_agent_ended(result, fields, expected):
+def test_end_of_the_agent(result, fields, expected):
     assert agent_end(result(**fields)) == expected
 
 
-def test_the_headline_has_reward_threshold_and_the_agents_end(result):
-    assert headline(result()) == "reward 0.5, needs 1 (agent nop ended with 0)"
-    assert headline(result(reward=0.0, threshold=0.75)) == "reward 0, needs 0.75 (agent nop ended with 0)"
+def test_headline_has_reward_threshold_and_end_of_agent(result):
+    assert headline(result()) == "reward 0.5, needs 1 (agent nop exited with 0)"
+    assert headline(result(reward=0.0, threshold=0.75)) == "reward 0, needs 0.75 (agent nop exited with 0)"
 
 
-def test_the_headline_tells_a_near_miss_from_the_threshold(result):
+def test_headline_does_not_round_up_to_the_threshold(result):
     text = headline(result(reward=0.99999999))
     assert "reward 1, needs 1" not in text
 
 
-def test_the_headline_of_what_could_not_be_graded(result):
+def test_headline_of_unverified(result):
     text = headline(result(outcome="unverified", reward=0.0, reason="no reward file"))
     assert text.startswith("unverified: no reward file")
 
 
-def test_the_headline_is_one_line(result):
+def test_headline_is_one_line(result):
     for outcome in ("error", "unverified", "failed"):
         text = headline(result(outcome=outcome, reason="one\ntwo", agent_note="three\nfour\r\x1b[2J"))
         assert "\n" not in text
         assert "\x1b" not in text
 
 
-def test_a_failure_shows_the_failing_inner_tests(result, log):
-    log(TEST_LOG, "never shown, as the tests speak for themselves\n")
+def test_failure_shows_failing_inner_tests(result, log):
+    log(TEST_LOG, "never shown because there are inner tests\n")
     tests = InnerTests(3, 2, 1, 1, [InnerTest("test_a", "assert 1 == 2\nsecond line"), InnerTest("test_b", "")])
     text = describe_failure(result(tests=tests))
     assert text.startswith("tb2/a [verify] reward 0.5, needs 1")
@@ -84,34 +84,34 @@ def test_a_failure_shows_the_failing_inner_tests(result, log):
     assert "never shown" not in text
 
 
-def test_long_messages_of_inner_tests_are_cut(result):
+def test_long_inner_test_message_is_cut(result):
     message = "\n".join(f"line {n}" for n in range(100))
     text = describe_failure(result(tests=InnerTests(0, 1, 0, 0, [InnerTest("t", message)])))
     assert "line 0" in text
     assert "line 99" not in text
 
 
-def test_a_failure_without_inner_tests_shows_the_end_of_the_tests_output(result, log, tmp_path):
+def test_failure_without_inner_tests_shows_test_output(result, log, tmp_path):
     log(TEST_LOG, "".join(f"row {n}.\n" for n in range(1000)))
-    log(AGENT_LOG, "the agent said this\n")
+    log(AGENT_LOG, "from the agent\n")
     text = describe_failure(result())
     assert "row 999." in text
     assert "row 500." not in text
-    assert "the agent said this" in text
+    assert "from the agent" in text
     assert f"Logs: {tmp_path}" in text
 
 
-def test_a_failure_with_counts_but_no_failing_test_shows_the_output(result, log):
+def test_failure_without_failing_inner_test_shows_test_output(result, log):
     log(TEST_LOG, "crashed at the end\n")
     assert "crashed at the end" in describe_failure(result(tests=InnerTests(3, 0, 0, 0, [])))
 
 
-def test_a_failure_without_logs_has_no_empty_sections(result):
+def test_failure_without_logs_has_no_empty_sections(result):
     text = describe_failure(result())
     assert "---" not in text
 
 
-def test_nothing_that_is_printed_can_move_the_cursor_or_break_xml(result, log):
+def test_reports_are_printable(result, log):
     nasty = "a\x1b[2Jb\x07c\x00d\udcffe\x9bf\u2028g\rh\n"
     log(TEST_LOG, nasty)
     log(AGENT_LOG, nasty)
@@ -126,18 +126,17 @@ def test_nothing_that_is_printed_can_move_the_cursor_or_break_xml(result, log):
         assert all(c.isprintable() or c in "\n\t" for c in text), text
 
 
-def test_warnings_are_noted(result):
-    assert "note: the task wants 64 CPUs" in describe_failure(result(warnings=["the task wants 64 CPUs"]))
+def test_warnings_become_notes(result):
+    assert "note: the task needs 64 CPUs" in describe_failure(result(warnings=["the task needs 64 CPUs"]))
 
 
-def test_an_error_shows_its_reason_the_end_of_its_log_and_earlier_tries(result, log, tmp_path):
+def test_error_shows_reason_log_and_earlier_attempts(result, log, tmp_path):
     log("build.txt", "step 1\nstep 2 failed\n")
     retries = [Retry("start", "it did not start", "/earlier")]
     text = describe_error(result(outcome="error", reason=f"it broke. Log: {tmp_path}/build.txt", retries=retries))
     assert "it broke" in text
     assert "step 2 failed" in text
-    assert "[start]" in text
-    assert "/earlier" in text
+    assert "an earlier attempt also failed in [start]; its files are in /earlier" in text
 
 
 def test_a_difference_is_told_once_and_the_cure_on_a_line_of_its_own(result, tmp_path):
@@ -149,30 +148,30 @@ def test_a_difference_is_told_once_and_the_cure_on_a_line_of_its_own(result, tmp
     assert text.count("+new") == 1
 
 
-def test_an_error_whose_log_is_gone_is_shown_all_the_same(result):
+def test_error_with_missing_log(result):
     text = describe_error(result(outcome="error", reason="it broke. Log: /nonexistent/log"))
     assert "it broke. Log: /nonexistent/log" in text
 
 
-def test_a_directory_that_was_never_made_is_not_named(result):
+def test_missing_directory_is_not_named(result):
     assert "Logs:" not in describe_error(result(outcome="error", reason="x", directory="/nonexistent"))
 
 
-def test_a_budget_that_was_spent_is_told(result):
+def test_spent_budget_is_reported(result):
     spent = result(budget="--harbor-max-turns=10 is spent")
-    assert headline(spent) == "reward 0.5, needs 1 (agent nop ended with 0; --harbor-max-turns=10 is spent)"
+    assert headline(spent) == "reward 0.5, needs 1 (agent nop exited with 0; --harbor-max-turns=10 is spent)"
     assert "note: --harbor-max-turns=10 is spent; graded as it stood\n" in describe_failure(spent)
     ended = describe_error(result(outcome="error", reason="x", budget=spent.budget))
     assert "note: --harbor-max-turns=10 is spent\n" in ended, "nothing was graded"
 
 
-def test_lines_for_programs_are_not_shown(result, log, tmp_path):
+def test_json_lines_are_not_shown(result, log, tmp_path):
     log("proxy/calls.jsonl", '{"number": 1}\n')
     text = describe_error(result(outcome="error", reason=f"it broke. Log: {tmp_path}/proxy/calls.jsonl"))
     assert "number" not in text
 
 
-def test_what_an_agent_left_in_place_of_a_log_is_neither_waited_for_nor_followed(result, log, tmp_path):
+def test_log_replaced_by_link_or_pipe_is_not_read(result, log, tmp_path):
     log("secret/of-the-host.txt", "of the host\n")
     (tmp_path / TEST_LOG).parent.symlink_to("secret")
     (tmp_path / TEST_LOG).parent.joinpath("test-stdout.txt").symlink_to("of-the-host.txt")
@@ -187,6 +186,6 @@ def test_what_an_agent_left_in_place_of_a_log_is_neither_waited_for_nor_followed
         assert "---" not in text
 
 
-def test_an_error_that_names_no_file_is_shown_all_the_same(result):
+def test_error_with_invalid_log_path(result):
     for name in ("", "\0", "/", "/dev/zero", "relative"):
         assert "it broke" in describe_error(result(outcome="error", reason=f"it broke. Log: {name}"))

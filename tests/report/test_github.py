@@ -1,4 +1,4 @@
-"""What GitHub shows: nothing that a task or an agent says becomes more than text there."""
+"""GitHub reports: no text from tasks or agents becomes anything but text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from pytest_harbor._util.text import one_line
 from pytest_harbor.gate import Baseline, GateSpec, judge, samples_of
 from pytest_harbor.report import github
-from pytest_harbor.report.github import COMMENT_LIMIT, MARKER, SUMMARY_LIMIT, Report, bounded, commands, disarm, inline
+from pytest_harbor.report.github import (
+    COMMENT_LIMIT,
+    MARKER,
+    SUMMARY_LIMIT,
+    Report,
+    commands,
+    escape_commands,
+    inline_code,
+    truncate,
+)
 from pytest_harbor.trial import TrialResult, Usage
 
 
@@ -61,25 +70,25 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_hostile_text_is_only_its_characters(text):
-    said = inline(text)
+def test_hostile_text_stays_text(text):
+    said = inline_code(text)
     assert re.fullmatch(r"<code>[A-Za-z0-9 ,/=\-&#;\u00a1-\U0010ffff]*</code>", said)
     assert html.unescape(said.removeprefix("<code>").removesuffix("</code>")) == one_line(text)
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_only_its_characters(text):
-    said = inline(text)
+def test_any_text_stays_text(text):
+    said = inline_code(text)
     assert not re.search(r"[\n\r|`*_@<>\[\]()~:.!\\\"']", said.removeprefix("<code>").removesuffix("</code>"))
     assert html.unescape(said.removeprefix("<code>").removesuffix("</code>")) == one_line(text)
 
 
-def test_a_long_text_is_cut():
-    assert len(inline("x" * 10_000)) < 350
+def test_long_text_is_cut():
+    assert len(inline_code("x" * 10_000)) < 350
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_part_of_a_summary_lets_a_text_out(text):
+def test_no_text_escapes_in_a_summary(text):
     results = [*many(1), result(f"tb2/{text}", 0.0, agent=text), result(f"{text}/x", None, reason=text)]
     before = [*many(1), result(f"tb2/{text}", 1.0, agent=text)]
     whole = text_of(report(*results, before=before, rule="each"))
@@ -90,26 +99,26 @@ def test_no_part_of_a_summary_lets_a_text_out(text):
     assert {line.count("|") for line in rows} <= {6, 8}
 
 
-def test_the_verdict_comes_first_then_the_tasks():
+def test_verdict_then_tasks():
     whole = text_of(report(*many(0, 6), *many(1, 6, "x/"), before=[*many(1, 6), *many(1, 6, "x/")]))
     lines = [line for line in whole.splitlines() if line]
     assert lines[0] == "## pytest-harbor"
     assert lines[1].startswith("**Verdict: regressed** (rule <code>drop=0&#46;05,alpha=0&#46;05</code>)")
-    assert "60 trials in all: 30 passed, 30 failed, 0 unverified, 0 error" in lines
+    assert "60 trials in total: 30 passed, 30 failed, 0 unverified, 0 errors" in lines
     assert "### Regressions (6)" in lines
-    row = "| <code>tb2/0000</code> | <code>bot</code> | 1.00 | 0.00 | passed 5 of 5, now 0 of 5; beyond chance |"
-    assert row in lines
+    note = "passed 5 of 5, now 0 of 5; statistically significant"
+    assert f"| <code>tb2/0000</code> | <code>bot</code> | 1.00 | 0.00 | {note} |" in lines
     assert whole.index("Verdict") < whole.index("Regressions") < whole.index("All trials (60)")
 
 
-def test_without_a_gate_there_are_trials_and_no_verdict():
+def test_no_verdict_without_a_gate():
     whole = text_of(report(result(), result("tb2/b", 0.0), result("tb2/c", None, reason="no engine")))
     assert "Verdict" not in whole
-    assert whole.index("tb2/b") < whole.index("tb2/a"), "what did not pass comes first"
+    assert whole.index("tb2/b") < whole.index("tb2/a"), "trials that did not pass come first"
     assert "no engine" in html.unescape(whole)
 
 
-def test_tables_stand_apart_from_what_precedes_them():
+def test_tables_follow_an_empty_line():
     whole = text_of(report(*many(0), before=many(1)))
     lines = whole.splitlines()
     for place, line in enumerate(lines):
@@ -120,32 +129,32 @@ def test_tables_stand_apart_from_what_precedes_them():
 
 
 @pytest.mark.parametrize("limit", [0, 10, 200, 5_000, 65_536])
-def test_what_is_too_long_is_cut_between_parts_with_a_note(limit):
+def test_long_summary_is_cut_between_parts_with_a_note(limit):
     parts = github.summary(report(*many(0, 300), before=many(1, 300)))
-    whole = bounded(parts, limit)
+    whole = truncate(parts, limit)
     assert len(whole.encode()) <= limit
     assert whole.count("<details>") == whole.count("</details>")
     if limit > 200:
-        assert whole.endswith("The rest is left out: GitHub takes no more.\n")
+        assert whole.endswith("The rest is omitted because of GitHub's size limit.\n")
 
 
 @given(st.lists(st.text(max_size=30)), st.integers(0, 300))
-def test_nothing_is_ever_longer_than_its_limit(parts, limit):
-    assert len(bounded(parts, limit).encode("utf-8", "replace")) <= limit
+def test_truncate_never_exceeds_its_limit(parts, limit):
+    assert len(truncate(parts, limit).encode("utf-8", "replace")) <= limit
 
 
-# What trials used of models.
+# Model usage.
 
 
 def used(cost: float | None = 0.04, **fields) -> Usage:
     return Usage(requests=3, input_tokens=12_000, output_tokens=300, cost=cost, **fields)
 
 
-def test_usage_of_the_run_and_of_each_trial_and_the_change_against_the_baseline():
+def test_usage_of_run_and_trials_and_its_change():
     spent = "--harbor-max-turns=3 is spent"
     after = [result(usage=used(0.05), budget=spent), result("tb2/b")]
     whole = html.unescape(text_of(report(*after, before=[result(usage=used())])))
-    assert "- <code>bot: mean cost $0.050 a trial, +25% against the baseline; mean tokens 12.3k a trial, as in" in whole
+    assert "- <code>bot: mean cost $0.050 per trial, +25% vs. the baseline; mean tokens 12.3k per trial, same" in whole
     assert "<code>models: 3 calls, 12.0k input tokens (0 cached), 300 output tokens (0 reasoning), cost $0.050" in whole
     rows = [line for line in whole[whole.index("<details>") :].splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {11}
@@ -155,13 +164,13 @@ def test_usage_of_the_run_and_of_each_trial_and_the_change_against_the_baseline(
     assert rows[3].endswith(" | 0.0 | <code>-</code> | <code>-</code> | <code>-</code> |  |")
 
 
-def test_without_usage_nothing_is_said_of_models():
+def test_no_usage_no_mention_of_models():
     whole = text_of(report(result(), before=[result(usage=used())]))
     assert not re.search("models|tokens|cost", whole)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_models_name_is_only_its_characters(text):
+def test_hostile_model_name_stays_text(text):
     whole = text_of(report(result(usage=used(None, unpriced=[text, "~~s~~", "$x$"]), budget=text)))
     without_code = re.sub(r"<code>[^<]*</code>", "", whole)
     assert set(re.findall(r"<[^>]*>", without_code)) <= {"<details>", "</details>", "<summary>", "</summary>"}
@@ -171,20 +180,20 @@ def test_a_models_name_is_only_its_characters(text):
 # Annotations.
 
 
-def test_an_annotation_points_at_the_task_in_the_repository(tmp_path):
+def test_annotation_has_the_path_in_the_repository(tmp_path):
     failed = result("tb2/b", 0.0, task_path=str(tmp_path / "data/tb2/b"))
     (said,) = commands(report(result(), failed), tmp_path)
     assert said == ("::error file=data/tb2/b/task.toml,line=1,title=failed%3A tb2/b::reward 0, needs 1 (agent bot)")
 
 
 @pytest.mark.parametrize("root", [None, "/elsewhere"])
-def test_a_task_elsewhere_has_no_place(root, tmp_path):
+def test_task_outside_the_repository_has_no_location(root, tmp_path):
     (said,) = commands(report(result("tb2/b", 0.0)), tmp_path / "no" if root else None)
     assert said.startswith("::error title=failed%3A tb2/b::")
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "a::error::b", "x,line=9", "100%25", "a%0A::error::b", "new\r\nline"])
-def test_a_hostile_text_gives_no_further_command(text, tmp_path):
+def test_hostile_text_is_not_a_command(text, tmp_path):
     task = result(f"tb2/{text}", None, reason=f"{text}\n::error::{text}", task_path=str(tmp_path / text))
     (said,) = commands(report(task), tmp_path)
     assert "\n" not in said
@@ -197,15 +206,15 @@ def test_a_hostile_text_gives_no_further_command(text, tmp_path):
     assert not re.search(r"%(?!25|0A|0D)", data)
 
 
-def test_at_most_ten_of_a_level_and_the_rest_counted(tmp_path):
+def test_ten_annotations_per_level_and_a_count(tmp_path):
     results = [result(f"tb2/{n:02}", 0.0) for n in range(30)]
     said = commands(report(*results), tmp_path)
     assert len(said) == 10
-    assert said[-1] == "::error title=pytest-harbor::21 more; see the summary of this step"
+    assert said[-1] == "::error title=pytest-harbor::21 more; see the step summary"
     assert len(commands(report(*results[:10]), tmp_path)) == 10
 
 
-def test_attempts_are_one_annotation(tmp_path):
+def test_one_annotation_for_all_attempts(tmp_path):
     assert len(commands(report(*[result("tb2/a", 0.0, n) for n in (1, 2, 3)]), tmp_path)) == 1
 
 
@@ -232,30 +241,30 @@ def test_levels_without_a_verdict(tmp_path):
     assert said == ["::warning"] * 2
 
 
-# Workflow commands in what is printed.
+# Workflow commands in printed text.
 
 
 @pytest.mark.parametrize(
     "line",
     ["::error::x", "  ::set-output name=a::b", "\t::stop-commands::x", "##[error]x", "a ##[add-mask]b", ":::"],
 )
-def test_what_is_printed_is_no_command(line):
+def test_escaped_text_has_no_command(line):
     for text in (line, f"fine\n{line}\nfine", f"fine\r\n{line}"):
-        for each in disarm(text).splitlines():
+        for each in escape_commands(text).splitlines():
             assert not each.lstrip().startswith("::")
             assert "##[" not in each
-        assert len(disarm(text)) == len(text) + 1
+        assert len(escape_commands(text)) == len(text) + 1
 
 
-def test_what_is_harmless_stays_as_it_is():
+def test_harmless_text_is_unchanged():
     text = "std::vector a::b\n# [x] ## [y]\nx ::\n: :"
-    assert disarm(text) == text
+    assert escape_commands(text) == text
 
 
 # Writing.
 
 
-def test_summary_and_comment_are_written_and_annotations_returned(tmp_path):
+def test_publish_writes_files_and_returns_annotations(tmp_path):
     environ = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"), "GITHUB_WORKSPACE": "/repo"}
     (tmp_path / "summary.md").write_text("of another program\n")
     comment = tmp_path / "run" / "github-comment.md"
@@ -266,7 +275,7 @@ def test_summary_and_comment_are_written_and_annotations_returned(tmp_path):
     assert comment.read_text() == f"{MARKER}\n{whole.partition('program' + chr(10))[2]}"
 
 
-def test_both_stay_within_what_github_takes(tmp_path):
+def test_summary_and_comment_stay_within_limits(tmp_path):
     environ = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
     (tmp_path / "summary.md").write_text("x" * 1000)
     comment = tmp_path / "comment.md"
@@ -274,23 +283,23 @@ def test_both_stay_within_what_github_takes(tmp_path):
     github.publish(big, environ, comment)
     assert SUMMARY_LIMIT * 0.99 < (tmp_path / "summary.md").stat().st_size <= SUMMARY_LIMIT
     assert len(comment.read_text()) <= COMMENT_LIMIT
-    # A summary that is full already is not made longer.
+    # A full summary does not grow.
     github.publish(big, environ, None)
     assert (tmp_path / "summary.md").stat().st_size <= SUMMARY_LIMIT
 
 
-def test_what_cannot_be_written_is_told(tmp_path):
+def test_write_errors_are_reported(tmp_path):
     (tmp_path / "file").write_text("")
     environ = {"GITHUB_STEP_SUMMARY": str(tmp_path / "file" / "x")}
     said = github.publish(report(result()), environ, tmp_path / "file" / "y" / "comment.md")
     assert [line.partition(":")[2].partition(":")[0] for line in said] == [
-        " the summary was not written",
+        " the step summary was not written",
         " the comment was not written",
     ]
 
 
 @pytest.mark.parametrize(
-    "environ, active", [({}, False), ({"GITHUB_ACTIONS": ""}, False), ({"GITHUB_ACTIONS": "true"}, True)]
+    "environ, expected", [({}, False), ({"GITHUB_ACTIONS": ""}, False), ({"GITHUB_ACTIONS": "true"}, True)]
 )
-def test_where_it_is_active(environ, active):
-    assert github.active(environ) is active
+def test_is_github_actions(environ, expected):
+    assert github.is_github_actions(environ) is expected

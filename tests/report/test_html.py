@@ -1,4 +1,4 @@
-"""The page of a run, without a browser: what is in it, and that nothing gets into it as markup."""
+"""The HTML page without a browser: its content, and that no text in it becomes markup."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pytest_harbor._util.logs import MAX_LINES, read_tail
 from pytest_harbor.report.html import render, write
 from pytest_harbor.report.html.markup import Markup, duration, number, tag
-from pytest_harbor.report.html.page import ROOM
+from pytest_harbor.report.html.page import MAX_LOG_BYTES
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
 from pytest_harbor.trial.verifier import AGENT_LOG, TEST_LOG
 
@@ -43,7 +43,7 @@ HOSTILE = (
 
 
 class Outline(HTMLParser):
-    """What a page consists of: elements and attributes, and the text between them."""
+    """The elements, attributes and text of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def outline(page: str) -> Outline:
     found = Outline()
     found.feed(page)
     found.close()
-    assert found.open == [], "elements were left open"
+    assert found.open == [], "there are unclosed elements"
     return found
 
 
@@ -97,7 +97,7 @@ def hostile_page(text: str, directory: Path) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_no_text_becomes_markup(text, tmp_path):
+def test_hostile_text_is_not_markup(text, tmp_path):
     page = outline(hostile_page(text, tmp_path))
     tame = outline(hostile_page("tame", tmp_path))
     assert page.elements == tame.elements
@@ -106,19 +106,19 @@ def test_no_text_becomes_markup(text, tmp_path):
 
 @given(text=st.text(st.characters(), min_size=1).filter(lambda text: text.strip()))
 @pytest.mark.slow
-def test_whatever_the_text_nothing_becomes_markup(text):
+def test_arbitrary_text_is_not_markup(text):
     result = full_result(text + "x")
     assert outline(page_of(result)).elements == outline(page_of(full_result("tame"))).elements
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_nothing_is_invisible_or_turns_the_text_around(text, tmp_path):
+def test_page_is_printable(text, tmp_path):
     page = hostile_page(text, tmp_path)
     assert [c for c in page if not c.isprintable() and c not in "\n\t"] == []
     page.encode()
 
 
-def test_nothing_is_loaded_and_only_our_own_script_runs(tmp_path):
+def test_content_security_policy(tmp_path):
     page = hostile_page(HOSTILE[0], tmp_path)
     found = outline(page)
     for element, key, value in found.attributes:
@@ -137,7 +137,7 @@ def test_nothing_is_loaded_and_only_our_own_script_runs(tmp_path):
     assert not re.search(r"innerHTML|eval\(|fetch|XMLHttp|https?:", found.texts["script"])
 
 
-def test_markup_is_made_by_tag_alone():
+def test_only_tag_makes_markup():
     assert tag("p", "<b>", Markup("<i>x</i>"), None, 3, class_="a", hidden=True, title=None) == (
         '<p class="a" hidden>&lt;b&gt;<i>x</i>3</p>'
     )
@@ -147,13 +147,13 @@ def test_markup_is_made_by_tag_alone():
 # Logs.
 
 
-def test_the_end_of_a_log(tmp_path):
+def test_log_tail(tmp_path):
     write_logs(tmp_path, "one\ntwo\r\n\x1b[31mthree\x1b[0m\n\n")
     log = read_tail(tmp_path, AGENT_LOG, 1000)
     assert (log.text, log.complete) == ("one\ntwo\nthree", True)
 
 
-def test_a_log_that_is_too_long_begins_with_a_whole_line(tmp_path):
+def test_long_log_begins_with_a_whole_line(tmp_path):
     write_logs(tmp_path, "".join(f"line {n}\n" for n in range(1000)))
     log = read_tail(tmp_path, AGENT_LOG, 100)
     assert log.text.startswith("line 98")
@@ -161,39 +161,39 @@ def test_a_log_that_is_too_long_begins_with_a_whole_line(tmp_path):
     assert not log.complete
 
 
-def test_a_log_of_one_huge_line_begins_with_a_whole_character(tmp_path):
+def test_log_of_one_line_begins_with_a_whole_character(tmp_path):
     write_logs(tmp_path, "ü" * 100_000)
     for limit in (100, 101):
         assert read_tail(tmp_path, AGENT_LOG, limit).text == "ü" * 50
 
 
-def test_a_log_of_a_great_many_lines(tmp_path):
+def test_log_of_many_lines(tmp_path):
     write_logs(tmp_path, "x\n" * 10_000)
     log = read_tail(tmp_path, AGENT_LOG, 1 << 20)
     assert log.text == "\n".join(["x"] * MAX_LINES)
     assert not log.complete
 
 
-def test_what_is_no_text(tmp_path):
+def test_binary_log_is_printable(tmp_path):
     write_logs(tmp_path, bytes(range(256)) * 10)
     text = read_tail(tmp_path, AGENT_LOG, 1000).text
     assert all(c.isprintable() or c in "\n\t" for c in text)
 
 
 @pytest.mark.parametrize("content", ["", "\n\n  \n"])
-def test_an_empty_log_is_none(tmp_path, content):
+def test_empty_log_is_none(tmp_path, content):
     write_logs(tmp_path, content)
     assert read_tail(tmp_path, AGENT_LOG, 100) is None
 
 
-def test_no_log_no_directory_and_what_is_no_file(tmp_path):
+def test_missing_log_is_none(tmp_path):
     assert read_tail(tmp_path, AGENT_LOG, 100) is None
     assert read_tail(tmp_path / "gone", AGENT_LOG, 100) is None
     (tmp_path / AGENT_LOG).mkdir(parents=True)
     assert read_tail(tmp_path, AGENT_LOG, 100) is None
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_pipe_is_not_read(tmp_path):
     (tmp_path / "agent").mkdir()
     os.mkfifo(tmp_path / AGENT_LOG)
     assert read_tail(tmp_path, AGENT_LOG, 100) is None
@@ -201,7 +201,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     assert read_tail(tmp_path, TEST_LOG, 100) is None
 
 
-def test_no_link_leads_out_of_the_directory(tmp_path):
+def test_link_out_of_the_directory_is_not_followed(tmp_path):
     secret = tmp_path / "secret"
     write_logs(secret, "of the host")
     trial = tmp_path / "trial"
@@ -215,7 +215,7 @@ def test_no_link_leads_out_of_the_directory(tmp_path):
     assert "of the host" not in page_of(result_of(directory=str(trial)))
 
 
-def test_a_link_above_the_directory_is_the_users_own(tmp_path):
+def test_link_above_the_directory_is_followed(tmp_path):
     write_logs(tmp_path / "real", "there")
     (tmp_path / "link").symlink_to("real")
     assert read_tail(tmp_path / "link", AGENT_LOG, 100).text == "there"
@@ -224,7 +224,7 @@ def test_a_link_above_the_directory_is_the_users_own(tmp_path):
 # Size.
 
 
-def test_a_page_is_bounded_however_much_was_printed(tmp_path):
+def test_page_size_is_limited(tmp_path):
     logs = write_logs(tmp_path, "<&>" * 700_000, b"\xff" * 2_000_000)
     failures = [InnerTest("n" * 300, "m" * 2_000)] * 20
     results = [
@@ -232,18 +232,18 @@ def test_a_page_is_bounded_however_much_was_printed(tmp_path):
         for n in range(100)
     ]
     sizes = [len(piece.encode()) for piece in render(results)]
-    # What is escaped grows, by a factor of five at most.
-    assert sum(sizes) < 6 * ROOM
+    # Escaping makes text at most five times as long.
+    assert sum(sizes) < 6 * MAX_LOG_BYTES
     assert max(sizes) < 1 << 20
 
 
-def test_a_thousand_trials_get_smaller_shares(tmp_path):
+def test_thousand_trials_get_smaller_shares(tmp_path):
     logs = write_logs(tmp_path, "x" * 99 + "\n", "y" * 1_000_000)
     results = [result_of(attempt=n, directory=str(logs)) for n in range(1000)]
-    assert sum(len(piece) for piece in render(results)) < 2 * ROOM
+    assert sum(len(piece) for piece in render(results)) < 2 * MAX_LOG_BYTES
 
 
-def test_the_same_run_gives_the_same_page(tmp_path):
+def test_page_does_not_depend_on_the_order_of_results(tmp_path):
     results = long_run(20, 3, tmp_path)
     verdict = verdict_on(results)
     page = page_of(*results, verdict=verdict)
@@ -251,10 +251,10 @@ def test_the_same_run_gives_the_same_page(tmp_path):
     assert page_of(*shuffled, verdict=verdict) == page
 
 
-# What is on it.
+# Content.
 
 
-def test_the_verdict_comes_first():
+def test_verdict_comes_first():
     results = [result_of(f"tb2/{n}", "failed" if n < 5 else "passed") for n in range(10)]
     verdict = verdict_on(results)
     assert verdict.word == "regressed"
@@ -267,20 +267,20 @@ def test_the_verdict_comes_first():
     assert "1.00 → 0.25" in text
 
 
-def test_a_page_without_a_verdict_speaks_of_none():
+def test_page_without_a_verdict():
     text = outline(page_of(result_of())).text
     assert "Verdict" not in text
     assert "Changes" not in text
     assert "1 trial of 1 task in 1 min 10 s; mean reward 1.000, pass rate 100.0% (1 of 1 graded)" in text
 
 
-def test_a_page_of_nothing():
+def test_page_without_trials():
     text = outline(page_of()).text
     assert "0 trials of 0 tasks" in text
-    assert "Nothing was timed." in text
+    assert "No phase was timed." in text
 
 
-def test_the_grid_has_rewards_before_and_after_and_a_mark_an_attempt():
+def test_grid_has_rewards_and_a_mark_per_attempt():
     results = [result_of(attempt=1), result_of("tb2/a", "failed", attempt=2), result_of("tb2/b", "error", "codex")]
     page = page_of(*results, verdict=verdict_on(results))
     grid = page[page.index('<table class="grid">') : page.index("</table>", page.index('<table class="grid">')) + 8]
@@ -291,18 +291,18 @@ def test_the_grid_has_rewards_before_and_after_and_a_mark_an_attempt():
     assert 'aria-label="tb2/a, attempt 2: failed, reward 0.25"' in grid
 
 
-def test_confirmations_are_shown_and_count_for_nothing():
+def test_confirmations_are_shown_and_do_not_count():
     results = [result_of("tb2/a", "failed"), *(result_of(confirmation=n, node_id=f"a[c{n}]") for n in (1, 2))]
     text = outline(page_of(*results, verdict=verdict_on(results))).text
     assert "1 trial of 1 task" in text
-    assert "2 confirmations beside it, not counted here" in text
+    assert "2 confirmations not included" in text
     assert "confirmation 2" in text
     assert "0.25▼ worse, was 1.00✕✓✓" in text
     assert "flaky" not in text
 
 
-def test_a_trial_has_a_section_with_all_there_is(tmp_path):
-    write_logs(tmp_path, "the agent said <this>\n", "the tests said that\n")
+def test_trial_section(tmp_path):
+    write_logs(tmp_path, "from the agent <x>\n", "from the tests\n")
     result = full_result(directory=tmp_path, task="tb2/a", reason="no reward\nat all", warnings=["64 CPUs"])
     page = page_of(result)
     section = page[page.index('<article id="trial-1"') :]
@@ -311,9 +311,9 @@ def test_a_trial_has_a_section_with_all_there_is(tmp_path):
         "failed",
         "tb2/a",
         "attempt 1",
-        "0.25, passes from 1",
-        "ended with 1",
-        "test.sh ended with 3",
+        "0.25, needs 1",
+        "exited with 1",
+        "test.sh exited with 3",
         "text 1.5",
         "1 min 00 s",
         "no reward\nat all",
@@ -321,24 +321,24 @@ def test_a_trial_has_a_section_with_all_there_is(tmp_path):
         "and 1 more",
         "64 CPUs",
         "[text] text",
-        "the agent said <this>",
-        "the tests said that",
+        "from the agent <x>",
+        "from the tests",
     ):
         assert expected in text
 
 
-def test_an_error_shows_what_ended_it(tmp_path):
+def test_error_shows_its_exception(tmp_path):
     (tmp_path / "exception.txt").write_text("Traceback: it broke\n")
     assert "Traceback: it broke" in page_of(result_of(outcome="error", directory=str(tmp_path)))
     assert "Traceback: it broke" not in page_of(result_of(directory=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
-    "value, said",
+    "value, text",
     [(None, "none"), (1, "1.00"), (1 / 3, "0.33"), (0.9999, "0.9999"), (1e-9, "1e-09"), (-2.5, "-2.50"), (0, "0.00")],
 )
-def test_no_reward_is_rounded_to_what_it_is_not(value, said):
-    assert number(None if value is None else float(value)) == said
+def test_rewards_are_not_rounded_to_0_or_1(value, text):
+    assert number(None if value is None else float(value)) == text
 
 
 def test_durations():
@@ -354,7 +354,7 @@ def test_durations():
 # The file.
 
 
-def test_a_page_takes_the_place_of_the_one_before(tmp_path):
+def test_write_replaces_an_earlier_page(tmp_path):
     file = tmp_path / "deep" / "report.html"
     write(file, [result_of()])
     before = file.stat().st_ino
@@ -367,7 +367,7 @@ def test_a_page_takes_the_place_of_the_one_before(tmp_path):
     assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~umask
 
 
-def test_a_page_that_cannot_be_finished_leaves_the_one_before(tmp_path):
+def test_failed_write_keeps_the_earlier_page(tmp_path):
     file = tmp_path / "report.html"
     file.write_text("before")
     with pytest.raises(TypeError):
@@ -376,13 +376,13 @@ def test_a_page_that_cannot_be_finished_leaves_the_one_before(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_a_link_stays_and_no_device_is_replaced(tmp_path):
+def test_write_keeps_a_link_and_refuses_a_device(tmp_path):
     (tmp_path / "link.html").symlink_to("real.html")
     write(tmp_path / "link.html", [])
     assert (tmp_path / "link.html").is_symlink()
     assert (tmp_path / "real.html").is_file()
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(OSError, match="no regular file"):
+        with pytest.raises(OSError, match="not a regular file"):
             write(path, [])
     assert (tmp_path / "pipe").is_fifo()

@@ -40,7 +40,7 @@ CONTRAST = """(() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node; (node = walker.nextNode());) {
     const element = node.parentElement;
-    if (!node.data.trim() || !element.checkVisibility() || element.closest("script, .aloud")) continue;
+    if (!node.data.trim() || !element.checkVisibility() || element.closest("script, .sr-only")) continue;
     const [one, other] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
     const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
     found.push([ratio, `${element.tagName}.${element.className}: ${node.data.trim().slice(0, 30)}`]);
@@ -129,7 +129,7 @@ def check_filter(page: Page) -> None:
     assert page.run("document.querySelectorAll('.grid tbody tr:not([hidden])').length") == 1
     assert enter(page, "ROWS serve") == shown(page) != "43 of 43 trials shown", "words in any case, all of them"
     assert enter(page, "nowhere-to-be-found") == "0 of 43 trials shown"
-    assert page.run("document.getElementById('nothing').checkVisibility()")
+    assert page.run("document.getElementById('no-match').checkVisibility()")
     page.run("document.getElementById('search').value = ''; document.querySelector('[value=passed]').click()")
     assert page.run("document.querySelectorAll('.trial:not([hidden])[data-outcome=passed]').length") == 0
     page.run("document.querySelector('[value=passed]').click()")
@@ -252,11 +252,12 @@ def check_contrast(page: Page) -> None:
 def check_fits(page: Page, width: int) -> None:
     page.settle()
     assert page.run("document.documentElement.scrollWidth") <= width
-    wide = (
-        "[...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && !e.closest('.wide, .aloud, svg')"
+    too_wide = page.run(
+        "[...document.querySelectorAll('body *')]"
+        ".filter((e) => e.checkVisibility() && !e.closest('.wide, .sr-only, svg'))"
+        f".filter((e) => e.getBoundingClientRect().right > {width} + 1).map((e) => e.outerHTML.slice(0, 200))"
     )
-    found = page.run(f"{wide} && e.getBoundingClientRect().right > {width} + 1).map((e) => e.outerHTML.slice(0, 200))")
-    assert found == []
+    assert too_wide == []
     assert page.run(SMALL_TARGETS) == []
 
 

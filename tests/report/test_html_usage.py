@@ -1,4 +1,4 @@
-"""What the page tells of models: usage and cost, budgets that were spent, and each trial's calls."""
+"""Model usage on the HTML page: tokens and cost, spent budgets, and the calls of each trial."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from html_runs import call, result_of, used, write_calls
 
 from pytest_harbor.gate import Baseline, GateSpec, judge, samples_of
 from pytest_harbor.report.html import render
-from pytest_harbor.report.html.calls import CALLS, ROWS, Share, calls_table
+from pytest_harbor.report.html.calls import CALLS, MAX_ROWS, Share, calls_table
 
 BUDGET = "--harbor-max-turns=3 is spent"
 SHARE = Share.of(1)
@@ -49,13 +49,13 @@ def trial(tmp_path):
     return make
 
 
-def test_a_page_of_trials_without_usage_says_nothing_of_models():
+def test_no_usage_no_mention_of_models():
     text = text_of(part(page_of(result_of()), "<main", "<script>"))
     for word in ("token", "models", "cost", "budget"):
         assert word not in text
 
 
-def test_totals_grid_and_trial_have_usage_and_cost():
+def test_usage_in_totals_grid_and_trial():
     page = page_of(result_of(usage=used(retries=1)), result_of(attempt=2, usage=used(cost=0.06)), result_of("tb2/b"))
     assert (
         "models: 6 calls (1 retry), 24.0k input tokens (16.0k cached), 1.0k output tokens (200 reasoning), cost $0.10"
@@ -64,24 +64,24 @@ def test_totals_grid_and_trial_have_usage_and_cost():
     assert re.findall(r"[^>]* tokens, [^<]*", grid) == ["12.5k tokens, $0.050"]
     facts = text_of(part(page, 'id="trial-1"', "</article>"))
     for expected in (
-        "calls of models3 in 4.5 s, 1 tried again",
-        "input tokens12,000, 8,000 of them cached",
-        "output tokens500, 100 of them reasoning",
+        "model calls3 in 4.5 s, 1 retried",
+        "input tokens12,000 (8,000 cached)",
+        "output tokens500 (100 reasoning)",
         "cost$0.040",
         "modelsgpt-x 3",
     ):
         assert expected in facts
 
 
-def test_what_is_estimated_or_has_no_price_is_marked_and_told():
+def test_estimated_and_unpriced_usage_is_explained():
     page = page_of(result_of(usage=used(estimated=2, replayed=3, cost=None, unpriced=["<b>odd</b>"])))
     assert "~12.5k tokens, cost unknown" in page
-    assert "unknown for want of a price of &lt;b&gt;odd&lt;/b&gt;; give it with --harbor-prices=FILE" in page
-    assert "tokens of 2 of 3 calls are estimated" in page
-    assert "3 of 3 calls replayed from cassettes: cost of the recording" in page
+    assert "unknown because there is no price for &lt;b&gt;odd&lt;/b&gt;; add one with --harbor-prices=FILE" in page
+    assert "token counts of 2 of 3 calls are estimated" in page
+    assert "3 of 3 calls replayed from cassettes; their cost is that of the recording" in page
 
 
-def test_a_budget_that_was_spent_is_marked_everywhere():
+def test_spent_budget_is_marked():
     page = page_of(result_of(budget=BUDGET), result_of("tb2/b", "failed"))
     grid = part(page, '<table class="grid">', "</table>")
     assert grid.count("budget spent</span>") == 1
@@ -92,18 +92,18 @@ def test_a_budget_that_was_spent_is_marked_everywhere():
     assert '<option value="budget">budget spent</option>' in page
 
 
-def test_the_verdict_tells_cost_and_tokens_against_the_baseline():
+def test_verdict_shows_the_change_of_usage():
     before, after = [result_of(usage=used())], [result_of(usage=used(cost=0.03))]
     samples = samples_of(after)
     verdict = judge(samples, Baseline(samples_of(before)), GateSpec())
     text = text_of(part(page_of(*after, verdict=verdict), 'id="verdict"', "</section>"))
-    assert "claude: mean cost $0.030 a trial, -25% against the baseline; mean tokens 12.5k a trial, as in the" in text
+    assert "claude: mean cost $0.030 per trial, -25% vs. the baseline; mean tokens 12.5k per trial, same as the" in text
 
 
 # Calls.
 
 
-def test_a_row_a_call(trial):
+def test_row_per_call(trial):
     calls = [
         call(1, request={"messages": ["needle"]}, response={"x": 1}),
         call(2, status=429, source="proxy", usage=None, cost=None, error="the budget\nis spent", at="never"),
@@ -111,7 +111,7 @@ def test_a_row_a_call(trial):
         call(4, source="cassette", cost=None),
     ]
     page = page_of(trial(*calls))
-    heads = ["call", "after", "path", "model", "status", "time", "input", "cached", "output", "cost", "answered by"]
+    heads = ["call", "after", "path", "model", "status", "time", "input", "cached", "output", "cost", "source"]
     section = part(page, 'id="trial-1"', "</article>")
     assert re.findall(r'<th scope="col">([^<]*)', section) == heads
     path = "POST /v1/chat/completions"
@@ -122,10 +122,10 @@ def test_a_row_a_call(trial):
         ["4", "2.5 s", path, "gpt-x", "200", "1.5 s", "4,000", "2,500", "150", "?", "cassette"],
     ]
     assert "needle" not in section
-    assert "left out" not in section
+    assert "omitted" not in section
 
 
-def test_without_calls_there_is_no_table(tmp_path, trial):
+def test_no_calls_no_table(tmp_path, trial):
     assert calls_table(trial(), SHARE) is None
     assert calls_table(result_of(), SHARE) is None
     assert calls_table(result_of(directory=str(tmp_path / "gone")), SHARE) is None
@@ -147,13 +147,13 @@ def test_without_calls_there_is_no_table(tmp_path, trial):
         '{"number": ' + "9" * 5000,
     ],
 )
-def test_a_line_that_is_no_call_costs_only_itself(trial, line):
+def test_invalid_line_costs_only_itself(trial, line):
     table = calls_table(trial(call(1), line, call(2)), SHARE)
     assert [row[0] for row in rows_of(table)] == ["1", "2"]
 
 
 @pytest.mark.parametrize("value", [None, True, -1, 1e300, 10**400, math.nan, math.inf, [], {}, "x"], ids=range(10))
-def test_no_value_of_a_call_is_trusted(trial, value):
+def test_values_of_a_call_are_not_trusted(trial, value):
     odd = dict.fromkeys(call(), value)
     odd["usage"] = dict.fromkeys(("input_tokens", "cached_tokens", "output_tokens", "estimated"), value)
     for each in (odd, dict.fromkeys(call(), value)):
@@ -162,25 +162,25 @@ def test_no_value_of_a_call_is_trusted(trial, value):
         assert all(len(cell) < 300 for cell in row)
 
 
-def test_of_many_calls_the_last_are_shown_and_the_others_counted(trial):
+def test_last_calls_are_shown_and_the_others_counted(trial):
     table = calls_table(trial(*map(call, range(1, 501))), SHARE)
-    assert "the last 200; 300 more are left out" in table
+    assert "last 200 calls; 300 omitted" in table
     assert [row[0] for row in rows_of(table)] == [str(number) for number in range(301, 501)]
 
 
-def test_a_long_file_is_read_from_its_end(trial, tmp_path):
+def test_long_file_is_read_from_its_end(trial, tmp_path):
     bodies = {"request": {"messages": ["x" * 20_000]}, "response": None}
     result = trial(*(call(number, **bodies) for number in range(1, 101)))
     table = calls_table(result, Share(250_000, 200))
     shown = rows_of(table)
     assert shown[-1][0] == "100"
     assert 5 < len(shown) < 15
-    assert f"the last {len(shown)}; {100 - len(shown)} more are left out" in table
+    assert f"last {len(shown)} calls; {100 - len(shown)} omitted" in table
     assert calls_table(result, Share(10_000, 200)) is None, "not even the last call fits"
     assert len(rows_of(calls_table(result, SHARE))) == 100
 
 
-def test_a_word_in_an_error_is_not_taken_for_the_request(trial):
+def test_request_in_an_error_message_is_not_the_request(trial):
     error = 'no field, "request": it is missing'
     ((*_, status, _, _, _, _, cost, _),) = rows_of(calls_table(trial(call(error=error, request={})), SHARE))
     assert status == f"200 {error}"
@@ -189,12 +189,12 @@ def test_a_word_in_an_error_is_not_taken_for_the_request(trial):
     assert len(rows_of(calls_table(trial(compact), SHARE))) == 1
 
 
-def test_calls_are_in_the_order_of_their_numbers(trial):
+def test_calls_are_sorted_by_number(trial):
     table = calls_table(trial(call(2), call(3), call(1)), SHARE)
     assert [row[0] for row in rows_of(table)] == ["1", "2", "3"]
 
 
-def test_neither_link_nor_pipe_is_read(tmp_path):
+def test_links_and_pipes_are_not_read(tmp_path):
     secret = write_calls(tmp_path / "secret", call(model="of-the-host"))
     trial = tmp_path / "trial"
     trial.mkdir()
@@ -209,8 +209,8 @@ def test_neither_link_nor_pipe_is_read(tmp_path):
     assert calls_table(result_of(directory=str(trial)), SHARE) is None
 
 
-def test_a_large_run_shows_fewer_calls_of_each_trial(trial):
+def test_large_run_shows_fewer_calls_per_trial(trial):
     result = trial(*map(call, range(1, 201)))
     page = page_of(*[result] * 500)
-    assert page.count(">upstream<") == ROWS
+    assert page.count(">upstream<") == MAX_ROWS
     assert len(page) < 20 << 20

@@ -1,4 +1,4 @@
-"""Runs of several shards as one."""
+"""Merging the runs of several shards."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make(tmp_path):
     return make
 
 
-def test_shards_that_fit(make):
+def test_complete_shards(make):
     runs = [make("1", "ab", "abcde", shard="1/3"), make("2", "cd", "abcde", shard="2/3")]
     runs.append(make("3", "e", "abcde", shard="3/3"))
     merged = merge(runs)
@@ -42,40 +42,40 @@ def test_shards_that_fit(make):
     assert merged.runs == runs
 
 
-def test_one_run_by_its_directory_or_its_file(make):
+def test_run_by_directory_or_file(make):
     run = make("1", "ab")
     assert merge([run]).results == merge([run / "results.jsonl"]).results
 
 
-def test_a_shard_without_trials_is_a_run(make):
+def test_shard_without_trials_is_a_run(make):
     runs = [make("1", "ab", "ab", shard="1/2"), make("2", "", "ab", shard="2/2")]
     assert not (runs[1] / "results.jsonl").exists()
     merged = merge(runs)
     assert (len(merged.results), merged.gaps, merged.notes) == (2, [], [])
 
 
-def test_a_gap_names_tasks_and_shards(make):
+def test_gap_names_tasks_and_shards(make):
     runs = [make("1", "ab", "abcdefghij", shard="1/4"), make("3", "c", "abcdefghij", shard="3/4")]
     (gap,) = merge(runs).gaps
-    assert gap == "7 of 10 tasks have no result: d, e, f, g, h and 2 more; no run is of shard 2/4, 4/4"
+    assert gap == "7 of 10 tasks have no result: d, e, f, g, h and 2 more; no run of shards 2/4, 4/4"
 
 
-def test_a_run_that_was_killed_has_gaps(make):
+def test_killed_run_has_gaps(make):
     (gap,) = merge([make("1", "ab", "abc")]).gaps
     assert gap == "1 of 3 tasks have no result: c"
 
 
-def test_shards_of_different_divisions(make):
+def test_shards_of_different_counts(make):
     (gap,) = merge([make("1", "a", "abc", shard="1/3"), make("2", "b", "abc", shard="2/2")]).gaps
-    assert gap == "1 of 3 tasks have no result: c; the shards are of different divisions: 1/3, 2/2"
+    assert gap == "1 of 3 tasks have no result: c; the shards do not belong together: 1/3, 2/2"
 
 
-def test_what_was_deselected_is_no_gap(make):
+def test_deselected_task_is_not_a_gap(make):
     merged = merge([make("1", "a", "abc", left_out="b", shard="1/2"), make("2", "c", "abc", shard="2/2")])
     assert merged.gaps == []
 
 
-def test_a_task_that_was_skipped_or_had_an_error_is_no_gap(make, tmp_path):
+def test_skipped_and_error_are_not_gaps(make, tmp_path):
     run = make("1", "", "ab")
     Run(tmp_path, "1").append(result("1", "a", outcome="skipped", reward=None))
     Run(tmp_path, "1").append(result("1", "b", outcome="error", reward=None))
@@ -91,7 +91,7 @@ def test_usage_and_budgets_survive(make, tmp_path):
     assert (second.usage, second.budget) == (None, "")
 
 
-def test_an_overlap_is_refused_and_named(make):
+def test_overlap_is_an_error(make):
     runs = [make("1", "abcdefg"), make("2", "bcdefgh")]
     with pytest.raises(RunError) as caught:
         merge(runs)
@@ -106,20 +106,20 @@ def test_agents_and_attempts_and_confirmations_do_not_overlap(make, tmp_path):
     assert len(merge(runs).results) == 4
 
 
-def test_two_tests_on_one_task_in_one_run_are_no_overlap(make, tmp_path):
+def test_two_tests_of_a_task_in_one_run_do_not_overlap(make, tmp_path):
     run = make("1", "a")
     Run(tmp_path, "1").append(result("1", "a", node_id="test_mine.py::test_it"))
     assert len(merge([run]).results) == 2
 
 
-def test_a_run_given_twice_counts_once(make):
+def test_run_given_twice_counts_once(make):
     run = make("1", "a")
     merged = merge([run, run / "results.jsonl"])
     assert len(merged.results) == 1
-    assert merged.notes == [f"{run / 'results.jsonl'} is given twice and counts once"]
+    assert merged.notes == [f"{run / 'results.jsonl'} is given twice but counts once"]
 
 
-def test_a_corrupt_line_costs_its_trial_only(make):
+def test_corrupt_line_costs_one_trial(make):
     run = make("1", "ab", "abc")
     with (run / "results.jsonl").open("a") as file:
         file.write('{"schema_version": 1, "task": "c"\n')
@@ -137,7 +137,7 @@ def test_more_gaps_than_corrupt_lines_are_gaps(make):
     assert merge([run]).gaps == ["2 of 3 tasks have no result: b, c"]
 
 
-def test_other_options_are_told(make):
+def test_different_options_are_noted(make):
     runs = [
         make("1", "a", "ab", options={"attempts": 1, "model": "x"}),
         make("2", "b", "ab", options={"attempts": 3, "model": "x"}),
@@ -145,37 +145,37 @@ def test_other_options_are_told(make):
     assert merge(runs).notes == ["the runs differ in --harbor-attempts: 1, 3"]
 
 
-def test_other_selections_are_told(make):
+def test_different_selections_are_noted(make):
     merged = merge([make("1", "a", "ab"), make("2", "bc", "abc")])
-    assert merged.notes == ["the runs were given different tasks: c not to all of them"]
+    assert merged.notes == ["the runs have different tasks: not all runs have c"]
     assert merged.gaps == []
 
 
-def test_a_run_without_a_record_is_read_and_told(make):
+def test_missing_run_json_is_noted(make):
     run = make("1", "a", record=False)
-    assert merge([run]).notes == [f"{run} has no run.json: whether results are missing cannot be told"]
+    assert merge([run]).notes == [f"{run} has no run.json: it is unknown whether results are missing"]
     (run / "run.json").write_text("{")
     merged = merge([run])
     assert len(merged.results) == 1
-    assert merged.notes[0].startswith("whether results are missing cannot be told: ")
+    assert merged.notes[0].startswith("it is unknown whether results are missing: ")
 
 
 @pytest.mark.parametrize("shard", ["x/y", "1/999999999999", "1", "/"])
-def test_a_shard_changed_by_hand(make, shard):
+def test_invalid_shard_in_run_json(make, shard):
     (gap,) = merge([make("1", "a", "ab", shard=shard)]).gaps
     assert gap == "1 of 2 tasks have no result: b"
 
 
-def test_what_is_no_run(make, tmp_path):
+def test_path_that_is_not_a_run(make, tmp_path):
     for path in (tmp_path / "absent", tmp_path / "absent" / "results.jsonl"):
-        with pytest.raises(RunError, match=r"is no run, it has no results\.jsonl; give the directory of a run"):
+        with pytest.raises(RunError, match=r"is not a run: it has no results\.jsonl; give the directory of a run"):
             merge([path])
     make("1", "a")
     make("2", "b")
-    with pytest.raises(RunError, match=r"it holds 2 runs, give .*/\*/"):
+    with pytest.raises(RunError, match=r"is not a run: it contains 2 runs; give .*/\*/"):
         merge([tmp_path])
 
 
-def test_an_empty_run(tmp_path):
+def test_empty_run(tmp_path):
     (tmp_path / "results.jsonl").write_text("")
     assert merge([tmp_path]).results == []

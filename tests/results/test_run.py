@@ -1,4 +1,4 @@
-"""A run's directory on disk."""
+"""The directory of a run."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def result_of(run: Run, task: str = "tb2/a", **fields) -> TrialResult:
 
 
 def changed(**fields) -> bytes:
-    """A line that says something else than what is ever written."""
+    """Return a line with a value that is never written."""
     whole = TrialResult(run="r", task="t", dataset="", task_path="", agent="", attempt=1).to_json()
     return json.dumps({**whole, **fields}).encode()
 
 
-def test_run_ids_sort_by_time_and_differ():
+def test_run_ids_are_unique_and_sort_by_time():
     ids = [new_run_id() for _ in range(50)]
     assert len(set(ids)) > 45
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ-[0-9a-f]{4}", i) for i in ids)
 
 
-def test_a_run_without_trials_leaves_no_directory(tmp_path):
+def test_run_without_trials_has_no_directory(tmp_path):
     run = Run(tmp_path / "deep" / "results", "run1")
     run.create_root()
     assert not run.directory.exists()
@@ -56,7 +56,7 @@ def test_a_run_without_trials_leaves_no_directory(tmp_path):
     assert len(run.results()) == 1
 
 
-def test_results_are_kept_out_of_git(run):
+def test_results_are_ignored_by_git(run):
     ignore = run.root / ".gitignore"
     ignored = ignore.read_text()
     assert "*" in ignored.splitlines()
@@ -65,7 +65,7 @@ def test_results_are_kept_out_of_git(run):
     assert ignore.read_text() == "mine"
 
 
-def test_a_result_reads_back_as_it_was(run):
+def test_result_round_trip(run):
     result = result_of(
         run,
         outcome="failed",
@@ -84,21 +84,21 @@ def test_a_result_reads_back_as_it_was(run):
     assert run.results_file.read_bytes().count(b"\n") == 1
 
 
-def test_a_line_holds_what_the_issue_promises(run):
+def test_line_has_the_documented_keys(run):
     run.append(result_of(run, outcome="passed", reward=1.0))
     line = json.loads(run.results_file.read_text())
     assert line["schema_version"] == 1
     assert {"task", "agent", "attempt", "outcome", "reward", "metrics", "phases"} <= set(line)
 
 
-def test_a_text_with_half_a_character_does_not_cost_the_result(run):
-    """File names and output that are not UTF-8 come as lone surrogates."""
+def test_lone_surrogates_are_kept(run):
+    """File names and output that are not UTF-8 contain lone surrogates."""
     run.append(result_of(run, reason="bad \udcff byte"))
     assert [result.reason for result in run.results()] == ["bad \udcff byte"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_json_lacks_is_never_written(run, value):
+def test_nan_and_infinity_are_not_written(run, value):
     with pytest.raises(ValueError):
         run.append(result_of(run, metrics={"x": value}))
     assert run.results() == []
@@ -118,7 +118,7 @@ for n in range(count):
 """  # noqa: E501
 
 
-def test_several_processes_append_at_once(run):
+def test_several_processes_append(run):
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", APPEND, str(run.root), f"w{number}", "100"],
@@ -140,10 +140,10 @@ def test_several_processes_append_at_once(run):
     assert len(tasks) == len(set(tasks)) == 300
     for number in range(3):
         own = [task for task in tasks if task.startswith(f"w{number}/")]
-        assert own == [f"w{number}/{n}" for n in range(100)], "a process's own order is kept"
+        assert own == [f"w{number}/{n}" for n in range(100)], "each process's order is kept"
 
 
-def test_a_line_that_was_torn_does_not_swallow_the_next(run):
+def test_incomplete_line_does_not_swallow_the_next(run):
     run.append(result_of(run, "tb2/a"))
     with run.results_file.open("ab") as file:
         file.write(b'{"schema_version": 1, "run": "half')
@@ -158,8 +158,8 @@ def test_a_line_that_was_torn_does_not_swallow_the_next(run):
     [
         (b"{", "Expecting"),
         (b"\xff\xfe", ""),
-        (b"[]", "no object"),
-        (b"null", "no object"),
+        (b"[]", "not a JSON object"),
+        (b"null", "not a JSON object"),
         (b"{}", "schema version None"),
         (b'{"schema_version": 2}', "schema version 2"),
         (b'{"schema_version": "1"}', "schema version '1'"),
@@ -187,7 +187,7 @@ def test_a_line_that_was_torn_does_not_swallow_the_next(run):
         (b"\0\0\0\0", ""),
     ],
 )
-def test_a_corrupt_line_costs_only_itself_and_says_where(run, line, reason):
+def test_corrupt_line_costs_only_itself(run, line, reason):
     run.append(result_of(run, "tb2/a"))
     with run.results_file.open("ab") as file:
         file.write(line + b"\n")
@@ -200,7 +200,7 @@ def test_a_corrupt_line_costs_only_itself_and_says_where(run, line, reason):
     assert [result.task for result in run.results()] == ["tb2/a", "tb2/b"]
 
 
-def test_keys_that_are_not_known_are_left_out(run):
+def test_unknown_keys_are_ignored(run):
     run.results_file.write_text(json.dumps({**result_of(run).to_json(), "of_the_future": 1}) + "\n\n")
     (result,) = run.results()
     assert result == result_of(run)
@@ -210,17 +210,17 @@ NAMES = ["hello", "a" * 250, "日" * 83, "with space", "..", "new\nline", "\x1b[
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_trial_directories_of_all_names_can_be_made(run, name):
+def test_trial_directories_of_unusual_names(run, name):
     directory = run.trial_directory(name, "key")
     assert directory.parent == run.directory
     directory.mkdir()
-    # As long as what is put beside it: another try of the same trial.
+    # The longest name beside it: a retry of the same trial.
     directory.with_name(f"{directory.name}.retry10").mkdir()
     assert directory.name.isprintable()
     assert re.search(r"__[0-9a-f]{7}$", directory.name)
 
 
-def test_trial_directories_of_one_task_differ_by_key():
+def test_trial_directories_differ_by_key():
     run = Run(Path("/x"), "run1")
     assert run.trial_directory("a", "k1") != run.trial_directory("a", "k2")
     assert run.trial_directory("a", "k1") == run.trial_directory("a", "k1")
@@ -228,7 +228,7 @@ def test_trial_directories_of_one_task_differ_by_key():
     assert run.trial_directory("\udcff", "\udcff").name
 
 
-def test_a_trial_of_a_dead_process_is_lost_unless_it_was_written(run):
+def test_trial_of_a_dead_process_is_lost_unless_written(run):
     code = (
         "import sys; from pathlib import Path; from pytest_harbor.results import Run; from pytest_harbor.trial import TrialResult\n"  # noqa: E501
         "run = Run(Path(sys.argv[1]), 'run1')\n"
@@ -246,7 +246,7 @@ def test_a_trial_of_a_dead_process_is_lost_unless_it_was_written(run):
     assert run.busy_processes() == []
 
 
-def test_a_trial_of_another_machine_is_not_ours_to_declare_lost(run):
+def test_trial_of_another_machine_is_not_lost(run):
     result = result_of(run)
     run.note(result, "running")
     note = Path(result.directory) / "trial.json"
@@ -257,7 +257,7 @@ def test_a_trial_of_another_machine_is_not_ours_to_declare_lost(run):
     assert [lost.task for lost in run.lost()] == ["tb2/a"]
 
 
-def test_processes_at_work_are_known(run):
+def test_busy_processes(run):
     code = (
         "import sys; from pathlib import Path; from pytest_harbor.results import Run; from pytest_harbor.trial import TrialResult\n"  # noqa: E501
         "run = Run(Path(sys.argv[1]), 'run1')\n"
@@ -278,7 +278,7 @@ def test_processes_at_work_are_known(run):
     assert [result.task for result in run.lost()] == ["tb2/a"]
 
 
-def test_a_note_is_replaced_as_a_whole(run):
+def test_trial_json_is_replaced(run):
     result = result_of(run)
     run.note(result, "running")
     result.outcome = "passed"

@@ -1,4 +1,4 @@
-"""One self-contained page of a run: no network, no asset beside it, nothing that an agent prints can run in it."""
+"""A self-contained HTML page of a run: no network, no other files, and no output of an agent can run in it."""
 
 from pytest_harbor.report.html.page import render, write
 

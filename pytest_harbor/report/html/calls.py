@@ -1,4 +1,4 @@
-"""The calls of models that a trial made, from a file in a directory into which an agent may have written."""
+"""The model calls of a trial, from a file in a directory that an agent may have written to."""
 
 from __future__ import annotations
 
@@ -11,58 +11,58 @@ from pathlib import Path
 from typing import Any
 
 from pytest_harbor._util.logs import read_last_bytes
-from pytest_harbor._util.text import one_line
+from pytest_harbor._util.text import one_line, plural
 from pytest_harbor.report.html.markup import Markup, duration, join, tag
 from pytest_harbor.report.usage_text import money
 from pytest_harbor.trial import TrialResult
 
 CALLS = "proxy/calls.jsonl"
 
-# What a page reads of such files, and how many calls it shows; each trial gets an equal share, within limits.
-BYTES = 1 << 29
-BYTES_OF_TRIAL = (1 << 18, 1 << 25)
-ROWS = 10_000
-ROWS_OF_TRIAL = (10, 200)
+# The most bytes that a page reads from such files and the most calls it shows; trials get equal shares within limits.
+MAX_BYTES = 1 << 29
+BYTES_PER_TRIAL = (1 << 18, 1 << 25)
+MAX_ROWS = 10_000
+ROWS_PER_TRIAL = (10, 200)
 
-_HEADS = ("call", "after", "path", "model", "status", "time", "input", "cached", "output", "cost", "answered by")
+_HEADS = ("call", "after", "path", "model", "status", "time", "input", "cached", "output", "cost", "source")
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens")
-# Requests and answers, which follow what is told of a call and may be long. No text within JSON has such a quote.
+# Requests and responses come last in a line and may be long. Inside a JSON string, the quotes would be escaped.
 _BODIES = re.compile(rb',\s*"(?:request|response)"\s*:')
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a trial may take of the page: bytes that are read, and calls that are shown."""
+    """A trial's share of the page: the most bytes to read, and the most calls to show."""
 
     bytes: int
     rows: int
 
     @classmethod
     def of(cls, trials: int) -> Share:
-        """Return the share of each of so many trials."""
-        return cls(_share(BYTES, BYTES_OF_TRIAL, trials), _share(ROWS, ROWS_OF_TRIAL, trials))
+        """Return the share of one trial out of `trials`."""
+        return cls(_share(MAX_BYTES, BYTES_PER_TRIAL, trials), _share(MAX_ROWS, ROWS_PER_TRIAL, trials))
 
 
-def _share(whole: int, limits: tuple[int, int], trials: int) -> int:
-    return min(limits[1], max(limits[0], whole // max(1, trials)))
+def _share(total: int, limits: tuple[int, int], trials: int) -> int:
+    return min(limits[1], max(limits[0], total // max(1, trials)))
 
 
 def calls_table(result: TrialResult, share: Share) -> Markup | None:
-    """Return the last calls of a trial with a heading; None where there are none."""
+    """Return the last calls of a trial with a heading, or None if there are none."""
     found, least = _read(Path(result.directory), share.bytes) if result.directory else ([], 0)
     if not found:
         return None
     shown = sorted(found, key=lambda call: _count(call.get("number")) or 0)[-share.rows :]
-    left_out = max(least, len(found)) - len(shown)
-    cut = f", the last {len(shown):,}; {left_out:,} more are left out" if left_out else ""
+    omitted = max(least, len(found)) - len(shown)
+    cut = f", last {plural(len(shown), 'call')}; {omitted:,} omitted" if omitted else ""
     return join(
         [
-            tag("h4", "Calls of models", tag("span", f" {CALLS}{cut}", class_="quiet")),
+            tag("h4", "Model calls", tag("span", f" {CALLS}{cut}", class_="quiet")),
             tag(
                 "div",
                 tag(
                     "table",
-                    tag("caption", f"Calls of models, {result.task}", class_="aloud"),
+                    tag("caption", f"Model calls, {result.task}", class_="sr-only"),
                     tag("thead", tag("tr", *(tag("th", head, scope="col") for head in _HEADS))),
                     tag("tbody", *(_row(call, result.started_at) for call in shown)),
                     class_="calls",
@@ -70,25 +70,25 @@ def calls_table(result: TrialResult, share: Share) -> Markup | None:
                 class_="wide",
                 tabindex=0,
                 role="region",
-                aria_label=f"Calls of models, {result.task}",
+                aria_label=f"Model calls, {result.task}",
             ),
         ]
     )
 
 
 def _read(directory: Path, limit: int) -> tuple[list[dict[str, Any]], int]:
-    """Return the calls in the last bytes of the file, and how many there are in it at least."""
+    """Return the calls in the last bytes of the file, and a lower bound for the number of calls in it."""
     try:
         data, size = read_last_bytes(directory, CALLS, limit)
     except (OSError, ValueError):
         return [], 0
-    whole = len(data) == size
-    calls = list(_calls(data, 0 if whole else data.find(b"\n") + 1 or len(data)))
-    return calls, len(calls) if whole else max((_count(call.get("number")) or 0 for call in calls), default=0)
+    complete = len(data) == size
+    calls = list(_calls(data, 0 if complete else data.find(b"\n") + 1 or len(data)))
+    return calls, len(calls) if complete else max((_count(call.get("number")) or 0 for call in calls), default=0)
 
 
 def _calls(data: bytes, start: int) -> Iterator[dict[str, Any]]:
-    """Yield the calls from a place on, of which nothing long is copied."""
+    """Yield the calls from an offset on, without copying requests and responses."""
     while start < len(data):
         end = data.find(b"\n", start)
         end = len(data) if end < 0 else end
@@ -104,8 +104,8 @@ def _calls(data: bytes, start: int) -> Iterator[dict[str, Any]]:
 
 
 def _row(call: dict[str, Any], started_at: str) -> Markup:
-    told = call.get("usage")
-    usage: dict[str, Any] = told if isinstance(told, dict) else {}
+    value = call.get("usage")
+    usage: dict[str, Any] = value if isinstance(value, dict) else {}
     sign = "~" if usage.get("estimated") is True else ""
     cost = _amount(call.get("cost"))
     error = _text(call.get("error"))
@@ -146,7 +146,7 @@ def _seconds(value: Any) -> str:
 
 
 def _offset(at: Any, started_at: str) -> str:
-    """Return the time from the trial's start to a call."""
+    """Return the time from the start of the trial to a call."""
     try:
         return _seconds((datetime.fromisoformat(at) - datetime.fromisoformat(started_at)).total_seconds())
     except (TypeError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Trials put together by task and agent, with what the gate knows of them."""
+"""Trials grouped by task and agent, with their comparison."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Entry:
 
     @property
     def anchor(self) -> str:
-        """The id of its section."""
+        """The id of the trial's section."""
         return f"trial-{self.number}"
 
     @property
-    def which(self) -> str:
-        """Which of the trials of its task it is."""
+    def label(self) -> str:
+        """The trial's attempt or confirmation, such as "attempt 2"."""
         confirmation = self.result.confirmation
         return f"confirmation {confirmation}" if confirmation else f"attempt {self.result.attempt}"
 
     def kinds(self, group: Group) -> list[str]:
-        """Return by what the trial can be found among others, beside outcome and agent."""
-        found = {group.change: bool(group.change), "flaky": group.flaky, "budget": bool(self.result.budget)}
-        return [kind for kind, fits in found.items() if fits]
+        """Return what the filter can select the trial by, besides outcome and agent."""
+        kinds = {group.change: bool(group.change), "flaky": group.flaky, "budget": bool(self.result.budget)}
+        return [kind for kind, applies in kinds.items() if applies]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Group:
     """The attempts of one agent at one task.
 
     Attributes:
-        pair: the task before and after, where the gate could compare it.
+        pair: the task before and after; None if the gate could not compare it.
 
     """
 
@@ -50,7 +50,7 @@ class Group:
 
     @property
     def reward(self) -> float | None:
-        """The mean of the attempts' rewards; None where there is none. Confirmations do not count."""
+        """The mean reward of the attempts, None if there is none. Confirmations do not count."""
         rewards = [result.reward for result in self._attempts if result.reward is not None]
         return sum(rewards) / len(rewards) if rewards else None
 
@@ -66,20 +66,20 @@ class Group:
 
     @property
     def change(self) -> str:
-        """`worse` or `better` than before; empty where it is neither or nothing is known."""
+        """`worse` or `better` than the baseline; empty if it is neither or unknown."""
         if self.pair is None or not self.pair.difference:
             return ""
         return "worse" if self.pair.difference < 0 else "better"
 
 
-def in_order(results: Iterable[TrialResult]) -> list[Entry]:
-    """Return trials in the order of the page, which does not depend on that in which they ended."""
+def entries_of(results: Iterable[TrialResult]) -> list[Entry]:
+    """Return the trials in the order of the page, which does not depend on the order in which they ended."""
     ordered = sorted(results, key=lambda r: (r.task, r.agent, r.confirmation, r.attempt, r.node_id, r.run, r.directory))
     return [Entry(number, result) for number, result in enumerate(ordered, 1)]
 
 
-def group(entries: Sequence[Entry], verdict: Verdict | None) -> dict[Key, Group]:
-    """Return the trials by task and agent."""
+def group_entries(entries: Sequence[Entry], verdict: Verdict | None) -> dict[Key, Group]:
+    """Group the trials by task and agent."""
     pairs = {(pair.task, pair.agent): pair for each in (verdict.comparisons if verdict else ()) for pair in each.pairs}
     found: dict[Key, list[Entry]] = {}
     for entry in entries:

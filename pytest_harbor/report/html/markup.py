@@ -1,4 +1,4 @@
-"""HTML that is escaped by construction: only what tag() returns is markup, everything else becomes text."""
+"""HTML that is escaped by construction: only tag() and join() return markup, everything else becomes text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EMPTY_ELEMENTS = ("input", "link", "meta", "rect", "line", "circle")
 
 
 class Markup(str):
-    """Text that is HTML already. Whatever is made from it by other means than these functions is plain text again."""
+    """Text that is HTML already. Formatting or concatenating it makes plain text again, which is escaped."""
 
     __slots__ = ()
 
@@ -23,10 +23,10 @@ def tag(name: str, /, *children: Child, **attributes: str | int | float | bool |
     """Return an element.
 
     Args:
-        name: its name.
-        children: markup as it is, other text escaped, None left out.
-        attributes: `class_` is class, and an underscore a dash; True is an attribute without a value, and one that is
-            None or False is left out.
+        name: name of the element.
+        children: markup is kept, other text is escaped, None is skipped.
+        attributes: `class_` means class, and an underscore a dash; True makes an attribute without a value, None and
+            False make none.
 
     """
     opening = name + "".join(_attribute(key, value) for key, value in attributes.items())
@@ -36,30 +36,25 @@ def tag(name: str, /, *children: Child, **attributes: str | int | float | bool |
 
 
 def join(children: Iterable[Child]) -> Markup:
-    """Return markup and text in one piece of markup."""
+    """Join markup and text into one piece of markup."""
     return Markup("".join(_escape(child) for child in children if child is not None))
 
 
-def hidden(text: str) -> Markup:
-    """Return text that is read aloud and not shown."""
-    return tag("span", text, class_="aloud")
-
-
-def plural(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def screen_reader_text(text: str) -> Markup:
+    """Return text that is read by screen readers and not shown."""
+    return tag("span", text, class_="sr-only")
 
 
 def number(value: float | None) -> str:
-    """Return a reward, short, but never rounded to a 0 or 1 that it is not."""
+    """Return a reward with two decimals, but never round it to 0 or 1."""
     if value is None:
         return "none"
-    said = f"{value:.2f}"
-    return repr(value) if float(said) in (0.0, 1.0) and float(said) != value else said
+    text = f"{value:.2f}"
+    return repr(value) if float(text) in (0.0, 1.0) and float(text) != value else text
 
 
 def duration(seconds: float) -> str:
-    """Return a time that people can read."""
+    """Return a duration for people: 4.2 s, 3 min 05 s, 1 h 02 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

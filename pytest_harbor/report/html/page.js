@@ -1,10 +1,10 @@
 "use strict";
-// The page is whole without this: it adds the filter, and opens the trial that a link points at.
+// The page is complete without this script, which adds the filter and opens the trial that a link points to.
 (() => {
   const form = document.getElementById("filter");
   const search = document.getElementById("search");
   const shown = document.getElementById("shown");
-  const nothing = document.getElementById("nothing");
+  const noMatch = document.getElementById("no-match");
   const trials = [...document.querySelectorAll(".trial")];
   const byId = new Map(trials.map((trial) => [trial.id, trial]));
   const rows = [...document.querySelectorAll(".grid tbody tr")].map((row) => ({
@@ -26,14 +26,14 @@
     let count = 0;
     for (const trial of trials) {
       const data = trial.dataset;
-      const fits = outcomes.has(data.outcome) && (!agent || data.agent === agent)
+      const matches = outcomes.has(data.outcome) && (!agent || data.agent === agent)
         && (!kind || (data.kind ?? "").split(" ").includes(kind))
         && words.every((word) => textOf(trial).includes(word));
-      trial.hidden = !fits;
-      count += fits;
+      trial.hidden = !matches;
+      count += matches;
     }
     for (const { row, trials } of rows) row.hidden = trials.every((trial) => trial.hidden);
-    nothing.hidden = count > 0 || trials.length === 0;
+    noMatch.hidden = count > 0 || trials.length === 0;
     const number = (value) => value.toLocaleString("en");
     shown.textContent = `${number(count)} of ${number(trials.length)} trials shown`;
   }
@@ -58,7 +58,7 @@
   document.getElementById("close").addEventListener("click", () => setAll(false));
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a");
-    // Also where the address is the same as before, which changes no hash.
+    // Needed if the link points to the current hash: that fires no hashchange event.
     if (link && byId.has(link.hash.slice(1))) setTimeout(open, 0, link.hash.slice(1));
   });
   addEventListener("hashchange", () => open(location.hash.slice(1)));

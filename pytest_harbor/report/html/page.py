@@ -1,80 +1,66 @@
-"""The page as a whole, in pieces, so that however large a run is, one trial at a time is in memory."""
+"""The page as a whole, rendered in pieces so that only one trial at a time is in memory."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from pytest_harbor._util.text import one_line
+from pytest_harbor._util.files import write_atomically
+from pytest_harbor._util.text import listed, one_line, plural
 from pytest_harbor.errors import PHASES
 from pytest_harbor.gate.baseline import Key
 from pytest_harbor.gate.verdict import Verdict
-from pytest_harbor.report import usage_text as usage
+from pytest_harbor.report import usage_text
 from pytest_harbor.report.html.calls import Share
 from pytest_harbor.report.html.grid import MARKS, grid, outcome_pill
-from pytest_harbor.report.html.groups import Entry, Group, group, in_order
-from pytest_harbor.report.html.markup import Markup, duration, join, plural, tag
+from pytest_harbor.report.html.groups import Entry, Group, entries_of, group_entries
+from pytest_harbor.report.html.markup import Markup, duration, join, tag
 from pytest_harbor.report.html.trial_section import trial_section
 from pytest_harbor.report.html.verdict_section import changes_section, verdict_section
 from pytest_harbor.report.terminal import count_outcomes, summary
 from pytest_harbor.trial import TrialResult
 
-# Bytes of messages and logs on a page; each trial gets an equal share, within limits.
-ROOM = 8 << 20
-ROOM_OF_TRIAL = (1 << 10, 64 << 10)
+# The most bytes of messages and logs on a page; trials get equal shares within limits.
+MAX_LOG_BYTES = 8 << 20
+LOG_BYTES_PER_TRIAL = (1 << 10, 64 << 10)
 
 
 def write(path: Path, results: Sequence[TrialResult], *, verdict: Verdict | None = None, title: str = "") -> None:
-    """Write the page of a run; whoever reads the file meanwhile sees the old one or the new one.
+    """Write the page of a run in one step. A symbolic link stays a link, and its target is replaced.
 
     Args:
-        path: the file; its directory is made.
+        path: the file; its directory is created if needed.
         results: the trials, in any order.
-        verdict: what the gate says of them, where there is one.
-        title: title of the page; empty for one that names the datasets.
+        verdict: the verdict of the gate, if there is one.
+        title: title of the page; empty for a title that names the datasets.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written, or the path is not a regular file.
 
     """
     target = path.resolve()
     if target.exists() and not target.is_file():
-        raise OSError(f"{path} is no regular file")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-    try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:  # noqa: PTH123 - it is open already
-            file.writelines(render(results, verdict=verdict, title=title))
-            # A scratch file is for its owner alone; a report has the rights of any other file.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(handle, 0o666 & ~umask)
-        Path(scratch).replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(scratch).unlink()
-        raise
+        raise OSError(f"{path} is not a regular file")
+    write_atomically(target, render(results, verdict=verdict, title=title))
 
 
 def render(results: Sequence[TrialResult], *, verdict: Verdict | None = None, title: str = "") -> Iterator[str]:
-    """Yield the page of a run piece by piece; the same trials and logs give the same page.
+    """Yield the page of a run in pieces; the same trials and logs give the same page.
 
     Args:
         results: the trials, in any order.
-        verdict: what the gate says of them, where there is one.
-        title: title of the page; empty for one that names the datasets.
+        verdict: the verdict of the gate, if there is one.
+        title: title of the page; empty for a title that names the datasets.
 
     """
-    entries = in_order(results)
-    groups = group(entries, verdict)
+    entries = entries_of(results)
+    groups = group_entries(entries, verdict)
     title = title or f"Harbor run of {_names(result.dataset for result in results) or 'nothing'}"
     yield Markup('<!DOCTYPE html>\n<html lang="en">')
     yield _head(title, verdict)
@@ -93,13 +79,13 @@ def render(results: Sequence[TrialResult], *, verdict: Verdict | None = None, ti
     yield Markup('<section id="grid" aria-labelledby="grid-title"><h2 id="grid-title">Tasks</h2>\n')
     yield from grid(groups)
     yield Markup('</section>\n<section id="trials" tabindex="-1"><h2>Trials</h2>\n')
-    low, high = ROOM_OF_TRIAL
-    room = min(high, max(low, ROOM // max(1, len(entries))))
+    low, high = LOG_BYTES_PER_TRIAL
+    room = min(high, max(low, MAX_LOG_BYTES // max(1, len(entries))))
     share = Share.of(len(entries))
     for entry in entries:
         yield trial_section(entry, groups[(entry.result.task, entry.result.agent)], room, share)
         yield "\n"
-    yield tag("p", "No trial matches the filter.", id="nothing", hidden=True)
+    yield tag("p", "No trial matches the filter.", id="no-match", hidden=True)
     yield Markup(f"</section></main><script>{_asset('page.js')}</script></body></html>\n")
 
 
@@ -114,7 +100,7 @@ def _digest(text: str) -> str:
 
 def _head(title: str, verdict: Verdict | None) -> Markup:
     style, script = _asset("page.css"), _asset("page.js")
-    # Nothing is loaded, and nothing runs but our own style and script, whatever an agent has printed.
+    # Whatever an agent has printed: nothing is loaded, and only our own style and script apply.
     policy = (
         f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -147,10 +133,7 @@ def _header(title: str, *, changes: bool) -> Markup:
 
 
 def _names(names: Iterator[str]) -> str:
-    found = sorted({one_line(name) for name in names if name})
-    shown = 5
-    more = f" and {len(found) - shown:,} more" if len(found) > shown else ""
-    return f"{', '.join(found[:shown])}{more}"
+    return listed(sorted({one_line(name) for name in names if name}), 5)
 
 
 def _totals(results: Sequence[TrialResult]) -> Markup:
@@ -164,8 +147,8 @@ def _totals(results: Sequence[TrialResult]) -> Markup:
     _, *rest = summary(attempts, 0)
     confirmations = len(results) - len(attempts)
     if confirmations:
-        rest.append(f"{plural(confirmations, 'confirmation')} beside it, not counted here")
-    took = _took(results)
+        rest.append(f"{plural(confirmations, 'confirmation')} not included")
+    took = _wall_time(results)
     tasks = len({result.task for result in results})
     size = f"{plural(len(attempts), 'trial')} of {plural(tasks, 'task')}{f' in {took}' if took else ''}"
     facts = [
@@ -173,21 +156,21 @@ def _totals(results: Sequence[TrialResult]) -> Markup:
         ("agent", _names(result.agent for result in results)),
         ("model", _names(result.model for result in results)),
         ("environment", _names(result.provider for result in results)),
-        ("began", min((one_line(result.started_at) for result in results if result.started_at), default="")),
+        ("started", min((one_line(result.started_at) for result in results if result.started_at), default="")),
     ]
     return tag(
         "section",
         tag("h2", "Totals"),
         tag("dl", *cards, class_="totals"),
         tag("p", "; ".join([size, *rest])),
-        *(tag("p", line) for line in usage.lines(results)),
+        *(tag("p", line) for line in usage_text.lines(results)),
         tag("dl", *(tag("div", tag("dt", name), tag("dd", text)) for name, text in facts if text), class_="facts"),
         id="totals",
     )
 
 
-def _took(results: Sequence[TrialResult]) -> str:
-    """Return the time from the first trial's start to the last one's end."""
+def _wall_time(results: Sequence[TrialResult]) -> str:
+    """Return the time from the start of the first trial to the end of the last one."""
     with contextlib.suppress(ValueError, TypeError):
         starts = [datetime.fromisoformat(result.started_at) for result in results if result.started_at]
         ends = [datetime.fromisoformat(result.finished_at) for result in results if result.finished_at]
@@ -204,8 +187,8 @@ def _time(entries: Sequence[Entry]) -> Markup:
         if timed:
             rows.append(_phase(phase, timed, total))
     if not rows:
-        return tag("section", tag("h2", "Time"), tag("p", "Nothing was timed."), id="time")
-    heads = ("phase", "all trials", "share", "mean", "longest")
+        return tag("section", tag("h2", "Time"), tag("p", "No phase was timed."), id="time")
+    heads = ("phase", "total", "share", "mean", "longest")
     return tag(
         "section",
         tag("h2", "Time by phase", id="time-title"),
@@ -213,7 +196,7 @@ def _time(entries: Sequence[Entry]) -> Markup:
             "div",
             tag(
                 "table",
-                tag("caption", "Time by phase", class_="aloud"),
+                tag("caption", "Time by phase", class_="sr-only"),
                 tag("thead", tag("tr", *(tag("th", head, scope="col") for head in heads))),
                 tag("tbody", *rows),
             ),
@@ -256,7 +239,7 @@ def _phase(phase: str, timed: Sequence[tuple[float, Entry]], total: float) -> Ma
 
 
 def _filter(results: Sequence[TrialResult], groups: Mapping[Key, Group]) -> Markup:
-    """Return the filter, which the script shows: without it, it could do nothing."""
+    """Return the filter. It is hidden until the script shows it, because it does nothing without the script."""
     counts = count_outcomes(results)
     boxes = [
         tag(
@@ -269,8 +252,8 @@ def _filter(results: Sequence[TrialResult], groups: Mapping[Key, Group]) -> Mark
     ]
     agents = sorted({result.agent for result in results})
     kinds = {
-        "worse": "worse than before",
-        "better": "better than before",
+        "worse": "worse than the baseline",
+        "better": "better than the baseline",
         "flaky": "flaky",
         "budget": "budget spent",
     }

@@ -1,38 +1,38 @@
-"""The part of the page that is about the verdict: the word, why, and what has changed."""
+"""The sections about the verdict: the verdict with its reasons, and the changes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from pytest_harbor._util.text import one_line
+from pytest_harbor._util.text import listed, one_line, plural
 from pytest_harbor.gate.baseline import Key
 from pytest_harbor.gate.verdict import Comparison, Pair, Verdict
-from pytest_harbor.report import usage_text as usage
+from pytest_harbor.report import usage_text
 from pytest_harbor.report.html.groups import Group
-from pytest_harbor.report.html.markup import Markup, hidden, join, number, plural, tag
+from pytest_harbor.report.html.markup import Markup, join, number, screen_reader_text, tag
 
 SIGNS = {"pass": "✓", "regressed": "▼", "inconclusive": "?"}
-# The grid has all of them.
-MANY_CHANGES = 20
-MANY_LEFT_OUT = 10
+# The grid shows all tasks.
+MAX_CHANGES = 20
+MAX_NAMES = 10
 
 
 def verdict_section(verdict: Verdict) -> Markup:
-    """Return the verdict: its word, its reasons, and the numbers behind it."""
+    """Return the section with the verdict, its reasons, and the numbers behind it."""
     return tag(
         "section",
         tag(
             "p",
             tag("span", SIGNS[verdict.word], aria_hidden="true", class_="sign"),
-            hidden("Verdict: "),
+            screen_reader_text("Verdict: "),
             verdict.word,
             class_="word",
         ),
         tag("ul", *(tag("li", one_line(reason, 2_000)) for reason in verdict.reasons), class_="reasons"),
         tag("p", "Rule: ", tag("code", str(verdict.spec)), class_="quiet"),
         _comparisons(verdict) if verdict.comparisons else None,
-        *(tag("p", line, class_="quiet number") for line in usage.changes(verdict)),
+        *(tag("p", line, class_="quiet number") for line in usage_text.changes(verdict)),
         id="verdict",
         class_=f"verdict {verdict.word}",
         aria_label="Verdict",
@@ -41,7 +41,7 @@ def verdict_section(verdict: Verdict) -> Markup:
 
 def _comparisons(verdict: Verdict) -> Markup:
     scale = max(verdict.spec.drop, *(abs(end) for each in verdict.comparisons for end in _ends(each))) * 1.1 or 1.0
-    heads = ("agent", "tasks", "mean reward", "95 % interval", "p")
+    heads = ("agent", "tasks", "mean reward change", "95% interval", "p")
     return tag(
         "div",
         tag(
@@ -71,7 +71,7 @@ def _comparison(comparison: Comparison, drop: float, scale: float) -> Markup:
 
 
 def _chart(comparison: Comparison, drop: float, scale: float) -> Markup:
-    """Return a picture of estimate and interval, between zero and the drop that matters, for those who see it."""
+    """Return a chart of the estimate and its interval, with lines at zero and at the drop that matters."""
 
     def x(value: float) -> str:
         return f"{50 + 50 * value / scale:.2f}"
@@ -95,7 +95,7 @@ def _ends(comparison: Comparison) -> tuple[float, float]:
 
 
 def changes_section(verdict: Verdict, groups: Mapping[Key, Group]) -> Markup | None:
-    """Return what has changed: regressions, improvements, and what was not compared."""
+    """Return the section with regressions, improvements and tasks not compared, or None if there are none."""
     parts = list(_changes(verdict, groups))
     return tag("section", tag("h2", "Changes"), *parts, id="changes") if parts else None
 
@@ -107,10 +107,10 @@ def _changes(verdict: Verdict, groups: Mapping[Key, Group]) -> Iterator[Markup]:
         if pairs:
             yield tag("h3", f"{title} ({len(pairs):,})")
             yield _pairs(pairs, groups)
-    left_out = {reason: keys for reason, keys in verdict.left_out.items() if keys}
-    if left_out:
-        yield tag("h3", f"Not compared ({sum(map(len, left_out.values())):,})")
-        yield tag("ul", *(_left_out(reason, keys) for reason, keys in left_out.items()))
+    not_compared = {reason: keys for reason, keys in verdict.not_compared.items() if keys}
+    if not_compared:
+        yield tag("h3", f"Not compared ({sum(map(len, not_compared.values())):,})")
+        yield tag("ul", *(_not_compared(reason, keys) for reason, keys in not_compared.items()))
 
 
 def _pairs(pairs: Sequence[Pair], groups: Mapping[Key, Group]) -> Markup:
@@ -122,22 +122,21 @@ def _pairs(pairs: Sequence[Pair], groups: Mapping[Key, Group]) -> Markup:
             tag("span", one_line(pair.agent), class_="quiet"),
             " ",
             tag("span", f"{number(pair.before.mean)} → {number(pair.after.mean)}", class_="number"),
-            join([" ", tag("span", "beyond chance", class_="note")]) if pair.significant else None,
+            join([" ", tag("span", "significant", class_="note")]) if pair.significant else None,
         )
-        for pair in pairs[:MANY_CHANGES]
+        for pair in pairs[:MAX_CHANGES]
     ]
     more = len(pairs) - len(items)
     return tag("ul", *items, tag("li", f"and {more:,} more, in the grid", class_="quiet") if more else None)
 
 
 def task_link(pair: Pair, groups: Mapping[Key, Group]) -> Markup:
-    """Return a task's name as a link to its first trial."""
+    """Return the name of a task as a link to its first trial."""
     found = groups.get((pair.task, pair.agent))
     name = one_line(pair.task)
     return tag("a", name, href=f"#{found.entries[0].anchor}") if found else tag("span", name)
 
 
-def _left_out(reason: str, keys: Sequence[Key]) -> Markup:
-    names = ", ".join(f"{task} ({agent})" if agent else task for task, agent in keys[:MANY_LEFT_OUT])
-    more = f" and {len(keys) - MANY_LEFT_OUT:,} more" if len(keys) > MANY_LEFT_OUT else ""
-    return tag("li", f"{one_line(reason)}: {plural(len(keys), 'task')}. {one_line(names, 2_000)}{more}")
+def _not_compared(reason: str, keys: Sequence[Key]) -> Markup:
+    names = [one_line(f"{task} ({agent})" if agent else task) for task, agent in keys]
+    return tag("li", f"{plural(len(keys), 'task')}, {one_line(reason)}: {listed(names, MAX_NAMES)}")
