@@ -7,5 +7,5 @@ from pytest_harbor.task.discovery import discover, discover_taskset
 from pytest_harbor.task.errors import DatasetError, TaskError
 from pytest_harbor.task.task import Task
 
-# The models of task.toml stay in their module: pydantic is slow to import, and an xdist controller reads no task.toml.
+# The schema is not imported here: pydantic is slow to import, and an xdist controller never reads a task.toml.
 __all__ = ["Dataset", "DatasetError", "Task", "TaskError", "discover", "discover_taskset", "select_tasks"]

@@ -1,4 +1,4 @@
-"""The layout of converted tasks: `<folder>/<environment>/tasks/<task>`, as HUD has it.
+"""The layout of converted tasks, which is HUD's: `<folder>/<environment>/tasks/<task>`.
 
 Paths are plain strings here, as in discovery.
 """
@@ -15,10 +15,10 @@ PYPROJECT = "pyproject.toml"
 TASKS = "tasks"
 TASKSET = "taskset.json"
 
-# What a conversion puts beside the files of the build context.
+# The files that a conversion adds to the build context.
 GENERATED = (DOCKERFILE, f"{DOCKERFILE}.dockerignore", ENV_PY, PYPROJECT, TASKS)
 
-# Stands at the head of a Dockerfile.hud that goes back to a Dockerfile of the task, and not to an image.
+# The title of a Dockerfile.hud that is based on the task's Dockerfile rather than on an image.
 BASE_TITLE = "Harbor environment base"
 
 
@@ -27,10 +27,10 @@ class TasksetRow:
     """A row of a taskset.
 
     Attributes:
-        number: its place in the file, from 1.
-        environment: name of the environment, which is also that of its folder.
-        task: name of the task; empty for the only one of an environment.
-        source: `<dataset>/<task>` as it was before the conversion; empty where the row does not say.
+        number: the position in the file, from 1.
+        environment: the name of the environment and of its folder.
+        task: the name of the task; empty for the only task of an environment.
+        source: the id `<dataset>/<task>` before the conversion; empty if the row does not contain it.
 
     """
 
@@ -41,24 +41,24 @@ class TasksetRow:
 
 
 def is_environment_folder(directory: str) -> bool:
-    """Tell whether a directory is the folder of a converted environment."""
+    """Return True if a directory is the folder of a converted environment."""
     return os.path.isfile(os.path.join(directory, DOCKERFILE)) and os.path.isdir(os.path.join(directory, TASKS))
 
 
 def environment_folder(task: str) -> str | None:
-    """Return the environment's folder of a converted task, None for any other task."""
+    """Return the environment folder of a converted task, or None for any other task."""
     above = os.path.dirname(task)
     if os.path.basename(above) != TASKS or not is_environment_folder(os.path.dirname(above)):
         return None
-    # What has an environment of its own is a task as Harbor has it, whatever lies around it.
+    # A task with its own environment directory is an ordinary Harbor task, wherever it is.
     return None if os.path.lexists(os.path.join(task, "environment")) else os.path.dirname(above)
 
 
 def has_own_dockerfile(dockerfile: str) -> bool:
-    """Tell whether a Dockerfile.hud goes back to a Dockerfile of its tasks.
+    """Return True if a Dockerfile.hud is based on a Dockerfile of its tasks.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
 
     """
     with open(dockerfile, encoding="utf-8-sig", errors="replace") as file:  # noqa: PTH123

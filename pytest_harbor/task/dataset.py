@@ -1,4 +1,4 @@
-"""A dataset as a sequence of tasks, selection by patterns, and rows for training libraries."""
+"""Datasets: sequences of tasks, with selection by glob and rows for training libraries."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fnmatch import translate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from pytest_harbor._util.text import alternatives, plural
 from pytest_harbor.task.discovery import discover, discover_taskset
 from pytest_harbor.task.document import json_values
 from pytest_harbor.task.errors import DatasetError, TaskError
@@ -29,11 +30,11 @@ class Dataset(Sequence["Task"]):
 
     Attributes:
         path: the absolute path.
-        name: the name of its directory; for a single task, that of its parent; for converted tasks that of the dataset
-            that they come from, if it is one.
+        name: the name of its directory; for a single task, that of the parent directory; for converted tasks, that of
+            the dataset they were converted from, if there is only one.
 
     Raises:
-        DatasetError: the path does not exist or holds no task.
+        DatasetError: the path does not exist or contains no task.
 
     """
 
@@ -72,10 +73,10 @@ class Dataset(Sequence["Task"]):
         if found:
             ids = ", ".join(self._tasks[position].id for position in found)
             raise KeyError(f"several tasks are named {key!r}; use an id: {ids}")
-        raise KeyError(f"no task {key!r}{_near(key, self._tasks)}")
+        raise KeyError(f"no task {key!r}{_suggestion(key, self._tasks)}")
 
     def select(self, *patterns: str) -> list[Task]:
-        """Take the tasks whose name or id matches one of the globs, in the order of the dataset.
+        """Return the tasks whose name or id matches one of the globs, in the order of the dataset.
 
         Raises:
             DatasetError: a pattern matches no task.
@@ -84,16 +85,15 @@ class Dataset(Sequence["Task"]):
         return select_tasks(self._tasks, patterns, ())
 
     def to_records(self) -> list[dict[str, Any]]:
-        """Make one row a task, in the layout of verifiers' HarborEnv.
+        """Return one row per task, in the layout of verifiers' HarborEnv.
 
-        The columns are ``example_id`` (the position), ``task`` (the name), ``prompt`` (the instruction as a
-        list of one user message) and ``info`` with ``task_dir``, ``docker_image`` and ``config``. Unlike
-        HarborEnv's, config is the raw task.toml as JSON *text*, with dates in ISO 8601: pyarrow, and so the
-        ``datasets`` library, can hold neither a key whose type differs between rows nor a list of mixed
-        types, and real metadata has both.
+        The columns are ``example_id`` (the position), ``task`` (the name), ``prompt`` (the instruction as a list of
+        one user message) and ``info`` with ``task_dir``, ``docker_image`` and ``config``. Unlike in HarborEnv,
+        ``config`` is the raw task.toml as JSON *text*, with dates in ISO 8601. Real metadata contains keys whose type
+        differs between rows and lists of mixed types; pyarrow, and so the ``datasets`` library, supports neither.
 
         Raises:
-            TaskError: a task is broken; a row that is silently missing would be worse.
+            TaskError: a task is broken; silently omitting its row would be worse.
 
         """
         return [_record(number, task) for number, task in enumerate(self._tasks)]
@@ -103,7 +103,7 @@ def _record(number: int, task: Task) -> dict[str, Any]:
     try:
         config = json.dumps(json_values(task.document), ensure_ascii=False, allow_nan=False)
     except (ValueError, RecursionError) as error:
-        # TOML can nest deeper (dotted keys) and hold longer integers (hexadecimal) than json writes.
+        # TOML can nest deeper (dotted keys) and have longer integers (hexadecimal) than json can write.
         raise TaskError(task.toml_path, f"cannot be written as JSON: {error}") from error
     return {
         "example_id": number,
@@ -118,13 +118,13 @@ def _record(number: int, task: Task) -> dict[str, Any]:
 
 
 def select_tasks(tasks: Sequence[Task], include: Sequence[str], exclude: Sequence[str]) -> list[Task]:
-    """Take the tasks that match an include pattern, or all without one, and no exclude pattern.
+    """Return the tasks that match an include pattern, or all tasks if there is none, and no exclude pattern.
 
-    The order is kept. Patterns are globs on a task's name or id, and case matters. A pattern that is a name
-    or an id as it stands means that task, brackets and all.
+    The order is kept. Patterns are globs on a task's name or id, and are case-sensitive. A pattern that equals a name
+    or an id selects that task, even if it contains brackets.
 
     Raises:
-        DatasetError: a pattern, of either kind, matches no task.
+        DatasetError: an include or exclude pattern matches no task.
 
     """
     index = _index(tasks)
@@ -145,15 +145,16 @@ def select_tasks(tasks: Sequence[Task], include: Sequence[str], exclude: Sequenc
     included = matching(include) if include else set(range(len(tasks)))
     excluded = matching(exclude)
     if unmatched:
-        lines = [f"no task matches {pattern!r}{_near(pattern, tasks)}" for pattern in unmatched[:_SHOWN_PATTERNS]]
+        lines = [f"no task matches {pattern!r}{_suggestion(pattern, tasks)}" for pattern in unmatched[:_SHOWN_PATTERNS]]
         if len(unmatched) > _SHOWN_PATTERNS:
-            lines.append(f"and {len(unmatched) - _SHOWN_PATTERNS} more patterns match none")
+            more = plural(len(unmatched) - _SHOWN_PATTERNS, "more pattern")
+            lines.append(f"and {more} without a match")
         raise DatasetError("; ".join(lines))
     return [tasks[n] for n in sorted(included - excluded)]
 
 
 def _index(tasks: Sequence[Task]) -> dict[str, list[int]]:
-    """Map names and ids to positions, for what is looked up as it stands."""
+    """Map names and ids to positions."""
     index: dict[str, list[int]] = {}
     for position, task in enumerate(tasks):
         index.setdefault(task.name, []).append(position)
@@ -161,10 +162,13 @@ def _index(tasks: Sequence[Task]) -> dict[str, list[int]]:
     return index
 
 
-def _near(pattern: str, tasks: Sequence[Task]) -> str:
-    """Say which names are near one that was not found."""
+def _suggestion(pattern: str, tasks: Sequence[Task]) -> str:
+    """Return the end of a message that a name was not found: similar names, or an example."""
     known = {task.id if "/" in pattern else task.name for task in tasks}
     near = difflib.get_close_matches(_GLOB.sub("", pattern), sorted(known), n=3, cutoff=0.5)
     if near:
-        return f"; did you mean {' or '.join(map(repr, near))}?"
-    return f"; there are {len(tasks)} tasks, such as {tasks[0].id!r}" if tasks else "; there is no task at all"
+        return f"; did you mean {alternatives([repr(name) for name in near])}?"
+    if not tasks:
+        return "; there are no tasks"
+    verb = "is" if len(tasks) == 1 else "are"
+    return f"; there {verb} {plural(len(tasks), 'task')}, such as {tasks[0].id!r}"

@@ -1,6 +1,6 @@
-"""Find tasks below paths, and name the datasets that they belong to.
+"""Discovery of tasks below paths, and the names of their datasets.
 
-Paths are plain strings here: with pathlib, the discovery of 10,000 tasks takes several times as long.
+Paths are plain strings here, because with pathlib, discovering 10,000 tasks takes several times as long.
 """
 # ruff: noqa: PTH100, PTH112, PTH116, PTH119, PTH120, PTH206
 
@@ -23,23 +23,22 @@ _Identity = tuple[int, int]  # device and inode
 
 
 def discover(paths: Sequence[str | os.PathLike[str]]) -> list[Task]:
-    """Find all tasks below paths: in the order of the paths, below each sorted by path, none twice.
+    """Find all tasks below paths: in the order of the paths, sorted within each, without duplicates.
 
-    A directory that holds an entry named task.toml is a task, and nothing is looked for below it. Hidden
-    directories are skipped. Links to directories are followed and keep their own path, so that a linked
-    dataset stays apart from its target. A task's dataset is named by the parent directory; parents with equal
-    names get as much of the path before it as tells them apart (``a/tb2`` and ``b/tb2``). Harbor looks at
-    immediate children only.
+    A directory with an entry named task.toml is a task, and is not searched further. Hidden directories are skipped.
+    Links to directories are followed and keep their own path, so a linked dataset is distinct from its target. A
+    task's dataset is named after the parent directory; parents with equal names are prefixed with as much of their
+    paths as makes them distinct (``a/tb2`` and ``b/tb2``). Harbor itself searches immediate children only.
 
-    In a converted environment (a directory with a Dockerfile.hud and tasks) only its tasks are looked at; their
-    dataset is the one that they were converted from.
+    In a converted environment (a directory with a Dockerfile.hud and tasks), only its tasks are searched; their dataset
+    is the one they were converted from.
 
     Raises:
-        DatasetError: a path does not exist, is no directory and no task.toml, or holds no task; or the taskset.json
-            of converted tasks is broken.
+        DatasetError: a path does not exist, is neither a directory nor a task.toml, or contains no task; or the
+            taskset.json of converted tasks is broken.
 
     """
-    # A dictionary, as it keeps the order and drops what is found twice.
+    # A dictionary keeps the order and drops duplicates.
     return _tasks(dict.fromkeys(directory for path in paths for directory in _tasks_below(path)))
 
 
@@ -47,14 +46,14 @@ def discover_taskset(path: str | os.PathLike[str]) -> list[Task]:
     """Find the tasks of a taskset.json, in its order.
 
     Raises:
-        DatasetError: it is broken, or the task of a row is not there.
+        DatasetError: the file is broken, or the task of a row does not exist.
 
     """
     return _tasks([str(directory) for directory in task_directories(Path(os.path.abspath(path)))])
 
 
 def _tasks(directories: Iterable[str]) -> list[Task]:
-    """Make tasks of their directories."""
+    """Create the tasks of directories."""
     tasksets = TasksetCache()
     found: list[tuple[str, tuple[str, ...], str | None]] = []
     for directory in directories:
@@ -77,12 +76,12 @@ def _tasks_below(path: str | os.PathLike[str]) -> list[str]:
     if os.path.basename(top) == "task.toml":
         top = os.path.dirname(top)
     elif not os.path.isdir(top):
-        hint = "; a taskset is given with --harbor-taskset" if top.endswith(".json") else ""
+        hint = "; give a taskset with --harbor-taskset" if top.endswith(".json") else ""
         raise DatasetError(f"{top} is not a directory; give a task, a dataset or a directory of datasets{hint}")
     found = _search(top)
     if not found:
         raise DatasetError(
-            f"{top} holds no task; a task is a directory with a task.toml, hidden directories are skipped"
+            f"{top} contains no task; a task is a directory with a task.toml, and hidden directories are skipped"
         )
     return sorted(found, key=lambda directory: directory.split(os.sep))
 
@@ -90,8 +89,8 @@ def _tasks_below(path: str | os.PathLike[str]) -> list[str]:
 def _search(top: str) -> list[str]:
     """Find the task directories at or below a directory, unsorted.
 
-    A link is not entered when it leads to a directory that it lies in. Below a link, no directory is entered
-    twice; so even directories that link to each other in all ways come to an end soon.
+    A link to one of its own ancestors is not followed. Below a link, no directory is entered twice, so the search
+    ends soon even if directories link to each other in every way.
     """
     found: list[str] = []
     waiting: list[tuple[str, frozenset[_Identity], set[_Identity] | None]] = [(top, frozenset(), None)]
@@ -105,13 +104,13 @@ def _search(top: str) -> list[str]:
                 found.append(directory)
                 continue
             if {DOCKERFILE, TASKS} <= names:
-                # The rest is a build context, and what is generated.
+                # The rest is the build context and generated files.
                 entries = [entry for entry in entries if entry.name == TASKS]
             status = os.stat(directory)
         except OSError as error:
             raise DatasetError(
                 f"{directory} cannot be searched for tasks: {error.strerror or error}; "
-                "make it readable, or give the datasets beside it one by one"
+                "make it readable, or give the other datasets one by one"
             ) from error
         here = (status.st_dev, status.st_ino)
         if here in ancestors:
@@ -130,12 +129,12 @@ def _search(top: str) -> list[str]:
 def _is_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or to where we may not look
+    except OSError:  # a link to itself, or without permission
         return False
 
 
 def _dataset_names(places: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Name the paths of datasets, given in parts, by the shortest ends that differ."""
+    """Map each path of a dataset, given in parts, to the shortest end that is unique."""
     names: dict[tuple[str, ...], str] = {}
     unnamed = set(places)
     length = 1

@@ -1,4 +1,4 @@
-"""A file of a task as text, task.toml as plain values, and values as short text for messages."""
+"""Reading text and TOML files of tasks, and formatting TOML values for messages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pytest_harbor._util.text import shorten
 from pytest_harbor.task.errors import TaskError
 
 if sys.version_info >= (3, 11):
@@ -25,14 +26,14 @@ _SHORT = 60
 
 
 def read_text(path: Path) -> str:
-    r"""Read a UTF-8 file; a byte order mark is dropped and ``\r\n`` becomes ``\n``, as in Harbor.
+    r"""Read a UTF-8 file; a byte order mark is removed and ``\r\n`` becomes ``\n``, as in Harbor.
 
     Raises:
         TaskError: the file is missing, not a regular file, unreadable, or not UTF-8.
 
     """
     try:
-        # Asked first, because opening a FIFO would wait for ever.
+        # Checked first, because opening a FIFO would block forever.
         if path.exists() and not path.is_file():
             raise TaskError(path, "is not a file")
         data = path.read_bytes()
@@ -52,7 +53,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        TaskError: the file cannot be read or is not TOML; the reason starts with line and column.
+        TaskError: the file cannot be read or is not TOML; the reason starts with the line and the column.
 
     """
     text = read_text(path)
@@ -60,7 +61,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise TaskError(path, "not valid TOML: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, but also Python's own limit on the digits of an integer
+    except ValueError as error:  # TOMLDecodeError, or Python's limit on the digits of an integer
         found = _POSITION.match(str(error))
         if found is None:
             raise TaskError(path, f"not valid TOML: {error}") from None
@@ -70,9 +71,9 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def json_values(value: Any) -> Any:
-    """Turn what TOML can hold into what JSON can hold.
+    """Convert TOML values to JSON values.
 
-    Dates and times become ISO 8601 strings; ``nan`` and the infinities, which JSON lacks, become strings too.
+    Dates and times become ISO 8601 strings. NaN and the infinities, which JSON lacks, become strings too.
     """
     if isinstance(value, dict):
         return {key: json_values(item) for key, item in value.items()}
@@ -86,13 +87,13 @@ def json_values(value: Any) -> Any:
 
 
 def format_value(value: Any) -> str:
-    """Write a value as TOML would, shortened to what fits into a message; never fails, whatever the value."""
+    """Return any value in TOML syntax, shortened to fit into a message."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list):
         return "a list"
     if isinstance(value, int) and value.bit_length() > 128:
-        # Python refuses to print very long integers, which TOML can hold in hexadecimal.
+        # Python refuses to print very long integers, but TOML can contain them in hexadecimal.
         return f"an integer of {value.bit_length()} bits"
     if isinstance(value, str):
         text = json.dumps(value[: _SHORT + 1], ensure_ascii=False)
@@ -100,11 +101,11 @@ def format_value(value: Any) -> str:
         text = "true" if value else "false"
     else:
         text = str(json_values(value))
-    return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+    return shorten(text, _SHORT)
 
 
 def key_path(location: tuple[str | int, ...]) -> str:
-    """Name a place in a TOML document: ``[agent] timeout_sec``, ``[environment.mcp_servers[0]] url``."""
+    """Return a place in a TOML document: ``[agent] timeout_sec``, ``[environment.mcp_servers[0]] url``."""
     names: list[str] = []
     for part in location:
         if isinstance(part, int) and names:

@@ -1,4 +1,4 @@
-"""What can be wrong with tasks and datasets on disk."""
+"""Errors in tasks and datasets on disk."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
 
 
 class TaskError(Exception):
-    """A task that is broken on disk: it can be listed, but neither built nor graded.
+    """A task that is broken on disk; it can be listed, but not built or graded.
 
     Attributes:
-        path: the file at fault (task.toml, instruction.md, tests/test.sh ...).
-        reason: what is wrong with it, with line and column or table and key where there are any.
+        path: the broken file (task.toml, instruction.md, tests/test.sh ...).
+        reason: what is wrong with it, with the line and column or the table and key, if any.
 
     """
 
     def __init__(self, path: Path, reason: str) -> None:
-        # Both go to args, so that the error survives the pickling between pytest-xdist's processes.
+        # Both go to args, so that the error can be pickled.
         super().__init__(path, reason)
         self.path = path
         self.reason = reason
@@ -28,4 +28,4 @@ class TaskError(Exception):
 
 
 class DatasetError(Exception):
-    """A path that does not exist or holds no task, or a pattern that matches none; the message has a fix."""
+    """A path that does not exist or contains no task, or a pattern without a match; the message includes a fix."""

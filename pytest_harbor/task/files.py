@@ -1,4 +1,4 @@
-"""The files of a task directory: their digest, and what of them is uploaded."""
+"""The files of a task directory: their digest, and the list of files to upload."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pytest_harbor.task.errors import TaskError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# What tools leave beside a task's own files; a digest with them would differ between two checkouts.
+# Files that tools leave in a task directory; with them, the digests of two checkouts would differ.
 IGNORED_NAMES = frozenset({"__pycache__", ".git", ".DS_Store"})
 
 
 def walk(
     top: Path, prefix: PurePosixPath, keep: Callable[[PurePosixPath, int], bool]
 ) -> Iterator[tuple[PurePosixPath, Path, int]]:
-    """Yield path below top, host path and mode of what is kept; directories left out are not entered."""
+    """Yield the relative path, host path and mode of each entry that `keep` accepts; others are not entered."""
     waiting = [prefix]
     while waiting:
         below = waiting.pop()
@@ -42,9 +42,9 @@ def walk(
 
 
 def tree_digest(directory: Path, *more: str, exclude: tuple[str, ...] = ()) -> str:
-    """Digest the files below a directory but for what is left out, and further texts; see Task.digest.
+    """Return the digest of the files below a directory, except excluded ones, and of `more`; see Task.digest.
 
-    Directories themselves do not count: Git, through which datasets travel, does not carry empty ones.
+    Directories themselves do not count, because datasets are distributed with Git, which has no empty directories.
     """
     digest = Digest()
 
@@ -70,19 +70,22 @@ def tree_digest(directory: Path, *more: str, exclude: tuple[str, ...] = ()) -> s
 
 
 def readable_mode(mode: int) -> int:
-    """Return permission bits that let every user read what has some others, however strict a checkout was."""
+    """Return permission bits with read access for every user, and execute access if the owner has it.
+
+    A strict umask at checkout therefore does not matter.
+    """
     mode_bits = stat.S_IMODE(mode)
     return mode_bits | (0o555 if mode_bits & stat.S_IXUSR or stat.S_ISDIR(mode) else 0o444)
 
 
 def upload_list(task: Path, folder: str) -> list[tuple[PurePosixPath, Path]]:
-    """List what is uploaded of a folder of a task; see Task.upload_files."""
+    """Return the entries to upload from a folder of a task; see Task.upload_files."""
     ignored = _ignore_rules(task / ".harborignore")
 
     def keep(path: PurePosixPath, mode: int) -> bool:
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             return False  # a socket or FIFO cannot be uploaded
-        # Only with the slash do rules such as "data/" see a directory in it.
+        # Rules such as "data/" match a directory only with the slash.
         return not ignored.match_file(f"{path}/" if stat.S_ISDIR(mode) else str(path))
 
     top = PurePosixPath(folder)

@@ -1,7 +1,7 @@
 """The schema of task.toml, as Harbor 0.25 reads it (schema versions 1.0 to 1.4).
 
-Where Harbor rejects a task for an oddity that is common in real datasets (a name that is not ``org/name``,
-numbers among the environment variables), these models take it.
+These models accept some deviations that Harbor rejects but that are common in real datasets: a name that is not
+``org/name``, and numbers as values of environment variables.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ NetworkMode = Literal["public", "no-network", "allowlist"]
 
 
 class Table(BaseModel):
-    """A table of task.toml: what is unknown is ignored here and warned about by config_warnings."""
+    """A table of task.toml; unknown keys are ignored here, and config_warnings reports them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     old_names: ClassVar[dict[str, str]] = {}
-    """Old spellings that still count, and the field each of them sets."""
+    """Deprecated keys that are still read, and the field that each sets."""
 
 
 class ArtifactConfig(Table):
-    """What to take out of an environment before it is removed; a string in task.toml is its source."""
+    """Files to copy out of an environment before it is removed; a string in task.toml is the source."""
 
     source: str
     destination: str | None = None
@@ -54,7 +54,7 @@ Artifacts = Annotated[list[ArtifactConfig], BeforeValidator(_artifacts)]
 
 
 class HealthcheckConfig(Table):
-    """The command that tells when an environment is ready; times in seconds."""
+    """The command that checks whether an environment is ready; times in seconds."""
 
     command: str
     interval_sec: Seconds = 5.0
@@ -65,7 +65,7 @@ class HealthcheckConfig(Table):
 
 
 class McpServerConfig(Table):
-    """A tool server that agents of the task can use."""
+    """An MCP server that the task provides for agents."""
 
     name: str
     transport: Annotated[
@@ -81,8 +81,7 @@ class McpServerConfig(Table):
 class EnvironmentConfig(Table):
     """``[environment]``: the container; timeouts in seconds, memory and storage in MB (2**20 bytes).
 
-    The old spellings ``memory = "2G"`` and ``storage = "10G"`` set memory_mb and storage_mb where these are
-    missing.
+    The deprecated keys ``memory = "2G"`` and ``storage = "10G"`` set memory_mb and storage_mb unless those are given.
     """
 
     old_names: ClassVar[dict[str, str]] = {"memory": "memory_mb", "storage": "storage_mb"}
@@ -118,7 +117,7 @@ class EnvironmentConfig(Table):
 
 
 class AgentConfig(Table):
-    """``[agent]``: timeout_sec in seconds, none when the task sets no limit."""
+    """``[agent]``: timeout_sec in seconds; None if the task sets no limit."""
 
     timeout_sec: Seconds | None = None
     user: User | None = None
@@ -127,7 +126,7 @@ class AgentConfig(Table):
 
 
 class CollectConfig(Table):
-    """``[[verifier.collect]]``: a command that runs before artifacts are taken; timeout_sec in seconds."""
+    """``[[verifier.collect]]``: a command that runs before artifacts are collected; timeout_sec in seconds."""
 
     command: str
     service: str = "main"
@@ -149,18 +148,18 @@ class VerifierConfig(Table):
 
     @property
     def separate(self) -> bool:
-        """Whether the verifier has an environment of its own: it says so, or describes one."""
+        """Whether the verifier runs in its own environment: it says so, or has an environment table."""
         return self.environment_mode == "separate" or self.environment is not None
 
 
 class SolutionConfig(Table):
-    """``[solution]``: what the oracle agent gets."""
+    """``[solution]``: settings of the oracle agent."""
 
     env: Env = {}
 
 
 class TaskTable(Table):
-    """``[task]``: what the task says about itself; recorded, never used to find it."""
+    """``[task]``: metadata of the task; recorded, but never used to find it."""
 
     name: str | None = None
     version: Version | None = None
@@ -181,7 +180,7 @@ class StepConfig(Table):
 
 
 class TaskConfig(Table):
-    """A whole task.toml; ``metadata`` is free and holds whatever TOML can."""
+    """A complete task.toml; ``metadata`` may contain anything."""
 
     old_names: ClassVar[dict[str, str]] = {"version": "schema_version"}
 

@@ -29,12 +29,12 @@ NETWORK_POLICY = "network policies are not supported yet"
 
 @dataclass(frozen=True)
 class Task:
-    """A Harbor task directory; files are read when something of them is asked for, task.toml once.
+    """A Harbor task directory; its files are read when needed, and task.toml only once.
 
     Attributes:
         path: the absolute task directory; links in it are kept, so that one task can be in two datasets.
-        dataset: the name of its dataset, by default the name of the parent directory.
-        converted: the environment's folder of a task that was converted; its build context is there.
+        dataset: the name of its dataset; the name of the parent directory by default.
+        converted: the environment folder of a converted task, which contains its build context; None for other tasks.
         config_override: used in place of task.toml; see with_changes.
         instruction_override: used in place of instruction.md; see with_changes.
 
@@ -43,7 +43,7 @@ class Task:
     path: Path
     dataset: str = ""
     converted: Path | None = None
-    # A configuration holds dictionaries and has no hash of its own.
+    # A configuration contains dictionaries, so it has no hash.
     config_override: TaskConfig | None = field(default=None, repr=False, hash=False)
     instruction_override: str | None = field(default=None, repr=False)
 
@@ -52,15 +52,15 @@ class Task:
         path = Path(os.path.abspath(self.path))  # noqa: PTH100
         object.__setattr__(self, "path", path)
         if not self.dataset:
-            # The file system's root has no name, and a task can lie right below it in a container.
+            # The root directory has no name, and in a container a task may be directly below it.
             object.__setattr__(self, "dataset", path.parent.name or "tasks")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Make the task of a directory.
+        """Return the task of a directory.
 
         Raises:
-            DatasetError: there is no task.toml in it, or the taskset.json of a converted task is broken.
+            DatasetError: the directory has no task.toml, or the taskset.json of a converted task is broken.
 
         """
         task = cls(Path(path))
@@ -68,7 +68,7 @@ class Task:
             dataset = TasksetCache().dataset_parts(str(task.path), environment)[-1]
             task = cls(task.path, dataset, Path(environment))
         if not os.path.lexists(task.toml_path):
-            raise DatasetError(f"{task.path} is not a task: it holds no task.toml; give a task's directory")
+            raise DatasetError(f"{task.path} is not a task: it has no task.toml; give a task directory")
         return task
 
     @property
@@ -78,7 +78,7 @@ class Task:
 
     @property
     def id(self) -> str:
-        """What results and baselines know the task by: ``<dataset>/<name>``."""
+        """The id in results and baselines: ``<dataset>/<name>``."""
         return f"{self.dataset}/{self.name}"
 
     @property
@@ -93,27 +93,27 @@ class Task:
 
     @property
     def environment_dir(self) -> Path:
-        """The build context; that of a converted task holds generated files too."""
+        """The build context; that of a converted task also contains generated files."""
         return self.converted or self.path / "environment"
 
     @property
     def parent_dir(self) -> Path:
-        """The directory that holds the task and is no part of it: for a converted one, what holds its environment."""
+        """The directory that contains the task, or the environment folder of a converted task."""
         return (self.converted or self.path).parent
 
     @property
     def tests_dir(self) -> Path:
-        """What the verifier uploads."""
+        """The directory that the verifier uploads."""
         return self.path / "tests"
 
     @property
     def solution_dir(self) -> Path:
-        """What the oracle uploads."""
+        """The directory that the oracle uploads."""
         return self.path / "solution"
 
     @property
     def dockerfile(self) -> Path | None:
-        """environment/Dockerfile, or None; for a converted task the Dockerfile.hud that the Dockerfile is part of.
+        """environment/Dockerfile, or None; for a converted task, the Dockerfile.hud that contains the Dockerfile.
 
         Raises:
             TaskError: Dockerfile.hud cannot be read.
@@ -135,7 +135,7 @@ class Task:
     def _read(self) -> tuple[dict[str, Any], TaskConfig] | TaskError:
         from pytest_harbor.task.validation import parse_config
 
-        # The error is kept like a result: a broken file too is read once.
+        # The error is cached like a result, so that a broken file is read only once too.
         try:
             document = read_toml(self.toml_path)
             return document, parse_config(document, self.toml_path)
@@ -145,13 +145,13 @@ class Task:
     def _loaded(self) -> tuple[dict[str, Any], TaskConfig]:
         read = self._read
         if isinstance(read, TaskError):
-            # A new one each time: raising one object again and again would pile up tracebacks in it.
+            # A new error each time, because one object would accumulate a traceback with each raise.
             raise TaskError(read.path, read.reason)
         return read
 
     @property
     def document(self) -> dict[str, Any]:
-        """The raw task.toml, unknown keys included; dates are datetime objects.
+        """The raw task.toml, including unknown keys; dates are datetime objects.
 
         Raises:
             TaskError: task.toml is broken.
@@ -171,7 +171,7 @@ class Task:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What task.toml holds that is ignored, or that Harbor would reject.
+        """Warnings about task.toml: what is ignored, or what Harbor would reject.
 
         Raises:
             TaskError: task.toml is broken.
@@ -206,7 +206,7 @@ class Task:
 
     @property
     def has_network(self) -> bool:
-        """Whether the task's environment has more of a network than its own loopback.
+        """Whether the task's environment has a network besides its loopback interface.
 
         Raises:
             TaskError: task.toml is broken.
@@ -216,7 +216,7 @@ class Task:
 
     @property
     def unsupported(self) -> str | None:
-        """Why this version cannot run the task, or None; the texts are stable, users filter skips by them.
+        """Why this version cannot run the task, or None; the texts are stable, because users filter skips by them.
 
         Raises:
             TaskError: task.toml is broken.
@@ -226,14 +226,14 @@ class Task:
         environment, agent, verifier = config.environment, config.agent, config.verifier
         if self._multi_step:
             return MULTI_STEP
-        # Harbor reads only this spelling; a docker-compose.yml is data of the task.
+        # Harbor reads only this file name; a docker-compose.yml is just a file of the task.
         if (self.environment_dir / "docker-compose.yaml").exists():
             return COMPOSE
         if environment.os.lower() != "linux":
             return OTHER_OS.format(os=environment.os)
         if verifier.separate:
             return SEPARATE_VERIFIER
-        # One network for the whole trial, or none, is as far as it goes: no lists, and no phase of its own.
+        # A trial has one network or none: no allowlists, and no separate policy for a phase.
         own = [table.network_mode or self._network for table in (agent, verifier)]
         if any(mode != self._network for mode in own) or any(
             table.network_mode == "allowlist" or table.allowed_hosts for table in (environment, agent, verifier)
@@ -245,8 +245,8 @@ class Task:
     def digest(self) -> str:
         """SHA-256, in hex, of the files on disk: paths, kinds, execute bits, contents and link targets.
 
-        Times, ``__pycache__``, ``.git`` and ``.DS_Store`` do not matter, nor does with_changes. Those of a converted
-        task's environment count too.
+        Times, ``__pycache__``, ``.git``, ``.DS_Store`` and with_changes do not matter. For a converted task, the files
+        of its environment count too.
 
         Raises:
             TaskError: a file cannot be read.
@@ -268,13 +268,13 @@ class Task:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """``[metadata].tags`` as texts; a single value counts as a list of one, tables in it are left out."""
+        """``[metadata].tags`` as text; a single value counts as a list of one, and tables in a list are ignored."""
         value = self.config.metadata.get("tags")
         texts = [_text(item) for item in (value if isinstance(value, list) else [value])]
         return tuple(text for text in texts if text is not None)
 
     def check(self) -> None:
-        """Look for what would keep the task from being graded.
+        """Check that the task can be graded.
 
         Raises:
             TaskError: the first problem: task.toml, then instruction.md, then tests/test.sh.
@@ -288,7 +288,7 @@ class Task:
             raise TaskError(test, "is not a file" if os.path.lexists(test) else "the file is missing")
 
     def with_changes(self, *, config: TaskConfig | None = None, instruction: str | None = None) -> Self:
-        """Make a copy with another configuration or instruction than on disk; None keeps what there is."""
+        """Return a copy with another configuration or instruction; None keeps the current one."""
         return replace(
             self,
             config_override=self.config_override if config is None else config,
@@ -296,10 +296,10 @@ class Task:
         )
 
     def upload_files(self, folder: Literal["tests", "solution"]) -> list[tuple[PurePosixPath, Path]]:
-        """List what to upload of a folder: directories, files and links, each as path below it and host path.
+        """Return the directories, files and links to upload from a folder, each as relative path and host path.
 
-        Parents come before what they hold. A link is listed as a link and never followed. What the task's
-        .harborignore (gitignore syntax, relative to the task directory) excludes is left out, as in Harbor.
+        Parents come before their children. A link is listed as a link and never followed. As in Harbor, entries that
+        the task's .harborignore (gitignore syntax, relative to the task directory) matches are excluded.
 
         Raises:
             TaskError: .harborignore or the folder cannot be read.
@@ -313,5 +313,5 @@ def _text(value: Any) -> str | None:
         return None
     try:
         return str(json_values(value))
-    except ValueError:  # an integer of more digits than Python prints
+    except ValueError:  # an integer with more digits than Python prints
         return None

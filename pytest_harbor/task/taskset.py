@@ -1,4 +1,4 @@
-"""taskset.json: which tasks there are in a converted folder, and where they come from."""
+"""taskset.json: the tasks of a converted folder, and the tasks they were converted from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_taskset(path: Path) -> list[TasksetRow]:
     """Read a taskset.
 
     Raises:
-        DatasetError: it cannot be read, or a row is none of a converted task; the message says what a row looks like.
+        DatasetError: the file cannot be read, or a row is not valid; the message shows a valid row.
 
     """
     try:
@@ -30,9 +30,9 @@ def read_taskset(path: Path) -> list[TasksetRow]:
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, list):
-        raise DatasetError(f"{path} holds no list; a taskset is a list of rows, one a task")
+        raise DatasetError(f"{path} does not contain a list; a taskset is a list with one row per task")
     if not content:
-        raise DatasetError(f"{path} has no row; a taskset has one a task")
+        raise DatasetError(f"{path} has no rows; a taskset has one row per task")
     rows = []
     for number, row in enumerate(content, start=1):
         try:
@@ -49,11 +49,11 @@ def _row(number: int, row: Any) -> TasksetRow:
     def text(table: Any, key: str, where: str) -> str:
         value = table.get(key) if isinstance(table, dict) else None
         if not isinstance(value, str) or not value:
-            raise ValueError(f"{where} is no text")
+            raise ValueError(f"{where} is not a string")
         return value
 
     if not isinstance(row, dict):
-        raise ValueError("it is no table")
+        raise ValueError("it is not an object")
     environment = text(row.get("env"), "name", "env.name")
     scenario = text(row, "scenario", "scenario")
     if scenario != f"{environment}:{SCENARIO}":
@@ -61,17 +61,17 @@ def _row(number: int, row: Any) -> TasksetRow:
     arguments = row.get("args")
     task = text(arguments, "task_id", "args.task_id") if arguments else ""
     if {"/", os.sep, "\0"} & {*environment, *task} or {environment, task} & {".", ".."}:
-        raise ValueError("env.name or args.task_id is no name of a folder")
+        raise ValueError("env.name or args.task_id is not a valid folder name")
     metadata = row.get("metadata")
     source = metadata.get("harbor_source") if isinstance(metadata, dict) else None
     return TasksetRow(number, environment, task, source if isinstance(source, str) else "")
 
 
 def task_directories(path: Path) -> list[Path]:
-    """Return the directories of a taskset's tasks, in its order; their environments lie beside it.
+    """Return the directories of a taskset's tasks, in its order; their environments are next to it.
 
     Raises:
-        DatasetError: the taskset is broken, or a row's task is not there, or two rows are of one task.
+        DatasetError: the taskset is broken, the task of a row does not exist, or two rows name the same task.
 
     """
     seen: dict[Path, int] = {}
@@ -79,8 +79,8 @@ def task_directories(path: Path) -> list[Path]:
         directory = _directory(path, row)
         if directory in seen:
             raise DatasetError(
-                f"{path}: row {row.number} is of the same task as row {seen[directory]}; "
-                "leave one out, and use --harbor-attempts to run tasks more than once"
+                f"{path}: row {row.number} names the same task as row {seen[directory]}; "
+                "remove one, and use --harbor-attempts to run tasks more than once"
             )
         seen[directory] = row.number
     return list(seen)
@@ -95,30 +95,32 @@ def _directory(path: Path, row: TasksetRow) -> Path:
         there = []
     if not there:
         raise DatasetError(
-            f"{path}: row {row.number}: there is no environment {row.environment!r} beside it (no tasks in {tasks}); "
-            "keep a taskset in the folder that the conversion wrote"
+            f"{path}: row {row.number}: there is no environment {row.environment!r} next to it (no tasks in {tasks}); "
+            "keep a taskset in its converted folder"
         )
     if row.task in there:
         return tasks / row.task
     if not row.task and len(there) == 1:
         return tasks / there[0]
     near = difflib.get_close_matches(row.task, there, n=3, cutoff=0.5) or there[:3]
+    more = f" and {len(there) - len(near):,} more" if len(near) < len(there) else ""
     raise DatasetError(
         f"{path}: row {row.number}: environment {row.environment!r} has no task {row.task!r}; "
-        f"it has {', '.join(map(repr, near))}{'' if len(near) == len(there) else f' and {len(there) - len(near)} more'}"
+        f"it has {', '.join(map(repr, near))}{more}"
     )
 
 
 class TasksetCache:
-    """What the tasks of converted folders were called before; each taskset.json is read once."""
+    """The tasksets of converted folders, which name the original tasks; each file is read once."""
 
     def __init__(self) -> None:
         self._sources: dict[str, dict[tuple[str, str], str]] = {}
 
     def dataset_parts(self, task: str, environment: str) -> tuple[str, ...]:
-        """Return the parts of a path that stands for the dataset of a converted task, its name last.
+        """Return the parts of a path that identifies the dataset of a converted task; the last one is its name.
 
-        That is the source's, so that results pair with the source's results; without a taskset it is the folder's.
+        The name is that of the original dataset, so that results of converted and original tasks can be compared.
+        Without a taskset, it is the folder's.
 
         Raises:
             DatasetError: the taskset is broken.

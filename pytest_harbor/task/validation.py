@@ -1,4 +1,4 @@
-"""What is wrong with a task.toml, or odd about it, in words."""
+"""Validation of task.toml: errors and warnings as text."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _EXPECTED = {
 
 
 def parse_config(document: dict[str, Any], path: Path) -> TaskConfig:
-    """Make the configuration of a task.toml that has been read.
+    """Return the configuration of a parsed task.toml.
 
     Raises:
-        TaskError: values of it are wrong; the message names them all.
+        TaskError: values are not valid; the message lists them.
 
     """
     try:
@@ -41,7 +41,7 @@ def parse_config(document: dict[str, Any], path: Path) -> TaskConfig:
 
 
 def describe_errors(error: ValidationError) -> str:
-    """Say what is wrong with a task.toml: table, key, what is expected and what was found, for each error."""
+    """Return the errors in a task.toml, each with the table, the key, and the expected and the actual value."""
     errors = error.errors(include_url=False)
     lines = [_describe(details) for details in errors[:_SHOWN_ERRORS]]
     if len(errors) > _SHOWN_ERRORS:
@@ -69,11 +69,11 @@ def _describe(details: ErrorDetails) -> str:
 
 
 def config_warnings(document: dict[str, Any], config: TaskConfig) -> list[str]:
-    """Name what a valid task.toml holds that is not used, or that Harbor would reject."""
+    """Return what a valid task.toml contains that is ignored here, or that Harbor would reject."""
     found = list(_unknown_keys(document, config, ()))
     name = config.task.name
     if name is not None and not _TASK_NAME.fullmatch(name):
-        found.append(f'[task] name: {format_value(name)} is not "org/name", Harbor rejects this task')
+        found.append(f'[task] name: {format_value(name)} is not "org/name", so Harbor rejects this task')
     return found
 
 
@@ -83,7 +83,7 @@ def _unknown_keys(table: dict[str, Any], model: Table, location: tuple[str | int
         if key in model.old_names:
             new = model.old_names[key]
             if new in table:
-                found.append(f"{key_path((*location, key))}: ignored, {new} is given too")
+                found.append(f"{key_path((*location, key))}: ignored, because {new} is set too")
         elif key not in type(model).model_fields:
             found.append(f"{key_path((*location, key))}: unknown key, ignored")
         else:

@@ -1,6 +1,6 @@
-"""The values of task.toml: what is accepted for a number, a size, a user, an environment variable.
+"""Types of the values in task.toml: numbers, sizes, users, environment variables.
 
-Each check raises a PydanticCustomError of type "expected"; describe_errors in validation.py turns it into text.
+Each check raises a PydanticCustomError of type "expected"; describe_errors in validation.py formats it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[KMGT])i?)?B?", re.
 _BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def _wrong(expected: str, *, key: str | None = None, found: Any = None) -> PydanticCustomError:
-    """Make the error of a value that is not what is expected.
+def _expected(expected: str, *, key: str | None = None, found: Any = None) -> PydanticCustomError:
+    """Return the error for a value that is not what is expected.
 
-    Key and found say which value of a table it is, for checks that see the whole table.
+    Checks that see a whole table pass the key and the value that they found there.
     """
     return PydanticCustomError(
         "expected", "must be {expected}", {"expected": expected, "key": key, "found": format_value(found)}
@@ -29,60 +29,60 @@ def _wrong(expected: str, *, key: str | None = None, found: Any = None) -> Pydan
 
 
 def _number(value: Any, what: str = "a number") -> float:
-    # bool is an int in Python. A string is refused although pydantic could read "600": Harbor has numbers.
+    # bool is an int in Python. Pydantic could parse the string "600", but Harbor requires numbers.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong(what)
+        raise _expected(what)
     try:
         number = float(value)
     except OverflowError:
-        raise _wrong(f"{what} of a usable size") from None
+        raise _expected(f"{what} of a usable size") from None
     if not math.isfinite(number):
-        raise _wrong("a finite number")
+        raise _expected("a finite number")
     return number
 
 
 def _positive(value: Any) -> float:
     number = _number(value)
     if number <= 0:
-        raise _wrong("a number above 0")
+        raise _expected("a number above 0")
     return number
 
 
 def _not_negative(value: Any) -> float:
     number = _number(value)
     if number < 0:
-        raise _wrong("a number of 0 or more")
+        raise _expected("a number of 0 or more")
     return number
 
 
 def _whole(value: Any) -> int:
     number = _number(value, "a whole number")
     if not number.is_integer() or number < 0:
-        raise _wrong("a whole number of 0 or more")
+        raise _expected("a whole number of 0 or more")
     return int(number)
 
 
 def _whole_positive(value: Any) -> int:
     number = _whole(value)
     if number == 0:
-        raise _wrong("a whole number above 0")
+        raise _expected("a whole number above 0")
     return number
 
 
 def _user(value: Any) -> str | int:
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        raise _wrong("a user name or id")
+        raise _expected("a user name or id")
     return _whole(value) if isinstance(value, int) else value
 
 
 def _version(value: Any) -> str:
-    # `version = 1.0` without quotes is common.
+    # A version without quotes, `version = 1.0`, is common.
     return value if isinstance(value, str) else str(_number(value, "a version"))
 
 
 def _env(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise _wrong("a table")
+        raise _expected("a table")
     texts: dict[str, str] = {}
     for name, item in value.items():
         if not name or "=" in name or "\0" in name:
@@ -96,7 +96,7 @@ def _env(value: Any) -> dict[str, str]:
         elif isinstance(item, str) and "\0" not in item:
             texts[name] = item
         else:
-            raise _wrong("a string without NUL, a number or a boolean", key=name, found=item)
+            raise _expected("a string without NUL, a number or a boolean", key=name, found=item)
     return texts
 
 
@@ -108,16 +108,16 @@ def _min_reward(value: Any) -> float | dict[str, float]:
 
 
 def size_mb(key: str, value: Any) -> int:
-    """Read ``2G``, ``512M``, ``1.5GB``, ``2Gi`` or plain bytes as MB, rounded up; units are powers of 1024.
+    """Convert ``2G``, ``512M``, ``1.5GB``, ``2Gi`` or plain bytes to MB, rounded up; units are powers of 1024.
 
     Raises:
-        PydanticCustomError: it is not such a text, or nothing or too much is asked for.
+        PydanticCustomError: the value is not a size, is zero, or is too large.
 
     """
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     size = float(match["number"]) * _BYTES.get((match["unit"] or "").upper(), 1) if match else 0.0
     if not 0 < size < math.inf:
-        raise _wrong('a size such as "2G" or "512M"', key=key, found=value)
+        raise _expected('a size such as "2G" or "512M"', key=key, found=value)
     return math.ceil(size / 2**20)
 
 

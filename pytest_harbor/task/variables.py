@@ -1,4 +1,4 @@
-"""`${VAR}` and `${VAR:-default}` in a task's env tables, filled from the host's environment as Harbor does."""
+"""`${VAR}` and `${VAR:-default}` in a task's env tables, replaced from the host's environment as in Harbor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 class MissingVariable(Exception):
-    """A task asks for a variable of the host that is not set and has no default."""
+    """A task needs an environment variable of the host that is not set and has no default."""
 
     def __init__(self, name: str, place: str, key: str) -> None:
         super().__init__(f"{place} {key} needs ${{{name}}}, which is not set on the host")
@@ -18,15 +18,15 @@ class MissingVariable(Exception):
 
 
 def resolve_variables(table: Mapping[str, str], place: str, host: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return an env table with its references filled in.
+    """Return an env table with its references replaced.
 
     Args:
-        table: names and values, as task.toml has them.
-        place: what the table is called there, for messages.
-        host: variables of the host; those of this process when None.
+        table: names and values, as in task.toml.
+        place: the table's name there, for messages.
+        host: the host's environment variables; None for those of this process.
 
     Raises:
-        MissingVariable: a reference without default names a variable that is not set.
+        MissingVariable: a reference without a default names a variable that is not set.
 
     """
     source = os.environ if host is None else host

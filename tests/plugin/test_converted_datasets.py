@@ -177,13 +177,13 @@ def _row(**changes) -> dict:
     "content, message",
     [
         ("{", "is not JSON"),
-        ("{}", "holds no list; a taskset is a list of rows"),
-        ("[]", "has no row"),
-        ([1], "row 1: it is no table; a row is {"),
-        ([_row(), _row(env={})], "row 2: env.name is no text"),
+        ("{}", "does not contain a list; a taskset is a list"),
+        ("[]", "has no rows"),
+        ([1], "row 1: it is not an object; a row is {"),
+        ([_row(), _row(env={})], "row 2: env.name is not a string"),
         ([_row(scenario="x:run-task")], "row 1: scenario 'x:run-task' is not hud-harbor-tb2-g1:run-task"),
-        ([_row(args={"task_id": 1})], "row 1: args.task_id is no text"),
-        ([_row(args={"task_id": "../b"})], "row 1: env.name or args.task_id is no name of a folder"),
+        ([_row(args={"task_id": 1})], "row 1: args.task_id is not a string"),
+        ([_row(args={"task_id": "../b"})], "row 1: env.name or args.task_id is not a valid folder name"),
         (
             [_row(args={"task_id": "betaa"})],
             "row 1: environment 'hud-harbor-tb2-g1' has no task 'betaa'; it has 'beta'",
@@ -191,9 +191,9 @@ def _row(**changes) -> dict:
         ([_row(args={})], "row 1: environment 'hud-harbor-tb2-g1' has no task ''; it has 'beta', 'gamma'"),
         (
             [_row(env={"name": "other"}, scenario="other:run-task")],
-            "row 1: there is no environment 'other' beside it",
+            "row 1: there is no environment 'other' next to it",
         ),
-        ([_row(), _row()], "row 2 is of the same task as row 1; leave one out, and use --harbor-attempts"),
+        ([_row(), _row()], "row 2 names the same task as row 1; remove one, and use --harbor-attempts"),
     ],
 )
 def test_what_is_wrong_with_a_taskset_is_said(converted, content, message):
@@ -212,7 +212,7 @@ def test_a_taskset_that_is_not_there_or_elsewhere(converted):
     outcome.has("nowhere.json does not exist; give the taskset.json of a converted folder")
     outcome = converted.run("--harbor-dataset=out/taskset.json")
     assert outcome.ret == 4
-    outcome.has("a taskset is given with --harbor-taskset")
+    outcome.has("give a taskset with --harbor-taskset")
 
 
 def test_a_row_of_the_only_task_need_not_name_it(converted):

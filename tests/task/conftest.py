@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def write_task(tmp_path):
-    """Write a task that is complete but for what the test leaves out, and return its directory."""
+    """Return a function that writes a task, complete unless the test omits something, and returns its directory."""
 
     def write(where="tb2/hello", toml="", *, instruction="Say hello.\n", test="exit 0\n") -> Path:
         task = tmp_path / where

@@ -10,7 +10,7 @@ def ids(tasks):
     return [task.id for task in tasks]
 
 
-def test_tasks_are_found_at_any_depth_and_sorted_below_each_path(write_task, tmp_path):
+def test_discovery_order(write_task, tmp_path):
     for where in ("z/one", "a/two", "a/deep/er/three", "a b/four", "a/.git/five", "a/two/tests/six"):
         write_task(where, test=None)
     assert ids(discover([tmp_path / "z", tmp_path])) == ["z/one", "er/three", "a/two", "a b/four"]
@@ -19,13 +19,13 @@ def test_tasks_are_found_at_any_depth_and_sorted_below_each_path(write_task, tmp
     assert ids(discover([tmp_path / "a" / ".git"])) == [".git/five"]
 
 
-def test_broken_tasks_are_found(write_task, tmp_path):
+def test_broken_tasks_are_discovered(write_task, tmp_path):
     write_task("d/broken", "= =")
     (tmp_path / "d" / "directory" / "task.toml").mkdir(parents=True)
     assert ids(discover([tmp_path])) == ["d/broken", "d/directory"]
 
 
-def test_datasets_with_equal_names_are_told_apart(write_task, tmp_path):
+def test_names_of_datasets_in_equal_directories(write_task, tmp_path):
     for where in ("a/tb2/x", "b/tb2/x", "b/v/tb2/x", "c/v/tb2/x", "other/x"):
         write_task(where)
     assert ids(discover([tmp_path])) == ["a/tb2/x", "b/tb2/x", "b/v/tb2/x", "c/v/tb2/x", "other/x"]
@@ -41,7 +41,7 @@ def test_links_are_followed_and_keep_their_path(write_task, tmp_path):
     assert len(discover([tmp_path / "linked", tmp_path / "linked" / "x", tmp_path])) == 2
 
 
-def test_loops_end(write_task, tmp_path):
+def test_link_loops(write_task, tmp_path):
     write_task("a/x")
     write_task("b/y")
     (tmp_path / "self").symlink_to("self")
@@ -57,7 +57,7 @@ def test_loops_end(write_task, tmp_path):
     ]
 
 
-def test_many_directories_that_link_to_each_other_end(write_task, tmp_path):
+def test_many_directories_that_link_to_each_other(write_task, tmp_path):
     for n in range(12):
         write_task(f"d{n}/t")
         for m in range(12):
@@ -73,7 +73,7 @@ def test_many_directories_that_link_to_each_other_end(write_task, tmp_path):
     [
         ("missing", "missing does not exist; give a task"),
         ("file", "file is not a directory; give a task"),
-        ("empty", "empty holds no task; a task is a directory with a task.toml"),
+        ("empty", "empty contains no task; a task is a directory with a task.toml"),
     ],
 )
 def test_paths_without_tasks(tmp_path, where, message):
@@ -92,7 +92,7 @@ def test_ten_thousand_tasks(tmp_path):
     found = discover([tmp_path])
     assert len(found) == 10_000
     selected = select_tasks(found, [task.name for task in found], ["*-0000?"])
-    # About a second on an idle machine; the bound only has to catch what is quadratic.
+    # Takes about a second on an idle machine; the bound only has to catch quadratic time.
     assert time.monotonic() - start < 8
     assert len(selected) == 9_990
 
@@ -100,7 +100,7 @@ def test_ten_thousand_tasks(tmp_path):
 ODD = ["UPPER", "with space", "brackets[1]", "new\nline", "ünï-世界", "quote's\"", "-dash", "a%s{x}"]
 
 
-def test_odd_names(write_task, tmp_path):
+def test_unusual_names(write_task, tmp_path):
     for name in ODD:
         write_task(f"odd/{name}")
     dataset = Dataset(tmp_path / "odd")
@@ -126,7 +126,7 @@ def test_selection(write_task, tmp_path):
     assert "did you mean 'hello'" in str(caught.value)
     with pytest.raises(DatasetError, match="there are 4 tasks, such as 'a/hello'"):
         select_tasks(tasks, ["zzz"], [])
-    with pytest.raises(DatasetError, match="and 2 more patterns match none"):
+    with pytest.raises(DatasetError, match="and 2 more patterns without a match"):
         select_tasks(tasks, ["1", "2", "3", "4", "5"], [])
 
 
@@ -173,7 +173,7 @@ def test_records(write_task, tmp_path):
 
 
 @pytest.mark.parametrize("toml", ["= =", "[metadata]\na" + ".a" * 3000 + " = 1", "[metadata]\na = 0x" + "f" * 5000])
-def test_records_name_a_task_that_cannot_be_a_row(write_task, tmp_path, toml):
+def test_records_of_a_broken_task(write_task, tmp_path, toml):
     write_task("d/a", "")
     broken = write_task("d/broken", toml)
     with pytest.raises(TaskError) as caught:
@@ -181,7 +181,7 @@ def test_records_name_a_task_that_cannot_be_a_row(write_task, tmp_path, toml):
     assert caught.value.path == broken / "task.toml"
 
 
-def test_records_fit_the_datasets_library(write_task, tmp_path):
+def test_records_with_the_datasets_library(write_task, tmp_path):
     datasets = pytest.importorskip("datasets")
     write_task("d/a", MIXED)
     write_task("d/b", "[metadata]\nx = 1\nmixed = 'no list'\n[environment]\ndocker_image = 'debian'\n")

@@ -31,7 +31,7 @@ def reason(load):
     return reason
 
 
-def test_an_empty_file_has_harbors_defaults(load):
+def test_defaults(load):
     config = load("").config
     assert config.agent.timeout_sec is None
     assert config.agent.user is None
@@ -46,7 +46,7 @@ def test_an_empty_file_has_harbors_defaults(load):
     assert config.artifacts == []
 
 
-def test_every_table_is_read(load):
+def test_every_table(load):
     task = load(
         """
         version = "1.0"
@@ -119,19 +119,19 @@ def test_every_table_is_read(load):
         ("1025K", 2),
     ],
 )
-def test_old_sizes(load, text, megabytes):
+def test_deprecated_sizes(load, text, megabytes):
     environment = load(f'[environment]\nmemory = "{text}"\nstorage = "{text}"\n').config.environment
     assert environment.memory_mb == megabytes
     assert environment.storage_mb == megabytes
 
 
-def test_the_new_spelling_wins_with_a_warning(load):
+def test_current_key_overrides_deprecated_one(load):
     task = load('[environment]\nmemory = "2G"\nmemory_mb = 512\n')
     assert task.config.environment.memory_mb == 512
-    assert task.warnings == ("[environment] memory: ignored, memory_mb is given too",)
+    assert task.warnings == ("[environment] memory: ignored, because memory_mb is set too",)
 
 
-def test_unknown_keys_are_named_wherever_they_are(load):
+def test_unknown_keys(load):
     task = load(
         """
         foo = 1
@@ -162,9 +162,9 @@ def test_unknown_keys_are_named_wherever_they_are(load):
     )
 
 
-def test_a_name_without_organisation_is_a_warning(load):
+def test_name_without_organization(load):
     assert load('[task]\nname = "hello"\n').warnings == (
-        '[task] name: "hello" is not "org/name", Harbor rejects this task',
+        '[task] name: "hello" is not "org/name", so Harbor rejects this task',
     )
 
 
@@ -223,7 +223,7 @@ def test_a_name_without_organisation_is_a_warning(load):
         ),
     ],
 )
-def test_wrong_values_are_named_with_what_was_found(reason, toml, expected):
+def test_wrong_values(reason, toml, expected):
     assert reason(toml) == expected
 
 
@@ -234,7 +234,7 @@ def test_long_values_are_shortened(reason):
     assert len(text) < 120
 
 
-def test_several_errors_are_told_at_once_but_not_endlessly(reason):
+def test_several_errors(reason):
     text = reason("[environment]\ngpu_types = [1, 2, 3, 4, 5, 6, 7]")
     assert text.count("must be a string") == 5
     assert text.endswith("; and 2 more")
@@ -252,7 +252,7 @@ def test_several_errors_are_told_at_once_but_not_endlessly(reason):
         ("a = " + "[" * 5000 + "]" * 5000, "not valid TOML: nested too deeply"),
     ],
 )
-def test_syntax_errors_carry_their_place(reason, toml, expected):
+def test_position_of_syntax_errors(reason, toml, expected):
     assert reason(toml).startswith(expected)
 
 
@@ -267,15 +267,15 @@ def test_syntax_errors_carry_their_place(reason, toml, expected):
         "[verifier]\nenv",
     ],
 )
-def test_huge_integers_are_errors_like_others(reason, place, value):
+def test_huge_integers(reason, place, value):
     text = reason(f"{place} = {value}")
     assert text
     assert len(text) < 200
 
 
-def test_deeply_dotted_keys_are_errors_like_others(reason):
+def test_deeply_dotted_keys(reason):
     said = reason("[agent]\ntimeout_sec" + ".a" * 3000 + " = 1")
-    # The parsers differ in how deep they go.
+    # TOML parsers have different depth limits.
     assert "[agent] timeout_sec: must be a number, got a table" in said or "nested too deeply" in said
 
 
@@ -284,25 +284,25 @@ def test_byte_order_mark_and_crlf_are_accepted(load):
     assert task.config.agent.timeout_sec == 5.0
 
 
-def test_metadata_may_hold_anything(load):
+def test_any_metadata(load):
     metadata = load("[metadata]\nwhen = 2026-01-02\nat = 10:00:00\nmixed = [1, 'a', {b = 2}]").config.metadata
     assert metadata["when"] == datetime.date(2026, 1, 2)
     assert metadata["mixed"] == [1, "a", {"b": 2}]
 
 
-def test_a_directory_named_task_toml(tmp_path):
+def test_directory_named_task_toml(tmp_path):
     (tmp_path / "t" / "task.toml").mkdir(parents=True)
     with pytest.raises(TaskError, match=r"task\.toml: is not a file$"):
         _ = Task.load(tmp_path / "t").config
 
 
-def test_a_fifo_named_task_toml_does_not_block(tmp_path):
+def test_fifo_named_task_toml_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "task.toml")
     with pytest.raises(TaskError, match="is not a file"):
         _ = Task.load(tmp_path).config
 
 
-def test_a_dangling_or_looping_link_named_task_toml(tmp_path):
+def test_broken_link_named_task_toml(tmp_path):
     link = tmp_path / "task.toml"
     link.symlink_to("nowhere")
     with pytest.raises(TaskError, match="the file is missing"):
@@ -313,7 +313,7 @@ def test_a_dangling_or_looping_link_named_task_toml(tmp_path):
         _ = Task.load(tmp_path).config
 
 
-def test_an_unreadable_file(write_task):
+def test_unreadable_file(write_task):
     path = write_task() / "task.toml"
     path.chmod(0)
     if os.access(path, os.R_OK):
@@ -376,7 +376,7 @@ def _toml(value):
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(place=st.sampled_from(sorted(_places(TaskConfig))), value=_VALUES)
-def test_any_value_anywhere_loads_or_is_a_task_error(tmp_path, place, value):
+def test_any_value_loads_or_is_a_task_error(tmp_path, place, value):
     (tmp_path / "task.toml").write_text(".".join(place) + " = " + _toml(value) + "\n", encoding="utf-8")
     task = Task(tmp_path)
     try:
@@ -386,5 +386,5 @@ def test_any_value_anywhere_loads_or_is_a_task_error(tmp_path, place, value):
     else:
         return
     assert found.path == task.toml_path
-    # Else the test wrote what is no TOML, and the schema never saw it.
+    # Otherwise the test wrote invalid TOML, which never reaches the schema.
     assert not found.reason.startswith(("line ", "not valid TOML"))

@@ -21,7 +21,7 @@ def test_names_and_paths(write_task, tmp_path):
     assert task.has_solution is True
 
 
-def test_the_path_is_absolute_and_links_in_it_are_kept(write_task, tmp_path, monkeypatch):
+def test_path_is_absolute_and_keeps_links(write_task, tmp_path, monkeypatch):
     write_task("tb2/hello")
     (tmp_path / "alias").symlink_to("tb2")
     monkeypatch.chdir(tmp_path / "alias")
@@ -29,16 +29,16 @@ def test_the_path_is_absolute_and_links_in_it_are_kept(write_task, tmp_path, mon
     assert Task.load("hello").path.is_absolute()
 
 
-def test_a_directory_without_task_toml_is_no_task(tmp_path):
-    with pytest.raises(DatasetError, match=r"holds no task\.toml"):
+def test_directory_without_task_toml(tmp_path):
+    with pytest.raises(DatasetError, match=r"has no task\.toml"):
         Task.load(tmp_path)
 
 
-def test_a_task_below_the_root_has_a_dataset():
+def test_dataset_of_a_task_below_the_root_directory():
     assert Task(Path("/task")).id == "tasks/task"
 
 
-def test_the_file_is_read_once_even_when_it_is_broken(write_task):
+def test_task_toml_is_read_once(write_task):
     good = Task.load(write_task("d/good", "[agent]\ntimeout_sec = 5"))
     broken = Task.load(write_task("d/broken", "= "))
     assert good.config.agent.timeout_sec == 5
@@ -51,7 +51,7 @@ def test_the_file_is_read_once_even_when_it_is_broken(write_task):
         _ = broken.config
 
 
-def test_task_errors_survive_pickling():
+def test_task_errors_can_be_pickled():
     error = pickle.loads(pickle.dumps(TaskError(Path("/t/task.toml"), "broken")))
     assert (error.path, error.reason, str(error)) == (Path("/t/task.toml"), "broken", "/t/task.toml: broken")
 
@@ -74,7 +74,7 @@ def test_instruction(write_task, text, expected):
     assert Task.load(task).instruction == expected
 
 
-def test_an_instruction_that_cannot_be_read(write_task):
+def test_unreadable_instruction(write_task):
     task = write_task(instruction=None)
     with pytest.raises(TaskError, match=r"instruction\.md: the file is missing"):
         _ = Task.load(task).instruction
@@ -176,7 +176,7 @@ def _tree(write_task, where):
     return task
 
 
-def test_digest_depends_on_content_only(write_task):
+def test_digest_ignores_times_and_tool_files(write_task):
     one, two = _tree(write_task, "a/one"), _tree(write_task, "b/two")
     (two / "tests" / "__pycache__").mkdir()
     (two / "tests" / "__pycache__" / "x.pyc").write_bytes(b"x")
@@ -201,7 +201,7 @@ def test_digest_depends_on_content_only(write_task):
     ],
     ids=["content", "mode", "name", "file", "target", "kind"],
 )
-def test_digest_sees(write_task, change):
+def test_digest_depends_on(write_task, change):
     path = _tree(write_task, "a/one")
     before = Task(path).digest
     change(path)
@@ -235,7 +235,7 @@ def test_upload_files(write_task):
     assert _uploaded(task, "solution") == []
 
 
-def test_upload_follows_the_folder_itself(write_task, tmp_path):
+def test_upload_folder_may_be_a_link(write_task, tmp_path):
     shared = write_task("d/shared")
     task = write_task("d/linked", test=None)
     (task / "tests").symlink_to(shared / "tests")

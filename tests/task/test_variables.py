@@ -33,19 +33,19 @@ def test_references(text, expected):
     assert resolve_variables({"KEY": text}, "[environment].env", HOST) == {"KEY": expected}
 
 
-def test_what_is_missing_is_named_with_the_place_and_the_key():
+def test_missing_variable():
     with pytest.raises(MissingVariable) as caught:
         resolve_variables({"OK": "${SET}", "API": "https://${UNSET}/x"}, "[verifier].env", HOST)
     assert str(caught.value) == "[verifier].env API needs ${UNSET}, which is not set on the host"
     assert caught.value.name == "UNSET"
 
 
-def test_without_a_host_it_is_this_process(monkeypatch):
+def test_default_is_the_environment_of_this_process(monkeypatch):
     monkeypatch.setenv("OF_THIS_PROCESS", "1")
     assert resolve_variables({"A": "${OF_THIS_PROCESS}"}, "x") == {"A": "1"}
 
 
-def test_the_table_is_not_changed():
+def test_table_is_not_changed():
     table = {"A": "${SET}"}
     resolve_variables(table, "x", HOST)
     assert table == {"A": "${SET}"}
