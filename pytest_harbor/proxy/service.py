@@ -117,8 +117,11 @@ class ProxyService:
         """Return the server, and start it if it is not running."""
         with self._starting:
             if self._server is None:
+                from pytest_harbor.proxy.prices import load_list_prices
                 from pytest_harbor.proxy.server import ProxyServer
 
+                # Now, as it would block the server's event loop at the first call.
+                load_list_prices()
                 self._server = ProxyServer(self._settings.upstreams)
             return self._server
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
-from model_server import Answer, Call, Reply, Tokens
+from model_server import Answer, Call, Reply
+from model_server import Tokens as Reported
 from proxied import Proxied
 
 from pytest_harbor.proxy import Prices
-from pytest_harbor.proxy.prices import BUILT_IN
+from pytest_harbor.proxy import prices as prices_module
+from pytest_harbor.proxy.prices import Tokens
 
-USED = Tokens(input=100, cached=60, output=30, reasoning=10)
+USED = Reported(input=100, cached=60, output=30, reasoning=10)
 ASK = {"model": "model-a", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -160,6 +163,53 @@ def test_log_levels(proxies, model_server):
     assert off == []
 
 
+TOKENS = Tokens(input=10_000, cached=1000, written=500, output=4000, reasoning=100)
+
+
+def list_cost(model, tokens):
+    return Prices.load().find(model).cost(tokens)
+
+
+@pytest.mark.parametrize(
+    "model, dollars",
+    [
+        # Per million tokens: uncached input, cache read, cache write, output.
+        ("gpt-5", (1.25, 0.125, 1.25, 10)),
+        ("gpt-6-sol", (2, 0.2, 2.5, 10)),
+        ("claude-opus-4-5", (5, 0.5, 6.25, 25)),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", (3.3, 0.33, 4.125, 16.5)),
+        ("text-embedding-3-small", (0.02, 0.02, 0.02, 0)),
+    ],
+)
+def test_list_price(model, dollars):
+    expected = sum(count * price for count, price in zip((8500, 1000, 500, 4000), dollars, strict=True)) / 1e6
+    assert list_cost(model, TOKENS) == pytest.approx(expected)
+
+
+def test_long_context_has_its_own_list_price():
+    short, long = (list_cost("claude-sonnet-4-5", Tokens(input=count)) / count for count in (100_000, 300_000))
+    assert long == pytest.approx(2 * short)
+
+
+def test_list_price_of_inconsistent_usage():
+    assert list_cost("gpt-4o", Tokens(input=5, cached=10, written=10, output=1, reasoning=9)) > 0
+
+
+@pytest.mark.parametrize("model", ["gpt-oss-120b", "openai/gpt-oss-20b", "google/gemma-3-27b-it"])
+def test_open_weights_have_no_list_price(model):
+    assert Prices.load().find(model) is None
+
+
+def test_list_prices_need_no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a socket was created")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    for function in (prices_module._find_list_price, prices_module._list_cost):
+        function.cache_clear()
+    assert list_cost("gpt-4o", TOKENS) > 0
+
+
 @pytest.mark.parametrize(
     "model, same",
     [
@@ -171,12 +221,10 @@ def test_log_levels(proxies, model_server):
     ],
 )
 def test_date_and_gateway_prefix_do_not_change_the_price(model, same):
-    prices = Prices.load()
-    assert prices.find(model) == prices.find(same)
-    assert prices.find(model) is not None
+    assert list_cost(model, TOKENS) == list_cost(same, TOKENS)
 
 
-@pytest.mark.parametrize("model", ["gpt-4o-new", "gpt", "", "gpt-4o/other", "my-gpt-4o"])
+@pytest.mark.parametrize("model", ["gpt-4o-new", "gpt", "", "gpt-4o/other", "my-gpt-4o", "my-moderation", "whisper-1"])
 def test_similar_name_has_no_price(model):
     assert Prices.load().find(model) is None
 
@@ -209,7 +257,3 @@ def test_invalid_price_table(tmp_path, text):
     file.write_text(text)
     with pytest.raises(ValueError, match=r"prices\.toml"):
         Prices.load(file)
-
-
-def test_the_built_in_prices_say_when_they_were_true():
-    assert "by November 2026" in BUILT_IN.read_text(encoding="utf-8")
