@@ -1,16 +1,19 @@
-"""Images without an engine: what instructions do, what is cached, and which are refused."""
+"""Images built without a container engine: instructions, the layer cache, and errors."""
 
 import pytest
 
+from pytest_harbor.environment.namespace import NamespaceProvider
+from pytest_harbor.environment.namespace.cache import Cache
+from pytest_harbor.environment.namespace.image_record import ImageRecord
 from pytest_harbor.errors import ImageError
-from pytest_harbor.image import BuildContext
+from pytest_harbor.image import BuildContext, ImageDetails
 
 
 @pytest.fixture
-def make(namespace, tmp_path):
-    """Build a Dockerfile and return its image's details and the build's log."""
+def build_dockerfile(namespace, tmp_path):
+    """Build a Dockerfile, and return the image's details and the build log."""
 
-    def make(text, arguments=(), **files):
+    def build_dockerfile(text, arguments=(), **files):
         directory = tmp_path / "context"
         directory.mkdir(exist_ok=True)
         (directory / "Dockerfile").write_text(text)
@@ -21,11 +24,11 @@ def make(namespace, tmp_path):
         namespace.build_image(context, ref, log=tmp_path / "log.txt", timeout=60)
         return namespace.find_image(ref), (tmp_path / "log.txt").read_text()
 
-    return make
+    return build_dockerfile
 
 
-def test_what_an_image_says_of_itself(make):
-    details, _ = make(
+def test_image_details(build_dockerfile):
+    details, _ = build_dockerfile(
         'FROM a AS b\nENV X=1 Y="two words"\nENV OLD old style\nWORKDIR /a\nWORKDIR b\nUSER games:games\n'
         "ENTRYPOINT exec $X\nHEALTHCHECK --interval=1s CMD true\nEXPOSE 80\nLABEL a=b\nSTOPSIGNAL INT\nCMD x\n"
     )
@@ -35,51 +38,53 @@ def test_what_an_image_says_of_itself(make):
     assert details.notes[0].startswith("FROM a: this host's own system (")
 
 
-def test_arguments(make):
+def test_arguments(build_dockerfile):
     text = "ARG V=1\nFROM base:$V\nARG V\nARG W=w$V\nARG TARGETARCH\nRUN echo v=$V w=$W arch=$TARGETARCH\n"
-    details, log = make(text, [("W", "given")])
+    details, log = build_dockerfile(text, [("W", "given")])
     assert "v=1 w=given arch=" in log
     assert "base:1" in details.notes[0]
     assert "V" not in details.variables
 
 
-def test_layers_are_made_once(make):
-    text = "FROM x\nRUN echo made-one >/one\nCOPY file /file\nRUN echo made-two >/two\n"
-    assert make(text, file="1")[1].count("cached") == 0
-    again = make(text + "ENV A=1\nRUN echo $A\n", file="1")[1]
-    assert again.count("  cached\n") == 3
-    changed = make(text, file="2")[1]
+def test_layers_are_cached(build_dockerfile):
+    text = "FROM x\nRUN echo layer-one >/one\nCOPY file /file\nRUN echo layer-two >/two\n"
+    assert build_dockerfile(text, file="1")[1].count("cached") == 0
+    repeated = build_dockerfile(text + "ENV A=1\nRUN echo $A\n", file="1")[1]
+    assert repeated.count("  cached\n") == 3
+    changed = build_dockerfile(text, file="2")[1]
     assert changed.count("  cached\n") == 1
 
 
-def test_heredocs(make):
-    _, log = make(
-        "FROM x\nRUN <<EOF\nset -e\nwho=me\necho said by $who\nEOF\n"
-        "RUN <<EOF\n#!/usr/bin/env python3\nprint('said by', 'python')\nEOF\n"
+def test_heredocs(build_dockerfile):
+    _, log = build_dockerfile(
+        "FROM x\nRUN <<EOF\nset -e\nwho=me\necho printed by $who\nEOF\n"
+        "RUN <<EOF\n#!/usr/bin/env python3\nprint('printed by', 'python')\nEOF\n"
         "ENV NAME=name\nCOPY <<one <<'two' /files/\nis $NAME\none\nis $NAME\ntwo\n"
         "RUN cat /files/one /files/two\nRUN cat <<X | tr a-z A-Z\nloud\nX\n"
     )
-    assert "said by me\n" in log
-    assert "said by python\n" in log
+    assert "printed by me\n" in log
+    assert "printed by python\n" in log
     assert "is name\nis $NAME\n" in log
     assert "LOUD\n" in log
 
 
-def test_dockerignore_keeps_files_from_copy(make):
-    _, log = make(
+def test_copy_respects_dockerignore(build_dockerfile):
+    _, log = build_dockerfile(
         "FROM x\nCOPY . /all\nRUN ls -A /all\n", **{".dockerignore": "Dockerfile\n*.md\n", "a.md": "", "b": ""}
     )
     assert log.rstrip().endswith(".dockerignore\nb")
 
 
-def test_archives_are_unpacked_by_add_alone(make, tmp_path):
+def test_add_unpacks_archives_and_copy_does_not(build_dockerfile, tmp_path):
     import tarfile
 
     (tmp_path / "context").mkdir()
     (tmp_path / "member").write_text("packed")
     with tarfile.open(tmp_path / "context/a.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "member", "deep/member")
-    _, log = make("FROM x\nADD a.tar.gz /added/\nCOPY a.tar.gz /copied/\nRUN cat /added/deep/member; ls /copied\n")
+    _, log = build_dockerfile(
+        "FROM x\nADD a.tar.gz /added/\nCOPY a.tar.gz /copied/\nRUN cat /added/deep/member; ls /copied\n"
+    )
     assert "packed" in log
     assert log.rstrip().endswith("a.tar.gz")
 
@@ -101,19 +106,27 @@ def test_archives_are_unpacked_by_add_alone(make, tmp_path):
         ("# nothing\n", "it has no FROM"),
     ],
 )
-def test_what_cannot_be_honoured_is_named(make, text, problem):
+def test_error_names_line_and_instruction(build_dockerfile, text, problem):
     with pytest.raises(ImageError, match=problem):
-        make(text)
+        build_dockerfile(text)
 
 
-def test_a_build_that_takes_too_long(namespace, tmp_path):
+def test_build_timeout(namespace, tmp_path):
     (tmp_path / "Dockerfile").write_text("FROM x\nRUN sleep 60\n")
     with pytest.raises(ImageError, match="took longer than 1 s"):
         namespace.build_image(BuildContext(tmp_path), "pytest-harbor:slow", log=tmp_path / "log", timeout=1)
     assert namespace.find_image("pytest-harbor:slow") is None
 
 
-def test_a_failed_build_leaves_no_layer(make, namespace):
+def test_failed_build_leaves_no_unfinished_layer(build_dockerfile, namespace):
     with pytest.raises(ImageError):
-        make("FROM x\nRUN touch /x && exit 1\n")
+        build_dockerfile("FROM x\nRUN touch /x && exit 1\n")
     assert not [layer for layer in namespace._cache.layers.iterdir() if "." in layer.name]
+
+
+def test_remove_images_returns_their_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ImageRecord("pytest-harbor:abc-1", "base", (), ImageDetails(id="x")).write(Cache.open())
+    provider = NamespaceProvider()
+    assert provider.remove_images() == ["pytest-harbor:abc-1"]
+    assert provider.remove_images() == []
