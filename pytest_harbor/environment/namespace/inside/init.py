@@ -104,7 +104,7 @@ def _run_init(host: socket.socket, config: dict[str, Any]) -> None:
         if not config["network"]:
             step = "network"
             syscalls.unshare(syscalls.CLONE_NEWNET)
-            syscalls.raise_loopback()
+            syscalls.bring_up_loopback()
         step = "mounts"
         groups = [os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for path in config["groups"]]
         root = build_root(config)

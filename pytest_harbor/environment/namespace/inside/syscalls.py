@@ -89,7 +89,7 @@ def set_hostname(name: str) -> None:
     _check(_libc.sethostname(data, ctypes.c_size_t(len(data))), "sethostname")
 
 
-def raise_loopback() -> None:
+def bring_up_loopback() -> None:
     """Bring up the loopback interface of this network namespace; see netdevice(7)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
