@@ -137,7 +137,7 @@ def verify(
                 warnings.append(f"grading began anew after {_recover(environment, first)}: {error}")
                 exit_code, timed_out = run(log)
         except (CannotExecute, EnvironmentLost) as error:
-            # The agent was here, so this is its doing unless the environment is gone altogether, which revive() tells.
+            # The agent ran here, so this is its doing, unless restart() finds that the environment is gone for good.
             if not environment.is_running():
                 environment.restart()
             problem = f"test.sh could not be run: {error.fact}"

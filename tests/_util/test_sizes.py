@@ -10,7 +10,7 @@ from pytest_harbor._util.sizes import size_text
     [
         (0, "0 bytes"),
         (1, "1 byte"),
-        (1023, "1023 bytes"),
+        (1023, "1,023 bytes"),
         (1024, "1 KiB"),
         (1536, "1.5 KiB"),
         (64 << 20, "64 MiB"),

@@ -21,7 +21,7 @@ class AttachStream(ExecStream):
     """A stream on which one thread may receive while another sends.
 
     Args:
-        raw: what `APIClient.attach_socket()` returned.
+        raw: the return value of `APIClient.attach_socket()`.
 
     """
 
@@ -57,7 +57,7 @@ class AttachStream(ExecStream):
         """
         output, self._rest = self._rest, b""
         while not output:
-            data = self._call(lambda: bytes(self._socket.recv(CHUNK)), select.POLLIN)
+            data = self._call(lambda: bytes(self._socket.recv(CHUNK)))
             if not data:
                 return b""
             output = self._frames.feed(data)
@@ -72,9 +72,9 @@ class AttachStream(ExecStream):
         """
         while data:
             piece = data
-            data = data[self._call(lambda: int(self._socket.send(piece)), select.POLLOUT) :]  # noqa: B023 - used at once
+            data = data[self._call(lambda: int(self._socket.send(piece))) :]  # noqa: B023 - used at once
 
-    def _call(self, call: Callable[[], _Result], events: int) -> _Result:
+    def _call(self, call: Callable[[], _Result]) -> _Result:
         if not self._tls:
             return call()
         while True:
@@ -82,9 +82,9 @@ class AttachStream(ExecStream):
                 with self._lock:
                     return call()
             except ssl.SSLWantReadError:
-                wanted = select.POLLIN
+                events = select.POLLIN
             except ssl.SSLWantWriteError:
-                wanted = select.POLLOUT
+                events = select.POLLOUT
             poll = select.poll()
-            poll.register(self._socket, wanted)
+            poll.register(self._socket, events)
             poll.poll(RETRY_INTERVAL * 1000)

@@ -21,11 +21,10 @@ from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
 
 from pytest_harbor._util.logs import tail
-from pytest_harbor.environment.docker.errors import engine_errors, reason, short
+from pytest_harbor.environment.docker.errors import engine_errors, error_text
+from pytest_harbor.environment.docker.labels import IMAGE_LABEL
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image import BuildContext
-
-IMAGE_LABEL = "pytest-harbor.image"
 
 _NEEDS_BUILDKIT = re.compile(
     r"""^\s*(?:(?:RUN|COPY|ADD)\b.*?<<-?["']?\w+
@@ -57,7 +56,7 @@ class Builder:
             if has_buildx():
                 with context.adapted_dockerfile() as dockerfile:
                     command = _buildx_command(context, dockerfile, ref)
-                    self._run(command, context, file, log, timeout)
+                    self._run(command, file, log, timeout)
             else:
                 _build_with_engine(client, context, ref, file, log, timeout)
 
@@ -68,7 +67,7 @@ class Builder:
             for process in self._running:
                 _kill(process)
 
-    def _run(self, command: list[str], context: BuildContext, file: BinaryIO, log: Path, timeout: float) -> None:
+    def _run(self, command: list[str], file: BinaryIO, log: Path, timeout: float) -> None:
         process = self._start(command, file, log)
         try:
             code = process.wait(timeout)
@@ -149,16 +148,16 @@ def _build_with_engine(
                 if "error" in message:
                     file.write(str(message["error"]).encode())
                     file.flush()
-                    raise _build_error(short(message["error"]), _buildkit_fix(context), log)
+                    raise _build_error(error_text(message["error"]), _buildkit_fix(context), log)
                 if time.monotonic() > deadline:
                     raise _timeout_error(timeout, log)
         except APIError as error:
             file.write(str(error).encode())
-            raise _build_error(reason(error), _buildkit_fix(context), log) from error
+            raise _build_error(error_text(error), _buildkit_fix(context), log) from error
         except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
             raise _timeout_error(timeout, log) from None
         except (TypeError, DockerException) as error:
-            raise _build_error(short(error), "", log) from error
+            raise _build_error(error_text(error), "", log) from error
 
 
 def _buildkit_fix(context: BuildContext) -> str:
@@ -182,4 +181,4 @@ def _timeout_error(timeout: float, log: Path) -> ImageError:
 
 def _last_error(log: Path) -> str:
     lines = [line for line in tail(log, 200, 64 * 1024).splitlines() if line.startswith("ERROR")]
-    return short(lines[-1].removeprefix("ERROR:")) if lines else "see the log"
+    return error_text(lines[-1].removeprefix("ERROR:")) if lines else "see the log"

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
-from pytest_harbor.environment.docker.errors import REMOVED_FIX, engine_errors, reason, short
+from pytest_harbor.environment.docker.errors import REMOVED_FIX, engine_errors, error_text
 from pytest_harbor.environment.docker.events import EventListener
 from pytest_harbor.environment.docker.exec_stream import Deadline, ExecStream
 from pytest_harbor.environment.docker.host_access import HostAccess
@@ -139,11 +139,11 @@ class DockerEnvironment(ShellEnvironment):
         except NotFound:
             return EnvironmentLost(f"container {self.name} is gone", REMOVED_FIX)
         except Exception as error:
-            return EnvironmentLost(f"container {self.name} cannot be inspected: {short(error)}")
+            return EnvironmentLost(f"container {self.name} cannot be inspected: {error_text(error)}")
         why = "it ran out of memory" if state.get("OOMKilled") else f"exit code {state.get('ExitCode')}"
         fact = f"container {self.name} stopped by itself ({why})"
         if output.strip():
-            fact += f", last output: {short(output)}"
+            fact += f", last output: {error_text(output)}"
         if self._has_executed:
             return EnvironmentLost(fact)
         return StartError(fact, handover_fix(self.image.details.entrypoint))
@@ -166,7 +166,7 @@ class DockerEnvironment(ShellEnvironment):
             try:
                 chunks = self._client.get_archive(self.id, source)[0]
             except NotFound as error:
-                missing = reason(error)
+                missing = error_text(error)
         if missing is not None:
             raise FileNotFoundError(f"{source} does not exist in {self.name}: {missing}")
 

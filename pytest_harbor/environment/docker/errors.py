@@ -29,18 +29,14 @@ def engine_errors(action: str) -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        raise EnvironmentLost(f"{action}: {reason(error)}", REMOVED_FIX) from error
+        raise EnvironmentLost(f"{action}: {error_text(error)}", REMOVED_FIX) from error
     except APIError as error:
-        raise InfrastructureError(f"{action}: {reason(error)}") from error
+        raise InfrastructureError(f"{action}: {error_text(error)}") from error
     except (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise EngineUnavailable(f"{action}: the Docker Engine does not answer ({short(error)})", FIX) from error
+        raise EngineUnavailable(f"{action}: the Docker Engine does not answer ({error_text(error)})", FIX) from error
 
 
-def reason(error: APIError) -> str:
-    """Return the Engine's own message."""
-    return short(error.explanation or error)
-
-
-def short(error: object) -> str:
-    """Return an error's message as one line of bounded length."""
-    return one_line(str(error), 400)
+def error_text(error: object) -> str:
+    """Return an error's message as one line of bounded length; for an error of the Engine, the Engine's own message."""
+    explanation = error.explanation if isinstance(error, APIError) else None
+    return one_line(str(explanation or error), 400)

@@ -44,7 +44,7 @@ class ExecStream:
     """The hijacked connection of an exec.
 
     Args:
-        raw: what `APIClient.exec_start(socket=True)` returned.
+        raw: the return value of `APIClient.exec_start(socket=True)`.
 
     """
 

@@ -1,4 +1,4 @@
-"""Labels of the containers that pytest-harbor creates, and their removal."""
+"""Labels of the images and containers that pytest-harbor creates, and the removal of containers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from docker.errors import APIError, NotFound
 
 from pytest_harbor.environment.docker.errors import engine_errors
 
+IMAGE_LABEL = "pytest-harbor.image"
 OWNER_LABEL = "pytest-harbor.owner"
 MACHINE_LABEL = "pytest-harbor.machine"
 RUN_LABEL = "pytest-harbor.run"
 TASK_LABEL = "pytest-harbor.task"
-LABELS = (OWNER_LABEL, MACHINE_LABEL, RUN_LABEL, TASK_LABEL)
+CONTAINER_LABELS = (OWNER_LABEL, MACHINE_LABEL, RUN_LABEL, TASK_LABEL)
 
 
 def remove_container(client: APIClient, container: str) -> None:

@@ -21,12 +21,19 @@ from docker.types import DeviceRequest
 
 from pytest_harbor._util.process import machine_id, process_token
 from pytest_harbor.environment.base import CleanupScope, StartRequest, is_in_scope
-from pytest_harbor.environment.docker.build import IMAGE_LABEL, Builder
+from pytest_harbor.environment.docker.build import Builder
 from pytest_harbor.environment.docker.environment import DockerEnvironment
-from pytest_harbor.environment.docker.errors import FIX, engine_errors, reason
+from pytest_harbor.environment.docker.errors import FIX, engine_errors, error_text
 from pytest_harbor.environment.docker.events import EventListener
 from pytest_harbor.environment.docker.host_access import HostAccess
-from pytest_harbor.environment.docker.labels import MACHINE_LABEL, OWNER_LABEL, RUN_LABEL, TASK_LABEL, remove_container
+from pytest_harbor.environment.docker.labels import (
+    IMAGE_LABEL,
+    MACHINE_LABEL,
+    OWNER_LABEL,
+    RUN_LABEL,
+    TASK_LABEL,
+    remove_container,
+)
 from pytest_harbor.environment.docker.registry import SILENCE_TIMEOUT, RegistryClient, is_published, pull, push
 from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT, starts_service
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
@@ -102,7 +109,7 @@ class DockerProvider:
                 return None
             except APIError as error:
                 if error.status_code == 400:
-                    raise ImageError(f"{ref!r} is not a valid image reference: {reason(error)}") from error
+                    raise ImageError(f"{ref!r} is not a valid image reference: {error_text(error)}") from error
                 raise
         config = found.get("Config") or {}
         return ImageDetails(

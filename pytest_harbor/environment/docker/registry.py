@@ -18,7 +18,7 @@ import urllib3
 from docker import APIClient
 from docker.errors import APIError, DockerException, NotFound
 
-from pytest_harbor.environment.docker.errors import engine_errors, reason, short
+from pytest_harbor.environment.docker.errors import engine_errors, error_text
 from pytest_harbor.errors import ImageError, ImageMissing, RegistryUnavailable
 
 # How long the engine may be silent during a pull or push, in seconds.
@@ -86,11 +86,11 @@ def is_published(client: RegistryClient, ref: str) -> bool:
             client.inspect_distribution(ref)  # type: ignore[no-untyped-call]
         except APIError as error:
             # Some registries deny access to an image that does not exist yet; the push will show.
-            if isinstance(error, NotFound) or _DENIED.search(reason(error)):
+            if isinstance(error, NotFound) or _DENIED.search(error_text(error)):
                 return False
-            raise RegistryUnavailable(f"{fact} ({reason(error)})", FIX, detail=reason(error)) from error
+            raise RegistryUnavailable(f"{fact} ({error_text(error)})", FIX, detail=error_text(error)) from error
         except (DockerException, requests.exceptions.Timeout) as error:
-            raise RegistryUnavailable(f"{fact} ({short(error)})", FIX, detail=short(error)) from error
+            raise RegistryUnavailable(f"{fact} ({error_text(error)})", FIX, detail=error_text(error)) from error
     return True
 
 
@@ -110,7 +110,7 @@ class _Progress:
         for message in messages:
             self.write(f"{message.get('id', '')} {message.get('status', message.get('error', ''))}")
             if "error" in message:
-                raise self.failure(short(message["error"]))
+                raise self.failure(error_text(message["error"]))
             if time.monotonic() > self._deadline:
                 raise self.unavailable(f"not finished after {self._timeout:g} s")
             self._has_progress = True
@@ -145,10 +145,10 @@ def _transfer(fact: str, log: Path, timeout: float) -> Iterator[_Progress]:
         yield progress
     except APIError as error:
         progress.write(str(error))
-        raise progress.failure(reason(error), isinstance(error, NotFound)) from error
+        raise progress.failure(error_text(error), isinstance(error, NotFound)) from error
     except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise progress.unavailable(f"no response for {min(timeout, SILENCE_TIMEOUT):g} s") from error
     except DockerException as error:
-        raise progress.unavailable(short(error)) from error
+        raise progress.unavailable(error_text(error)) from error
     finally:
         progress.close()

@@ -22,7 +22,7 @@ from pytest_harbor._util.text import one_line
 from pytest_harbor.environment.docker import multiplexer
 from pytest_harbor.environment.docker.attach_stream import AttachStream
 from pytest_harbor.environment.docker.errors import engine_errors
-from pytest_harbor.environment.docker.labels import LABELS, remove_container
+from pytest_harbor.environment.docker.labels import CONTAINER_LABELS, remove_container
 from pytest_harbor.environment.listener import MAX_CONNECTIONS, ConnectionHandler
 from pytest_harbor.errors import InfrastructureError
 
@@ -47,8 +47,8 @@ def run_relay(client: APIClient, container: Mapping[str, Any], on_connection: Co
         container: the engine's description of the container.
         on_connection: called with each connection, in the relay's thread.
 
-    Returns:
-        A context manager that gives `host:port`.
+    Yields:
+        The address as `host:port`.
 
     Raises:
         InfrastructureError: the relay does not start.
@@ -93,14 +93,14 @@ def _create(client: APIClient, container: Mapping[str, Any]) -> str:
         user=_NOBODY,
         working_dir="/",
         stdin_open=True,
-        labels={label: labels[label] for label in LABELS if label in labels},
+        labels={label: labels[label] for label in CONTAINER_LABELS if label in labels},
         host_config=limits,
     )
     return str(created["Id"])
 
 
 def _remove(client: APIClient, relay: str) -> None:
-    # If the engine does not answer now, it removes the relay later, as no client is attached any more.
+    # If the engine does not answer now, it removes the relay later, as no client is attached anymore.
     with contextlib.suppress(InfrastructureError):
         remove_container(client, relay)
 
