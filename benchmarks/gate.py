@@ -1,11 +1,11 @@
-"""How often a gate is wrong: about two runs of one agent, and about an agent that is worse on every task.
+"""The error rates of the gate: false alarms for an unchanged agent, and misses for one that is worse on every task.
 
-Agents are simulated with a fixed seed: the chance that a task passes is drawn from Beta(0.5, 0.5), where most tasks are
-nearly always or nearly never solved. Beside our verdict stand two rules that are common elsewhere.
+Agents are simulated with a fixed seed: the chance that a task passes is drawn from Beta(0.5, 0.5), which solves most
+tasks nearly always or nearly never. Two rules that are common elsewhere are shown for comparison.
 
-    python benchmarks/gate.py                    400 runs a cell
-    python benchmarks/gate.py --runs 2000        more of them
-    python benchmarks/gate.py --assert           ends with 1 where a promise is broken
+    python benchmarks/gate.py                    400 runs per cell
+    python benchmarks/gate.py --runs 2000        2,000 runs per cell
+    python benchmarks/gate.py --assert           exit with 1 if a promise is broken
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Run = dict[Key, Sample]
 
 
 def draw(chances: list[float], attempts: int, rng: random.Random) -> Run:
-    """Return a run of an agent with such chances."""
+    """Return a simulated run of an agent, given the chance that each task passes."""
     run = {}
     for number, chance in enumerate(chances):
         rewards = tuple(float(rng.random() < chance) for _ in range(attempts))
@@ -34,17 +34,17 @@ def draw(chances: list[float], attempts: int, rng: random.Random) -> Run:
 
 
 def ours(before: Run, after: Run) -> bool:
-    """Whether our gate says that an agent has regressed."""
+    """Return True if our gate says that the agent has regressed."""
     return judge(after, Baseline(before), GateSpec()).word == "regressed"
 
 
 def any_flip(before: Run, after: Run) -> bool:
-    """Whether any task that passed (most of its attempts) fails now."""
+    """Return True if any task that passed most of its attempts now fails."""
     return any(before[key].mean >= 0.5 > after[key].mean for key in before)
 
 
 def five_points(before: Run, after: Run) -> bool:
-    """Whether the mean reward fell by more than 0.05."""
+    """Return True if the mean reward fell by more than 0.05."""
     loss = fmean(before[key].mean for key in before) - fmean(after[key].mean for key in after)
     return loss > 0.05
 
@@ -53,23 +53,23 @@ RULES = {"ours": ours, "any flip": any_flip, "5 points": five_points}
 
 
 def cell(size: int, attempts: int, runs: int, loss: float, rng: random.Random) -> dict[str, float]:
-    """Return how often each rule says that an agent has regressed which is worse by a loss on every task."""
-    said = dict.fromkeys(RULES, 0)
+    """Return how often each rule reports a regression of an agent that is worse by `loss` on every task."""
+    reported = dict.fromkeys(RULES, 0)
     for _ in range(runs):
         chances = [rng.betavariate(0.5, 0.5) for _ in range(size)]
         before = draw(chances, attempts, rng)
         after = draw([max(0.0, chance - loss) for chance in chances], attempts, rng)
         for name, rule in RULES.items():
-            said[name] += rule(before, after)
-    return {name: count / runs for name, count in said.items()}
+            reported[name] += rule(before, after)
+    return {name: count / runs for name, count in reported.items()}
 
 
 def main() -> None:
-    """Print the table, and judge if asked to."""
+    """Print the table, and check the promises with --assert."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=400, help="simulated runs a cell (default 400)")
+    parser.add_argument("--runs", type=int, default=400, help="simulated runs per cell (default 400)")
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
-    parser.add_argument("--assert", dest="judge", action="store_true", help="end with 1 where a promise is broken")
+    parser.add_argument("--assert", dest="check", action="store_true", help="exit with 1 if a promise is broken")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     broken = []
@@ -87,7 +87,7 @@ def main() -> None:
                 broken.append(
                     f"{size} x {attempts}: {worse['ours']:.1%} caught, less than {CAUGHT[size, attempts]:.0%}"
                 )
-    if options.judge and broken:
+    if options.check and broken:
         raise SystemExit("\n".join(broken))
 
 

@@ -1,4 +1,4 @@
-"""The command `pytest-harbor`, with a module a subcommand."""
+"""The command `pytest-harbor`, with a module per subcommand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pytest_harbor.task import DatasetError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, 1 where something could not be done, or a gate's."""
-    parser = argparse.ArgumentParser(prog="pytest-harbor", description="Tools around Harbor tasks as pytest items.")
+    """Run the command and return its exit status: 0, 1 for an error, or the status of a gate."""
+    parser = argparse.ArgumentParser(prog="pytest-harbor", description="Tools for Harbor tasks as pytest items.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (images, convert, gate, clean):
         module.add(commands).set_defaults(run=module.run)

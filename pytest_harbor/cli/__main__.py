@@ -1,4 +1,4 @@
-"""The same as a module: `python -m pytest_harbor.cli`."""
+"""The command as a module: `python -m pytest_harbor.cli`."""
 
 import sys
 

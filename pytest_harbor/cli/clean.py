@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from pytest_harbor._util.text import plural
 from pytest_harbor.errors import EngineUnavailable
 
 if TYPE_CHECKING:
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add the command to its parser."""
     parser = commands.add_parser(
-        "clean", help="Remove what runs have left: containers and environments, and images if you like"
+        "clean", help="Remove containers and environments that runs have left behind, and optionally images"
     )
-    parser.add_argument("--force", action="store_true", help="Also those of runs that are still going on")
-    parser.add_argument("--images", action="store_true", help="Also the images that were built for tasks")
+    parser.add_argument("--force", action="store_true", help="Also remove those of runs that are still in progress")
+    parser.add_argument("--images", action="store_true", help="Also remove the images that were built for tasks")
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command and return its exit status: 1 where no provider answers."""
+    """Run the command and return its exit status: 1 if no provider is available."""
     from pytest_harbor.environment.docker import DockerProvider
     from pytest_harbor.environment.namespace import NamespaceProvider
 
@@ -46,14 +47,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _clean_one(provider: Provider, noun: str, *, force: bool, images: bool) -> int:
-    """Clean up after one provider and return how much was removed."""
+    """Clean up after one provider and return the number of things removed."""
     removed = provider.remove_owned("all" if force else "ended")
     for name in removed:
         print(f"removed {noun} {name}")
-    spared = 0 if force else provider.count_owned()
-    if spared:
-        print(f"left {spared} {noun}s of runs that are still going on; --force removes them too")
-    gone = provider.remove_images() if images else []
-    for name in gone:
+    kept = 0 if force else provider.count_owned()
+    if kept:
+        print(f"kept {plural(kept, noun)} of runs that are still in progress; use --force to remove them too")
+    removed_images = provider.remove_images() if images else []
+    for name in removed_images:
         print(f"removed image {name}")
-    return len(removed) + len(gone)
+    return len(removed) + len(removed_images)

@@ -323,7 +323,7 @@ def _missing_data(run: Mapping[Key, Sample], limit: Limit) -> list[str]:
     if not total:
         return ["no trial ran"]
     reasons = []
-    for number, what in ((errors, "infrastructure errors"), (unverified, "unverified trials")):
+    for number, what in ((errors, "infrastructure errors"), (unverified, "unverified")):
         if limit.is_exceeded(number, total):
             reasons.append(f"{number} of {total} trials are {what}, more than the limit of {limit}")
     if total == errors and not reasons:

@@ -184,7 +184,7 @@ def test_clean_command(harbor: Harbor) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f"removed container {dead}\n" in done.stdout
-    assert "of runs that are still going on" in done.stdout
+    assert "of runs that are still in progress" in done.stdout
     assert harbor.containers() == [running]
     harbor.client.containers.get(running).exec_run(["touch", "/go"])
     assert process.wait(30) == 0, harbor.output

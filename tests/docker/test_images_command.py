@@ -40,7 +40,7 @@ def test_failure_is_reported_and_stops_no_other_build(harbor: Harbor, unique: Un
         "ds/shared-0, ds/shared-1, ds/shared-2, ds/shared-3 and 2 more": "built",
     }
     assert re.search("^skipped +ds/several-steps: multi-step tasks are not supported yet$", done.stdout, re.MULTILINE)
-    assert re.search("^3 images: .*1 built.*; 1 tasks skipped$", done.stdout, re.MULTILINE)
+    assert re.search("^3 images: .*1 built.*; 1 task skipped$", done.stdout, re.MULTILINE)
     task, build = sorted(done.stderr.splitlines())
     assert task.startswith("failed: ds/broken: ")
     assert "timeout_sec" in task

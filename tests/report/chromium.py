@@ -1,4 +1,4 @@
-"""Chromium, driven over a pair of pipes with the DevTools protocol: no library, no port, no second program."""
+"""Chromium, driven through a pair of pipes with the DevTools protocol: no library, no port, no driver."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# As root, in a container, and silent on the network.
+# Works as root and in a container, and makes no network requests of its own.
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -35,15 +35,15 @@ KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}
 
 
 def find() -> str | None:
-    """Return the path of a Chromium, if there is one."""
+    """Return the path of Chromium, or None if it is not installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Page:
-    """One page of a running Chromium.
+    """A page in a running Chromium.
 
     Attributes:
-        events: everything that the page has reported so far, by method and parameters.
+        events: the events of the page so far, as method and parameters.
 
     """
 
@@ -54,7 +54,7 @@ class Page:
         self._rest = b""
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
-        # Chromium reads commands from 3 and writes answers to 4, which neither pipe may be already.
+        # Chromium reads commands from descriptor 3 and writes answers to 4, so neither pipe may use them yet.
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 100) for end in (theirs_in, theirs_out)]
         words = [program, *FLAGS, f"--user-data-dir={profile}"]
         self._process = subprocess.Popen(
@@ -91,7 +91,7 @@ class Page:
             ready, _, _ = select.select([self._in], [], [], max(0, deadline - time.monotonic()))
             assert ready, "Chromium does not answer"
             data = os.read(self._in, 1 << 20)
-            assert data, f"Chromium has ended with {self._process.wait()}"
+            assert data, f"Chromium exited with {self._process.wait()}"
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\0")
         message = json.loads(line)
@@ -100,7 +100,7 @@ class Page:
         return message
 
     def open(self, file: Path) -> float:
-        """Open a file and return the seconds until it had loaded."""
+        """Open a file and return the seconds until it has loaded."""
         self.events.clear()
         began = time.monotonic()
         self.send("Page.navigate", url=file.as_uri())
@@ -109,13 +109,13 @@ class Page:
         return time.monotonic() - began
 
     def run(self, script: str) -> Any:
-        """Evaluate an expression, also a promise, and return its value."""
+        """Evaluate an expression, await it if it is a promise, and return its value."""
         answer = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def press(self, *keys: str) -> None:
-        """Press keys, one after the other; what is not the name of a key is typed."""
+        """Press keys in order; text that is not the name of a key is typed."""
         for key in keys:
             if key in KEYS:
                 text = {"text": {"Enter": "\r", " ": " "}[key]} if key in ("Enter", " ") else {}
@@ -131,13 +131,13 @@ class Page:
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
 
     def look(self, width: int = 1200, height: int = 900, scheme: str = "light", medium: str = "screen") -> None:
-        """Set the size of the window, light or dark, screen or print."""
+        """Set the window size, the color scheme (light or dark) and the medium (screen or print)."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.send("Emulation.setEmulatedMedia", media=medium, features=features)
 
     def photograph(self, file: Path) -> None:
-        """Write a picture of what is in the window."""
+        """Write a PNG screenshot of the window."""
         file.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
 
     def close(self) -> None:

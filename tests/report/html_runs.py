@@ -1,4 +1,4 @@
-"""Runs to make pages of."""
+"""Sample runs for HTML pages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def result_of(task: str = "tb2/a", outcome: str = "passed", agent: str = "claude
 
 
 def full_result(text: str = "text", directory: Path | str = "", **fields) -> TrialResult:
-    """A trial that has everything, and a text wherever there can be one."""
+    """Return a trial with every field set, and the text wherever a text is possible."""
     given = {
         "run": text,
         "dataset": text,
@@ -53,13 +53,13 @@ def full_result(text: str = "text", directory: Path | str = "", **fields) -> Tri
 
 
 def used(**fields) -> Usage:
-    """What a trial used: three calls of a model, for four cents."""
+    """Return the usage of a trial: three model calls for four cents."""
     given = {"requests": 3, "input_tokens": 12_000, "cached_tokens": 8_000, "output_tokens": 500, "cost": 0.04}
     return Usage(**{**given, "reasoning_tokens": 100, "seconds": 4.5, "models": {"gpt-x": 3}, **fields})
 
 
 def call(number: int = 1, **fields) -> dict:
-    """A line of calls.jsonl."""
+    """Return a line of calls.jsonl as a dict."""
     tokens = {"input_tokens": 4_000, "cached_tokens": 2_500, "output_tokens": 150, "reasoning_tokens": 0}
     given = {"number": number, "at": "2026-11-21T08:00:02.500+00:00", "method": "POST", "path": "/v1/chat/completions"}
     given |= {"model": "gpt-x", "stream": True, "status": 200, "source": "upstream", "seconds": 1.5, "retry": False}
@@ -84,7 +84,7 @@ def write_logs(directory: Path, agent: str | bytes = "", tests: str | bytes = ""
 
 
 def verdict_on(results: list[TrialResult], before: float = 1.0) -> Verdict:
-    """The verdict on a run, where every trial had a reward before."""
+    """Return the verdict on a run against a baseline in which every trial had the same reward."""
     run = samples_of(results)
     samples = {
         key: Sample((before,) * len(sample.rewards), len(sample.rewards) if before >= 1 else 0, digest=sample.digest)
@@ -95,7 +95,7 @@ def verdict_on(results: list[TrialResult], before: float = 1.0) -> Verdict:
 
 
 def long_run(tasks: int, attempts: int, root: Path | None = None) -> list[TrialResult]:
-    """A run of many trials; with a root, each has logs."""
+    """Return a run of many trials; with a root directory, each has logs."""
     outcomes = ("passed", "passed", "failed", "passed", "unverified", "passed", "error", "failed")
     results = []
     for number in range(tasks * attempts):
@@ -107,9 +107,9 @@ def long_run(tasks: int, attempts: int, root: Path | None = None) -> list[TrialR
             message = "AssertionError: assert 'a,b' == 'a,c'\n  - a,c\n  + a,b"
             fields["tests"] = InnerTests(5, 2, 0, 0, [InnerTest("test_rows", message), InnerTest("test_end", "x")])
         if outcome in ("error", "unverified"):
-            fields["reason"] = "the engine did not answer within 120 s; see whether it is overloaded"
+            fields["reason"] = "the engine did not answer within 120 s; check whether it is overloaded"
         if number % 5 == 0:
-            fields["warnings"] = ["the task wants 8 CPUs, and the machine has 2"]
+            fields["warnings"] = ["the task needs 8 CPUs, but the machine has 2"]
         if root is not None:
             lines = "".join(f"step {line}: \x1b[32mrunning\x1b[0m <b>make</b> & more\n" for line in range(200))
             fields["directory"] = str(write_logs(root / str(number), f"{lines}needle{number}\n", lines))

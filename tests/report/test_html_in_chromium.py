@@ -1,4 +1,4 @@
-"""The page of a run in a real browser: one Chromium, one test, as starting it costs more than all the checks."""
+"""The HTML page in Chromium: one test, because starting Chromium costs more than all the checks."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ INJECTED = (
     "<img src=http://192.0.2.1/x onerror='document.body.dataset.broken = 1'>"
     "<p id=injected style='color: rgb(1, 2, 3)' onclick='document.body.dataset.broken = 1'>x</p>"
 )
-# A slow machine with much else to do; the numbers of an ordinary one are a tenth of these.
-OPENED_WITHIN = 30
-FILTERED_WITHIN = 10
+# Seconds; generous, for a slow and busy machine. An ordinary one needs a tenth.
+OPEN_LIMIT = 30
+FILTER_LIMIT = 10
 
-# What is on the screen and in the text of the page: colours as painted, on what is painted below.
+# The contrast of every visible text: its color against the background painted behind it.
 CONTRAST = """(() => {
-  const parse = (colour) => { const n = colour.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1]; };
+  const parse = (color) => { const n = color.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1]; };
   const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map((v) => {
     v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
     return 0.2126 * x + 0.7152 * y + 0.0722 * z; };
   const behind = (element) => { for (let e = element; e; e = e.parentElement) {
-    const colour = parse(getComputedStyle(e).backgroundColor); if (colour[3] === 1) return colour; }
+    const color = parse(getComputedStyle(e).backgroundColor); if (color[3] === 1) return color; }
     return [255, 255, 255, 1]; };
   const found = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -57,7 +57,7 @@ FOCUSED = "(document.activeElement.id || document.activeElement.name || document
 
 
 def mixed_run(root: Path) -> list:
-    """A small run that has everything, and something hostile in each place."""
+    """Return a small run with every kind of content, and hostile text in each place."""
     write_logs(root / "hostile", HOSTILE, HOSTILE)
     task = f"tb2/{HOSTILE[:200]}"
     results = [full_result(HOSTILE, root / "hostile", task=task, agent=agent) for agent in ("claude", "codex")]
@@ -73,7 +73,7 @@ def mixed_run(root: Path) -> list:
 def page(tmp_path):
     program = find()
     if program is None:
-        reason = f"there is no Chromium (Debian: apt-get install chromium) among {os.environ.get('PATH')}"
+        reason = f"no Chromium in PATH ({os.environ.get('PATH')}); Debian: apt-get install chromium"
         if os.environ.get("HARBOR_REQUIRE_ENGINE") == "1":
             pytest.fail(f"HARBOR_REQUIRE_ENGINE=1 and {reason}")
         pytest.skip(reason)
@@ -103,9 +103,9 @@ def test_the_page_in_chromium(page, tmp_path):
         check_fits(page, width)
     page.look(medium="print")
     check_print(page)
-    check_nothing_ran_and_nothing_was_asked_for(page, file)
+    check_no_script_and_no_request(page, file)
     page.look()
-    check_second_line(page, file)
+    check_injected_markup(page, file)
     check_without_script(page, file)
     thousand = tmp_path / "thousand.html"
     results = long_run(334, 3, tmp_path / "thousand")
@@ -127,7 +127,7 @@ def check_filter(page: Page) -> None:
     assert shown(page) == "43 of 43 trials shown"
     assert enter(page, "needle7") == "1 of 43 trials shown", "logs are searched"
     assert page.run("document.querySelectorAll('.grid tbody tr:not([hidden])').length") == 1
-    assert enter(page, "ROWS serve") == shown(page) != "43 of 43 trials shown", "words in any case, all of them"
+    assert enter(page, "ROWS serve") == shown(page) != "43 of 43 trials shown", "matches all words, ignoring case"
     assert enter(page, "nowhere-to-be-found") == "0 of 43 trials shown"
     assert page.run("document.getElementById('no-match').checkVisibility()")
     page.run("document.getElementById('search').value = ''; document.querySelector('[value=passed]').click()")
@@ -155,12 +155,12 @@ def choose(page: Page, control: str, value: str) -> None:
 def check_keyboard(page: Page) -> None:
     page.press("Tab")
     assert page.run("document.activeElement.textContent") == "Skip to the trials"
-    assert page.run("document.activeElement.getBoundingClientRect().left >= 0"), "it is seen when it has the focus"
+    assert page.run("document.activeElement.getBoundingClientRect().left >= 0"), "visible when focused"
     tab_to(page, "document.activeElement.id === 'search'")
     page.press("needle7")
     assert shown(page) == "1 of 43 trials shown"
     page.press("Enter")
-    assert page.run("location.search") == "", "there is nothing to submit"
+    assert page.run("location.search") == "", "Enter does not submit the form"
     page.press("Escape")
     page.run("document.getElementById('search').value = ''")
     page.press("Tab", " ")
@@ -180,7 +180,7 @@ def check_keyboard(page: Page) -> None:
     page.press(" ")
     assert page.run(opened) is True
     outline = page.run("getComputedStyle(document.activeElement).outlineStyle")
-    assert outline == "solid", "where the focus is can be seen"
+    assert outline == "solid", "the focus is visible"
 
 
 def tab_to(page: Page, condition: str, most: int = 60) -> None:
@@ -192,7 +192,7 @@ def tab_to(page: Page, condition: str, most: int = 60) -> None:
 
 
 def check_links(page: Page) -> None:
-    """A link leads to its trial also where the filter has hidden it, and a second time."""
+    """Check that a link opens its trial, even if the filter has hidden it, and a second time."""
     enter(page, "needle1")
     for _ in range(2):
         page.run("document.querySelector('.trial[data-outcome=error] details').open = false")
@@ -233,7 +233,7 @@ def check_structure(page: Page) -> None:
     levels = page.run("[...document.querySelectorAll('h1,h2,h3,h4')].map((h) => Number(h.tagName[1]))")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in pairwise(levels)), "no level is left out"
+    assert all(after - before <= 1 for before, after in pairwise(levels)), "no heading level is skipped"
     ids = page.run("[...document.querySelectorAll('[id]')].map((e) => e.id)")
     assert len(ids) == len(set(ids))
     for element in page.run(
@@ -264,12 +264,12 @@ def check_fits(page: Page, width: int) -> None:
 def check_print(page: Page) -> None:
     assert not page.run("document.getElementById('filter').checkVisibility()")
     assert page.run("getComputedStyle(document.body).color") == "rgb(31, 28, 25)", (
-        "ink on paper, whatever the screen has"
+        "dark text on paper, whatever the screen uses"
     )
     assert page.send("Page.printToPDF")["data"]
 
 
-def check_nothing_ran_and_nothing_was_asked_for(page: Page, file: Path) -> None:
+def check_no_script_and_no_request(page: Page, file: Path) -> None:
     assert page.run("document.body.dataset.broken") is None
     asked = [what["request"]["url"] for method, what in page.events if method == "Network.requestWillBeSent"]
     assert {url.partition("#")[0] for url in asked} <= {file.as_uri(), "data:,"}
@@ -277,8 +277,8 @@ def check_nothing_ran_and_nothing_was_asked_for(page: Page, file: Path) -> None:
     assert [event for event in page.events if event[0] in events] == []
 
 
-def check_second_line(page: Page, file: Path) -> None:
-    """Were something hostile to get into the page as markup, it could still neither run nor call anybody."""
+def check_injected_markup(page: Page, file: Path) -> None:
+    """Check the second line of defense: injected markup can neither run nor request anything."""
     broken = file.with_name("broken.html")
     broken.write_text(file.read_text(encoding="utf-8").replace("<main>", f"<main>{INJECTED}"), encoding="utf-8")
     page.open(broken)
@@ -304,10 +304,10 @@ def check_without_script(page: Page, file: Path) -> None:
 def check_thousand(page: Page, file: Path) -> None:
     took = page.open(file)
     page.settle()
-    assert took < OPENED_WITHIN
+    assert took < OPEN_LIMIT
     assert shown(page) == "1,002 of 1,002 trials shown"
     for words, expected in (("needle777", "1 of 1,002"), ("serve test_rows", "of 1,002"), ("zzz", "0 of 1,002")):
         began = time.monotonic()
         assert expected in enter(page, words)
         page.settle()
-        assert time.monotonic() - began < FILTERED_WITHIN
+        assert time.monotonic() - began < FILTER_LIMIT
