@@ -1,4 +1,8 @@
-"""HTML that is escaped by construction: only tag() and join() return markup, everything else becomes text."""
+"""HTML that is escaped by construction: only tag() and join() return markup, everything else becomes text.
+
+Not a template engine: both text and attributes also lose their control characters here, without a filter that a
+template could forget.
+"""
 
 from __future__ import annotations
 
