@@ -1,4 +1,4 @@
-"""Both providers, behind the same protocol; each is skipped, with the reason, where it cannot work."""
+"""Both providers behind the same protocol; each is skipped, with a reason, if it is unavailable."""
 
 import contextlib
 import secrets
@@ -11,13 +11,13 @@ from pytest_harbor.environment.namespace import NamespaceProvider
 from pytest_harbor.errors import EngineUnavailable
 from pytest_harbor.image import BuildContext, Image
 
-# What the machine with the engine is expected to have, so that nothing is downloaded by tests.
+# Expected on the machine with the engine, so that tests download nothing.
 BASE = "python:3.12-slim"
 
 
 @pytest.fixture(scope="session")
 def own_cache(tmp_path_factory):
-    """A cache directory for this test process alone."""
+    """Yield a cache directory that no other process uses."""
     with pytest.MonkeyPatch.context() as patch:
         directory = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(directory))
@@ -26,14 +26,14 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def namespace(own_cache):
-    """The provider namespace."""
+    """Yield the namespace provider."""
     with contextlib.closing(NamespaceProvider()) as provider:
         yield available(provider)
 
 
 @pytest.fixture(scope="session")
 def docker():
-    """The provider docker."""
+    """Yield the Docker provider."""
     with contextlib.closing(DockerProvider()) as provider:
         yield available(provider)
 
@@ -42,7 +42,7 @@ def docker():
     scope="session", params=[pytest.param("docker", marks=[pytest.mark.engine, pytest.mark.slow]), "namespace"]
 )
 def provider(request):
-    """Each provider in turn."""
+    """Return each provider in turn."""
     if request.param == "namespace":
         return request.getfixturevalue("namespace")
     return request.getfixturevalue("docker")
@@ -58,14 +58,14 @@ def available(provider):
 
 @pytest.fixture
 def many_users(provider):
-    """Skip where the kernel gives an ordinary user no more than one."""
+    """Skip if the kernel maps only one user."""
     if "ordinary" in provider.describe():
-        pytest.skip("all users are one to an ordinary user's environments")
+        pytest.skip("environments of an unprivileged user have only one user")
 
 
 @pytest.fixture(scope="session")
 def build(provider, tmp_path_factory):
-    """Build the image of a Dockerfile and files beside it."""
+    """Return a function that builds an image from a Dockerfile and the files next to it."""
 
     def build(dockerfile, **files):
         directory = tmp_path_factory.mktemp("context")
@@ -84,7 +84,7 @@ def build(provider, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def plain_image(build):
-    """An image with a user of its own and a working directory."""
+    """Return an image with its own user and working directory."""
     return build(
         "FROM BASE\nRUN useradd --create-home --uid 1234 worker\nENV COLOR=blue\nWORKDIR /app\nRUN chmod 777 /app\n"
     )
@@ -92,7 +92,7 @@ def plain_image(build):
 
 @pytest.fixture
 def start(provider):
-    """Start environments that are gone after the test."""
+    """Yield a function that starts environments; they are stopped after the test."""
     started = []
 
     def start(image, **request):
@@ -108,5 +108,16 @@ def start(provider):
 
 @pytest.fixture
 def environment(start, plain_image):
-    """A running environment."""
+    """Return a running environment for this test only."""
     return start(plain_image, variables={"SHAPE": "round"})
+
+
+@pytest.fixture(scope="module")
+def shared_environment(provider, plain_image):
+    """Yield a running environment for all tests of a module that leave nothing behind in it."""
+    request = StartRequest(
+        name=f"harbor-test-{secrets.token_hex(5)}", task="tests/task", run="run", variables={"SHAPE": "round"}
+    )
+    environment = provider.start(plain_image, request)
+    yield environment
+    environment.stop()

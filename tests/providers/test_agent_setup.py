@@ -1,4 +1,4 @@
-"""An agent's set-up as a layer of a task's image, and the agent files of each trial, on every provider."""
+"""The agent's setup as a layer of a task's image, and the agent files of each trial, on every provider."""
 
 import json
 import os
@@ -19,7 +19,7 @@ WORKDIR /app
 USER worker
 ENTRYPOINT ["/bin/sh", "-c", "echo $COLOR >/tmp/service; exec \"$@\"", "--"]
 """
-# A random text that every trial on the same layer sees, and no other.
+# A random text that is the same in every trial on one layer, and in no other.
 TOKEN = "head -c 16 /dev/urandom | od -An -tx1 >/token"
 ODD = """\
 set -- "a  'b' \\"c\\"" $HOME '$HOME' \\\\ ü "$(id -u)" "$PWD" "$COLOR"
@@ -30,13 +30,13 @@ cat /agent/requirements.txt >/seen
 
 @pytest.fixture(scope="session")
 def service_image(build):
-    """The image of a task that has a user, a working directory and a service."""
+    """Return the image of a task with a user, a working directory and a service."""
     return build(DOCKERFILE)
 
 
 @pytest.fixture
-def made(provider):
-    """The names of images that are removed after the test."""
+def images_to_remove(provider):
+    """Yield a set for the names of images to remove after the test."""
     names = set()
     yield names
     if provider.name == "docker":
@@ -45,8 +45,8 @@ def made(provider):
 
 
 @pytest.fixture
-def store(provider, tmp_path, made):
-    """Make the images of a run."""
+def store(provider, tmp_path, images_to_remove):
+    """Yield a function that creates the image store of a run."""
     stores = []
 
     def make(run="run", **options):
@@ -54,12 +54,12 @@ def store(provider, tmp_path, made):
         return stores[-1]
 
     yield make
-    made.update(*(store._known for store in stores))
+    images_to_remove.update(*(store._known for store in stores))
 
 
 @pytest.fixture
 def agent(tmp_path):
-    """The working copy of an agent."""
+    """Return the working copy of an agent."""
     directory = tmp_path / "agent"
     directory.mkdir()
     (directory / "requirements.txt").write_text(f"one {tmp_path}\n")
@@ -74,21 +74,21 @@ def agent(tmp_path):
     return directory
 
 
-def test_an_image_starts_as_before_with_what_the_set_up_left(store, service_image, start, agent, many_users):
+def test_setup_keeps_the_image_configuration(store, service_image, start, agent, many_users):
     image = store().with_setup(service_image, ODD, [(agent, "/agent")])
     assert (image.setup, image.below, image.source) == ("built", service_image.ref, "built")
     old, new = service_image.details, image.details
     assert (new.user, new.workdir, new.entrypoint) == (old.user, old.workdir, old.entrypoint) != ("", "", ())
     assert new.variables == old.variables
     environment = start(image)
-    said = environment.exec("id -un; pwd; cat /tmp/service /words; stat -c %U /words; ls -A /agent; ls -d /.harbor*")
+    result = environment.exec("id -un; pwd; cat /tmp/service /words; stat -c %U /words; ls -A /agent; ls -d /.harbor*")
     words = r"""[a  'b' "c"][/root][$HOME][\][ü][0][/][blue]root"""
     lines = ["worker", "/app", "blue", words, "requirements.txt"]
-    assert said.output.splitlines()[:-1] == lines
-    assert "No such file" in said.output.splitlines()[-1]
+    assert result.output.splitlines()[:-1] == lines
+    assert "No such file" in result.output.splitlines()[-1]
 
 
-def test_it_runs_once_for_what_it_sees(store, service_image, agent):
+def test_setup_is_cached_by_its_inputs(store, service_image, agent):
     text = f"{TOKEN}; cat /agent/requirements.txt"
     first = store().with_setup(service_image, text, [(agent, "/agent")])
     (agent / "main.sh").write_text("exit 1\n")
@@ -101,20 +101,22 @@ def test_it_runs_once_for_what_it_sees(store, service_image, agent):
     third = store("third").with_setup(service_image, text, [(agent, "/agent")])
     assert third.details.id != first.details.id
     always = store("always", policy="always")
-    anew = [always.with_setup(service_image, text, [(agent, "/agent")]) for _ in range(2)]
+    rebuilt = [always.with_setup(service_image, text, [(agent, "/agent")]) for _ in range(2)]
     other = store("always", policy="always").with_setup(service_image, text, [(agent, "/agent")])
-    assert {image.setup for image in (*anew, other)} == {"built"}
-    assert len({third.details.id, *(image.details.id for image in (*anew, other))}) == 2
+    assert {image.setup for image in (*rebuilt, other)} == {"built"}
+    assert len({third.details.id, *(image.details.id for image in (*rebuilt, other))}) == 2
 
 
-def test_a_script_of_another_language(store, provider, start):
+def test_setup_in_another_language(store, provider, start):
     below = provider.find_image("python:3.12-slim")
-    script = "#!/usr/bin/env python3\nfrom pathlib import Path\nPath('/made').write_text('by \"python\" $x ü')\n"
+    script = (
+        "#!/usr/bin/env python3\nfrom pathlib import Path\nPath('/made').write_text('by \"python\" $x ü')\n"
+    )
     image = store().with_setup(Image("python:3.12-slim", "present", below), script)
     assert start(image).exec("cat /made").output == 'by "python" $x ü'
 
 
-def test_one_that_fails_tells_its_last_words(store, service_image, tmp_path):
+def test_failing_setup_reports_its_last_output(store, service_image, tmp_path):
     text = f"#!/bin/bash -u\n# {tmp_path}\necho installing; echo no such package ü >&2; false; echo not reached\n"
     with pytest.raises(ImageError) as caught:
         store().with_setup(service_image, text)
@@ -122,19 +124,19 @@ def test_one_that_fails_tells_its_last_words(store, service_image, tmp_path):
         f"the agent's setup on {service_image.ref} failed: exit code 1, last output:\ninstalling\nno such package ü"
     )
     assert "no such package" in caught.value.log.read_text()
-    # Another worker of the run does not try in vain.
+    # Another worker of the run reports the failure without building again.
     with pytest.raises(ImageError, match="no such package"):
         store().with_setup(service_image, text)
 
 
 @pytest.fixture
 def task(make_task):
-    """A task whose agent is an ordinary user."""
+    """Return a task whose agent runs as an unprivileged user."""
     toml = '[environment]\ndocker_image = "python:3.12-slim"\n[agent]\nuser = "nobody"\n'
     return make_task(toml=toml, test="echo 1 >/logs/verifier/reward.txt\n", solution="test ! -e /agent\n")
 
 
-def test_a_trial_of_an_ordinary_user(provider, task, agent, tmp_path, made, many_users):
+def test_trial_as_unprivileged_user(provider, task, agent, tmp_path, images_to_remove, many_users):
     settings = TrialSettings(
         agent_setup=f"{TOKEN}; cat /agent/requirements.txt", agent_files=[(agent, "/agent")], infra_retries=0
     )
@@ -153,7 +155,7 @@ def test_a_trial_of_an_ordinary_user(provider, task, agent, tmp_path, made, many
 
     first, second, oracle = trial(work, "first"), trial(work, "second"), trial("oracle", "third")
     assert [result.outcome for result in (first, second, oracle)] == ["passed"] * 3, first.reason
-    made.add(first.image["ref"])
+    images_to_remove.add(first.image["ref"])
     assert (first.image["setup"], first.image["below"]) == ("built", "python:3.12-slim")
     assert (second.image["setup"], second.image["id"]) == ("cached", first.image["id"])
     assert (oracle.image["ref"], oracle.agent_exit) == ("python:3.12-slim", 0)
@@ -164,14 +166,14 @@ def test_a_trial_of_an_ordinary_user(provider, task, agent, tmp_path, made, many
     assert seen[0][0] == "nobody"
     assert seen[0][2:] == [*(f"root {file}" for file in files), "/agent/lib/text"]
     (agent / "main.sh").unlink()
-    agent.rename(tmp_path / "gone")
+    agent.rename(tmp_path / "moved")
     lost = run_trial(task, work, settings=settings, provider=provider, results=tmp_path / "results")
     assert (lost.outcome, lost.phase) == ("error", "build")
     assert "agent does not exist" in lost.reason
 
 
 @pytest.mark.slow
-def test_workers_share_what_was_set_up(namespace, make_task, tmp_path):
+def test_workers_share_the_setup(namespace, make_task, tmp_path):
     for name, base in (("one", "FROM x\nUSER games\n"), ("two", "FROM x\nRUN touch /two\n")):
         make_task(f"ds/{name}", files={"environment/Dockerfile": base}, test="echo 1 >/logs/verifier/reward.txt\n")
     (tmp_path / "setup.sh").write_text(f"test ! -e /two || {{ echo not for two; exit 7; }}\n{TOKEN}\n")

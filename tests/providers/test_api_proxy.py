@@ -1,4 +1,4 @@
-"""The proxy from plain Python."""
+"""The proxy with run_trial()."""
 
 import threading
 
@@ -14,7 +14,7 @@ import json, os, urllib.request
 body = json.dumps({"model": "model-a", "prompt": "hi"}).encode()
 headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"], "Content-Type": "application/json"}
 request = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/completions", body, headers)
-print("said", json.load(urllib.request.urlopen(request))["choices"][0]["text"])
+print("received", json.load(urllib.request.urlopen(request))["choices"][0]["text"])
 """
 
 
@@ -36,7 +36,7 @@ def run(namespace, tmp_path, make_task, model_server):
     return run
 
 
-def test_a_trial_is_recorded_and_replayed_and_nothing_of_the_proxy_is_left(run, model_server):
+def test_record_replay_and_cleanup(run, model_server):
     model_server.script.append(Answer("hello"))
     recorded = run("record")
     model_server.close()
@@ -46,7 +46,7 @@ def test_a_trial_is_recorded_and_replayed_and_nothing_of_the_proxy_is_left(run, 
     assert "harbor-proxy" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_file_with_a_real_key_is_told_before_anything_is_made(run, model_server, tmp_path):
+def test_agent_file_with_real_key_is_refused_first(run, model_server, tmp_path):
     (tmp_path / ".env").write_text(f"OPENAI_API_KEY={KEY}\n")
     result = run(agent_files=[(tmp_path / ".env", "/agent/.env")], agent_setup="cp /agent/.env /opt")
     assert (result.outcome, result.phase, result.retries) == ("error", "build", [])

@@ -1,4 +1,4 @@
-"""What every provider promises, run over each of them."""
+"""The contract of the provider protocol, checked on every provider."""
 
 import contextlib
 import threading
@@ -10,7 +10,7 @@ from pytest_harbor.environment import Resources, Upload
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, ImageError, InfrastructureError, StartError
 
 
-def said(environment, command, **how):
+def output_of(environment, command, **how):
     result = environment.exec(command, **how)
     assert result.exit_code == 0, result.output
     return result.output
@@ -19,135 +19,137 @@ def said(environment, command, **how):
 # Commands.
 
 
-def test_output_and_exit_code(environment):
-    result = environment.exec("echo out; echo err >&2; exit 7")
+def test_output_and_exit_code(shared_environment):
+    result = shared_environment.exec("echo out; echo err >&2; exit 7")
     assert (result.exit_code, result.output, result.timed_out) == (7, "out\nerr\n", False)
 
 
-def test_words_are_not_a_line(environment):
-    assert said(environment, ["printf", "%s|", "a b", "$HOME", "*"]) == "a b|$HOME|*|"
+def test_argv_is_not_a_shell_line(shared_environment):
+    assert output_of(shared_environment, ["printf", "%s|", "a b", "$HOME", "*"]) == "a b|$HOME|*|"
 
 
-def test_output_without_a_newline_and_binary_output(environment):
+def test_binary_output_without_newline(shared_environment):
     pieces = []
-    environment.exec(r"printf 'a\000\377b'", output=pieces.append)
+    shared_environment.exec(r"printf 'a\000\377b'", output=pieces.append)
     assert b"".join(pieces) == b"a\0\xffb"
 
 
-def test_much_output_is_complete_and_bounded_in_the_result(environment):
+def test_large_output_is_streamed_whole_but_kept_bounded(shared_environment):
     seen = [0]
 
     def count(data):
         seen[0] += len(data)
 
-    result = environment.exec("head -c 5000000 /dev/zero", output=count)
+    result = shared_environment.exec("head -c 5000000 /dev/zero", output=count)
     assert seen[0] == 5_000_000
     assert len(result.output) < 2_000_000
 
 
-def test_output_comes_while_the_command_runs(environment):
-    came = threading.Event()
+def test_output_streams_while_the_command_runs(environment):
+    received = threading.Event()
     running = threading.Thread(
         target=environment.exec,
         args=("echo now; until [ -e /tmp/go ]; do sleep 0.05; done",),
-        kwargs={"output": lambda _: came.set()},
+        kwargs={"output": lambda _: received.set()},
     )
     running.start()
-    assert came.wait(10)
+    assert received.wait(10)
     environment.exec("touch /tmp/go")
     running.join(10)
     assert not running.is_alive()
 
 
-def test_variables_and_home(environment):
-    assert said(environment, "echo $COLOR $SHAPE $SIZE $HOME", env={"SIZE": "x y"}) == "blue round x y /root\n"
+def test_environment_variables_and_home(shared_environment):
+    assert (
+        output_of(shared_environment, "echo $COLOR $SHAPE $SIZE $HOME", env={"SIZE": "x y"}) == "blue round x y /root\n"
+    )
 
 
-def test_nothing_of_the_hosts_variables(environment, monkeypatch):
-    monkeypatch.setenv("HARBOR_SECRET_OF_THE_HOST", "told")
-    assert "told" not in said(environment, "env; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'")
+def test_host_variables_are_not_passed(environment, monkeypatch):
+    monkeypatch.setenv("HARBOR_SECRET_OF_THE_HOST", "leaked")
+    assert "leaked" not in output_of(environment, "env; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'")
 
 
-def test_working_directories(environment):
-    assert environment.workdir == "/app"
-    assert said(environment, "pwd") == "/app\n"
-    assert said(environment, "pwd", cwd="/usr/bin") == "/usr/bin\n"
+def test_working_directories(shared_environment):
+    assert shared_environment.workdir == "/app"
+    assert output_of(shared_environment, "pwd") == "/app\n"
+    assert output_of(shared_environment, "pwd", cwd="/usr/bin") == "/usr/bin\n"
 
 
-def test_a_working_directory_that_is_missing_is_made_at_the_start(start, plain_image):
-    assert said(start(plain_image, workdir="/some/where"), "pwd") == "/some/where\n"
+def test_start_creates_missing_workdir(start, plain_image):
+    assert output_of(start(plain_image, workdir="/some/where"), "pwd") == "/some/where\n"
 
 
 @pytest.mark.usefixtures("many_users")
-def test_users(environment):
-    assert said(environment, "id -un; echo $HOME", user="worker") == "worker\n/home/worker\n"
-    assert said(environment, "id -u; id -g", user="1234") == "1234\n1234\n"
-    assert said(environment, "id -u; id -g", user="4321:99") == "4321\n99\n"
-    assert said(environment, "id -u", user="root") == "0\n"
+def test_users(shared_environment):
+    assert output_of(shared_environment, "id -un; echo $HOME", user="worker") == "worker\n/home/worker\n"
+    assert output_of(shared_environment, "id -u; id -g", user="1234") == "1234\n1234\n"
+    assert output_of(shared_environment, "id -u; id -g", user="4321:99") == "4321\n99\n"
+    assert output_of(shared_environment, "id -u", user="root") == "0\n"
 
 
-def test_a_user_that_does_not_exist(environment):
+def test_unknown_user(shared_environment):
     with pytest.raises(CannotExecute, match="nosuch"):
-        environment.exec("true", user="nosuch")
+        shared_environment.exec("true", user="nosuch")
 
 
 @pytest.mark.parametrize(
     "command,problem",
     [("/no/such --flag", "no such file"), ("nosuchprogram", "not found"), ("/etc/passwd", "not executable")],
 )
-def test_what_cannot_be_started(environment, command, problem):
+def test_cannot_execute(shared_environment, command, problem):
     with pytest.raises(CannotExecute, match=problem):
-        environment.exec(command)
+        shared_environment.exec(command)
 
 
-def test_a_script_that_ends_with_127_is_none_that_cannot_be_started(environment):
-    assert environment.exec("nosuch_but_in_the_middle=1; nosuchprogram").exit_code == 127
+def test_exit_127_is_not_cannot_execute(shared_environment):
+    assert shared_environment.exec("nosuch_but_in_the_middle=1; nosuchprogram").exit_code == 127
 
 
-def test_a_missing_working_directory(environment):
+def test_missing_working_directory(shared_environment):
     with pytest.raises((CannotExecute, Exception), match=r"/no/such"):
-        environment.exec("true", cwd="/no/such")
+        shared_environment.exec("true", cwd="/no/such")
 
 
-def test_a_timeout_kills_the_command_and_all_below_it(environment):
+def test_timeout_kills_the_process_tree(environment):
     result = environment.exec("sleep 1000 & sleep 1000; true", timeout=0.5)
     assert (result.timed_out, result.exit_code) == (True, -1)
     assert result.seconds < 10
     assert "sleep 1000" not in processes(environment)
 
 
-def test_a_child_that_holds_the_output_open_does_not_hold_the_command(environment):
+def test_background_child_does_not_block_exec(environment):
     result = environment.exec("(sleep 60; echo late) & echo early")
     assert result.output == "early\n"
     assert result.seconds < 10
     assert "sleep 60" in processes(environment)
 
 
-def test_a_child_that_goes_on_may_go_on_talking(environment):
+def test_background_child_may_keep_writing(environment):
     environment.exec("(while :; do echo talk; touch /tmp/alive; sleep 0.05; done) & true")
     environment.exec("sleep 0.3; rm -f /tmp/alive; sleep 0.3; test -e /tmp/alive || exit 9")
     assert environment.exec("rm -f /tmp/alive; sleep 0.5; test -e /tmp/alive").exit_code == 0
 
 
-def test_the_prologue_runs_first_and_may_forbid_the_rest(environment):
-    assert said(environment, "cat /tmp/x", prologue="echo ready >/tmp/x") == "ready\n"
+def test_failing_prologue_prevents_the_command(environment):
+    assert output_of(environment, "cat /tmp/x", prologue="echo ready >/tmp/x") == "ready\n"
     with pytest.raises(CannotExecute, match="not today"):
         environment.exec("true", prologue="echo not today; exit 1")
 
 
-def test_on_start_comes_with_the_process(environment):
+def test_on_start_gets_the_process(shared_environment):
     begun = []
-    result = environment.exec("true", on_start=begun.append)
+    result = shared_environment.exec("true", on_start=begun.append)
     assert begun == [result.process]
     assert begun[0].pid > 1
     assert begun[0].started > 0
 
 
-def test_commands_at_the_same_time(environment):
+def test_concurrent_commands(shared_environment):
     results = {}
 
     def run(number):
-        results[number] = environment.exec(f"sleep 0.2; echo {number}; exit {number}")
+        results[number] = shared_environment.exec(f"sleep 0.2; echo {number}; exit {number}")
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -163,15 +165,17 @@ def test_commands_at_the_same_time(environment):
 
 
 def processes(environment):
-    return said(environment, "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f; echo; done 2>/dev/null", user="0")
+    return output_of(
+        environment, "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f; echo; done 2>/dev/null", user="0"
+    )
 
 
 def test_kill_since(environment):
-    said(environment, "setsid sleep 111 >/dev/null 2>&1 & true")
-    # Start times have a resolution of a hundredth of a second.
+    output_of(environment, "setsid sleep 111 >/dev/null 2>&1 & true")
+    # Process start times have a resolution of 10 ms.
     time.sleep(0.05)
     first = environment.exec("true").process
-    said(environment, "setsid sleep 222 >/dev/null 2>&1 & (sleep 333 &) >/dev/null 2>&1; true", user="worker")
+    output_of(environment, "setsid sleep 222 >/dev/null 2>&1 & (sleep 333 &) >/dev/null 2>&1; true", user="worker")
     assert "killed" in environment.kill_since(first)
     left = processes(environment)
     assert "sleep 111" in left
@@ -201,36 +205,39 @@ def test_uploads(environment, tmp_path):
             Upload("/data/link", tmp_path / "link"),
         ]
     )
-    wanted = "711 root /data\n755 root /data/deep\n640 root /data/deep/er/file\n755 root /data/content\n"
+    expected = "711 root /data\n755 root /data/deep\n640 root /data/deep/er/file\n755 root /data/content\n"
     files = "/data /data/deep /data/deep/er/file /data/content"
-    assert said(environment, f"stat -c '%a %U %n' {files}", user="0") == wanted
-    assert said(environment, "readlink /data/link; cat /data/deep/er/file", user="0") == "/etc/hostname\nfrom the host"
+    assert output_of(environment, f"stat -c '%a %U %n' {files}", user="0") == expected
+    assert (
+        output_of(environment, "readlink /data/link; cat /data/deep/er/file", user="0")
+        == "/etc/hostname\nfrom the host"
+    )
 
 
-def test_an_upload_replaces_a_link_and_never_writes_through_one(environment):
-    said(environment, "echo kept >/tmp/target; ln -s /tmp/target /app/file")
+def test_upload_replaces_symlinks(environment):
+    output_of(environment, "echo kept >/tmp/target; ln -s /tmp/target /app/file")
     environment.upload([Upload("/app/file", b"new")])
-    assert said(environment, "cat /tmp/target /app/file") == "kept\nnew"
+    assert output_of(environment, "cat /tmp/target /app/file") == "kept\nnew"
 
 
-def test_a_large_upload(environment, tmp_path):
+def test_large_upload(shared_environment, tmp_path):
     with (tmp_path / "large").open("wb") as file:
         file.truncate(20_000_000)
-    environment.upload([Upload("/app/large", tmp_path / "large")])
-    assert said(environment, "stat -c %s /app/large") == "20000000\n"
+    shared_environment.upload([Upload("/app/large", tmp_path / "large")])
+    assert output_of(shared_environment, "stat -c %s /app/large") == "20000000\n"
 
 
-def test_links_in_the_way_of_an_upload_stay_inside(environment, tmp_path):
+def test_upload_through_symlink_stays_inside(environment, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
-    said(environment, f"ln -s {outside} /app/dir")
+    output_of(environment, f"ln -s {outside} /app/dir")
     with contextlib.suppress(InfrastructureError):
         environment.upload([Upload("/app/dir/file", b"text")])
     assert list(outside.iterdir()) == []
 
 
 def test_downloads(environment, tmp_path):
-    said(environment, "mkdir -p /out/sub && echo a >/out/a && echo b >/out/sub/b && ln -s /etc/passwd /out/link")
+    output_of(environment, "mkdir -p /out/sub && echo a >/out/a && echo b >/out/sub/b && ln -s /etc/passwd /out/link")
     extraction = environment.download("/out", tmp_path / "got", reserved=frozenset({"sub/b"}))
     assert (tmp_path / "got/a").read_text() == "a\n"
     assert not (tmp_path / "got/sub/b").exists()
@@ -239,14 +246,14 @@ def test_downloads(environment, tmp_path):
     assert any(note.startswith("link: symbolic link") for note in extraction.skipped)
 
 
-def test_a_download_of_a_link_does_not_follow_it(environment, tmp_path):
-    said(environment, "ln -s /etc /out")
+def test_download_does_not_follow_a_symlink(environment, tmp_path):
+    output_of(environment, "ln -s /etc /out")
     environment.download("/out", tmp_path / "got")
     assert list((tmp_path / "got").iterdir()) == []
 
 
-def test_a_download_of_what_is_odd(environment, tmp_path):
-    said(
+def test_download_of_special_files(environment, tmp_path):
+    output_of(
         environment,
         "mkdir /out && cd /out && mkfifo pipe && touch good 'b ad' \"$(printf 'new\\nline')\" && truncate -s 1G big",
     )
@@ -256,13 +263,13 @@ def test_a_download_of_what_is_odd(environment, tmp_path):
     assert "pipe" not in names
 
 
-def test_a_download_of_nothing(environment, tmp_path):
+def test_download_of_missing_path(shared_environment, tmp_path):
     with pytest.raises(FileNotFoundError):
-        environment.download("/no/such", tmp_path / "got")
+        shared_environment.download("/no/such", tmp_path / "got")
 
 
 def test_read_file(environment, tmp_path):
-    said(environment, "echo text >/app/file; mkdir /app/dir; ln -s file /app/link")
+    output_of(environment, "echo text >/app/file; mkdir /app/dir; ln -s file /app/link")
     environment.read_file("/app/file", tmp_path / "deep/file")
     assert (tmp_path / "deep/file").read_text() == "text\n"
     for path in ("/app/dir", "/app/link", "/app/none"):
@@ -270,20 +277,20 @@ def test_read_file(environment, tmp_path):
             environment.read_file(path, tmp_path / "x")
 
 
-# Life and death.
+# Start and stop.
 
 
-def test_uploads_are_there_before_the_entrypoint_runs(start, build):
+def test_uploads_precede_the_entrypoint(start, build):
     image = build('FROM BASE\nCOPY --chmod=755 begin.sh /\nENTRYPOINT ["/begin.sh"]\n', **{"begin.sh": ENTRYPOINT})
     environment = start(image, uploads=[Upload("/early", b"bird\n")], variables={"SHAPE": "round"})
-    assert said(environment, "cat /seen") == "bird\nround\n"
+    assert output_of(environment, "cat /seen") == "bird\nround\n"
     assert "sleep 444" in processes(environment)
 
 
 ENTRYPOINT = '#!/bin/sh\ncat /early >/seen; echo "$SHAPE" >>/seen; sleep 444 &\nexec "$@"\n'
 
 
-def test_an_entrypoint_that_ends(start, build):
+def test_exiting_entrypoint(start, build):
     image = build('FROM BASE\nENTRYPOINT ["sh", "-c", "echo no luck; exit 3"]\n')
     with pytest.raises(StartError, match="no luck"):
         start(image)
@@ -301,7 +308,7 @@ def test_services_survive_kill_since(start, build):
     assert "sleep 555" not in processes(environment)
 
 
-def test_stop_ends_it_and_may_come_twice(environment):
+def test_stop_is_idempotent(environment):
     assert environment.is_running()
     environment.stop()
     environment.stop()
@@ -309,7 +316,7 @@ def test_stop_ends_it_and_may_come_twice(environment):
         environment.exec("true")
 
 
-def test_environments_do_not_see_each_other(start, plain_image):
+def test_environments_are_isolated_from_each_other(start, plain_image):
     one, other = start(plain_image), start(plain_image)
     one.exec("echo mine >/app/file; echo mine >/tmp/file; setsid sleep 666 >/dev/null 2>&1 &")
     assert other.exec("cat /app/file /tmp/file").exit_code != 0
@@ -324,14 +331,14 @@ def test_remove_owned(provider, start, plain_image):
     assert not environment.is_running()
 
 
-def test_limits_are_kept_or_noted(start, plain_image):
+def test_limits_are_enforced_or_noted(start, plain_image):
     environment = start(plain_image, resources=Resources(cpus=1, memory_mb=64))
     if any("memory" in note for note in environment.notes):
         pytest.skip(environment.notes[0])
-    result = environment.exec(["python3", "-c", "x = bytearray(300_000_000); print('had it')"])
+    result = environment.exec(["python3", "-c", "x = bytearray(300_000_000); print('allocated')"])
     assert result.exit_code != 0
-    assert "had it" not in result.output
-    assert said(environment, "echo lives") == "lives\n"
+    assert "allocated" not in result.output
+    assert output_of(environment, "echo lives") == "lives\n"
 
 
 # Images.
@@ -366,33 +373,33 @@ def test_layers_and_stages(start, build):
         parts__deep__c="c\n",
     )
     environment = start(image)
-    assert said(environment, "stat -c '%u %g %a' /data/renamed", user="0") == "1234 99 640\n"
+    assert output_of(environment, "stat -c '%u %g %a' /data/renamed", user="0") == "1234 99 640\n"
     assert (
-        said(environment, "cat /copied/alias; cat /both/a /single /tree/deep/c /tree/b")
+        output_of(environment, "cat /copied/alias; cat /both/a /single /tree/deep/c /tree/b")
         == "a\nb\nhello world\na\na\nc\nb\n"
     )
-    assert said(environment, "ls -A /data/old; id -u; echo $THREE") == "1234\n1a b\n"
+    assert output_of(environment, "ls -A /data/old; id -u; echo $THREE") == "1234\n1a b\n"
 
 
-def test_a_run_that_fails_names_itself(build):
+def test_failing_run_instruction_is_named(build):
     with pytest.raises(ImageError, match=r"(?s)RUN|run.*(boom|exit code|non-zero code: 9)"):
         build("FROM BASE\nRUN echo boom && exit 9\n")
 
 
-def test_a_missing_source_names_itself(build):
+def test_missing_copy_source_is_named(build):
     with pytest.raises(ImageError, match="nosuchfile"):
         build("FROM BASE\nCOPY nosuchfile /x\n")
 
 
-def test_an_unknown_image_name_that_was_never_built(provider):
+def test_unknown_image_is_none(provider):
     assert provider.find_image("pytest-harbor:never-built-by-anybody") is None
 
 
-def test_without_a_network_there_is_loopback_alone(start, plain_image):
+def test_no_network_leaves_loopback(start, plain_image):
     environment = start(plain_image, network=False)
     interfaces = environment.exec("tail -n +3 /proc/net/dev").output.split()
     assert [word for word in interfaces if word.endswith(":")] == ["lo:"]
-    # Refused, by somebody who is there, and not unreachable: loopback is up.
-    said = environment.exec("exec 3<>/dev/tcp/127.0.0.1/9").output
-    assert "refused" in said
+    # Refused rather than unreachable, so loopback is up.
+    output = environment.exec("exec 3<>/dev/tcp/127.0.0.1/9").output
+    assert "refused" in output
     assert "unreachable" in environment.exec("exec 3<>/dev/tcp/192.0.2.1/9").output

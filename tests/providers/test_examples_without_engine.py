@@ -1,4 +1,4 @@
-"""The examples on a machine without an engine: the same rewards as on Docker (see tests/docker/test_examples.py)."""
+"""The examples on the namespace provider: the same rewards as on Docker (see tests/docker/test_examples.py)."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ TASKS = Path(__file__).parents[2] / "examples" / "tasks"
 @pytest.mark.usefixtures("namespace")
 def test_rewards(agent, reward, tmp_path):
     words = ["-m", "pytest", "-p", "no:cacheprovider", "-q", "-n", "2", "--harbor-environment=namespace"]
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, *words, f"--harbor-dataset={TASKS}", f"--harbor-agent={agent}", "--harbor-results=results"],
         cwd=tmp_path,
         capture_output=True,
@@ -26,4 +26,4 @@ def test_rewards(agent, reward, tmp_path):
     results = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     assert {result["task"]: result["reward"] for result in results} == {
         f"tasks/{path.name}": reward for path in TASKS.iterdir()
-    }, said.stdout
+    }, process.stdout

@@ -1,4 +1,4 @@
-"""A gate on real trials: the examples by an agent that fails two of them, at one and at five attempts."""
+"""Gates on real trials: an agent that fails two examples, with one and with five attempts."""
 
 import json
 import os
@@ -26,14 +26,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("namespace")]
 
 
 class Runs:
-    """Runs of the examples in a directory."""
+    """Runs of the examples, with results in one directory."""
 
     def __init__(self, path):
         self.path = path
         (path / "worse.py").write_text(WORSE)
 
     def pytest(self, *args):
-        # One at a time: live-rates has a port, and environments without an engine share those of the host.
+        # One trial at a time: live-rates opens a port, and namespace environments share the ports of the host.
         words = ["-m", "pytest", "-p", "no:cacheprovider", "--harbor-environment=namespace"]
         return self.command(*words, f"--harbor-dataset={TASKS}", "--harbor-agent=oracle", *args)
 
@@ -56,30 +56,30 @@ def runs(tmp_path, monkeypatch):
     return Runs(tmp_path)
 
 
-def verdict(said):
-    """The verdict without what differs from run to run."""
-    part = said.partition("harbor gate")[2].partition("= harbor =")[0] or said
+def verdict(output):
+    """Return the lines of the verdict that are the same in every run."""
+    part = output.partition("harbor gate")[2].partition("= harbor =")[0] or output
     return [
         line.rstrip() for line in part.splitlines() if re.match(r"^\S.*(verdict|reward|worse)", line, re.IGNORECASE)
     ]
 
 
-def test_one_attempt_may_be_chance(runs):
-    status, said = runs.pytest("--harbor-save-baseline=baseline.json")
-    assert status == 0, said
-    assert "baseline of 7 tasks saved to " in said
-    status, said = runs.pytest("--harbor-baseline=baseline.json")
-    assert status == 0, said
-    assert "7 scored" in said
-    status, said = runs.pytest("--harbor-baseline=baseline.json", "-p", "worse", "--harbor-confirm=2")
-    assert status == 10, said
-    assert "inconclusive" in said
-    assert "mean reward change -0.286 over 7 tasks" in said
-    assert "attempts a task would decide" in said
-    assert said.count("rerun: 0 of 2 passed") == 2
-    assert "5 passed, 2 failed" in said, "confirmations are not part of the rate"
+def test_one_attempt_is_inconclusive(runs):
+    status, output = runs.pytest("--harbor-save-baseline=baseline.json")
+    assert status == 0, output
+    assert "baseline of 7 tasks saved to " in output
+    status, output = runs.pytest("--harbor-baseline=baseline.json")
+    assert status == 0, output
+    assert "7 scored" in output
+    status, output = runs.pytest("--harbor-baseline=baseline.json", "-p", "worse", "--harbor-confirm=2")
+    assert status == 10, output
+    assert "inconclusive" in output
+    assert "mean reward change -0.286 over 7 tasks" in output
+    assert "attempts a task would decide" in output
+    assert output.count("rerun: 0 of 2 passed") == 2
+    assert "5 passed, 2 failed" in output, "confirmations are not part of the rate"
     (worse,) = runs.directories[2:]
-    # Another rule, and nothing is run.
+    # Other rules judge the same run; nothing runs again.
     assert runs.gate(worse, "--baseline", "baseline.json")[0] == 10
     assert runs.gate(worse, "--baseline", "baseline.json", "--inconclusive", "pass")[0] == 0
     assert runs.gate(worse, "--baseline", "baseline.json", "--gate", "each")[0] == 1
@@ -87,37 +87,37 @@ def test_one_attempt_may_be_chance(runs):
     assert runs.gate(worse, "--gate", "pass-rate=0.8")[0] == 1
     assert len(runs.directories) == 3
     before = json.loads((runs.path / "baseline.json").read_text())
-    status, said = runs.pytest(
+    status, output = runs.pytest(
         "--harbor-baseline=baseline.json", "-p", "worse", "--harbor-update-baseline", "-k", "hello"
     )
-    assert status == 0, said
+    assert status == 0, output
     after = json.loads((runs.path / "baseline.json").read_text())
     changed = {task for task in before["tasks"] if before["tasks"][task] != after["tasks"][task]}
     assert changed == {"tasks/hello-world"}
 
 
-def test_five_attempts_are_not_and_shards_say_the_same(runs):
-    status, said = runs.pytest("--harbor-save-baseline=baseline.json", "--harbor-attempts=5")
-    assert status == 0, said
+def test_five_attempts_regress_as_do_their_shards(runs):
+    status, output = runs.pytest("--harbor-save-baseline=baseline.json", "--harbor-attempts=5")
+    assert status == 0, output
     worse = ("--harbor-baseline=baseline.json", "--harbor-attempts=5", "-p", "worse")
-    status, said = runs.pytest(*worse)
-    assert status == 1, said
-    assert "regressed" in said
-    assert "oracle: statistically significant drop on tasks/hello-world, tasks/sql-report" in said
+    status, output = runs.pytest(*worse)
+    assert status == 1, output
+    assert "regressed" in output
+    assert "oracle: statistically significant drop on tasks/hello-world, tasks/sql-report" in output
     whole = runs.directories[-1]
     for shard in (1, 2):
-        status, said = runs.pytest(*worse, f"--harbor-shard={shard}/2")
-        assert status == 0, said
+        status, output = runs.pytest(*worse, f"--harbor-shard={shard}/2")
+        assert status == 0, output
     alone, both = (
         runs.gate(whole, "--baseline", "baseline.json"),
         runs.gate(*runs.directories[2:], "--baseline", "baseline.json"),
     )
     assert alone[0] == both[0] == 1
     assert verdict(alone[1]) == verdict(both[1]) != []
-    status, said = runs.gate(runs.directories[2], "--baseline", "baseline.json")
-    assert "2/2" in said, "the shard that is missing is told"
+    status, output = runs.gate(runs.directories[2], "--baseline", "baseline.json")
+    assert "2/2" in output, "the missing shard is named"
     results = whole / "results.jsonl"
     results.write_text(results.read_text().replace('{"schema', "{{", 1))
-    status, said = runs.gate(whole, "--baseline", "baseline.json")
-    assert status == 1, said
-    assert "line 1" in said
+    status, output = runs.gate(whole, "--baseline", "baseline.json")
+    assert status == 1, output
+    assert "line 1" in output

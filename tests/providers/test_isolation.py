@@ -1,4 +1,4 @@
-"""What an environment without an engine keeps from the host, and the host from it."""
+"""The isolation between the host and the namespace provider's environments."""
 
 import contextlib
 import http.server
@@ -18,13 +18,14 @@ import pytest
 from pytest_harbor.environment import StartRequest
 from pytest_harbor.environment.namespace import NamespaceProvider
 from pytest_harbor.environment.namespace.sandbox import processes_of
+from pytest_harbor.image import Image
 
-# Unlike those of other test processes, whose control groups come and go.
+# Unique to this process: control groups of other test processes come and go.
 NAME = f"harbor-test-{os.getpid()}"
 
 ATTACK = r"""
 exec 2>/dev/null
-# Write to every path that can be found, and to those that were told.
+# Write to every path that can be found, and to the paths given as arguments.
 for path in "$@" $HOME /root /home /tmp /var/tmp /run /opt /srv /mnt /usr /etc /usr/local/bin /proc/sys/kernel /sys; do
   echo broken >"$path/harbor-was-here"
   echo broken >"$path"
@@ -35,7 +36,7 @@ echo '|/bin/false' >/proc/sys/kernel/core_pattern
 find / -xdev -maxdepth 2 -type d | while read -r dir; do echo broken >"$dir/harbor-was-here"; done
 # Look for the secret everywhere.
 secret='secret-[0-9a-f]{32}'
-for path in "$@"; do cat "$path"/* "$path"; done | grep -aE "$secret" && echo FOUND in a told path
+for path in "$@"; do cat "$path"/* "$path"; done | grep -aE "$secret" && echo FOUND in a given path
 grep -raosE "$secret" / --exclude-dir=proc --exclude-dir=sys | head -n 3 | sed 's/^/FOUND in /'
 cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/keys | tr '\0' '\n' | grep -aE "$secret" && echo FOUND in proc
 for path in "$@"; do cat /proc/*/root"$path"/* /proc/*/cwd"$path"; done | grep -aE "$secret" && echo FOUND root
@@ -45,20 +46,22 @@ mknod /tmp/disk b 254 0 && echo FOUND a way to make devices
 mount -t tmpfs none /mnt && echo FOUND a way to mount
 unshare --user true && echo FOUND a way to more rights
 chroot /proc/1/root true && echo FOUND the first process
-# End what can be seen, the own shell last.
+# Kill every visible process, this shell last.
 kill -KILL -1
 """
 
 
 @pytest.fixture
 def launch(namespace):
-    """Start environments of the provider namespace over the plain host."""
+    """Yield a function that starts environments of the namespace provider on the host's own system."""
     started = []
 
     def launch(provider=namespace, **request):
-        image = provider.find_image("debian:12")
         name = f"{NAME}-{secrets.token_hex(5)}"
-        environment = provider.start(_image(image), StartRequest(name=name, task="t/t", run="r", **request))
+        environment = provider.start(
+            Image("debian:12", "present", provider.find_image("debian:12")),
+            StartRequest(name=name, task="t/t", run="r", **request),
+        )
         started.append(environment)
         return environment
 
@@ -67,14 +70,8 @@ def launch(namespace):
         environment.stop()
 
 
-def _image(details):
-    from pytest_harbor.image import Image
-
-    return Image("debian:12", "present", details)
-
-
 @pytest.mark.slow
-def test_an_agent_that_wants_out(launch, own_cache, tmp_path, monkeypatch):
+def test_escape_attempts_fail(launch, own_cache, tmp_path, monkeypatch):
     secret = f"secret-{secrets.token_hex(16)}"
     other = launch()
     other.exec(f"echo {secret} >/secret; setsid sleep 777 >/dev/null 2>&1 &")
@@ -83,14 +80,14 @@ def test_an_agent_that_wants_out(launch, own_cache, tmp_path, monkeypatch):
     home = Path.home()
     mark = home / f".harbor-{secrets.token_hex(4)}"
     mark.write_text(secret)
-    told = [tmp_path, Path.cwd(), home, own_cache, own_cache / "pytest-harbor/namespace/t" / other.name / "u/root"]
-    before = _state(told[:4])
+    paths = [tmp_path, Path.cwd(), home, own_cache, own_cache / "pytest-harbor/namespace/t" / other.name / "u/root"]
+    before = _state(paths[:4])
     mounts, processes = _mounts(), _processes()
     try:
         attacker = launch()
-        result = attacker.exec(["bash", "-c", ATTACK, "sh", *map(str, told), str(mark)], timeout=120)
+        result = attacker.exec(["bash", "-c", ATTACK, "sh", *map(str, paths), str(mark)], timeout=120)
     finally:
-        kept, after = mark.read_text(), _state(told[:4])
+        kept, after = mark.read_text(), _state(paths[:4])
         mark.unlink()
     assert "FOUND" not in result.output, result.output
     assert secret not in result.output
@@ -111,12 +108,12 @@ def _state(paths):
 
 
 def _mounts():
-    """This machine's mounts, without those of container engines, whatever else runs on it."""
+    """Return the machine's mounts except those of container engines, which other processes may use."""
     return [line for line in Path("/proc/mounts").read_text().splitlines() if "docker" not in line]
 
 
 def _processes():
-    """This process and those above it."""
+    """Return the ids of this process and its ancestors."""
     found, pid = set(), os.getpid()
     while pid > 1:
         found.add(pid)
@@ -124,22 +121,22 @@ def _processes():
     return found
 
 
-def test_what_is_private_to_the_host_is_empty(launch):
+def test_private_host_directories_are_empty(launch):
     environment = launch()
-    for place in ("/home", "/root", "/tmp", "/var/tmp", "/run/lock", "/mnt", "/media", "/srv", "/opt"):
-        assert environment.exec(["ls", "-A", place]).output == "", place
+    for directory in ("/home", "/root", "/tmp", "/var/tmp", "/run/lock", "/mnt", "/media", "/srv", "/opt"):
+        assert environment.exec(["ls", "-A", directory]).output == "", directory
     shadow = environment.exec("cut -d: -f2 /etc/shadow /etc/gshadow | sort -u").output
     assert shadow == "*\n"
     assert environment.exec("cat /etc/machine-id").output == ""
     assert socket.gethostname() not in environment.exec("hostname; cat /etc/hostname /etc/hosts").output
 
 
-def test_people_of_the_host_are_not_there(launch):
+def test_host_users_are_hidden(launch):
     ids = launch().exec("cut -d: -f3 /etc/passwd").output.split()
     assert not [number for number in ids if 1000 <= int(number) < 65534]
 
 
-def test_a_hidden_directory_below_a_visible_one(own_cache, launch):
+def test_hidden_directory_inside_a_visible_one(own_cache, launch):
     docs = next(path for path in (Path("/usr/share/doc"), Path("/usr/share")) if path.is_dir())
     with contextlib.closing(NamespaceProvider([docs])) as provider:
         assert launch(provider).exec(["ls", "-A", str(docs)]).output == ""
@@ -148,13 +145,13 @@ def test_a_hidden_directory_below_a_visible_one(own_cache, launch):
 
 def test_root_is_root_inside(launch, namespace):
     environment = launch()
-    said = environment.exec(
+    result = environment.exec(
         "useradd -m -u 1000 somebody && su somebody -c 'id -un' && touch /usr/bin/new /etc/new && id -u"
     )
     if "ordinary" in namespace.describe():
-        assert said.exit_code == 0
+        assert result.exit_code == 0
     else:
-        assert said.output == "somebody\n0\n"
+        assert result.output == "somebody\n0\n"
     assert not Path("/usr/bin/new").exists()
     assert not Path("/etc/new").exists()
 
@@ -170,7 +167,7 @@ def test_devices_and_shared_memory(launch):
     assert environment.exec("ls /sys").output == ""
 
 
-def test_the_hosts_network_is_there(launch):
+def test_host_network_is_reachable(launch):
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     threading.Thread(target=server.handle_request, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}/nothing"
@@ -181,16 +178,16 @@ def test_the_hosts_network_is_there(launch):
         server.server_close()
 
 
-def test_the_prefix_for_host_agents(launch):
+def test_exec_prefix(launch):
     environment = launch(workdir="/app", variables={"A": "b"})
     environment.exec("echo inside >file")
     words = [*environment.exec_prefix().split(), "sh", "-c", "pwd; cat file; env"]
-    said = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert said.stdout.startswith("/app\ninside\n"), said
-    assert "VIRTUAL_ENV" not in said.stdout
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert result.stdout.startswith("/app\ninside\n"), result
+    assert "VIRTUAL_ENV" not in result.stdout
 
 
-# What is left.
+# Cleanup.
 
 HOLDER = """
 import sys, time
@@ -211,48 +208,48 @@ def _hold(name):
     return process, int(process.stdout.readline())
 
 
-def _until(condition, what):
+def _wait_until(condition, problem):
     deadline = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, problem
         time.sleep(0.02)
 
 
-def test_nothing_survives_the_end_of_its_owner(namespace, own_cache):
+def test_environment_ends_with_its_owner(namespace, own_cache):
     name = f"{NAME}-{secrets.token_hex(5)}"
     owner, pid = _hold(name)
-    place = own_cache / "pytest-harbor/namespace/t" / name
-    assert place.is_dir()
+    directory = own_cache / "pytest-harbor/namespace/t" / name
+    assert directory.is_dir()
     owner.kill()
     owner.communicate()
-    # No further run is needed: it ends itself and clears up.
-    _until(lambda: not place.exists() and not Path(f"/proc/{pid}").exists(), "it lives on")
+    # It stops and cleans up on its own; no later run is needed.
+    _wait_until(lambda: not directory.exists() and not Path(f"/proc/{pid}").exists(), "it is still running")
 
 
-def test_the_next_run_removes_what_nobody_could(namespace, own_cache):
+def test_next_run_removes_leftovers(namespace, own_cache):
     name = f"{NAME}-{secrets.token_hex(5)}"
     owner, pid = _hold(name)
-    place = own_cache / "pytest-harbor/namespace/t" / name
-    groups = json.loads((place / "owner.json").read_text())["groups"]
+    directory = own_cache / "pytest-harbor/namespace/t" / name
+    groups = json.loads((directory / "owner.json").read_text())["groups"]
     os.kill(pid, signal.SIGKILL)
     owner.kill()
     owner.communicate()
-    assert place.is_dir()
+    assert directory.is_dir()
     assert namespace.remove_owned("dead") == [name]
-    assert not place.exists()
+    assert not directory.exists()
     assert not [group for group in groups if Path(group).exists()]
 
 
-def test_a_sandbox_that_was_killed_can_be_revived(launch):
+def test_restart_after_kill(launch):
     environment = launch()
     environment.exec("echo kept >/root/file")
     os.kill(processes_of(environment.pid)[-1], signal.SIGKILL)
-    _until(lambda: not environment.is_running(), "it lives on")
+    _wait_until(lambda: not environment.is_running(), "it is still running")
     environment.restart()
     assert environment.exec("cat /root/file").output == "kept\n"
 
 
-def test_many_leave_nothing(launch, own_cache):
+def test_many_environments_leave_nothing(launch, own_cache):
     def left():
         groups = list(Path("/sys/fs/cgroup").glob(f"**/pytest-harbor-{NAME}-*"))
         return (
@@ -281,7 +278,7 @@ def _descendants():
     return found
 
 
-def test_files_nested_deeper_than_a_path_may_be_long_are_removed(launch, own_cache):
+def test_stop_removes_paths_beyond_path_max(launch, own_cache):
     environment = launch()
     code = "import os\nos.chdir('/tmp')\nfor _ in range(3000):\n os.mkdir('d'); os.chdir('d')"
     assert environment.exec(["python3", "-c", code]).exit_code == 0

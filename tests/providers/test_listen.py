@@ -1,4 +1,4 @@
-"""Ports of this process that programs of an environment reach, with a network and without."""
+"""Host ports that programs in an environment can reach, with and without a network."""
 
 import contextlib
 import secrets
@@ -10,7 +10,7 @@ import pytest
 from pytest_harbor.environment import StartRequest
 from pytest_harbor.errors import EnvironmentLost, InfrastructureError
 
-# What programs of the environment have in common.
+# The start of every client program.
 CLIENT = """
 import hashlib, socket, sys, threading
 def connect():
@@ -22,7 +22,7 @@ def everything(connection):
 
 
 class Server:
-    """Serves connections, each in a thread."""
+    """A server that handles each connection in its own thread."""
 
     def __init__(self, serve):
         self._serve = serve
@@ -59,18 +59,18 @@ def client(environment, address, code, *arguments):
     return result.output
 
 
-def echoed(place, code):
-    """What a client says of an echo, which has ended then."""
+def output_of_echo_client(running, code):
+    """Return a client's output about an echo server, after the server ended."""
     server = Server(echo)
-    with place.listen(server.take) as address:
-        said = client(place, address, code)
+    with running.listen(server.take) as address:
+        received = client(running, address, code)
     assert server.join()
-    return said
+    return received
 
 
 @pytest.fixture(scope="module", params=["network", "no network"])
-def place(request, provider, plain_image):
-    """A running environment."""
+def running(request, provider, plain_image):
+    """Yield a running environment."""
     name = f"harbor-test-{secrets.token_hex(5)}"
     started = StartRequest(name=name, task="tests/task", run="run", network=request.param == "network")
     environment = provider.start(plain_image, started)
@@ -78,7 +78,7 @@ def place(request, provider, plain_image):
     environment.stop()
 
 
-def test_the_end_of_a_question_is_seen_and_the_answer_still_read(place):
+def test_half_closed_connection(running):
     server = Server(lambda connection: connection.sendall(b"".join(pieces(connection))[::-1]))
     code = """
 connection = connect()
@@ -86,14 +86,14 @@ connection.sendall(b"!olleh")
 connection.shutdown(socket.SHUT_WR)
 print(everything(connection).decode())
 """
-    with place.listen(server.take) as address:
-        assert client(place, address, code) == "hello!\n"
-        # The server's own end is as final as that of any connection.
-        assert client(place, address, code) == "hello!\n"
+    with running.listen(server.take) as address:
+        assert client(running, address, code) == "hello!\n"
+        # A second connection works like the first.
+        assert client(running, address, code) == "hello!\n"
     assert server.join()
 
 
-def test_pieces_come_one_by_one(place):
+def test_pieces_arrive_one_by_one(running):
     code = """
 connection = connect()
 for number in range(300):
@@ -101,10 +101,10 @@ for number in range(300):
     assert connection.recv(100) == b"%d" % number
 print("in step")
 """
-    assert echoed(place, code) == "in step\n"
+    assert output_of_echo_client(running, code) == "in step\n"
 
 
-def test_many_connections_at_once(place):
+def test_many_connections_at_once(running):
     code = """
 def talk(number):
     connection = connect()
@@ -118,10 +118,10 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(len(same), all(same.values()))
 """
-    assert echoed(place, code) == "64 True\n"
+    assert output_of_echo_client(running, code) == "64 True\n"
 
 
-def test_more_connections_than_there_may_be_take_turns(place):
+def test_connections_beyond_the_limit_take_turns(running):
     code = """
 first = [connect() for _ in range(150)]
 for connection in first:
@@ -130,10 +130,10 @@ for connection in first:
     connection.close()
 print("all")
 """
-    assert echoed(place, code) == "all\n"
+    assert output_of_echo_client(running, code) == "all\n"
 
 
-def test_one_that_nobody_reads_holds_up_no_other(place):
+def test_unread_connection_does_not_block_others(running):
     def serve(connection):
         if connection.recv(1) == b"m":
             connection.sendall(bytes(20_000_000))
@@ -150,12 +150,12 @@ assert other.recv(100) == b"hello"
 print(1 + len(everything(lazy)))
 """
     server = Server(serve)
-    with place.listen(server.take) as address:
-        assert client(place, address, code) == "20000000\n"
+    with running.listen(server.take) as address:
+        assert client(running, address, code) == "20000000\n"
     assert server.join()
 
 
-def test_connections_end_that_were_not_taken_or_are_cut_by_a_side(place):
+def test_refused_and_cut_connections_end(running):
     taken = []
 
     def take(connection):
@@ -173,12 +173,12 @@ for _ in range(2):
         pass
 print("ended")
 """
-    with place.listen(take) as address:
-        assert client(place, address, code) == "ended\n"
+    with running.listen(take) as address:
+        assert client(running, address, code) == "ended\n"
     assert len(taken) == 2
 
 
-def test_who_goes_away_is_missed(place):
+def test_client_disconnect_is_noticed(running):
     ended = threading.Event()
 
     def serve(connection):
@@ -186,19 +186,19 @@ def test_who_goes_away_is_missed(place):
         ended.set()
 
     server = Server(serve)
-    with place.listen(server.take) as address:
-        client(place, address, "connection = connect(); connection.sendall(b'x'); connection.recv(1)")
+    with running.listen(server.take) as address:
+        client(running, address, "connection = connect(); connection.sendall(b'x'); connection.recv(1)")
         assert ended.wait(10)
     assert server.join()
 
 
-def test_nothing_is_left_when_nobody_listens_any_more(place):
-    came, ended, said = threading.Event(), threading.Event(), []
+def test_closing_ends_connections_and_threads(running):
+    came, ended, received = threading.Event(), threading.Event(), []
 
     def serve(connection):
-        said.append(connection.recv(100))
+        received.append(connection.recv(100))
         came.set()
-        said.append(connection.recv(100))
+        received.append(connection.recv(100))
         ended.set()
 
     code = """
@@ -212,12 +212,12 @@ print("ended")
 """
     server = Server(serve)
     outputs = []
-    with place.listen(server.take) as address:
-        program = threading.Thread(target=lambda: outputs.append(client(place, address, code)))
+    with running.listen(server.take) as address:
+        program = threading.Thread(target=lambda: outputs.append(client(running, address, code)))
         program.start()
         assert came.wait(30)
     assert ended.wait(10)
-    assert said == [b"hello", b""]
+    assert received == [b"hello", b""]
     program.join(30)
     assert outputs == ["ended\n"]
     assert server.join()
@@ -227,23 +227,23 @@ try:
 except ConnectionRefusedError:
     print("refused")
 """
-    assert client(place, address, code) == "refused\n"
+    assert client(running, address, code) == "refused\n"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("harbor-listen", "harbor-relay"))]
 
 
-def test_two_at_a_time_have_ports_of_their_own(place):
+def test_two_listeners_have_separate_ports(running):
     one, other = (
         Server(lambda connection: connection.sendall(b"1")),
         Server(lambda connection: connection.sendall(b"2")),
     )
-    with place.listen(one.take) as first, place.listen(other.take) as second:
-        assert client(place, first, "print(everything(connect()))") == "b'1'\n"
-        assert client(place, second, "print(everything(connect()))") == "b'2'\n"
+    with running.listen(one.take) as first, running.listen(other.take) as second:
+        assert client(running, first, "print(everything(connect()))") == "b'1'\n"
+        assert client(running, second, "print(everything(connect()))") == "b'2'\n"
     assert one.join()
     assert other.join()
 
 
-def test_without_a_network_nothing_else_is_open(start, plain_image):
+def test_no_network_leaves_only_the_listener(start, plain_image):
     environment = start(plain_image, network=False)
     server = Server(echo)
     code = """
@@ -253,7 +253,7 @@ for other in others:
         socket.create_connection(other, 5)
     except OSError as error:
         print(error.strerror)
-# All that listens here, by its local address and port.
+# Every listening socket, by its local address and port.
 rows = [row.split() for row in open("/proc/net/tcp").readlines()[1:]]
 print([row[1] for row in rows if row[3] == "0A"] == ["0100007F:%04X" % int(sys.argv[1].rpartition(":")[2])])
 print([line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]])
@@ -264,7 +264,7 @@ print([line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[
 
 
 @pytest.mark.parametrize("network", [True, False])
-def test_an_environment_that_ends_meanwhile(start, plain_image, network):
+def test_environment_ends_during_a_connection(start, plain_image, network):
     environment = start(plain_image, network=network)
     came, ended = threading.Event(), threading.Event()
 
@@ -278,11 +278,11 @@ def test_an_environment_that_ends_meanwhile(start, plain_image, network):
     code = "connection = connect(); connection.sendall(b'x'); connection.recv(1)"
     with environment.listen(server.take) as address:
         command = ["python3", "-c", CLIENT + code, address]
-        program = threading.Thread(target=_until_it_ends, args=(environment, command))
+        program = threading.Thread(target=_exec_until_killed, args=(environment, command))
         program.start()
         assert came.wait(30)
-        # Everything, as an agent may do it.
-        _until_it_ends(environment, ["sh", "-c", "kill -9 -1"])
+        # Kill everything, as an agent might.
+        _exec_until_killed(environment, ["sh", "-c", "kill -9 -1"])
         assert ended.wait(20)
         program.join(30)
         if not environment.is_running():
@@ -293,6 +293,6 @@ def test_an_environment_that_ends_meanwhile(start, plain_image, network):
         pass
 
 
-def _until_it_ends(environment, command):
+def _exec_until_killed(environment, command):
     with contextlib.suppress(InfrastructureError):
         environment.exec(command, timeout=60)

@@ -1,4 +1,4 @@
-"""Agents on the host that work over MCP, with both providers."""
+"""Host agents that work over MCP, on both providers."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ HELLO = (
     '[ "$(cat /app/hello.txt)" = hello ] && echo 1 >/logs/verifier/reward.txt || echo 0 >/logs/verifier/reward.txt\n'
 )
 
-# An agent is what follows: a coroutine that gets a session of the official client.
+# The rest of an agent is a coroutine that takes a session of the official client.
 CLIENT = """
 import asyncio, json, os, sys
 from mcp import ClientSession
@@ -64,7 +64,7 @@ async def main():
 
 
 def agent(tmp_path, work, name="agent.py"):
-    """An agent on the host whose work is the body of a coroutine."""
+    """Return a host agent whose work is the body of a coroutine."""
     body = "\n".join(f"    {line}" for line in work.strip().splitlines())
     script = tmp_path / name
     script.write_text(f"{CLIENT}\nasync def work(session):\n{body}\n\nasyncio.run(main())\n")
@@ -72,7 +72,7 @@ def agent(tmp_path, work, name="agent.py"):
 
 
 class Trials:
-    """Runs trials of one task and keeps what they leave."""
+    """Trials of one task, and their files."""
 
     def __init__(self, provider, directory, make_task):
         self.provider = provider
@@ -93,7 +93,7 @@ class Trials:
             Task.load(path),
             self.provider,
             ImageStore(self.provider, self.directory, policy="auto"),
-            # Processes are known by the trial's id, also to another worker of this test run.
+            # Processes are found by the trial's id, which must differ between workers of this test run.
             TrialPlace("run", self.directory / f"{number}__{secrets.token_hex(4)}"),
             TrialSettings(agent_workdir="", **settings),
             hooks,
@@ -120,7 +120,7 @@ def run(provider, tmp_path, make_task):
     assert logging.getLogger().handlers == handlers
 
 
-def test_an_agent_solves_a_task_with_the_tools_and_asks_for_its_reward(run, tmp_path):
+def test_agent_solves_a_task_and_requests_grading(run, tmp_path):
     result = run(
         agent(
             tmp_path,
@@ -159,9 +159,9 @@ open("url", "w").write(URL)
     assert f"SECOND {evaluation}\n" in log
     assert log.count("harbor: mcp graded at the agent's request: passed, reward 1.0") == 1
     assert "ERROR Error executing tool bash: the work has been graded; no more work is possible" in log
-    # The log tells what was called, also where the agent says nothing of it.
+    # The log lists the calls even if the agent prints nothing.
     assert 'harbor: mcp [1] bash {"command": "pwd; id' in log
-    # Grading is no part of the agent's time.
+    # Grading does not count as agent time.
     assert result.phases["verify"] > 0
     assert result.phases["agent"] > 0
     url = urlsplit((run.trials[-1].directory / "host/url").read_text())
@@ -170,7 +170,7 @@ open("url", "w").write(URL)
         socket.create_connection((url.hostname, url.port), timeout=5)
 
 
-def test_an_agent_that_does_not_ask_is_graded_as_ever(run, tmp_path):
+def test_agent_without_grading_request_is_graded(run, tmp_path):
     result = run(
         agent(
             tmp_path,
@@ -186,19 +186,19 @@ os._exit(3)
     )
     assert (result.outcome, result.reward, result.agent_exit) == ("passed", 1.0, 3), run.log
     tested = (run.trials[-1].directory / "verifier/test-stdout.txt").read_text()
-    # What was left in the background on purpose stays; what still ran as a call does not, nor does any state.
+    # Background processes started on purpose stay; a running call is killed, and no state is left.
     assert "sleep 1000" in tested
     assert "sleep 1001" not in tested
     assert ".harbor-bash" not in tested
 
 
-def test_grading_an_unsolved_task_gives_0(run, tmp_path):
+def test_unsolved_task_is_graded_0(run, tmp_path):
     result = run(agent(tmp_path, 'print("GOT", await grade(session))'), threshold=0.5)
     assert (result.outcome, result.reward) == ("failed", 0.0)
     assert "GOT {'reward': 0.0" in run.log
 
 
-def test_a_hook_and_a_missing_reward_are_seen_by_the_agent_too(run, tmp_path):
+def test_agent_sees_hook_and_missing_reward(run, tmp_path):
     class Half(TrialHooks):
         def reward(self, task, environment, verification):
             return 0.5
@@ -215,8 +215,8 @@ def test_a_hook_and_a_missing_reward_are_seen_by_the_agent_too(run, tmp_path):
     assert "there is no reward" in run.log
 
 
-class AsksAtOnce:
-    """A service that has the work graded while the agent runs."""
+class GradesDuringAgent:
+    """A service that requests grading while the agent runs."""
 
     def admit(self, task, variables):
         pass
@@ -235,19 +235,19 @@ class AsksAtOnce:
         asking.join()
 
 
-def test_a_grading_is_waited_for_and_no_part_of_the_agents_time(run):
-    run.services = [AsksAtOnce()]
+def test_grading_is_awaited_and_not_agent_time(run):
+    run.services = [GradesDuringAgent()]
     test = "sleep 3; echo 1 >/logs/verifier/reward.txt\n"
     result = run(HostCommandAgent('echo "$ADDED"; sleep 4'), test=test, agent_timeout=3.5)
     assert (result.outcome, result.agent_timed_out, result.agent_exit) == ("passed", False, 0)
     assert "by a service" in run.log
     assert result.phases["verify"] > 3
     assert 0 < result.phases["agent"] < 3
-    # An agent that does not stay for it ends no grading.
+    # Grading continues after the agent exits.
     assert run(HostCommandAgent("true"), test=test).outcome == "passed"
 
 
-# A client that begins at once, for an agent with little time.
+# A client that starts fast, for an agent with a short timeout.
 QUICK = """
 import json, os, urllib.request
 headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
@@ -262,7 +262,7 @@ post("tools/call", id=2, params={"name": "bash", "arguments": {"command": comman
 """
 
 
-def test_an_agent_out_of_time_is_killed_with_its_call(run, tmp_path):
+def test_timeout_kills_the_running_call(run, tmp_path):
     (tmp_path / "quick.py").write_text(QUICK)
     result = run(
         HostCommandAgent(shlex.join([sys.executable, "-I", "-S", str(tmp_path / "quick.py")])),
@@ -273,7 +273,7 @@ def test_an_agent_out_of_time_is_killed_with_its_call(run, tmp_path):
     assert "sleep 1000" not in (run.trials[-1].directory / "verifier/test-stdout.txt").read_text()
 
 
-def test_an_infrastructure_error_of_a_grading_is_tried_again(run, tmp_path, monkeypatch):
+def test_infrastructure_error_in_grading_is_retried(run, tmp_path, monkeypatch):
     from pytest_harbor.trial import trial as module
 
     verify, calls = module.verify, []
@@ -297,8 +297,8 @@ def test_an_infrastructure_error_of_a_grading_is_tried_again(run, tmp_path, monk
     assert "GOT {'reward': 1.0" in run.log
 
 
-@pytest.mark.skipif(version("mcp").startswith("1."), reason="this client does not tell the server that it gives up")
-def test_a_call_that_is_given_up_is_killed(run, tmp_path):
+@pytest.mark.skipif(version("mcp").startswith("1."), reason="the client of mcp 1.x does not send cancellations")
+def test_cancelled_call_is_killed(run, tmp_path):
     run(
         agent(
             tmp_path,
@@ -322,7 +322,7 @@ for _ in range(500):
     assert "IT IS DEAD" in run.log
 
 
-def test_several_clients_work_at_the_same_time_and_output_may_be_large(run, tmp_path):
+def test_concurrent_clients_and_large_output(run, tmp_path):
     result = run(
         agent(
             tmp_path,
@@ -330,7 +330,7 @@ def test_several_clients_work_at_the_same_time_and_output_may_be_large(run, tmp_
 async def other(number):
     async with streamable_http_client(URL) as (read, write, *_), ClientSession(read, write) as another:
         await another.initialize()
-        # Each waits for all others, so all run at once.
+        # Each waits for all others, so all must run at the same time.
         meet = f"touch /tmp/m{number}; while [ $(ls /tmp/m? | wc -l) -lt 8 ]; do sleep 0.05; done; echo {number}"
         return await tool(another, "bash", command=meet)
 print("ALL", sorted(await asyncio.gather(*map(other, range(8)))))
@@ -348,7 +348,7 @@ print("BIG", await tool(session, "bash", command="wc -c <./-big*"))
     assert "BIG 3000000\n" in run.log
 
 
-def test_tools_act_as_the_tasks_user_in_its_directory(run, tmp_path, many_users):
+def test_tools_use_the_task_user_and_workdir(run, tmp_path, many_users):
     result = run(
         agent(
             tmp_path,
@@ -375,7 +375,7 @@ class OpenSrv(TrialHooks):
         environment.exec("mkdir -p /srv && chmod 777 /srv", user="0", cwd="/")
 
 
-def test_only_who_knows_the_url_gets_anything(run, tmp_path):
+def test_server_requires_the_secret_url(run, tmp_path):
     run(
         agent(
             tmp_path,
@@ -399,7 +399,7 @@ print("ORIGIN", status(URL, origin="http://evil.example"))
     assert "ORIGIN 403" in run.log
 
 
-def test_an_agent_in_the_environment_gets_no_server(run):
+def test_agent_in_environment_gets_no_server(run):
     from pytest_harbor.agent import CommandAgent
 
     run(CommandAgent("echo url ${HARBOR_MCP_URL-none}"))
@@ -410,7 +410,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def command(tmp_path, *words):
-    """A run of pytest in hud mode, without an engine."""
+    """Return the command of a pytest run in HUD mode on the namespace provider."""
     options = [
         "-p",
         "no:cacheprovider",
@@ -428,21 +428,21 @@ def results(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("namespace")
-def test_the_example_agent_in_several_workers(tmp_path):
+def test_example_agent_in_workers(tmp_path):
     line = shlex.join([sys.executable, str(EXAMPLES / "agents/mcp_agent.py")])
     task = f"{EXAMPLES}/tasks/hello-world"
     words = command(
         tmp_path, f"--harbor-dataset={task}", f"--harbor-agent-command={line}", "--harbor-attempts=2", "-n2"
     )
-    said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert [result["reward"] for result in results(tmp_path)] == [1.0, 1.0], said.stdout
+    process = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert [result["reward"] for result in results(tmp_path)] == [1.0, 1.0], process.stdout
     logs = [Path(result["directory"], "agent/agent.log").read_text() for result in results(tmp_path)]
     assert all("My reward is 1.0" in log for log in logs)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("namespace")
-def test_an_interrupt_leaves_nothing(tmp_path, make_task):
+def test_interrupt_leaves_no_process(tmp_path, make_task):
     path = make_task("ds/long", f'[environment]\ndocker_image = "{IMAGE}"\n')
     waits = agent(tmp_path, """print("BEGUN", flush=True), await tool(session, "bash", command="sleep 12321")""")
     words = command(tmp_path, f"--harbor-dataset={path}", f"--harbor-agent-command={waits.line}", "-s")
@@ -457,7 +457,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, make_task):
     assert not [line for line in running if b"sleep\x0012321" in line]
 
 
-# What HUD's own runs do: a task's row, its environment connected to a server, its scenario from set-up to evaluation.
+# The steps of HUD's own runs: a task row, its environment connected to a server, its scenario from setup to evaluation.
 HUD = """
 import asyncio, os
 from hud import Environment
@@ -473,8 +473,8 @@ async def main():
         print("PROMPT", await env.run_scenario_setup(task.scenario, task.args))
         print("TOOLS", sorted(tool.name for tool in env.as_tools()))
         await env.call_tool("edit", command="create", path="hello.txt", file_text="hello\\n")
-        said = await env.call_tool("bash", command="cat hello.txt; exit 3")
-        print("SAID", said.content[0].text)
+        output = await env.call_tool("bash", command="cat hello.txt; exit 3")
+        print("OUTPUT", output.content[0].text)
         await env.submit(task.scenario, "It is done.")
         result = await env.run_scenario_evaluate(task.scenario)
         print("RESULT", result.reward, result.done, result.isError, result.content)
@@ -491,6 +491,6 @@ def test_hud_python_runs_the_scenario(run, tmp_path, hud_python):
     assert (result.outcome, result.reward, result.agent_exit) == ("passed", 1.0, 0), log
     assert "PROMPT Hi ä!" in log
     assert "'bash', 'edit', 'glob', 'grep', 'list', 'read'" in log
-    assert "SAID hello\n[exit code 3]" in log
+    assert "OUTPUT hello\n[exit code 3]" in log
     assert '"answer": "It is done."' in log
     assert "RESULT 1.0 True False passed" in log

@@ -1,4 +1,4 @@
-"""Trials whose agents call models through the proxy, from wherever they run."""
+"""Trials whose agents call models through the proxy, from the host and from environments."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ IMAGE = "python:3.12-slim"
 OPENAI_KEY = "sk-real-openai-0123456789"
 ANTHROPIC_KEY = "sk-ant-real-0123456789"
 
-# An agent with nothing but the standard library: it does what the model says, and leaves where it called.
+# An agent that uses only the standard library. It writes the answers and its own environment variables to files.
 AGENT = """
 import json, os, urllib.request
 def ask(text):
@@ -29,23 +29,23 @@ def ask(text):
     return json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"]
 """
 WORK = """
-said = ask("What is to be written? I am " + os.environ["HARBOR_TRIAL_ID"])
-open("answer.txt", "w").write(said + ask("And then? After " + said))
+received = ask("What should I write? I am " + os.environ["HARBOR_TRIAL_ID"])
+open("answer.txt", "w").write(received + ask("And then? After " + received))
 open("variables.json", "w").write(json.dumps(dict(os.environ)))
 """
-# The verifier has none of the agent's variables, and nobody answers where the agent was answered.
+# The verifier gets none of the agent's environment variables, and the agent's proxy port is closed.
 TEST = """
 cat > /tmp/check.py <<'END'
 import json, os, urllib.parse, socket
-given = json.load(open("/app/variables.json"))
+agent = json.load(open("/app/variables.json"))
 assert not [name for name in os.environ if name.startswith(("OPENAI_", "ANTHROPIC_"))], "variables"
-place = urllib.parse.urlsplit(given["OPENAI_BASE_URL"])
+address = urllib.parse.urlsplit(agent["OPENAI_BASE_URL"])
 try:
-    socket.create_connection((place.hostname, place.port), 5)
+    socket.create_connection((address.hostname, address.port), 5)
 except OSError:
     pass
 else:
-    raise AssertionError("somebody answers")
+    raise AssertionError("the proxy is still open")
 everything = b""
 for process in os.listdir("/proc"):
     if process.isdigit():
@@ -118,7 +118,7 @@ def in_container(work=WORK):
 
 
 @pytest.mark.parametrize("toml", ["", "allow_internet = false\n"], ids=["network", "no network"])
-def test_an_agent_in_its_environment_is_recorded_and_replayed_without_a_server(run, model_server, toml):
+def test_record_and_replay_in_the_environment(run, model_server, toml):
     run.write(toml)
     model_server.script += [Answer("first", tokens=Tokens(20, 5, 9, 3)), Answer("second")]
     recorded = run(in_container(), "record", model="model-b")
@@ -136,7 +136,7 @@ def test_an_agent_in_its_environment_is_recorded_and_replayed_without_a_server(r
     assert b"sk-harbor-" not in b"".join(path.read_bytes() for path in run.directory.glob("cassettes/*/*/*"))
 
 
-def test_what_an_agent_leaves_running_gets_no_answer_any_more(run, model_server):
+def test_proxy_closes_with_the_agent_phase(run, model_server):
     later = 'import time\nask("now")\nif os.fork() == 0:\n    while not os.path.exists("/tests"): time.sleep(0.05)\n'
     later += '    try: ask("later")\n    except OSError as error: open("/app/late.txt", "w").write(str(error))\n'
     later += '    open("/app/done.txt", "w").close()\n'
@@ -147,23 +147,23 @@ def test_what_an_agent_leaves_running_gets_no_answer_any_more(run, model_server)
     assert len(model_server.requests) == 1
 
 
-def test_an_agent_on_the_host_is_given_the_secret_in_place_of_the_hosts_key(run, model_server, monkeypatch, tmp_path):
+def test_host_agent_gets_the_trial_key(run, model_server, monkeypatch, tmp_path):
     for name, value in (("OPENAI_API_KEY", OPENAI_KEY), ("ANTHROPIC_API_KEY", ANTHROPIC_KEY)):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
     run.write(test="echo 1 > /logs/verifier/reward.txt\n")
     script = tmp_path / "agent.py"
-    script.write_text(AGENT + 'print("SAID", ask("hi"), [k for k, v in os.environ.items() if "-real-" in v])')
+    script.write_text(AGENT + 'print("RECEIVED", ask("hi"), [k for k, v in os.environ.items() if "-real-" in v])')
     model_server.script.append(Answer("hello"))
     assert run(HostCommandAgent(f"{sys.executable} {script}")).outcome == "passed"
-    assert "SAID hello []" in (run.trial.directory / "agent/agent.log").read_text()
+    assert "RECEIVED hello []" in (run.trial.directory / "agent/agent.log").read_text()
     assert run.trial.usage.requests == 1
 
 
-def test_a_callable_reaches_the_proxy_from_the_host_and_its_programs_from_their_environment(run, model_server):
+def test_callable_and_its_commands_reach_the_proxy(run, model_server):
     run.write(test="echo 1 > /logs/verifier/reward.txt\n")
     model_server.script += [Answer("to the host"), Answer("to the environment")]
-    said = []
+    received = []
 
     def solve(task, environment):
         import openai
@@ -171,15 +171,15 @@ def test_a_callable_reaches_the_proxy_from_the_host_and_its_programs_from_their_
         with openai.OpenAI(
             base_url=environment.variables["OPENAI_BASE_URL"], api_key=environment.variables["OPENAI_API_KEY"]
         ) as client:
-            said.append(client.completions.create(model="model-a", prompt="x").choices[0].text)
+            received.append(client.completions.create(model="model-a", prompt="x").choices[0].text)
         result = environment.exec(["python3", "-c", AGENT + 'print(ask("x"))'])
-        said.append(result.output.strip())
+        received.append(result.output.strip())
 
     assert run(as_agent(solve)).outcome == "passed"
-    assert said == ["to the host", "to the environment"]
+    assert received == ["to the host", "to the environment"]
 
 
-def test_a_real_key_in_the_environment_of_a_task_is_refused_before_it_gets_there(run, monkeypatch):
+def test_real_key_in_environment_table_is_refused(run, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", OPENAI_KEY)
     run.write('[environment.env]\nTHE_KEY = "${OPENAI_API_KEY}"\n')
     with pytest.raises(UnmetRequirement, match="the environment variable THE_KEY of asks contains a real key"):
@@ -188,7 +188,7 @@ def test_a_real_key_in_the_environment_of_a_task_is_refused_before_it_gets_there
     assert run.trial.result.phase == "start"
 
 
-def test_the_oracle_has_no_use_for_models(run, make_task):
+def test_oracle_gets_no_proxy(run, make_task):
     path = make_task(
         "tb2/solved",
         f'[environment]\ndocker_image = "{IMAGE}"\n',
@@ -201,7 +201,7 @@ def test_the_oracle_has_no_use_for_models(run, make_task):
     assert not (run.trial.directory / "proxy").exists()
 
 
-def test_the_calls_are_kept_with_the_trial_whatever_the_agent_leaves_in_their_place(run, model_server):
+def test_agent_cannot_forge_the_recorded_calls(run, model_server):
     run.write()
     model_server.script += [Answer("first"), Answer("second")]
     forged = "for name in ('proxy/calls.jsonl', 'host/transcript.jsonl', 'trial.json'):\n"
@@ -212,6 +212,6 @@ def test_the_calls_are_kept_with_the_trial_whatever_the_agent_leaves_in_their_pl
     lines = (run.trial.directory / "proxy" / "calls.jsonl").read_text().splitlines()
     calls = [json.loads(line) for line in lines]
     assert [call["request"]["messages"][0]["content"].split("?")[0] for call in calls] == [
-        "What is to be written",
+        "What should I write",
         "And then",
     ]

@@ -1,4 +1,4 @@
-"""Whole runs of pytest whose agents call models, as a user starts them."""
+"""Complete pytest runs whose agents call models through the proxy."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from model_server import Answer, Tokens, failure
 from pytest_harbor.proxy.cassette import Cassette, RecordedCall, cassette_path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-# Without a library: nothing of one is tested here, and each process would take its time to import it.
+# No client library: importing one would slow down each process.
 AGENT = """
 import json
 import urllib.request
@@ -22,8 +22,8 @@ def solve(task, environment):
     body = json.dumps({"model": "model-a", "prompt": task.instruction}).encode()
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(f"{url}/completions", body, headers)) as answer:
-        said = json.load(answer)["choices"][0]["text"]
-    environment.exec(["sh", "-c", 'printf %s "$1" >/answer', "sh", said])
+        output = json.load(answer)["choices"][0]["text"]
+    environment.exec(["sh", "-c", 'printf %s "$1" >/answer', "sh", output])
 """
 TOML = '[environment]\ndocker_image = "python:3.12-slim"\n'
 TEST = '[ "$(cat /answer)" = yes ] && echo 1 >/logs/verifier/reward.txt || echo 0 >/logs/verifier/reward.txt\n'
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("namespace")]
 
 
 class Runs:
-    """Runs pytest in a directory with a dataset and an agent."""
+    """Runs of pytest in a directory with a dataset and an agent."""
 
     def __init__(self, path, server):
         self.path = path
@@ -60,71 +60,71 @@ def runs(tmp_path, make_task, model_server, monkeypatch):
     return Runs(tmp_path, model_server)
 
 
-def test_a_run_is_recorded_and_replayed_without_a_server_or_key(runs, model_server):
+def test_record_and_replay(runs, model_server):
     model_server.script.append(lambda request: Answer("no" if "for c" in request.json["prompt"] else "yes"))
-    status, said = runs("--harbor-proxy=record", "-n", "2")
+    status, output = runs("--harbor-proxy=record", "-n", "2")
     assert status == 1
-    assert "3 passed" in said
+    assert "3 passed" in output
     recorded = {result["task"]: result for result in runs.results}
     model_server.close()
-    status, said = runs("--harbor-proxy=replay", "-n", "2")
+    status, output = runs("--harbor-proxy=replay", "-n", "2")
     assert status == 1
-    assert "3 passed" in said
+    assert "3 passed" in output
     for result in runs.results:
-        was = recorded[result["task"]]
+        before = recorded[result["task"]]
         for name in ("reward", "outcome", "agent_exit", "metrics"):
-            assert result[name] == was[name]
-        assert (was["usage"]["replayed"], result["usage"]["replayed"]) == (0, 1)
-        assert result["usage"]["input_tokens"] == was["usage"]["input_tokens"] == 11
+            assert result[name] == before[name]
+        assert (before["usage"]["replayed"], result["usage"]["replayed"]) == (0, 1)
+        assert result["usage"]["input_tokens"] == before["usage"]["input_tokens"] == 11
 
 
-def test_when_the_budget_of_the_run_is_spent_what_has_not_begun_is_skipped(runs, model_server):
+def test_spent_session_budget_skips_the_rest(runs, model_server):
     model_server.script.append(lambda request: Answer("yes", tokens=Tokens(10, 0, 10, 0)))
     agents = '[[agents]]\nname = "mine"\ncallable = "my_agent.py:solve"\n[[agents]]\nname = "own"\nagent = "oracle"\n'
     (runs.path / "agents.toml").write_text(agents)
     options = ("--harbor-agents=agents.toml", "--harbor-proxy=live", "--harbor-session-budget=30tokens", "-rs")
-    status, said = runs(*options, agent="")
+    status, output = runs(*options, agent="")
     assert status == 0
     # The oracle calls no model.
-    assert "6 passed, 2 skipped" in said
-    assert "--harbor-session-budget of 30 tokens is spent (40 tokens used by this run)" in said
+    assert "6 passed, 2 skipped" in output
+    assert "--harbor-session-budget of 30 tokens is spent (40 tokens used by this run)" in output
     assert len(model_server.requests) == 2
-    # A verdict on what was left of the run would be one on the budget.
-    status, said = runs("--harbor-proxy=live", "--harbor-session-budget=30tokens", "--harbor-gate=pass-rate=0.5")
+    # A verdict on the remaining trials would only judge the budget.
+    status, output = runs("--harbor-proxy=live", "--harbor-session-budget=30tokens", "--harbor-gate=pass-rate=0.5")
     assert status == 10
-    assert "the run was stopped: --harbor-session-budget of 30 tokens is spent" in said
+    assert "the run before stopped: --harbor-session-budget of 30 tokens is spent" in output
 
 
-def test_what_is_not_in_a_cassette_is_an_error_with_the_difference(runs, model_server):
+def test_cassette_mismatch_shows_a_diff(runs, model_server):
     body = {"model": "model-a", "prompt": "Answer for a.\n"}
     cassette = Cassette(cassette_path(runs.path / "cassettes", "tb2/a", "solve", 1))
     cassette.add(RecordedCall({"method": "POST", "path": "/v1/completions", "body": body}, 200, {}, [b"{}"]))
     cassette.write(keep_unused=False)
     (runs.path / "tb2" / "a" / "instruction.md").write_text("Answer for all.\n")
-    status, said = runs("--harbor-proxy=replay")
+    status, output = runs("--harbor-proxy=replay")
     assert status == 1
-    assert "4 errors" in said
-    assert '-  "prompt": "Answer for a.\\n' in said
-    assert '+  "prompt": "Answer for all.\\n' in said
-    assert "record it again with --harbor-proxy=record" in said
+    assert "4 errors" in output
+    assert '-  "prompt": "Answer for a.\\n' in output
+    assert '+  "prompt": "Answer for all.\\n' in output
+    assert "record it again with --harbor-proxy=record" in output
     for name in ("b", "c", "d"):
-        assert f"tb2/{name} [agent] there is no cassette" in said
+        assert f"tb2/{name} [agent] there is no cassette" in output
     assert {result["outcome"] for result in runs.results} == {"error"}
     assert all(not result["retries"] for result in runs.results)
 
 
-def test_a_server_that_fails_is_no_failure_of_the_agent(runs, model_server):
+def test_failing_model_server_is_an_infrastructure_error(runs, model_server):
     model_server.script += [failure(503, "overloaded")] * 3 + [Answer("yes")]
-    status, said = runs("--harbor-proxy=live", "--harbor-task=a", "--harbor-task=b")
+    status, output = runs("--harbor-proxy=live", "--harbor-task=a", "--harbor-task=b")
     assert status == 1
-    assert "1 passed, 1 error" in said
-    assert "503" in said
-    # Tried again, as every infrastructure error is.
-    told = [(result["task"], result["outcome"], len(result["retries"])) for result in runs.results]
-    assert told == [("tb2/a", "error", 1), ("tb2/b", "passed", 1)]
+    assert "1 passed, 1 error" in output
+    assert "503" in output
+    # Retried, like every infrastructure error.
+    outcomes = [(result["task"], result["outcome"], len(result["retries"])) for result in runs.results]
+    assert outcomes == [("tb2/a", "error", 1), ("tb2/b", "passed", 1)]
 
 
-def test_the_reference_agent_solves_an_example_from_the_committed_cassette(runs, model_server):
+def test_committed_cassette_replays(runs, model_server):
     model_server.close()
     words = ["-m", "pytest", "-p", "no:cacheprovider", f"--harbor-results={runs.path / 'harbor-results'}"]
     words += ["--harbor-environment=namespace", "--harbor-dataset=examples/tasks", "--harbor-task=hello-world"]

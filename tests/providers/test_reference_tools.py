@@ -1,4 +1,4 @@
-"""The agent `openai` in real environments: what its tools do there, and a task that it solves."""
+"""The `openai` agent in real environments: its tools, and a task that it solves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXT = "-n $HOME 'a' \"b\" `c` \\n %s ü\u20ac\U0001f600\r\n\n  last, without a 
 
 @pytest.fixture
 def use(environment, make_task, tmp_path, model_server):
-    """Have a model call tools in an environment, all at once, as the user worker in /app; return what it is told."""
+    """Return a function that makes a model call tools at once, as user worker in /app, and returns their results."""
 
     def use(*calls: Call) -> list[str]:
         model_server.script = [Answer(calls=calls), Answer("Done.")]
@@ -60,8 +60,8 @@ def edit(path: str, old: str, new: str) -> Call:
     return Call("edit_file", {"path": path, "old": old, "new": new})
 
 
-def told(*pairs: tuple[Call, str | None], by) -> None:
-    """Assert what tools say, whole, or from `...` on, where they say something that matters."""
+def check(*pairs: tuple[Call, str | None], by) -> None:
+    """Check the tools' results: exactly, or only that they contain the text after `...`, or not at all for None."""
     answers = by(*(call for call, _ in pairs))
     for (call, expected), answer in zip(pairs, answers, strict=True):
         if expected is not None and expected.startswith("..."):
@@ -71,7 +71,7 @@ def told(*pairs: tuple[Call, str | None], by) -> None:
 
 
 def test_commands(use):
-    told(
+    check(
         (bash("pwd; id -un; echo $COLOR; cd /; X=1"), "[exit code 0]\n/app\nworker\ngreen\n"),
         (bash("pwd; echo $X >&2; exit 3"), "[exit code 3]\n/app\n\n"),
         (bash("echo ${BASH_VERSION:+bash}"), "[exit code 0]\nbash\n"),
@@ -93,7 +93,7 @@ def test_commands(use):
 
 def test_files(use):
     long = "".join(f"line {number} ü\n" for number in range(1, 20_001))
-    told(
+    check(
         (write("a.txt", TEXT), "Wrote a.txt."),
         (read("/app/a.txt"), TEXT),
         (edit("a.txt", "$HOME 'a'", "\\1 & \n"), "Edited a.txt."),
@@ -113,7 +113,7 @@ def test_files(use):
         (read("long", first_line=19_999), "[lines 19,999 to 20,000 of 20,000]\nline 19999 ü\nline 20000 ü\n"),
         (read("long", first_line=3, lines=1), "[lines 3 to 3 of 20,000]\nline 3 ü\n"),
         (read("long", first_line=20_001), "...Error: long has no line 20,001; its last line is 20,000"),
-        # As the agent's user, whose files they are and stay.
+        # Edits run as the agent's user and keep the owner and mode.
         (bash("echo x >mine; chmod 700 mine; ln -s mine link"), None),
         (edit("link", "x", "y"), None),
         (
@@ -124,11 +124,11 @@ def test_files(use):
     )
 
 
-def test_files_that_cannot_be_had(use, environment):
+def test_unreadable_and_unwritable_files(use, environment):
     environment.exec(
         "echo secret >/root/x; touch /etc/hers; chmod 600 /root/x /etc/hers; mkfifo -m 666 /app/pipe", user="root"
     )
-    told(
+    check(
         (read("none"), "...No such file"),
         (read("/app"), "Error: /app: not a regular file"),
         (read("pipe"), "Error: pipe: not a regular file"),
@@ -148,9 +148,9 @@ def test_files_that_cannot_be_had(use, environment):
     )
 
 
-def test_a_working_directory_that_is_gone(use, environment):
+def test_deleted_working_directory(use, environment):
     environment.exec("mkdir -m 777 /other; rm -rf /app", user="root", cwd="/")
-    told(
+    check(
         (bash("pwd"), "[exit code 0]\n(/app is gone, so this runs in /)\n/\n"),
         (read("x"), "...No such file"),
         (write("/other/x", "x"), "Wrote /other/x."),
@@ -158,11 +158,11 @@ def test_a_working_directory_that_is_gone(use, environment):
     )
 
 
-def test_it_solves_a_task(provider, model_server, tmp_path):
+def test_agent_solves_a_task(provider, model_server, tmp_path):
     model_server.script = [
-        Answer("I look around.", [bash("ls -la; cat hello.txt")]),
+        Answer("Let me look around.", [bash("ls -la; cat hello.txt")]),
         Answer(calls=[write("hello.txt", "Hello, Harbor!\n"), read("hello.txt")]),
-        Answer("hello.txt is there."),
+        Answer("hello.txt is done."),
     ]
     settings = TrialSettings(model="tiny", agent_env={"OPENAI_BASE_URL": f"{model_server.url}/v1"})
     result = run_trial(HELLO, "openai", settings=settings, results=tmp_path / "results", provider=provider)
