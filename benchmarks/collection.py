@@ -1,10 +1,11 @@
-"""How collection grows with the number of tasks, beside pytest's own collection of as many one-line test files.
+"""The time to collect tasks as their number grows, compared with pytest's collection of as many one-line test files.
 
     python benchmarks/collection.py                    1,000 and 10,000 tasks
     python benchmarks/collection.py --sizes 100 1000   other sizes
-    python benchmarks/collection.py --assert           ends with 1 where a task of many costs twice that of few
+    python benchmarks/collection.py --assert           exits with status 1 if the cost per task doubles with more tasks
 
-Each number is a whole `pytest --collect-only -q` less one of a single task or file, so start-up is left out.
+Each number is the time of a complete `pytest --collect-only -q` minus that for a single task or file, which excludes
+startup.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ docker_image = "debian:bookworm-slim"
 
 
 def main() -> None:
-    """Measure, print, and judge if asked to."""
+    """Measure, print, and check the limits if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", type=int, nargs=2, default=[1000, 10_000], metavar=("FEW", "MANY"))
-    parser.add_argument("--repeat", type=int, default=3, help="medians of so many runs are shown (default 3)")
-    parser.add_argument("--assert", dest="judge", action="store_true", help="end with 1 where it is not linear")
+    parser.add_argument("--repeat", type=int, default=3, help="number of runs; the median is shown (default 3)")
+    parser.add_argument(
+        "--assert", dest="judge", action="store_true", help="exit with status 1 if collection is not linear"
+    )
     options = parser.parse_args()
     growth = {}
     with tempfile.TemporaryDirectory(prefix="harbor-benchmark-") as folder:
@@ -53,28 +56,30 @@ def main() -> None:
                 each.append(spent / size * 1000)
                 print(f"  {size:7,} {name:10}  {spent:7.2f} s  {each[-1]:6.3f} ms each", flush=True)
             growth[kind] = each[1] / each[0]
-            print(f"  {name}: each one of many costs {growth[kind]:.2f} x one of few")
+            print(f"  {name}: with many, each costs {growth[kind]:.2f} x as much as with few")
     if options.judge and growth["tasks"] > LIMIT:
         raise SystemExit(f"collection is not linear: {growth['tasks']:.2f} x, the limit is {LIMIT}")
 
 
 def measure(root: Path, kind: str, size: int, repeat: int) -> float:
-    """Return the median seconds of a collection."""
+    """Return the median time of a collection in seconds."""
     path = str(root / f"{kind}-{size}")
-    what = [f"--harbor-dataset={path}"] if kind == "tasks" else [path]
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider", *what]
+    arguments = [f"--harbor-dataset={path}"] if kind == "tasks" else [path]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider", *arguments]
     runs = []
     for _ in range(repeat):
         began = time.monotonic()
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        process = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
         runs.append(time.monotonic() - began)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr}")
+        if process.returncode != 0:
+            raise SystemExit(
+                f"{' '.join(command)} exited with {process.returncode}\n{process.stdout[-2000:]}{process.stderr}"
+            )
     return statistics.median(runs)
 
 
 def write_tasks(directory: Path, size: int) -> None:
-    """Write a dataset with the mix of marks that real ones have: a few for many tasks, one of its own for some."""
+    """Write a dataset with a realistic mix of marks: a few shared by many tasks, and some for single tasks."""
     for number in range(size):
         task = directory / f"task-{number:05}"
         (task / "tests").mkdir(parents=True)
@@ -86,7 +91,7 @@ def write_tasks(directory: Path, size: int) -> None:
 
 
 def write_tests(directory: Path, size: int) -> None:
-    """Write test files, each in a directory of its own as tasks are."""
+    """Write test files, each in its own directory, like tasks."""
     for number in range(size):
         folder = directory / f"folder-{number:05}"
         folder.mkdir(parents=True)

@@ -1,10 +1,10 @@
-"""The work of a trial done straight through the Engine API: what overhead.py measures the plugin against.
+"""The work of a trial with direct calls to the Engine API: the baseline of overhead.py.
 
     python benchmarks/engine_api.py DATASET RESULTS -n 4 --image debian:bookworm-slim --agent-command "COMMAND"
 
-It is what a good engineer would write for these tasks and no others: as few calls as leave the same files in the
-container and the same results on disk. No deadlines, no retries, no image builds, no hostile agents, no cleaning up
-after a kill.
+A minimal implementation for these tasks only: the fewest calls that leave the same files in the container and the same
+results on disk. It has no deadlines, retries or image builds, and does not defend against hostile agents or clean up
+after being killed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import docker
 
-# One call for all of it: clear what the agent may have left, put the tests in place, run them.
+# One command removes what the agent may have left, puts the tests in place, and runs them.
 GRADE = "rm -rf /tests /logs/verifier && mkdir -m 777 /logs/verifier && mv /.tests /tests && exec /tests/test.sh"
 
 _connections = threading.local()
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def run_trial(task: Path, image: str, command: str, results: Path) -> dict[str, object]:
-    """Start a container, let the agent work, grade what it left, remove the container."""
+    """Start a container, run the agent, grade its work, and remove the container."""
     client = _client()
     began = datetime.now(timezone.utc)
     directory = results / task.name

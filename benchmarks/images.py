@@ -1,8 +1,8 @@
-"""What the images of a dataset cost with HUD's layer in them: built here, and as `hud convert` lays them out.
+"""The time to build a dataset's images with HUD's layer: with pytest-harbor, and as `hud convert` writes them.
 
-The two build the same tasks with the same number of builds at a time. Nothing is taken from the build cache: the
-Dockerfiles are new in each run, and so is this project's layer, whose own build is told apart: a machine does it once,
-or never where a registry has it. The base images have to be there.
+Both build the same tasks with the same number of parallel builds, and without the build cache: the Dockerfiles are
+unique in each run, and our layer is rebuilt. The layer is reported separately, because a machine builds it only once,
+or never if a registry has it. The base images must be present.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COPY data.txt ./
 """
 TASK_TOML = '[task]\nname = "benchmark/task-{number:02}"\n'
 
-# What hud-python 0.5.41 writes resolves to a release that refuses to work, and to Pythons that it does not run on.
+# The output of hud-python 0.5.41 resolves to a broken release, and to Python versions that it does not support.
 PINS = (
     (re.compile(r'"hud-python"'), f'"{HUD}"'),
     (re.compile(r"^requires-python = .*$", re.MULTILINE), 'requires-python = ">=3.11,<3.13"'),
@@ -44,17 +44,21 @@ PINS = (
 
 
 def main() -> None:
-    """Measure, print, and judge if asked to."""
+    """Measure, print, and check the limits if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("-N", "--tasks", type=int, default=20, help="how many tasks (default 20)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="builds at a time (default: as many as CPUs)")
+    parser.add_argument("-N", "--tasks", type=int, default=20, help="number of tasks (default 20)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="parallel builds (default: the number of CPUs)"
+    )
     parser.add_argument("--base", action="append", help=f"base image, repeatable (default {', '.join(BASES)})")
-    parser.add_argument("--hud", help=f"the program `hud` of {HUD} (default: installed for the time of the run)")
-    parser.add_argument("--assert", dest="judge", action="store_true", help="end with 1 where the limit is exceeded")
+    parser.add_argument("--hud", help=f"the `hud` program of {HUD} (default: install it temporarily)")
+    parser.add_argument(
+        "--assert", dest="judge", action="store_true", help="exit with status 1 if the limit is exceeded"
+    )
     options = parser.parse_args()
     nonce = secrets.token_hex(6)
-    with tempfile.TemporaryDirectory(prefix="harbor-benchmark-") as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory(prefix="harbor-benchmark-") as directory:
+        folder = Path(directory)
         hud = options.hud or install_hud(folder / "venv")
         bases = options.base or BASES
         for base in bases:
@@ -65,13 +69,13 @@ def main() -> None:
             theirs = build_theirs(folder, hud, options.jobs)
             layer, images = build_ours(folder, options.jobs)
         finally:
-            forget(nonce)
+            remove_images(nonce)
     print(f"{options.tasks} images, {options.jobs} at a time")
-    print(f"as `hud convert` lays them out  {theirs:7.1f} s")
+    print(f"as written by `hud convert`     {theirs:7.1f} s")
     print(f"pytest-harbor                   {images:7.1f} s  ratio {images / theirs:.3f} (limit {LIMIT})")
     print(f"  and its layer, once           {layer:7.1f} s  ratio {(layer + images) / theirs:.3f} with it")
     if options.judge and images / theirs > LIMIT:
-        raise SystemExit(f"the images take {images / theirs:.3f} times as long, more than {LIMIT}")
+        raise SystemExit(f"the images take {images / theirs:.3f} times as long; the limit is {LIMIT}")
 
 
 def install_hud(venv: Path) -> Path:
@@ -82,11 +86,11 @@ def install_hud(venv: Path) -> Path:
             run(python, "-m", "venv", venv)
             run(venv / "bin/pip", "install", "--quiet", HUD)
             return venv / "bin/hud"
-    raise SystemExit(f"{HUD} needs Python 3.11 or 3.12, and there is none on PATH; give --hud")
+    raise SystemExit(f"{HUD} requires Python 3.11 or 3.12, but neither is on PATH; set --hud")
 
 
 def write_task(dataset: Path, number: int, base: str, nonce: str) -> None:
-    """Write a task whose Dockerfile no cache knows."""
+    """Write a task whose Dockerfile is in no cache."""
     task = dataset / f"task-{number:02}"
     texts = {
         "task.toml": TASK_TOML.format(number=number),
@@ -102,7 +106,7 @@ def write_task(dataset: Path, number: int, base: str, nonce: str) -> None:
 
 
 def build_theirs(folder: Path, hud: str | Path, jobs: int) -> float:
-    """Convert the tasks with HUD's program, build what it writes, and return the seconds of the builds."""
+    """Convert the tasks with `hud`, build the output, and return the seconds of the builds."""
     converted = folder / "converted"
     run(hud, "convert", folder / "tasks", "--output", converted)
     environments = sorted(path.parent for path in converted.glob("*/Dockerfile.hud"))
@@ -148,7 +152,7 @@ def build_theirs(folder: Path, hud: str | Path, jobs: int) -> float:
 
 
 def build_ours(folder: Path, jobs: int) -> tuple[float, float]:
-    """Build the layer without a cache, then the images of the tasks, and return the seconds of each."""
+    """Build the layer without a cache, then the tasks' images; return the seconds of both."""
     context = hud_layer_context()
     began = time.monotonic()
     layer = f"pytest-harbor:{context.digest[:24]}"
@@ -157,16 +161,16 @@ def build_ours(folder: Path, jobs: int) -> tuple[float, float]:
     middle = time.monotonic()
     print(f"  the layer: {middle - began:.1f} s", file=sys.stderr, flush=True)
     command = (sys.executable, "-m", "pytest_harbor.cli", "images", folder / "tasks", "--adapt=hud", f"--jobs={jobs}")
-    said = run(*command)
+    output = run(*command)
     ended = time.monotonic()
-    print(said, file=sys.stderr, flush=True)
-    ref = re.findall(r"^built .*(pytest-harbor:[0-9a-f]+) ", said, re.MULTILINE)[0]
+    print(output, file=sys.stderr, flush=True)
+    ref = re.findall(r"^built .*(pytest-harbor:[0-9a-f]+) ", output, re.MULTILINE)[0]
     run("docker", "run", "--rm", "--entrypoint", LAYER_PYTHON, ref, "-I", "-c", "import hud")
     return middle - began, ended - middle
 
 
-def forget(nonce: str) -> None:
-    """Remove the images of this run; the layer stays."""
+def remove_images(nonce: str) -> None:
+    """Remove the images of this run, but keep the layer."""
     found = run("docker", "image", "ls", "--quiet", "--filter", f"label={LABEL}={nonce}").split()
     if found:
         run("docker", "image", "rm", "--force", *sorted(set(found)))
@@ -176,13 +180,13 @@ def run(*command: str | Path) -> str:
     """Run a command and return its output.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: The command failed.
 
     """
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         shown = " ".join(map(str, command))
-        raise SystemExit(f"{shown} ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+        raise SystemExit(f"{shown} exited with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
     return done.stdout
 
 

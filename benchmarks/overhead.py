@@ -1,7 +1,7 @@
-"""What the plugin costs: trivial tasks run by it, straight through the Engine API, and by `harbor run` if installed.
+"""The overhead of the plugin: trivial tasks run by it, by direct Engine API calls, and by `harbor run` if installed.
 
-python benchmarks/overhead.py            prints a table; benchmarks/README.md says how to read it
-python benchmarks/overhead.py --assert   also ends with 1 where a limit is exceeded
+python benchmarks/overhead.py            prints a table; see benchmarks/README.md
+python benchmarks/overhead.py --assert   also exits with status 1 if a limit is exceeded
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PER_TRIAL_LIMIT = 1.15
 WHOLE_RUN_LIMIT = 1.6
 NAMESPACE_LIMIT = 0.25
 WORKERS = (1, 2, 4)
-# Without it nothing that pytest has rewritten is kept, and each of its processes compiles every plugin anew.
+# With PYTHONDONTWRITEBYTECODE, every pytest process would compile all its plugins again.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 NAMES = {"engine": "Engine API", "plugin": "pytest-harbor", "namespace": "no engine", "harbor": "harbor run"}
 
@@ -55,26 +55,26 @@ grep -qx hello /app.txt && echo 1 > /logs/verifier/reward.txt || echo 0 > /logs/
 """
 
 Variant = tuple[str, int]
-"""Who runs, and how many trials at a time."""
+"""A runner, and its number of parallel trials."""
 
 
 def main() -> None:
-    """Measure, print, and judge if asked to."""
+    """Measure, print, and check the limits if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("-N", "--tasks", type=int, default=8, help="tasks of a run (default 8)")
-    parser.add_argument("--repeat", type=int, default=5, help="runs of each variant; medians are shown (default 5)")
-    parser.add_argument("--no-harbor", action="store_true", help="leave `harbor run` out even where it is installed")
-    parser.add_argument("--assert", dest="judge", action="store_true", help="end with 1 where a limit is exceeded")
+    parser.add_argument("-N", "--tasks", type=int, default=8, help="tasks per run (default 8)")
+    parser.add_argument("--repeat", type=int, default=5, help="runs per variant; the median is shown (default 5)")
+    parser.add_argument("--no-harbor", action="store_true", help="skip `harbor run` even if it is installed")
+    parser.add_argument("--assert", dest="judge", action="store_true", help="exit with status 1 if a limit is exceeded")
     options = parser.parse_args()
-    ours = ("engine", "plugin", "namespace") if namespaces_work() else ("engine", "plugin")
+    ours = ("engine", "plugin", "namespace") if has_namespaces() else ("engine", "plugin")
     variants: list[Variant] = [(who, workers) for workers in WORKERS for who in ours]
     with tempfile.TemporaryDirectory(prefix="harbor-benchmark-") as folder:
         bench = Bench(Path(folder), options.tasks)
         for variant in variants[: len(ours)]:
-            bench.run(variant)  # the image is pulled, bytecode is compiled
-        bench.forget()
+            bench.run(variant)  # pull the image and compile bytecode
+        bench.reset()
         for number in range(options.repeat):
-            # To and fro, so that a machine that gets busier favours nobody.
+            # Alternate the order, so that a change in load affects all variants equally.
             for variant in variants if number % 2 == 0 else reversed(variants):
                 bench.run(variant)
         if shutil.which("harbor") and not options.no_harbor:
@@ -86,15 +86,15 @@ def main() -> None:
 
 
 class Bench:
-    """Runs variants in a directory, and keeps what they took.
+    """A benchmark that runs variants in a directory and keeps their times.
 
     Args:
-        folder: an empty directory.
-        tasks: how many tasks there are.
+        folder: An empty directory.
+        tasks: The number of tasks.
 
     Attributes:
-        seconds: of each run of a variant, from the start of its process to its end.
-        periods: of each run with one trial at a time, the median seconds from one trial's beginning to the next's.
+        seconds: For each variant, the duration of each run from the start of its process to its end.
+        periods: For each run with one trial at a time, the median seconds from one trial's start to the next.
 
     """
 
@@ -102,12 +102,12 @@ class Bench:
         self._folder = folder
         self._runs = 0
         self.tasks = tasks
-        self.forget()
+        self.reset()
         for number in range(tasks):
             write_task(folder / "tasks" / f"trivial-{number:03}")
 
-    def forget(self) -> None:
-        """Begin anew."""
+    def reset(self) -> None:
+        """Discard all measurements."""
         self.seconds: dict[Variant, list[float]] = defaultdict(list)
         self.periods: dict[str, list[float]] = defaultdict(list)
 
@@ -131,30 +131,30 @@ class Bench:
             ],
         }[who] + ["-n", str(workers)]
         began = time.monotonic()
-        # Not where a pytest.ini or a conftest.py of somebody else could play a part.
+        # In the temporary directory, so that no other pytest.ini or conftest.py has an effect.
         done = subprocess.run(command, env=ENVIRONMENT, cwd=self._folder, capture_output=True, text=True, check=False)
         spent = time.monotonic() - began
         if done.returncode != 0:
-            raise SystemExit(f"{command} ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+            raise SystemExit(f"{command} exited with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         self.seconds[variant].append(spent)
         print(f"  {NAMES[who]}, {workers} at a time: {spent:.2f} s", file=sys.stderr, flush=True)
         if workers == 1 and who != "harbor":
-            starts = started(results)
+            starts = start_times(results)
             self.periods[who].append(statistics.median(b - a for a, b in itertools.pairwise(starts)))
 
 
-def namespaces_work() -> bool:
-    """Tell whether this machine runs trials without an engine."""
+def has_namespaces() -> bool:
+    """Return True if this machine can run trials without an engine."""
     try:
         NamespaceProvider().describe()
     except EngineUnavailable as error:
-        print(f"left out: {error}", file=sys.stderr)
+        print(f"skipped: {error}", file=sys.stderr)
         return False
     return True
 
 
-def started(results: Path) -> list[float]:
-    """Return when the trials of a run began, in seconds, in order."""
+def start_times(results: Path) -> list[float]:
+    """Return the start times of a run's trials in seconds, sorted."""
     (file,) = results.rglob("results.jsonl")
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     if [line["reward"] for line in lines].count(1) != len(lines):
@@ -163,13 +163,13 @@ def started(results: Path) -> list[float]:
 
 
 def write_task(directory: Path) -> None:
-    """Write a task that wants one file with one line."""
+    """Write a task that asks for one file with one line."""
     files = {
         "task.toml": TASK_TOML.format(name=directory.name),
         "instruction.md": "Create the file /app.txt with the one line hello.\n",
         "tests/test.sh": TEST_SH,
         "solution/solve.sh": f"#!/bin/bash\n{AGENT}\n",
-        # Harbor asks for a Dockerfile's directory even where docker_image is set.
+        # Harbor requires the Dockerfile's directory even if docker_image is set.
         "environment/Dockerfile": f"FROM {IMAGE}\n",
     }
     for name, text in files.items():
@@ -180,21 +180,23 @@ def write_task(directory: Path) -> None:
 
 
 def ratio(one: list[float], other: list[float]) -> float:
-    """Return the median of the ratios of runs that were neighbours in time."""
+    """Return the median ratio of runs that ran next to each other."""
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
 def report(bench: Bench) -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     periods = bench.periods
-    print(f"One trial, start-up apart (1 at a time, median of {len(periods['engine'])} runs of {bench.tasks} tasks):")
+    print(
+        f"One trial, excluding startup (1 at a time, median of {len(periods['engine'])} runs of {bench.tasks} tasks):"
+    )
     for who in periods:
         print(f"  {NAMES[who]:13}  {_cells(periods[who], periods['engine'])}")
-    print(f"\nA whole run of {bench.tasks} tasks, start-up and all:")
+    print(f"\nA whole run of {bench.tasks} tasks, including startup:")
     for workers in WORKERS:
         for who, name in NAMES.items():
             if runs := bench.seconds.get((who, workers)):
-                a_trial = f"{statistics.median(runs) / bench.tasks:7.3f} s a trial"
+                a_trial = f"{statistics.median(runs) / bench.tasks:7.3f} s per trial"
                 cells = _cells(runs, bench.seconds["engine", workers])
                 print(f"  {workers} at a time  {name:13}  {cells}  {a_trial}")
 
@@ -206,7 +208,7 @@ def _cells(runs: list[float], base: list[float]) -> str:
 
 
 def judge(bench: Bench) -> list[str]:
-    """Return what exceeds its limit."""
+    """Return a message for each exceeded limit."""
     one = ratio(bench.periods["plugin"], bench.periods["engine"])
     whole = ratio(bench.seconds["plugin", 4], bench.seconds["engine", 4])
     failures = []
