@@ -109,9 +109,7 @@ def test_setup_is_cached_by_its_inputs(store, service_image, agent):
 
 def test_setup_in_another_language(store, provider, start):
     below = provider.find_image("python:3.12-slim")
-    script = (
-        "#!/usr/bin/env python3\nfrom pathlib import Path\nPath('/made').write_text('by \"python\" $x ü')\n"
-    )
+    script = "#!/usr/bin/env python3\nfrom pathlib import Path\nPath('/made').write_text('by \"python\" $x ü')\n"
     image = store().with_setup(Image("python:3.12-slim", "present", below), script)
     assert start(image).exec("cat /made").output == 'by "python" $x ü'
 
