@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,16 @@ def model_server():
     """Yield a model server; a test puts its answers into `script`."""
     with ModelServer() as server:
         yield server
+
+
+@pytest.fixture
+def examples_lock():
+    """Let one test on this machine at a time run the examples on the namespace provider.
+
+    The service of live-rates listens on a fixed port, and namespace environments share the ports of the host.
+    """
+    with FileLock(Path(tempfile.gettempdir()) / f"pytest-harbor-examples-{os.getuid()}.lock"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ TASKS = Path(__file__).parents[2] / "examples" / "tasks"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("agent,reward", [("oracle", 1.0), ("nop", 0.0)])
-@pytest.mark.usefixtures("namespace")
+@pytest.mark.usefixtures("namespace", "examples_lock")
 def test_rewards(agent, reward, tmp_path):
     words = ["-m", "pytest", "-p", "no:cacheprovider", "-q", "-n", "2", "--harbor-environment=namespace"]
     process = subprocess.run(

@@ -22,7 +22,7 @@ def pytest_harbor_agent(task):
     return lazy if task.name in ("hello-world", "sql-report") else None
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("namespace")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("namespace", "examples_lock")]
 
 
 class Runs:

@@ -92,7 +92,7 @@ def test_spent_session_budget_skips_the_rest(runs, model_server):
     # A verdict on the remaining trials would only judge the budget.
     status, output = runs("--harbor-proxy=live", "--harbor-session-budget=30tokens", "--harbor-gate=pass-rate=0.5")
     assert status == 10
-    assert "the run before stopped: --harbor-session-budget of 30 tokens is spent" in output
+    assert "the run was stopped: --harbor-session-budget of 30 tokens is spent" in output
 
 
 def test_cassette_mismatch_shows_a_diff(runs, model_server):
