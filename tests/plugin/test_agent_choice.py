@@ -1,4 +1,4 @@
-"""Which agent works: options, ini keys, hook, fixture; and what is refused."""
+"""The choice of the agent: options, ini keys, hook and fixture, and invalid choices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NONE = "no agent was chosen for the Harbor tasks"
 FIXES = ("--harbor-agent=oracle|nop|MODULE:CALLABLE", "--harbor-agent-command=CMD", "harbor_agent")
 
 
-def test_without_an_agent_the_run_is_refused(project):
+def test_no_agent(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2")
     assert outcome.ret == 4
@@ -19,7 +19,7 @@ def test_without_an_agent_the_run_is_refused(project):
 
 @pytest.mark.slow
 @pytest.mark.slow
-def test_without_an_agent_the_run_is_refused_in_workers_too(project):
+def test_no_agent_in_workers(project):
     for name in "abc":
         project.task(f"tb2/{name}")
     outcome = project.run("--harbor-dataset=tb2", "-n", "2", subprocess=True)
@@ -28,21 +28,21 @@ def test_without_an_agent_the_run_is_refused_in_workers_too(project):
     outcome.shows_no_bug()
 
 
-def test_a_refused_run_leaves_nothing_behind(project):
+def test_usage_error_leaves_no_files(project):
     project.task("tb2/a")
     project.run("--harbor-dataset=tb2")
     assert not [path for path in project.path.glob("harbor-results/*") if path.is_dir()]
 
 
 @pytest.mark.parametrize("flag", ["--collect-only", "--setup-plan"])
-def test_what_only_shows_needs_none(project, flag):
+def test_collect_only_and_setup_plan_need_no_agent(project, flag):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", flag)
     assert outcome.ret == 0
     outcome.lacks(NONE)
 
 
-def test_setup_only_needs_none(project):
+def test_setup_only_needs_no_agent(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--setup-only")
     assert outcome.ret == 1
@@ -50,7 +50,7 @@ def test_setup_only_needs_none(project):
     outcome.lacks(NONE)
 
 
-def test_tests_that_use_no_agent_need_none(project):
+def test_tests_without_agent_fixtures_need_no_agent(project):
     project.task("tb2/a")
     project.file(
         "test_mine.py",
@@ -61,7 +61,7 @@ def test_tests_that_use_no_agent_need_none(project):
     assert outcome.counts == {"passed": 2}
 
 
-def test_a_conftest_that_overrides_the_fixture_needs_none(project):
+def test_fixture_override_needs_no_option(project):
     project.task("tb2/a")
     project.file("conftest.py", "import pytest\n@pytest.fixture\ndef harbor_agent():\n    return 'nop'\n")
     outcome = project.run("--harbor-dataset=tb2")
@@ -70,7 +70,7 @@ def test_a_conftest_that_overrides_the_fixture_needs_none(project):
     outcome.lacks(NONE)
 
 
-def test_an_override_for_one_dataset_leaves_the_other_without(project):
+def test_fixture_override_for_one_dataset(project):
     project.task("first/a")
     project.task("second/a")
     project.file("first/conftest.py", "import pytest\n@pytest.fixture\ndef harbor_agent():\n    return 'nop'\n")
@@ -80,7 +80,7 @@ def test_an_override_for_one_dataset_leaves_the_other_without(project):
     outcome.has(NONE)
 
 
-def test_an_override_that_builds_on_the_fixture_still_needs_one(project):
+def test_fixture_override_that_requests_the_original(project):
     project.task("tb2/a")
     project.file(
         "conftest.py", "import pytest\n@pytest.fixture\ndef harbor_agent(harbor_agent):\n    return harbor_agent\n"
@@ -91,7 +91,7 @@ def test_an_override_that_builds_on_the_fixture_still_needs_one(project):
     outcome.shows_no_bug()
 
 
-def test_a_hook_that_chooses_needs_none(project):
+def test_hook_needs_no_option(project):
     project.task("tb2/a")
     project.file("conftest.py", "def pytest_harbor_agent(task): return 'nop'\n")
     outcome = project.run("--harbor-dataset=tb2")
@@ -99,7 +99,7 @@ def test_a_hook_that_chooses_needs_none(project):
     outcome.lacks(NONE)
 
 
-def test_a_hook_that_chooses_for_some_leaves_the_others_with_an_error_that_says_so(project):
+def test_hook_that_chooses_for_some_tasks(project):
     project.task("tb2/a")
     project.task("tb2/b")
     project.file("conftest.py", "def pytest_harbor_agent(task): return 'nop' if task.name == 'a' else None\n")
@@ -122,7 +122,7 @@ def test_a_hook_that_chooses_for_some_leaves_the_others_with_an_error_that_says_
         ("exits:f", ["importing exits for 'exits:f' failed: SystemExit"]),
     ],
 )
-def test_a_callable_that_is_not_there_is_refused_with_what_is(project, spec, messages):
+def test_missing_callable(project, spec, messages):
     project.task("tb2/a")
     project.file("agents.py", "VALUE = 1\ndef run_slow(task, environment): pass\n")
     project.file("broken.py", "1 / 0\n")
@@ -134,7 +134,7 @@ def test_a_callable_that_is_not_there_is_refused_with_what_is(project, spec, mes
     outcome.shows_no_bug()
 
 
-def test_a_callable_in_the_working_directory_is_found(project):
+def test_callable_in_the_working_directory(project):
     project.task("tb2/a", SKIPPED)
     project.file("agents.py", "def run_slow(task, environment): pass\n")
     for spec in ("agents:run_slow", "agents.py:run_slow"):
@@ -144,7 +144,7 @@ def test_a_callable_in_the_working_directory_is_found(project):
 
 
 @pytest.mark.slow
-def test_a_callable_that_is_not_there_is_refused_in_workers_once(project):
+def test_missing_callable_in_workers_is_reported_once(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nosuch:f", "-n", "2", subprocess=True)
     assert outcome.ret == 4
@@ -152,20 +152,20 @@ def test_a_callable_that_is_not_there_is_refused_in_workers_once(project):
     outcome.shows_no_bug()
 
 
-def test_agent_and_command_on_the_command_line_exclude_each_other(project):
+def test_agent_and_command_on_the_command_line(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-agent-command=x")
     assert outcome.ret == 4
     outcome.has("--harbor-agent=nop and --harbor-agent-command exclude each other")
 
 
-def test_agent_and_command_in_the_ini_file_exclude_each_other(project):
+def test_agent_and_command_in_the_ini_file(project):
     project.task("tb2/a")
     project.ini("harbor_agent = nop", "harbor_agent_command = x")
     assert project.run("--harbor-dataset=tb2").ret == 4
 
 
-def test_the_command_agent_needs_a_command(project):
+def test_command_agent_needs_a_command(project):
     outcome = project.run("--harbor-agent=command", "--collect-only")
     assert outcome.ret == 4
     outcome.has("--harbor-agent=command needs --harbor-agent-command=CMD")
@@ -192,7 +192,7 @@ def test_the_command_agent_needs_a_command(project):
         ),
     ],
 )
-def test_which_one_counts(project, ini, flags, shown):
+def test_precedence(project, ini, flags, shown):
     project.task("tb2/a", SKIPPED)
     project.ini(*ini)
     outcome = project.run("--harbor-dataset=tb2", *flags)
@@ -200,7 +200,7 @@ def test_which_one_counts(project, ini, flags, shown):
     outcome.has(f"harbor: {shown}")
 
 
-def test_an_empty_flag_takes_the_ini_keys_choice_away(project):
+def test_empty_flag_overrides_the_ini_key(project):
     project.task("tb2/a")
     project.ini("harbor_agent_command = run it")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent-command=")
@@ -208,7 +208,7 @@ def test_an_empty_flag_takes_the_ini_keys_choice_away(project):
     outcome.has(NONE)
 
 
-def test_the_agents_name_is_in_the_results(project):
+def test_name_in_the_results(project):
     project.task("tb2/a")
     project.run("--harbor-dataset=tb2", "--harbor-agent-command=x", "--harbor-agent-name=mine v2")
     (result,) = project.results()
@@ -216,14 +216,14 @@ def test_the_agents_name_is_in_the_results(project):
 
 
 @pytest.mark.parametrize("name", ["oracle", "nop"])
-def test_the_name_option_names_the_agents_that_come_along_too(project, name):
+def test_agent_name_option_for_built_in_agents(project, name):
     project.task("tb2/a")
     project.run("--harbor-dataset=tb2", f"--harbor-agent={name}", "--harbor-agent-name=mine")
     (result,) = project.results()
     assert result["agent"] == "mine"
 
 
-def test_a_hook_that_gives_no_agent_says_what_would_be_one(project):
+def test_hook_returns_an_invalid_agent(project):
     project.task("tb2/a")
     project.file("conftest.py", "def pytest_harbor_agent(task): return 42\n")
     outcome = project.run("--harbor-dataset=tb2")
@@ -235,7 +235,7 @@ def test_a_hook_that_gives_no_agent_says_what_would_be_one(project):
 NO_MODEL = "ERROR: agent openai: no model is set; give --harbor-model=NAME"
 
 
-def test_the_agent_that_asks_a_model_must_know_which(project, monkeypatch):
+def test_openai_agent_needs_a_model(project, monkeypatch):
     monkeypatch.delenv("OPENAI_MODEL", raising=False)
     project.task("tb2/a", SKIPPED)
     words = ["--harbor-dataset=tb2", "--harbor-agent=openai"]
@@ -249,7 +249,7 @@ def test_the_agent_that_asks_a_model_must_know_which(project, monkeypatch):
     assert project.run(*words).ret == 0
 
 
-def test_the_host_may_name_the_model(project, monkeypatch):
+def test_model_from_the_environment(project, monkeypatch):
     monkeypatch.setenv("OPENAI_MODEL", "m")
     project.task("tb2/a", SKIPPED)
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=openai")

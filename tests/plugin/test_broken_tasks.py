@@ -1,4 +1,4 @@
-"""Tasks that are broken, odd or not supported: each says so for itself, and the others go on."""
+"""Broken, unusual and unsupported tasks: each is reported on its own, and the others run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_task_errors_with_file_and_reason(project, kind):
+def test_error_names_file_and_reason(project, kind):
     what, message = BROKEN[kind]
     directory = project.task("tb2/broken", **what)
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-v")
@@ -47,7 +47,7 @@ def test_a_broken_task_errors_with_file_and_reason(project, kind):
     assert message in result["reason"]
 
 
-def test_the_others_go_on(project):
+def test_other_tasks_still_run(project):
     for kind, (what, _) in BROKEN.items():
         project.task(f"tb2/{kind}", **what)
     project.task("tb2/a_good", UNSUPPORTED["windows"][0]["toml"])
@@ -62,7 +62,7 @@ def test_the_others_go_on(project):
     assert len(project.results()) == len(BROKEN) + 2
 
 
-def test_every_attempt_of_a_broken_task_errors_and_it_is_read_once(project, monkeypatch):
+def test_every_attempt_is_an_error(project, monkeypatch):
     reads = []
     read = task_module.read_toml
     monkeypatch.setattr(task_module, "read_toml", lambda path: reads.append(path) or read(path))
@@ -72,7 +72,7 @@ def test_every_attempt_of_a_broken_task_errors_and_it_is_read_once(project, monk
     assert len(reads) == 1
 
 
-def test_broken_tasks_are_listed_without_an_error(project):
+def test_collect_only_lists_broken_tasks(project):
     for kind, (what, _) in BROKEN.items():
         project.task(f"tb2/{kind}", **what)
     assert sorted(project.ids("--harbor-dataset=tb2", "--strict-markers")) == sorted(
@@ -80,7 +80,7 @@ def test_broken_tasks_are_listed_without_an_error(project):
     )
 
 
-def test_a_broken_task_can_be_left_out(project):
+def test_exclude_a_broken_task(project):
     project.task("tb2/broken", "= =")
     project.task("tb2/good", UNSUPPORTED["windows"][0]["toml"])
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-exclude-task=broken")
@@ -88,7 +88,7 @@ def test_a_broken_task_can_be_left_out(project):
     assert outcome.counts == {"skipped": 1}
 
 
-def test_the_short_summary_tells_the_reason(project, monkeypatch):
+def test_short_summary_contains_the_reason(project, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     project.task("tb2/broken", "= =")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
@@ -98,7 +98,7 @@ def test_the_short_summary_tells_the_reason(project, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_broken_task_in_workers(project):
+def test_broken_task_in_workers(project):
     project.task("tb2/broken", "= =")
     project.task("tb2/unsupported", UNSUPPORTED["windows"][0]["toml"])
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-n", "2", subprocess=True)
@@ -110,7 +110,7 @@ def test_a_broken_task_in_workers(project):
 
 
 @pytest.mark.parametrize("kind", UNSUPPORTED)
-def test_unsupported_tasks_skip_with_a_stable_reason(project, kind):
+def test_unsupported_task_is_skipped(project, kind):
     what, reason = UNSUPPORTED[kind]
     project.task("tb2/odd", **what)
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-rs", "-v")
@@ -122,7 +122,7 @@ def test_unsupported_tasks_skip_with_a_stable_reason(project, kind):
     assert (result["outcome"], result["reason"], result["reward"]) == ("skipped", reason, None)
 
 
-def test_a_task_without_a_solution_skips_under_the_oracle(project):
+def test_oracle_skips_a_task_without_a_solution(project):
     project.task("tb2/unsolved")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", "-rs")
     assert outcome.counts == {"skipped": 1}
@@ -132,16 +132,16 @@ def test_a_task_without_a_solution_skips_under_the_oracle(project):
     assert (result["outcome"], result["agent"]) == ("skipped", "oracle")
 
 
-def test_an_unsupported_task_with_broken_files_still_skips(project):
+def test_unsupported_task_with_broken_files_is_skipped(project):
     project.task("tb2/odd", UNSUPPORTED["windows"][0]["toml"], test=None)
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"skipped": 1}
 
 
-def test_unknown_keys_are_warned_about_and_do_not_stop_the_task(project):
+def test_unknown_keys_are_warnings(project):
     project.task("tb2/odd", "[agent]\ntimeoutsec = 3\n[surprise]\nx = 1\n")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
-    # Nothing answers here: that is the error, not the unknown key.
+    # The error is the missing engine, not the unknown key.
     outcome.has(
         "no Docker Engine answers", "[agent] timeoutsec: unknown key, ignored", "surprise: unknown key, ignored"
     )
@@ -149,14 +149,14 @@ def test_unknown_keys_are_warned_about_and_do_not_stop_the_task(project):
     assert "[agent] timeoutsec: unknown key, ignored" in result["warnings"]
 
 
-def test_unknown_keys_of_a_task_that_skips_or_passes_are_told_in_the_results(project):
+def test_results_contain_unknown_keys(project):
     project.task("tb2/odd", '[environment]\nos = "windows"\noss = 1\n')
     project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     (result,) = project.results()
     assert result["warnings"] == ["[environment] oss: unknown key, ignored"]
 
 
-def test_a_task_that_vanishes_between_collection_and_run(project):
+def test_task_deleted_after_collection(project):
     project.task("tb2/gone")
     project.file(
         "conftest.py",
@@ -168,7 +168,7 @@ def test_a_task_that_vanishes_between_collection_and_run(project):
     outcome.shows_no_bug()
 
 
-def test_control_characters_in_a_broken_file_do_not_reach_the_terminal(project):
+def test_control_characters_are_not_printed(project):
     project.task("tb2/\x1b[31mred", '[agent]\n"\\u001b[2Jkey" = 1\ntimeout_sec = "\\u001b[2J"\n')
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--color=no")
     assert outcome.counts == {"errors": 1}

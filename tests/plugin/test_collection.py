@@ -1,4 +1,4 @@
-"""Node ids, and everything that pytest does with them."""
+"""Node ids, and how pytest's options work with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SKIPPED = '[environment]\nos = "windows"\n'
 RAISES = "raise SystemError('the host must never import this')\n"
 
 
-def test_ids_are_path_and_name_as_designed(project):
+def test_node_ids(project):
     project.task("tb2/hello-world")
     project.task("tb2/other")
     assert project.ids("--harbor-dataset=tb2") == [
@@ -20,7 +20,7 @@ def test_ids_are_path_and_name_as_designed(project):
     ]
 
 
-def test_attempts_are_numbered_from_the_second(project):
+def test_node_ids_of_attempts(project):
     project.task("tb2/a")
     assert project.ids("--harbor-dataset=tb2", "--harbor-attempts=3") == [
         "tb2/a/task.toml::a",
@@ -29,13 +29,13 @@ def test_attempts_are_numbered_from_the_second(project):
     ]
 
 
-def test_the_id_is_the_same_whatever_path_led_to_the_task(project):
+def test_node_id_does_not_depend_on_the_given_path(project):
     task = project.task("all/tb2/a")
     for path in ("all", "all/tb2", "all/tb2/a", "all/tb2/a/task.toml", "./all/../all", task, project.path):
         assert project.ids(f"--harbor-dataset={path}") == ["all/tb2/a/task.toml::a"], path
 
 
-def test_each_id_pastes_back(project):
+def test_node_id_as_argument(project):
     for name in ("a", "b", "c"):
         project.task(f"tb2/{name}")
     ids = project.ids("--harbor-dataset=tb2")
@@ -45,22 +45,22 @@ def test_each_id_pastes_back(project):
         assert project.ids("--harbor-dataset=tb2", node_id) == [node_id]
 
 
-def test_ids_of_attempts_paste_back(project):
+def test_node_id_of_an_attempt_as_argument(project):
     project.task("tb2/a")
     project.task("tb2/b")
     assert project.ids("--harbor-attempts=3", "tb2/a/task.toml::a[2]") == ["tb2/a/task.toml::a[2]"]
-    # pytest's own rule for a name without brackets: all of its variants.
+    # In pytest, a name without brackets selects all variants.
     assert len(project.ids("--harbor-attempts=3", "tb2/a/task.toml::a")) == 3
 
 
-def test_a_file_pastes_back_without_the_name(project):
+def test_task_toml_as_argument(project):
     project.task("tb2/a")
     project.task("tb2/b")
     assert project.ids("tb2/a/task.toml") == ["tb2/a/task.toml::a"]
     assert project.ids("tb2/a/task.toml", "--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
 
 
-def test_an_id_that_is_not_there_is_an_error_of_pytest(project):
+def test_unknown_node_id(project):
     project.task("tb2/a")
     outcome = project.run("--collect-only", "tb2/a/task.toml::b")
     assert outcome.ret == 4
@@ -68,14 +68,14 @@ def test_an_id_that_is_not_there_is_an_error_of_pytest(project):
     outcome.shows_no_bug()
 
 
-def test_several_ids_paste_back_in_their_order(project):
+def test_several_node_ids_keep_their_order(project):
     for name in ("a", "b", "c"):
         project.task(f"tb2/{name}")
     ids = ["tb2/c/task.toml::c", "tb2/a/task.toml::a"]
     assert project.ids(*ids) == ids
 
 
-def test_outside_rootdir_ids_are_absolute_and_paste_back(project, tmp_path_factory):
+def test_node_ids_outside_rootdir(project, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside")
     project.task(outside / "tb2" / "a")
     project.ini()
@@ -83,12 +83,12 @@ def test_outside_rootdir_ids_are_absolute_and_paste_back(project, tmp_path_facto
     assert node_id == f"{outside}/tb2/a/task.toml::a"
     assert project.ids("--rootdir=.", node_id) == [node_id]
     assert project.ids("--rootdir=.", f"--harbor-dataset={outside}", node_id) == [node_id]
-    # Without --rootdir, pytest takes the common ancestor of its arguments for it, and ids are relative to that.
+    # Without --rootdir, pytest uses the common ancestor of its arguments, and node ids are relative to that.
     (found,) = project.ids(node_id)
     assert node_id.endswith(f"/{found}")
 
 
-def test_equal_directory_names_outside_rootdir_stay_apart(project, tmp_path_factory):
+def test_equal_directory_names_outside_rootdir(project, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside")
     paths = [outside / version / "tb2" for version in ("v1", "v2")]
     for path in paths:
@@ -102,7 +102,7 @@ def test_equal_directory_names_outside_rootdir_stay_apart(project, tmp_path_fact
     assert project.ids("--rootdir=.", *ids) == ids
 
 
-def test_equal_task_names_in_two_datasets_stay_apart(project):
+def test_equal_task_names_in_two_datasets(project):
     project.task("d1/a")
     project.task("d2/a")
     ids = ["d1/a/task.toml::a", "d2/a/task.toml::a"]
@@ -110,7 +110,7 @@ def test_equal_task_names_in_two_datasets_stay_apart(project):
     assert project.ids("--harbor-dataset=.") == ids
 
 
-def test_a_linked_dataset_and_its_target_stay_apart(project):
+def test_linked_dataset_and_its_target(project):
     project.task("real/a")
     project.path.joinpath("linked").symlink_to("real")
     ids = ["linked/a/task.toml::a", "real/a/task.toml::a"]
@@ -120,7 +120,7 @@ def test_a_linked_dataset_and_its_target_stay_apart(project):
         assert project.ids(node_id) == [node_id]
 
 
-def test_a_linked_task_keeps_its_own_name(project):
+def test_linked_task_keeps_its_name(project):
     project.task("real/a")
     project.path.joinpath("picked").mkdir()
     project.path.joinpath("picked/z").symlink_to("../real/a")
@@ -139,7 +139,7 @@ def test_nested_datasets_and_a_path_given_twice(project):
     assert sorted(project.ids("--harbor-dataset=all/x", "--harbor-dataset=all/x/a")) == ids[:2]
 
 
-def test_names_that_pytest_would_not_enter(project):
+def test_names_in_norecursedirs(project):
     names = ["build", "dist", "venv", "node_modules", "CVS", "x.egg", "_darcs", "__pycache__"]
     for name in names:
         project.task(f"tb2/{name}")
@@ -156,27 +156,27 @@ def test_names_that_pytest_would_not_enter(project):
 @pytest.mark.parametrize(
     "name", ["with space", "ünïcödé-任务", "UPPER", "brackets[1]", "a::b", "dots.in.it", "-dash", "#1"]
 )
-def test_names_of_all_kinds(project, name):
+def test_unusual_names(project, name):
     project.task(f"tb2/{name}")
     (node_id,) = project.ids("--harbor-dataset=tb2")
     assert node_id == f"tb2/{name}/task.toml::{name}"
-    if "::" not in name and "[" not in name:  # pytest takes neither in the path of an argument
+    if "::" not in name and "[" not in name:  # pytest supports neither in the path of an argument
         assert project.ids(node_id) == [node_id]
 
 
-def test_a_newline_in_a_name_breaks_no_line(project):
+def test_newline_in_a_name(project):
     project.task("tb2/two\nlines")
     (node_id,) = project.ids("--harbor-dataset=tb2")
     assert node_id.endswith("::two_lines")
 
 
-def test_names_that_differ_in_case_only(project):
+def test_names_that_differ_only_in_case(project):
     project.task("tb2/a")
     project.task("tb2/A")
     assert project.ids("--harbor-dataset=tb2") == ["tb2/A/task.toml::A", "tb2/a/task.toml::a"]
 
 
-def test_nothing_else_of_a_task_is_collected_or_imported(project):
+def test_other_files_of_a_task_are_not_collected(project):
     files = {
         "tests/test_outputs.py": RAISES,
         "tests/conftest.py": RAISES,
@@ -201,7 +201,7 @@ def test_nothing_else_of_a_task_is_collected_or_imported(project):
     assert project.ids("--harbor-dataset=tb2", "--import-mode=importlib", ".") == expected
 
 
-def test_a_conftest_of_a_task_is_not_imported(project):
+def test_conftest_of_a_task_is_not_imported(project):
     project.task("tb2/a", files={"conftest.py": RAISES})
     project.task("tb2/b", files={"conftest.py": RAISES, "__init__.py": RAISES})
     assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a", "tb2/b/task.toml::b"]
@@ -210,19 +210,19 @@ def test_a_conftest_of_a_task_is_not_imported(project):
 
 @pytest.mark.parametrize("conftest", ["conftest.py", "tests/conftest.py"])
 @pytest.mark.parametrize("path", ["tb2/a", "tb2/a/task.toml", "tb2/a/task.toml::a"])
-def test_a_conftest_of_a_task_that_is_named_is_not_imported(project, conftest, path):
+def test_conftest_of_a_task_given_as_argument_is_not_imported(project, conftest, path):
     project.task("tb2/a", files={conftest: RAISES})
     assert project.ids("--harbor-dataset=tb2", path) == ["tb2/a/task.toml::a"]
 
 
 @pytest.mark.parametrize("conftest", ["conftest.py", "tests/conftest.py"])
-def test_a_conftest_of_a_task_that_is_the_working_directory_is_not_imported(project, conftest, monkeypatch):
+def test_conftest_of_a_task_in_the_working_directory_is_not_imported(project, conftest, monkeypatch):
     project.ini()
     monkeypatch.chdir(project.task("tb2/a", files={conftest: RAISES}))
     assert project.ids("--harbor-dataset=.") == ["tb2/a/task.toml::a"]
 
 
-def test_with_a_path_on_the_command_line_only_that_runs(project):
+def test_path_argument_selects(project):
     project.task("tb2/a")
     project.file("unit/test_unit.py", "def test_one(): pass\n")
     assert project.ids("--harbor-dataset=tb2", "unit") == ["unit/test_unit.py::test_one"]
@@ -230,7 +230,7 @@ def test_with_a_path_on_the_command_line_only_that_runs(project):
     assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
 
 
-def test_a_dataset_in_the_ini_file(project):
+def test_dataset_in_the_ini_file(project):
     project.task("tb2/a")
     project.file("unit/test_unit.py", "def test_one(): pass\n")
     project.ini("harbor_dataset = tb2")
@@ -239,21 +239,21 @@ def test_a_dataset_in_the_ini_file(project):
     assert project.ids("unit") == ["unit/test_unit.py::test_one"]
 
 
-def test_testpaths_give_way_to_datasets_that_the_flag_names(project):
+def test_dataset_flag_overrides_testpaths(project):
     project.task("tb2/a")
     project.file("unit/test_unit.py", "def test_one(): pass\n")
     project.ini("testpaths = unit")
     assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
 
 
-def test_test_files_beside_tasks_are_collected_where_the_path_is_given(project):
+def test_test_files_next_to_tasks(project):
     project.task("tb2/a")
     project.file("tb2/test_beside.py", "def test_one(): pass\n")
     assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
     assert project.ids("--harbor-dataset=tb2", "tb2/test_beside.py") == ["tb2/test_beside.py::test_one"]
 
 
-def test_test_files_are_still_collected_in_a_directory_that_is_given_and_leads_to_tasks(project):
+def test_test_files_in_a_directory_that_leads_to_tasks(project):
     project.task("evals/tb2/a")
     project.file("evals/test_evals.py", "def test_one(): pass\n")
     project.file("test_top.py", "def test_two(): pass\n")
@@ -266,29 +266,27 @@ def test_test_files_are_still_collected_in_a_directory_that_is_given_and_leads_t
     ]
 
 
-def test_without_a_dataset_a_task_is_no_test(project):
+def test_tasks_are_not_collected_without_a_dataset(project):
     project.task("tb2/a")
     project.file("test_unit.py", "def test_one(): pass\n")
     assert project.ids() == ["test_unit.py::test_one"]
     assert project.ids(".") == ["test_unit.py::test_one"]
 
 
-def test_from_another_working_directory(project, monkeypatch):
+def test_another_working_directory(project, monkeypatch):
     project.ini()
     project.task("tb2/a")
     project.path.joinpath("sub").mkdir()
     monkeypatch.chdir(project.path / "sub")
     (node_id,) = project.ids("--rootdir=..", "-c", "../pytest.ini", "--harbor-dataset=../tb2")
-    # As with pytest's own tests, ids are relative to rootdir and paste back there.
+    # As for any test, node ids are relative to rootdir, and valid there.
     assert node_id == "tb2/a/task.toml::a"
     assert project.ids("-c", "../pytest.ini", "../tb2/a/task.toml::a") == [node_id]
     monkeypatch.chdir(project.path)
     assert project.ids(node_id) == [node_id]
 
 
-def test_the_dataset_of_the_flag_is_relative_to_the_working_directory_and_of_the_ini_key_to_its_file(
-    project, monkeypatch
-):
+def test_relative_datasets_of_flag_and_ini_key(project, monkeypatch):
     project.ini("harbor_dataset = tb2")
     project.task("tb2/a")
     project.task("sub/tb2/b")
@@ -320,7 +318,7 @@ MARKED = textwrap.dedent(
         ("harbor and not tag_a_b", ["b"]),
     ],
 )
-def test_marks_of_metadata_select(project, expression, expected):
+def test_select_by_mark(project, expression, expected):
     project.task("tb2/a", MARKED)
     project.task("tb2/b")
     ids = project.ids("--harbor-dataset=tb2", "-m", expression, "--strict-markers")
@@ -331,7 +329,7 @@ def test_marks_of_metadata_select(project, expression, expected):
     "keyword, expected",
     [("hello", ["hello"]), ("not hello", ["b", "c"]), ("tag_a_b", ["c"]), ("hello or tag_a_b", ["c", "hello"])],
 )
-def test_keywords_select_by_name_and_mark(project, keyword, expected):
+def test_select_by_keyword(project, keyword, expected):
     project.task("tb2/b")
     project.task("tb2/hello")
     project.task("tb2/c", MARKED)
@@ -339,20 +337,20 @@ def test_keywords_select_by_name_and_mark(project, keyword, expected):
     assert sorted(ids) == [f"tb2/{name}/task.toml::{name}" for name in sorted(expected)]
 
 
-def test_brackets_in_a_name_are_no_glob_where_the_name_is_given_as_it_stands(project):
+def test_exact_name_with_brackets_is_not_a_glob(project):
     project.task("tb2/brackets[1]")
     project.task("tb2/brackets1")
     ids = project.ids("--harbor-dataset=tb2", "--harbor-task=brackets[1]")
     assert ids == ["tb2/brackets[1]/task.toml::brackets[1]"]
 
 
-def test_a_keyword_selects_a_dataset_too(project):
+def test_select_a_dataset_by_keyword(project):
     project.task("first/a")
     project.task("second/a")
     assert project.ids("--harbor-dataset=.", "-k", "second") == ["second/a/task.toml::a"]
 
 
-def test_strict_markers_pass_and_the_marks_are_listed(project):
+def test_strict_markers(project):
     project.task("tb2/a", MARKED)
     project.ini("addopts = --strict-markers --strict-config", "harbor_dataset = tb2")
     assert project.ids() == ["tb2/a/task.toml::a"]
@@ -381,14 +379,14 @@ def test_last_failed_and_failed_first(project):
     assert project.ids(*options, "--ff") == ["tb2/a/task.toml::a", "tb2/c/task.toml::c", "tb2/b/task.toml::b"]
 
 
-def test_last_failed_repeats_only_the_attempt_that_failed(project):
+def test_last_failed_with_attempts(project):
     project.task("tb2/a")
     options = ["--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-attempts=2"]
     project.run(*options, "-x")
     assert project.ids(*options, "--lf") == ["tb2/a/task.toml::a"]
 
 
-def test_last_failed_knows_agents_and_attempts(project):
+def test_last_failed_with_agents_and_attempts(project):
     project.task("tb2/a")
     project.task("tb2/b", SKIPPED)
     project.file("agents.toml", "".join(f"[[agents]]\nname = '{name}'\nagent = 'nop'\n" for name in ("x", "y")))
@@ -414,7 +412,7 @@ def test_stepwise(project):
     outcome.has("continuing from this test next run")
 
 
-def test_setup_plan_lists_the_chain(project):
+def test_setup_plan(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--setup-plan")
     assert outcome.ret == 0
@@ -424,7 +422,7 @@ def test_setup_plan_lists_the_chain(project):
     assert not list(project.path.glob("harbor-results/*/a__*")), "nothing ran"
 
 
-def test_setup_show_and_setup_only_show_the_chain_up_to_the_engine_that_is_missing(project):
+def test_setup_show_and_setup_only_stop_at_the_missing_engine(project):
     project.task("tb2/a")
     for flag in ("--setup-only", "--setup-show"):
         outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", flag)
@@ -433,20 +431,20 @@ def test_setup_show_and_setup_only_show_the_chain_up_to_the_engine_that_is_missi
         outcome.shows_no_bug()
 
 
-def test_collect_only_shows_the_tree(project):
+def test_collect_only_tree(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--collect-only")
     outcome.has("tb2", "task.toml", "a>", "1 test collected")
 
 
-def test_collect_only_leaves_no_results(project):
+def test_collect_only_writes_no_results(project):
     project.task("tb2/a")
     project.ids("--harbor-dataset=tb2")
     assert not (project.path / "harbor-results").exists()
 
 
 @pytest.mark.slow
-def test_workers_collect_what_the_controller_does(project):
+def test_workers_collect_the_same_items(project):
     for name in ("b", "a"):
         project.task(f"tb2/{name}", SKIPPED + MARKED)
     outcome = project.run(
@@ -471,7 +469,7 @@ def test_workers_collect_an_ini_dataset_outside_rootdir(project, tmp_path_factor
 
 
 @pytest.mark.slow
-def test_workers_run_ids_that_were_pasted(project):
+def test_workers_run_given_node_ids(project):
     project.task("tb2/a", SKIPPED)
     project.task("tb2/b", SKIPPED)
     outcome = project.run("tb2/b/task.toml::b", "--harbor-agent=nop", "-n", "2", "-v", subprocess=True)
@@ -480,7 +478,7 @@ def test_workers_run_ids_that_were_pasted(project):
 
 
 @pytest.mark.slow
-def test_workers_get_the_selection_of_marks_keywords_and_last_failed(project):
+def test_workers_get_the_selection(project):
     project.task("tb2/a", MARKED)
     project.task("tb2/b", SKIPPED)
     options = ["--harbor-dataset=tb2", "--harbor-agent=nop", "-n", "2"]
@@ -491,7 +489,7 @@ def test_workers_get_the_selection_of_marks_keywords_and_last_failed(project):
     outcome.has("ERROR tb2/a/task.toml::a")
 
 
-def test_conftest_files_above_a_dataset_count_for_its_tasks(project):
+def test_conftest_above_a_dataset(project):
     project.task("evals/tb2/a")
     project.file(
         "evals/tb2/conftest.py",
@@ -508,7 +506,7 @@ def test_conftest_files_above_a_dataset_count_for_its_tasks(project):
     outcome.has("from a conftest below the dataset")
 
 
-def test_conftest_files_above_a_dataset_outside_rootdir_count(project, tmp_path_factory):
+def test_conftest_above_a_dataset_outside_rootdir(project, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside")
     project.task(outside / "tb2" / "a")
     outside.joinpath("tb2", "conftest.py").write_text(
@@ -525,7 +523,7 @@ def test_without_the_cache_plugin(project):
     assert project.ids("--harbor-dataset=tb2", "-p", "no:cacheprovider") == ["tb2/a/task.toml::a"]
 
 
-def test_ids_are_stable_in_the_environment_variable_of_pytest(project):
+def test_pytest_current_test(project):
     project.task("tb2/a")
     project.file(
         "conftest.py",
@@ -535,7 +533,7 @@ def test_ids_are_stable_in_the_environment_variable_of_pytest(project):
     outcome.has("tb2/a/task.toml::a (setup)")
 
 
-def test_a_dataset_that_may_not_be_read(project):
+def test_unreadable_dataset(project):
     if os.getuid() == 0:
         pytest.skip("root may read everything")
     project.task("tb2/a")

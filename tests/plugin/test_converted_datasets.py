@@ -16,7 +16,7 @@ RAISES = "raise SystemError('the host must never import this')\n"
 
 @pytest.fixture
 def converted(project):
-    """The dataset tb2 of three tasks in two environments, as the folder out."""
+    """A project with tb2, converted to `out`: three tasks in two environments."""
     for name, content in {"alpha": "1", "beta": "2", "gamma": "2"}.items():
         project.task(
             f"tb2/{name}",
@@ -24,7 +24,7 @@ def converted(project):
             files={
                 "environment/Dockerfile": "FROM debian\n",
                 "environment/x": content,
-                # What pytest must never import, nor take for a task.
+                # Files that pytest must not import or collect as tasks.
                 "environment/conftest.py": RAISES,
                 "environment/test_it.py": RAISES,
                 "environment/inner/task.toml": "",
@@ -43,20 +43,20 @@ IDS = [
 ]
 
 
-def test_its_tasks_are_collected_and_nothing_else(converted):
+def test_only_tasks_are_collected(converted):
     assert converted.ids("--harbor-dataset=out") == IDS
     assert converted.ids("--harbor-dataset=out", "out") == IDS
     assert converted.ids("--harbor-dataset=out", "-m", "difficulty_easy", "-k", "beta or alpha") == [IDS[0], IDS[2]]
 
 
-def test_node_ids_paste_back(converted):
+def test_node_id_as_argument(converted):
     for node_id in IDS:
         assert converted.ids(node_id) == [node_id]
         assert converted.ids("--harbor-dataset=out", node_id) == [node_id]
     assert converted.ids("-n2", IDS[0], subprocess=True) == IDS[:1]
 
 
-def test_a_part_of_it_can_be_given(converted):
+def test_path_of_a_part(converted):
     environment = "out/hud-harbor-tb2-g1"
     for path in (environment, f"{environment}/tasks"):
         assert converted.ids(f"--harbor-dataset={path}") == IDS[:2], path
@@ -64,20 +64,20 @@ def test_a_part_of_it_can_be_given(converted):
     assert converted.ids(f"--harbor-dataset={environment}", environment) == IDS[:2]
 
 
-def test_pytest_leaves_nothing_in_an_environment(converted):
+def test_pytest_writes_nothing_into_an_environment(converted):
     before = sorted(converted.path.joinpath("out").rglob("*"))
     converted.run(IDS[0], "--harbor-agent=nop", "-p", "cacheprovider")
     converted.run("out/hud-harbor-tb2-g1", "--harbor-dataset=out", "--harbor-agent=nop")
     assert sorted(converted.path.joinpath("out").rglob("*")) == before
 
 
-def test_a_conftest_above_it_counts(converted):
+def test_conftest_above_the_folder(converted):
     converted.file("out/conftest.py", "def pytest_harbor_task(task):\n    return task.name != 'beta'\n")
     assert converted.ids("--harbor-dataset=out") == IDS[1:]
     assert converted.ids("--harbor-taskset=out/taskset.json") == IDS[1:]
 
 
-def test_tasks_keep_the_ids_of_their_source(converted):
+def test_task_ids_are_those_of_the_source(converted):
     dataset = Dataset(converted.path / "out")
     assert [task.id for task in dataset] == ["tb2/beta", "tb2/gamma", "tb2/alpha"]
     assert dataset.name == "tb2"
@@ -85,24 +85,24 @@ def test_tasks_keep_the_ids_of_their_source(converted):
     assert converted.ids("--harbor-dataset=out", "--harbor-task=tb2/alpha") == IDS[2:]
 
 
-def test_source_and_conversion_in_one_run_are_told_apart(converted):
+def test_source_and_converted_tasks_in_one_run(converted):
     outcome = converted.run("--collect-only", "--harbor-dataset=tb2", "--harbor-dataset=out")
     outcome.has(f"datasets {converted.path.name}/tb2 (3 tasks), out/tb2 (3 tasks)")
 
 
-def test_without_its_taskset_an_environment_names_the_dataset(converted):
+def test_dataset_name_without_a_taskset(converted):
     shutil.move(converted.path / "out/hud-harbor-tb2-g1", converted.path / "alone")
     assert [task.id for task in Dataset(converted.path / "alone")] == ["alone/beta", "alone/gamma"]
 
 
-def test_a_broken_taskset_is_said(converted):
+def test_broken_taskset(converted):
     converted.file("out/taskset.json", "[{")
     outcome = converted.run("--harbor-dataset=out")
     assert outcome.ret == 4
     outcome.has("--harbor-dataset: ", "out/taskset.json is not JSON")
 
 
-def test_a_converted_task_knows_where_its_parts_are(converted):
+def test_paths_of_a_converted_task(converted):
     task = Dataset(converted.path / "out")["alpha"]
     environment = converted.path / "out/hud-harbor-tb2-g2"
     assert (task.environment_dir, task.dockerfile) == (environment, environment / "Dockerfile.hud")
@@ -113,13 +113,13 @@ def test_a_converted_task_knows_where_its_parts_are(converted):
     assert Task.load(task.path).digest != before
 
 
-def test_a_task_without_dockerfile_has_none_when_converted(project):
+def test_converted_task_without_dockerfile(project):
     project.task("tb2/alpha")
     convert(project.path / "tb2", project.path / "out")
     assert Dataset(project.path / "out")["alpha"].dockerfile is None
 
 
-def test_a_task_with_an_environment_of_its_own_is_an_ordinary_one(project):
+def test_task_with_its_own_environment_is_not_converted(project):
     project.task("x/tasks/alpha", files={"environment/Dockerfile": "FROM x\n"})
     project.file("x/Dockerfile.hud", "FROM x\n")
     (task,) = Dataset(project.path / "x")
@@ -133,7 +133,7 @@ def rows(converted) -> list[dict]:
     return json.loads((converted.path / "out/taskset.json").read_text(encoding="utf-8"))
 
 
-def test_a_taskset_is_a_selection_in_its_order(converted):
+def test_taskset_selects_in_its_order(converted):
     beta, _gamma, alpha = rows(converted)
     converted.file("out/small.json", json.dumps([alpha, beta]))
     assert converted.ids("--harbor-taskset=out/small.json") == [IDS[2], IDS[0]]
@@ -147,7 +147,7 @@ def test_a_taskset_is_a_selection_in_its_order(converted):
     assert [task.name for task in Dataset(converted.path / "out/small.json")] == ["alpha", "beta"]
 
 
-def test_other_tests_keep_their_places(converted):
+def test_other_tests_keep_their_order(converted):
     _beta, gamma, alpha = rows(converted)
     converted.file("out/small.json", json.dumps([alpha, gamma]))
     converted.file("test_mine.py", "def test_one(): pass\n")
@@ -155,14 +155,14 @@ def test_other_tests_keep_their_places(converted):
     assert ids == ["test_mine.py::test_one", IDS[2], IDS[1]]
 
 
-def test_a_taskset_in_an_ini_file(converted):
+def test_taskset_in_the_ini_file(converted):
     converted.path.joinpath("sub").mkdir()
     converted.ini("harbor_taskset = out/taskset.json")
     assert converted.ids() == IDS
     assert converted.ids("--harbor-dataset=tb2", "--harbor-task=alpha") == ["tb2/alpha/task.toml::alpha"]
 
 
-def test_a_dataset_and_a_taskset_exclude_each_other(converted):
+def test_dataset_and_taskset_are_mutually_exclusive(converted):
     outcome = converted.run("--harbor-taskset=out/taskset.json", "--harbor-dataset=tb2")
     assert outcome.ret == 4
     outcome.has("--harbor-dataset and --harbor-taskset exclude each other; give one of them")
@@ -196,7 +196,7 @@ def _row(**changes) -> dict:
         ([_row(), _row()], "row 2 names the same task as row 1; remove one, and use --harbor-attempts"),
     ],
 )
-def test_what_is_wrong_with_a_taskset_is_said(converted, content, message):
+def test_invalid_taskset(converted, content, message):
     converted.file("out/x.json", content if isinstance(content, str) else json.dumps(content))
     outcome = converted.run("--harbor-taskset=out/x.json")
     assert outcome.ret == 4
@@ -206,7 +206,7 @@ def test_what_is_wrong_with_a_taskset_is_said(converted, content, message):
         Dataset(converted.path / "out/x.json")
 
 
-def test_a_taskset_that_is_not_there_or_elsewhere(converted):
+def test_missing_or_moved_taskset(converted):
     outcome = converted.run("--harbor-taskset=nowhere.json")
     assert outcome.ret == 4
     outcome.has("nowhere.json does not exist; give the taskset.json of a converted folder")
@@ -215,7 +215,7 @@ def test_a_taskset_that_is_not_there_or_elsewhere(converted):
     outcome.has("give a taskset with --harbor-taskset")
 
 
-def test_a_row_of_the_only_task_need_not_name_it(converted):
+def test_row_of_the_only_task(converted):
     name = "hud-harbor-tb2-g2"
     converted.file("out/x.json", json.dumps([{"env": {"name": name}, "scenario": f"{name}:run-task"}]))
     assert converted.ids("--harbor-taskset=out/x.json") == [IDS[2]]

@@ -1,4 +1,4 @@
-"""The report of pytest-json-ctrf, a plugin of others that knows nothing of trials."""
+"""The report of pytest-json-ctrf, a third-party plugin that knows nothing about trials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SKIPPED = '[environment]\nos = "windows"\n'
 
 
 @pytest.mark.parametrize("gate", [(), ("--harbor-gate=pass-rate=0.2",)], ids=["", "scored"])
-def test_a_report_counts_each_trial_once_and_says_why_it_failed(project, gate):
+def test_each_trial_is_counted_once(project, gate):
     project.rewards(good=1.0, bad=0.25, lost=None)
     project.task("tb2/skipped", SKIPPED)
     options = ["--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-infra-retries=0", "--ctrf=ctrf.json", *gate]

@@ -1,4 +1,4 @@
-"""The workflows of examples/github-actions: their commands exist, with the options that they are given."""
+"""The workflows in examples/github-actions: their commands and options exist."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def steps(workflow: Path) -> list[dict]:
 
 
 def commands(program: str) -> list[list[str]]:
-    """Return the words of each command line of a program, with 1 for what the workflow fills in."""
+    """Return the words of each command line of a program, with 1 in place of expressions."""
     lines = [line for workflow in WORKFLOWS for step in steps(workflow) for line in step.get("run", "").splitlines()]
     words = [shlex.split(re.sub(r"\$\{\{.*?\}\}", "1", line)) for line in lines]
     return [each[1:] for each in words if each and each[0] == program]
 
 
-def test_there_are_workflows_with_commands():
+def test_workflows_have_commands():
     assert [workflow.name for workflow in WORKFLOWS] == ["harbor-baseline.yml", "harbor-gate.yml", "harbor-replay.yml"]
     assert len(commands("pytest")) == 3
     assert len(commands("pytest-harbor")) == 2
 
 
 @pytest.mark.parametrize("words", commands("pytest"), ids=" ".join)
-def test_options_of_pytest(project, words):
+def test_pytest_options(project, words):
     project.task("tasks/a")
-    # xdist is not loaded in this process, and the number of workers is its option.
+    # xdist, which defines -n, is not loaded in this process.
     place = words.index("-n")
     config = project.pytester.parseconfig(*words[:place], *words[place + 2 :], "-p", "no:cacheprovider")
     assert config.args, "no word is left over as a path"
@@ -55,7 +55,7 @@ def test_options_of_pytest(project, words):
 
 
 @pytest.mark.parametrize("words", commands("pytest-harbor"), ids=" ".join)
-def test_options_of_the_gate(words):
+def test_gate_options(words):
     assert words[0] == "gate"
     parser = argparse.ArgumentParser()
     gate.add(parser.add_subparsers())
@@ -65,7 +65,7 @@ def test_options_of_the_gate(words):
 
 
 @pytest.mark.parametrize("workflow", SHARDED, ids=lambda workflow: workflow.name)
-def test_shards_are_those_of_the_matrix(workflow):
+def test_shards_match_the_matrix(workflow):
     jobs = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]
     numbers = jobs["trials"]["strategy"]["matrix"]["shard"]
     (line,) = [line for step in jobs["trials"]["steps"] if "--harbor-shard" in (line := step.get("run", ""))]
@@ -73,7 +73,7 @@ def test_shards_are_those_of_the_matrix(workflow):
     assert f"--harbor-shard=${{{{ matrix.shard }}}}/{len(numbers)}" in line
 
 
-def test_the_comment_is_found_by_its_marker():
+def test_comment_is_found_by_its_marker():
     (script,) = [
         step["with"]["script"] for step in steps(FOLDER / "harbor-gate.yml") if "script" in step.get("with", {})
     ]
@@ -86,7 +86,7 @@ def test_the_comment_is_found_by_its_marker():
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda workflow: workflow.name)
-def test_rights_are_named_and_nothing_of_a_pull_request_is_put_into_a_shell(workflow):
+def test_permissions_and_no_pull_request_data_in_shell_commands(workflow):
     whole = yaml.safe_load(workflow.read_text(encoding="utf-8"))
     assert whole["permissions"] == {"contents": "read"}
     for step in steps(workflow):

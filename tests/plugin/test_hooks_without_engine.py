@@ -1,4 +1,4 @@
-"""Hooks that need no engine: which tasks there are, and how they are changed."""
+"""Hooks that work without an engine: selecting, changing and classifying tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def hook(project, text: str, where: str = "conftest.py"):
     return project.file(where, text)
 
 
-def test_false_leaves_a_task_out(project):
+def test_task_hook_returning_false_excludes_the_task(project):
     project.task("tb2/a", '[metadata]\ntags = ["slow"]\n')
     project.task("tb2/b")
     hook(project, "def pytest_harbor_task(task): return False if 'slow' in task.tags else None\n")
@@ -19,13 +19,13 @@ def test_false_leaves_a_task_out(project):
 
 
 @pytest.mark.parametrize("answer", ["None", "task", "True"])
-def test_none_the_task_itself_and_true_keep_it(project, answer):
+def test_task_hook_keeps_the_task(project, answer):
     project.task("tb2/a")
     hook(project, f"def pytest_harbor_task(task): return {answer}\n")
     assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
 
 
-def test_a_changed_task_takes_its_place(project):
+def test_task_hook_replaces_the_task(project):
     project.task("tb2/a")
     hook(
         project,
@@ -40,7 +40,7 @@ def test_a_changed_task_takes_its_place(project):
     assert project.ids("--harbor-dataset=tb2", "-m", "difficulty_changed") == ["tb2/a/task.toml::a"]
 
 
-def test_a_change_can_make_a_task_unsupported_or_supported(project):
+def test_task_hook_changes_whether_a_task_is_supported(project):
     project.task("tb2/a", SKIPPED)
     hook(
         project,
@@ -53,7 +53,7 @@ def test_a_change_can_make_a_task_unsupported_or_supported(project):
     outcome.has("no Docker Engine answers")
 
 
-def test_it_applies_to_tests_of_users(project):
+def test_task_hook_applies_to_user_tests(project):
     project.task("tb2/a")
     project.task("tb2/b")
     hook(project, "def pytest_harbor_task(task): return False if task.name == 'a' else None\n")
@@ -61,14 +61,14 @@ def test_it_applies_to_tests_of_users(project):
     assert project.ids("--harbor-dataset=tb2", "test_mine.py") == ["test_mine.py::test_it[b]"]
 
 
-def test_it_applies_to_its_own_directory_only(project):
+def test_task_hook_applies_only_below_its_conftest(project):
     project.task("first/a")
     project.task("second/a")
     hook(project, "def pytest_harbor_task(task): return False\n", "first/conftest.py")
     assert project.ids("--harbor-dataset=first", "--harbor-dataset=second") == ["second/a/task.toml::a"]
 
 
-def test_it_is_asked_once_a_task(project):
+def test_task_hook_is_called_once_per_task(project):
     for name in "abc":
         project.task(f"tb2/{name}")
     hook(project, "def pytest_harbor_task(task):\n    with open('asked', 'a') as file: print(task.id, file=file)\n")
@@ -76,7 +76,7 @@ def test_it_is_asked_once_a_task(project):
     assert (project.path / "asked").read_text().split() == ["tb2/a", "tb2/b", "tb2/c"]
 
 
-def test_it_is_given_the_configuration(project):
+def test_task_hook_gets_the_config(project):
     project.task("tb2/a")
     hook(project, "def pytest_harbor_task(task, config): return config.option.verbose < 1\n")
     assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
@@ -84,7 +84,7 @@ def test_it_is_given_the_configuration(project):
     outcome.has("no tests collected")
 
 
-def test_an_exception_in_it_names_the_hook_and_the_task(project):
+def test_exception_in_the_task_hook(project):
     project.task("tb2/a")
     project.task("tb2/b")
     hook(project, "def pytest_harbor_task(task):\n    if task.name == 'a': raise ValueError('my mistake')\n")
@@ -97,7 +97,7 @@ def test_an_exception_in_it_names_the_hook_and_the_task(project):
 
 
 @pytest.mark.parametrize("answer", ["'nop'", "0", "[]"])
-def test_an_answer_that_is_no_task_is_told(project, answer):
+def test_task_hook_returns_an_invalid_value(project, answer):
     project.task("tb2/a")
     hook(project, f"def pytest_harbor_task(task): return {answer}\n")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
@@ -106,7 +106,7 @@ def test_an_answer_that_is_no_task_is_told(project, answer):
     outcome.shows_no_bug()
 
 
-def test_a_broken_task_can_be_left_out_and_does_not_break_a_careless_hook(project):
+def test_task_hook_with_a_broken_task(project):
     project.task("tb2/broken", "= =")
     project.task("tb2/good", SKIPPED)
     hook(project, "def pytest_harbor_task(task): return False if task.name == 'broken' else None\n")
@@ -117,7 +117,7 @@ def test_a_broken_task_can_be_left_out_and_does_not_break_a_careless_hook(projec
     outcome.has("task.toml: line 1, column 1")
 
 
-def test_finished_is_told_of_skips_and_errors_after_they_are_on_disk(project):
+def test_finished_hook_is_called_after_results_are_written(project):
     project.task("tb2/a")
     project.task("tb2/b", SKIPPED)
     hook(
@@ -131,7 +131,7 @@ def test_finished_is_told_of_skips_and_errors_after_they_are_on_disk(project):
     assert (project.path / "told").read_text() == "tb2/a error 1\ntb2/b skipped 2\n"
 
 
-def test_an_exception_in_finished_is_noted_and_costs_nothing(project):
+def test_exception_in_the_finished_hook(project):
     project.task("tb2/a")
     hook(project, "def pytest_harbor_trial_finished(result): raise ValueError('my mistake')\n")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
@@ -139,7 +139,7 @@ def test_an_exception_in_finished_is_noted_and_costs_nothing(project):
     outcome.has("no Docker Engine answers", "my mistake", "pytest_harbor_trial_finished")
 
 
-def test_an_error_can_be_classed_otherwise(project):
+def test_error_class_hook(project):
     project.task("tb2/a")
     hook(project, "def pytest_harbor_error_class(error, phase): return 'failed' if phase == 'build' else None\n")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
@@ -149,7 +149,7 @@ def test_an_error_can_be_classed_otherwise(project):
     outcome.has("0 passed, 1 failed, 0 unverified, 0 errors")
 
 
-def test_an_error_class_that_is_none_is_told(project):
+def test_error_class_hook_returns_an_invalid_value(project):
     project.task("tb2/a")
     hook(project, "def pytest_harbor_error_class(error, phase): return 'flaky'\n")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")

@@ -1,4 +1,4 @@
-"""JUnit XML, as a CI server reads it."""
+"""JUnit XML reports for CI servers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def properties(case) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("workers", [False, True])
-def test_an_engine_that_is_away_is_an_error_element(project, cases, workers):
+def test_missing_engine_is_an_error_element(project, cases, workers):
     project.task("tb2/a")
     suite, found = cases(*(["-n", "2"] if workers else []), subprocess=workers)
     assert (suite.get("errors"), suite.get("failures"), suite.get("tests")) == ("1", "0", "1")
@@ -52,7 +52,7 @@ def test_properties_of_a_trial(project, cases, workers):
         assert len(list(found[name].iter("property"))) == len(told), "each property once"
 
 
-def test_a_skip_has_its_reason_and_properties(project, cases):
+def test_skip_has_reason_and_properties(project, cases):
     project.task("tb2/a", SKIPPED)
     suite, found = cases()
     assert suite.get("skipped") == "1"
@@ -60,13 +60,13 @@ def test_a_skip_has_its_reason_and_properties(project, cases):
     assert properties(found["a"])["harbor_outcome"] == "skipped"
 
 
-def test_a_broken_task_is_an_error_element(project, cases):
+def test_broken_task_is_an_error_element(project, cases):
     project.task("tb2/a", "= =")
     _, found = cases()
     assert "task.toml: line 1, column 1" in found["a"].find("error").get("message")
 
 
-def test_the_class_name_tells_the_task_from_others_of_its_name(project, cases):
+def test_class_name_contains_the_dataset(project, cases):
     project.task("tb2/x/same")
     project.task("tb2/y/same")
     suite, _ = cases()
@@ -75,7 +75,7 @@ def test_the_class_name_tells_the_task_from_others_of_its_name(project, cases):
 
 
 @pytest.mark.parametrize("name", ["new\nline", "\x1b[31mred", "a\x08b", "\u65e5\u672c", "<&>\"'"])
-def test_names_that_xml_cannot_hold(project, cases, name):
+def test_names_with_characters_invalid_in_xml(project, cases, name):
     project.task(f"tb2/{name}", '[agent]\ntimeout_sec = "\\u001b[2J\\u0000"\n')
     suite, found = cases()
     assert len(found) == 1
@@ -83,14 +83,14 @@ def test_names_that_xml_cannot_hold(project, cases, name):
 
 
 @pytest.mark.parametrize("family", ["xunit1", "xunit2"])
-def test_both_families(project, cases, family):
+def test_junit_families(project, cases, family):
     project.task("tb2/a")
     _, found = cases("-o", f"junit_family={family}")
     assert found["a"].find("error") is not None
 
 
-# What the strict schemas of CI servers agree on (that of Jenkins among them): attributes, first those that must be
-# there, and elements within, in their order. Properties of a test case are pytest's own addition.
+# What strict schemas of CI servers, such as Jenkins, agree on: attributes (required ones first)
+# and child elements in order. Properties of a test case are an addition of pytest.
 COUNTS = ("tests", "failures", "errors")
 ALLOWED: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "testsuites": ((), ("name", "time", *COUNTS), ("testsuite",)),
@@ -128,7 +128,7 @@ def assert_strict(element) -> None:
 
 @pytest.mark.parametrize("workers", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("gate", [(), ("--harbor-gate=pass-rate=0.2",)], ids=["", "scored"])
-def test_graded_trials_under_a_strict_schema(project, workers, gate):
+def test_strict_schema(project, workers, gate):
     project.rewards(good=1.0, bad=0.25, flaky=[1.0, 0.0], lost=[1.0, None])
     project.task("tb2/skipped", SKIPPED)
     options = ["--harbor-attempts=2", "--harbor-infra-retries=0", "--junitxml=out.xml", *gate]
@@ -151,7 +151,7 @@ def test_graded_trials_under_a_strict_schema(project, workers, gate):
     assert "harbor_reward" not in properties(found["lost[2]"])
 
 
-def test_usage_is_among_the_properties_where_there_is_any(project, cases):
+def test_usage_properties(project, cases):
     project.rewards(dear=1.0, odd=0.0, free=1.0)
     tokens = {"input_tokens": 12_000, "cached_tokens": 8_000, "output_tokens": 345, "reasoning_tokens": 100}
     project.usage(

@@ -1,4 +1,4 @@
-"""No engine answers: the run says so, with the fix, and whatever needs none goes on."""
+"""No engine is available: each trial is an error with a fix, and everything else runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FACT = "no Docker Engine answers at unix:///nonexistent.sock"
 FIX = "start Docker, or select a running engine with DOCKER_HOST or `docker context use`"
 
 
-def test_each_task_is_an_error_with_fact_and_cure(project):
+def test_error_has_fact_and_fix(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-v")
     assert outcome.ret == 1
@@ -20,7 +20,7 @@ def test_each_task_is_an_error_with_fact_and_cure(project):
     outcome.shows_no_bug()
 
 
-def test_the_header_says_so(project):
+def test_header(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     header = outcome.out.partition("collected")[0]
@@ -36,21 +36,21 @@ def test_the_header_says_so(project):
         assert text in header
 
 
-def test_it_is_never_a_failure_or_part_of_the_pass_rate(project):
+def test_error_is_not_a_failure_or_part_of_the_pass_rate(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     outcome.has(": 0 passed, 0 failed, 0 unverified, 1 error")
     outcome.lacks("pass rate", "mean reward", "FAILED")
 
 
-def test_record_only_and_a_threshold_of_zero_do_not_hide_it(project):
+def test_record_only_and_threshold_zero_do_not_hide_the_error(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-record-only", "--harbor-threshold=0")
     assert outcome.ret == 1
     assert outcome.counts == {"errors": 1}
 
 
-def test_results_have_an_error_line_for_every_trial(project):
+def test_results_contain_every_error(project):
     project.task("tb2/a")
     project.task("tb2/b")
     project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-attempts=2")
@@ -89,7 +89,7 @@ def test_other_tests_of_the_run_pass_in_workers(project):
     assert [result["task"] for result in sorted(project.results(), key=lambda r: r["task"])] == ["tb2/a", "tb2/b"]
 
 
-def test_collecting_needs_none_and_asks_for_none(project, monkeypatch):
+def test_collecting_does_not_contact_an_engine(project, monkeypatch):
     from pytest_harbor.environment.docker import DockerProvider
 
     def refuse(*_):
@@ -103,7 +103,7 @@ def test_collecting_needs_none_and_asks_for_none(project, monkeypatch):
     outcome.lacks("environment", "Engine")
 
 
-def test_under_warnings_as_errors_there_is_nothing_but_the_error(project):
+def test_warnings_as_errors(project):
     project.task("tb2/a")
     project.ini("filterwarnings = error")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", subprocess=True)
@@ -111,7 +111,7 @@ def test_under_warnings_as_errors_there_is_nothing_but_the_error(project):
     outcome.shows_no_bug()
 
 
-def test_a_docker_host_that_makes_no_sense(project, monkeypatch):
+def test_invalid_docker_host(project, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "carrier-pigeon://loft")
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
@@ -120,11 +120,11 @@ def test_a_docker_host_that_makes_no_sense(project, monkeypatch):
     outcome.shows_no_bug()
 
 
-def test_a_port_that_nothing_listens_at(project, monkeypatch):
+def test_closed_port(project, monkeypatch):
     import socket
 
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))  # bound but not listening, so connections are refused
         port = taken.getsockname()[1]
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
         project.task("tb2/a")
@@ -134,7 +134,7 @@ def test_a_port_that_nothing_listens_at(project, monkeypatch):
     outcome.shows_no_bug()
 
 
-def test_a_file_that_is_no_socket(project, monkeypatch):
+def test_file_that_is_not_a_socket(project, monkeypatch):
     project.file("not-a-socket", "")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{project.path}/not-a-socket")
     project.task("tb2/a")
@@ -144,7 +144,7 @@ def test_a_file_that_is_no_socket(project, monkeypatch):
     outcome.shows_no_bug()
 
 
-def test_a_docker_context_that_does_not_exist(project, monkeypatch):
+def test_missing_docker_context(project, monkeypatch):
     monkeypatch.delenv("DOCKER_HOST")
     monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
     project.task("tb2/a")
@@ -154,7 +154,7 @@ def test_a_docker_context_that_does_not_exist(project, monkeypatch):
     outcome.shows_no_bug()
 
 
-def test_a_certificate_directory_that_does_not_exist(project, monkeypatch):
+def test_missing_certificate_directory(project, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     monkeypatch.setenv("DOCKER_CERT_PATH", "/nonexistent")
@@ -166,7 +166,7 @@ def test_a_certificate_directory_that_does_not_exist(project, monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["/proc/nowhere", "file"])
-def test_a_results_directory_that_cannot_be_made(project, where):
+def test_results_directory_that_cannot_be_created(project, where):
     project.file("file", "")
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--harbor-results={where}")
@@ -175,7 +175,7 @@ def test_a_results_directory_that_cannot_be_made(project, where):
     outcome.shows_no_bug()
 
 
-def test_the_results_directory_is_ignored_by_git_and_named_in_summary(project):
+def test_results_directory_is_ignored_by_git_and_shown(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-results=out")
     (file,) = project.path.glob("out/*/results.jsonl")
@@ -183,7 +183,7 @@ def test_the_results_directory_is_ignored_by_git_and_named_in_summary(project):
     assert "\n*\n" in (project.path / "out" / ".gitignore").read_text()
 
 
-def test_errors_leave_the_traceback_in_the_trials_directory_only(project):
+def test_traceback_is_only_in_the_trial_directory(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--tb=long", "-vv", "--showlocals")
     outcome.shows_no_bug()
@@ -195,14 +195,14 @@ def test_errors_leave_the_traceback_in_the_trials_directory_only(project):
 
 
 @pytest.mark.parametrize("style", ["short", "line", "native", "no", "auto"])
-def test_all_traceback_styles(project, style):
+def test_traceback_styles(project, style):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--tb={style}")
     assert outcome.counts == {"errors": 1}
     outcome.shows_no_bug()
 
 
-def test_pdb_is_not_entered_for_an_engine_that_is_away_in_a_way_that_breaks_the_run(project):
+def test_pdb(project):
     project.task("tb2/a")
     project.file("conftest.py", "import pdb\npdb.Pdb.interaction = lambda *a, **k: print('PDB ENTERED')\n")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--pdb", subprocess=True)
@@ -220,7 +220,7 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
-def test_an_engine_that_answers_nonsense_is_told_like_none(project, monkeypatch):
+def test_engine_with_invalid_responses(project, monkeypatch):
     project.task("tb2/a")
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""In a project that has the plugin installed and does not use it, it costs nothing."""
+"""A project that has the plugin installed but does not use it: no cost and no side effects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plain(project):
     return project
 
 
-def test_a_run_without_our_options_imports_nothing_heavy(plain):
+def test_unused_plugin_imports_nothing_heavy(plain):
     found = modules(plain)
     assert not found & set(HEAVY)
     names = (
@@ -53,20 +53,20 @@ def test_a_run_without_our_options_imports_nothing_heavy(plain):
     assert ours(found) <= {"pytest_harbor", "pytest_harbor.plugin", *(f"pytest_harbor.plugin.{name}" for name in names)}
 
 
-def test_collecting_tasks_imports_no_client_of_an_engine(plain):
+def test_collecting_tasks_does_not_import_docker(plain):
     found = modules(plain, "--harbor-dataset=tb2", "--collect-only", "-q")
     assert "pytest_harbor.task.task" in found
     assert not found & {"docker", "openai", "requests"}
 
 
 @pytest.mark.parametrize("agent", ["nop", "openai"])
-def test_openai_is_imported_only_where_it_works(plain, agent):
+def test_openai_is_imported_only_when_needed(plain, agent):
     outcome = plain.run("--harbor-dataset=tb2", f"--harbor-agent={agent}", "--harbor-model=m", subprocess=True)
     assert outcome.counts == {"errors": 1}
     assert "openai" not in json.loads((plain.path / "modules.json").read_text())
 
 
-def test_importing_the_plugin_needs_pytest_and_the_standard_library_only():
+def test_plugin_imports_only_pytest_and_the_standard_library():
     code = (
         "import sys, pytest\n"
         "before = set(sys.modules)\n"
@@ -78,13 +78,13 @@ def test_importing_the_plugin_needs_pytest_and_the_standard_library_only():
     assert said.stdout == "[]\n"
 
 
-def test_importing_the_package_imports_nothing_of_it():
+def test_package_imports_no_submodule():
     code = "import sys, pytest_harbor; print(sorted(n for n in sys.modules if n.startswith('pytest_harbor')))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "['pytest_harbor']\n"
 
 
-def test_public_names_are_there_when_asked_for():
+def test_public_names():
     import pytest_harbor
 
     for name in pytest_harbor.__all__:
@@ -94,7 +94,7 @@ def test_public_names_are_there_when_asked_for():
     assert {"Dataset", "Task", "run_trial"} <= set(pytest_harbor.__all__)
 
 
-def test_turned_off(plain):
+def test_disabled_plugin(plain):
     outcome = plain.run("-p", "no:harbor", subprocess=True)
     assert outcome.ret == 0
     assert outcome.counts == {"passed": 1}
@@ -102,19 +102,19 @@ def test_turned_off(plain):
     assert not ours(set(json.loads((plain.path / "modules.json").read_text()))) - {"pytest_harbor"}
 
 
-def test_turned_off_its_flags_are_unknown(plain):
+def test_disabled_plugin_has_no_flags(plain):
     outcome = plain.run("-p", "no:harbor", "--harbor-dataset=tb2", subprocess=True)
     assert outcome.ret == 4
     outcome.has("unrecognized arguments")
 
 
-def test_nothing_is_printed_written_or_registered(plain):
+def test_no_output_files_or_plugins(plain):
     outcome = plain.run("-v")
     outcome.lacks("harbor:", "harbor-results", "pass rate")
     assert not (plain.path / "harbor-results").exists()
 
 
-def test_a_handler_of_sigterm_is_left_alone(plain):
+def test_sigterm_handler_is_not_changed(plain):
     plain.file(
         "test_unit.py",
         "import signal\ndef test_one(): assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n",
@@ -122,7 +122,7 @@ def test_a_handler_of_sigterm_is_left_alone(plain):
     assert plain.run(subprocess=True).counts == {"passed": 1}
 
 
-def test_a_handler_of_sigterm_is_put_back_after_a_run_of_ours(plain):
+def test_sigterm_handler_is_restored_after_a_run(plain):
     import signal
 
     before = signal.getsignal(signal.SIGTERM)
@@ -130,14 +130,14 @@ def test_a_handler_of_sigterm_is_put_back_after_a_run_of_ours(plain):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_reports_of_other_tests_are_left_alone(plain):
+def test_reports_of_other_tests_are_not_changed(plain):
     plain.file("test_unit.py", "def test_one(): assert 0\n")
     plain.task("tb3/odd", '[environment]\nos = "windows"\n')
     outcome = plain.run("--harbor-dataset=tb3", "--harbor-agent=nop", ".", "-v")
     outcome.has("test_unit.py::test_one FAILED", "assert 0")
 
 
-def test_without_terminal_and_other_plugins(plain):
+def test_without_the_terminal_plugin(plain):
     plain.task("tb3/odd", '[environment]\nos = "windows"\n')
     for plugin in ("terminal", "junitxml", "cacheprovider", "capture", "logging", "stepwise", "python_path"):
         outcome = plain.run(

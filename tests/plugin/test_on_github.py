@@ -1,4 +1,4 @@
-"""Runs in a job of GitHub Actions."""
+"""Runs in a GitHub Actions job."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def test_summary_comment_and_annotations(project, summary, workers):
     assert comment.read_text() == f"<!-- pytest-harbor -->\n{summary.read_text()}"
 
 
-def test_the_verdict_is_in_the_summary(project, summary):
+def test_summary_contains_the_verdict(project, summary):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-gate=each")
     assert outcome.ret == 10
     assert "**Verdict: inconclusive**" in summary.read_text()
 
 
-def test_nothing_is_written_elsewhere(project, summary, monkeypatch):
+def test_nothing_is_written_outside_github_actions(project, summary, monkeypatch):
     monkeypatch.delenv("GITHUB_ACTIONS")
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
@@ -48,13 +48,13 @@ def test_nothing_is_written_elsewhere(project, summary, monkeypatch):
     assert not list(project.path.glob("harbor-results/*/github-comment.md"))
 
 
-def test_nothing_is_written_of_a_run_without_trials(project, summary):
+def test_nothing_is_written_without_trials(project, summary):
     project.file("test_unit.py", "def test_one(): pass\n")
     assert project.run().ret == 0
     assert not summary.exists()
 
 
-def test_what_a_log_holds_is_no_workflow_command(project, summary):
+def test_log_content_is_not_a_workflow_command(project, summary):
     project.task("tb2/a")
     project.file(
         "conftest.py",

@@ -1,10 +1,10 @@
-"""--harbor-adapt=hud where no MCP library is installed; the rest is in tests/providers and tests/docker."""
+"""--harbor-adapt=hud without an MCP library; tests/providers and tests/docker cover the rest."""
 
-# Stands for a virtual environment without the library: there is no test run that lacks it.
+# Simulates an environment without the library, which every test run has.
 WITHOUT = "import sys\nsys.modules['mcp'] = None\n"
 
 
-def test_an_agent_on_the_host_needs_the_library_before_anything_runs(project):
+def test_host_agent_needs_the_mcp_library(project):
     project.task()
     project.file("conftest.py", WITHOUT)
     words = ["--harbor-dataset=tb2", "--harbor-adapt=hud", "--harbor-agent-command=true"]
@@ -12,5 +12,5 @@ def test_an_agent_on_the_host_needs_the_library_before_anything_runs(project):
     assert outcome.ret == 4
     said = "--harbor-adapt=hud: an agent's MCP server needs the package mcp, which is not installed"
     assert f'ERROR: {said}; install it: pip install "pytest-harbor[hud]"' in str(outcome)
-    # An agent in the environment needs nothing of it.
+    # An agent in the environment does not need it.
     assert "needs the package mcp" not in str(project.run(*words, subprocess=True))

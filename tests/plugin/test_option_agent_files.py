@@ -1,4 +1,4 @@
-"""--harbor-agent-files: what is not there ends the run before it begins, where an agent is to get it."""
+"""--harbor-agent-files: a missing source is a usage error if an agent gets the files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def tasks(project):
     return project
 
 
-def test_a_source_that_does_not_exist(tasks):
+def test_missing_source(tasks):
     tasks.ini("harbor_agent_files = gone:/agent")
     outcome = tasks.run("--harbor-dataset=tb2", "--harbor-agent-command=true")
     assert outcome.ret == 4
@@ -21,6 +21,6 @@ def test_a_source_that_does_not_exist(tasks):
 
 
 @pytest.mark.parametrize("args", [["--harbor-agent=oracle"], ["--harbor-agent=nop"], ["--collect-only"]])
-def test_nobody_misses_it_who_gets_no_files(tasks, args):
+def test_missing_source_without_an_agent_that_gets_files(tasks, args):
     tasks.ini("harbor_agent_files = gone:/agent", "harbor_agent_setup = false")
     assert tasks.run("--harbor-dataset=tb2", *args).ret == 0

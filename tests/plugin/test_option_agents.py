@@ -1,4 +1,4 @@
-"""Several agents in one run: what lists them, what items they become, what is refused."""
+"""--harbor-agents: several agents in one run, their items, and invalid lists."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def two(project):
 
 
 def agents(*names: str, **keys: str) -> str:
-    """A file with agents that do nothing."""
+    """Return an agents file with nop agents."""
     more = "".join(f"{key} = {value}\n" for key, value in keys.items())
     return "\n".join(f'[[agents]]\nname = "{name}"\nagent = "nop"\n{more}' for name in names)
 
 
-def refused(project, *args: str) -> str:
+def usage_error(project, *args: str) -> str:
     outcome = project.run("--harbor-dataset=tb2", *args, "--collect-only")
     assert outcome.ret == 4, str(outcome)
     outcome.shows_no_bug()
@@ -39,12 +39,12 @@ def refused(project, *args: str) -> str:
 
 
 def chosen(project, *args: str) -> str:
-    """What the header says of agents."""
+    """Return the agents as the header shows them."""
     config = project.pytester.parseconfig(*args, "-p", "no:cacheprovider")
     return Agents(config, read_options(config)).describe()
 
 
-def test_each_task_and_agent_is_an_item(two):
+def test_one_item_per_task_and_agent(two):
     ids = [f"tb2/{task}/task.toml::{task}[{name}]" for task in "ab" for name in ("claude", "codex")]
     assert two.ids(*ALL) == ids
     for selected in ids:
@@ -54,30 +54,30 @@ def test_each_task_and_agent_is_an_item(two):
     assert two.ids(*ALL, "--harbor-shard=2/2") in (ids[:2], ids[2:])
 
 
-def test_attempts_of_all_agents_take_turns(two):
+def test_attempts_alternate_between_agents(two):
     found = two.ids(*ALL, "--harbor-attempts=2", "--harbor-task=a")
     assert [node_id.partition("::")[2] for node_id in found] == ["a[claude]", "a[codex]", "a[claude-2]", "a[codex-2]"]
     assert two.ids("--harbor-agents=agents.toml", "--harbor-attempts=2", found[2]) == [found[2]]
 
 
-def test_a_single_agent_of_a_list_has_its_name_too(project):
+def test_single_listed_agent(project):
     project.task("tb2/a")
     project.file("agents.toml", agents("only"))
     assert project.ids(*ALL) == ["tb2/a/task.toml::a[only]"]
 
 
-def test_names_that_further_attempts_of_others_would_have(project):
+def test_name_that_equals_an_attempt_of_another_agent(project):
     project.task("tb2/a")
     project.file("agents.toml", agents("claude", "claude-2", "claude-3"))
     assert len(set(project.ids(*ALL))) == 3
-    said = refused(project, *ALL, "--harbor-attempts=2")
+    said = usage_error(project, *ALL, "--harbor-attempts=2")
     assert "agents.toml" in said
     assert "'claude-2' is attempt 2 of agent 'claude'" in said
 
 
 @pytest.mark.slow
 @pytest.mark.slow
-def test_ids_that_are_pasted_back_run_in_workers(two):
+def test_node_ids_in_workers(two):
     ids = [f"tb2/a/task.toml::a[{which}]" for which in ("claude", "codex", "claude-2")]
     outcome = two.run("--harbor-agents=agents.toml", "--harbor-attempts=2", "-n", "2", "-v", *ids, subprocess=True)
     assert outcome.counts == {"errors": 3}, str(outcome)
@@ -89,7 +89,7 @@ def test_ids_that_are_pasted_back_run_in_workers(two):
     }
 
 
-def test_the_header_and_the_record_of_the_run(two):
+def test_header_and_run_record(two):
     outcome = two.run(*ALL, "--harbor-attempts=2", "--harbor-model=m1")
     outcome.has("harbor: agents claude, codex, 2 attempts, passes from reward 1")
     (record,) = two.path.glob("harbor-results/*/run.json")
@@ -97,7 +97,7 @@ def test_the_header_and_the_record_of_the_run(two):
     assert "run claude" not in record.read_text()
 
 
-def test_tests_of_users(two):
+def test_user_tests(two):
     two.file(
         "test_mine.py",
         "import pytest\n\n"
@@ -115,7 +115,7 @@ def test_tests_of_users(two):
     assert len(two.ids(*ALL, "test_mine.py", "-m", "agent_codex")) == 1
 
 
-def test_ids_of_tests_of_users_stay_different(project):
+def test_node_ids_of_user_tests_are_unique(project):
     project.task("tb2/hello")
     project.task("tb2/hello-world")
     project.file("agents.toml", agents("bot", "world-bot"))
@@ -124,7 +124,7 @@ def test_ids_of_tests_of_users_stay_different(project):
     assert len(set(ids)) == len(ids) == 4
 
 
-def test_a_mark_of_a_user_without_other_options(project):
+def test_user_mark_without_other_options(project):
     project.task("tb2/a")
     project.file("agents.toml", agents("bot"))
     project.file("test_mine.py", "import pytest\n@pytest.mark.harbor('tb2')\ndef test_it(harbor_trial): pass\n")
@@ -137,20 +137,20 @@ def test_a_mark_of_a_user_without_other_options(project):
     outcome.shows_no_bug()
 
 
-def test_what_cannot_be_used_is_refused_with_file_agent_and_key(project):
+def test_invalid_table(project):
     project.task("tb2/a")
     project.file("agents.toml", TWO + 'where = "host"\n')
-    said = refused(project, "--harbor-agents=agents.toml")
+    said = usage_error(project, "--harbor-agents=agents.toml")
     assert said.startswith("ERROR: --harbor-agents: ")
     assert f'{project.path / "agents.toml"}: agent "codex": where "host" is not possible' in said
 
 
-def test_a_file_that_is_not_there(project):
+def test_missing_file(project):
     project.task("tb2/a")
-    assert "nowhere.toml: the file is missing" in refused(project, "--harbor-agents=nowhere.toml")
+    assert "nowhere.toml: the file is missing" in usage_error(project, "--harbor-agents=nowhere.toml")
 
 
-def test_a_callable_that_cannot_be_imported_is_refused_before_anything_runs(project):
+def test_callable_that_cannot_be_imported(project):
     project.task("tb2/a")
     project.file("agents.toml", '[[agents]]\nname = "mine"\ncallable = "nosuchmodule:f"\n')
     outcome = project.run(*ALL)
@@ -159,7 +159,7 @@ def test_a_callable_that_cannot_be_imported_is_refused_before_anything_runs(proj
     outcome.shows_no_bug()
 
 
-def test_files_that_are_not_there_are_refused_before_anything_runs(project):
+def test_missing_agent_files(project):
     project.task("tb2/a")
     project.file("agents.toml", TWO + '[[agents]]\nname = "c2"\ncommand = "y"\nfiles = ["gone:/opt/gone"]\n')
     outcome = project.run(*ALL)
@@ -168,7 +168,7 @@ def test_files_that_are_not_there_are_refused_before_anything_runs(project):
     outcome.shows_no_bug()
 
 
-def test_python_files_are_looked_for_beside_the_file(project):
+def test_python_file_is_relative_to_the_agents_file(project):
     project.task("tb2/a", SKIPPED)
     project.file("conf/bots.py", "def solve(task, environment): pass\n")
     project.file("conf/agents.toml", '[[agents]]\nname = "mine"\ncallable = "bots.py:solve"\n')
@@ -190,7 +190,7 @@ def test_python_files_are_looked_for_beside_the_file(project):
         (["harbor_agent_command = x"], ["--harbor-agents=agents.toml"], "agents claude, codex"),
     ],
 )
-def test_flags_win_over_the_ini_file(project, ini, flags, names):
+def test_flags_override_the_ini_file(project, ini, flags, names):
     project.file("agents.toml", TWO)
     project.file("other.toml", agents("other"))
     project.ini(*ini)
@@ -207,7 +207,7 @@ def test_flags_win_over_the_ini_file(project, ini, flags, names):
         (["harbor_agents = agents.toml", "harbor_agent = nop"], [], "and the ini key harbor_agent "),
     ],
 )
-def test_a_list_and_a_single_agent_exclude_each_other(project, ini, flags, other):
+def test_list_and_single_agent_are_mutually_exclusive(project, ini, flags, other):
     project.file("agents.toml", TWO)
     project.ini(*ini)
     with pytest.raises(pytest.UsageError, match=f"{other}exclude each other; give one of them"):
@@ -223,7 +223,7 @@ def test_a_list_and_a_single_agent_exclude_each_other(project, ini, flags, other
         (".pytest.toml", "[pytest]\n", "pytest-harbor"),
     ],
 )
-def test_a_table_of_the_ini_file(project, name, text, tables):
+def test_agents_in_the_ini_file(project, name, text, tables):
     if "pytest.toml" in name and int(pytest.__version__.partition(".")[0]) < 9:
         pytest.skip("new in pytest 9")
     project.file(name, text + TWO.replace("[[agents]]", f"[[{tables}.agents]]"))
@@ -238,19 +238,19 @@ def test_a_table_of_the_ini_file(project, name, text, tables):
         chosen(project)
 
 
-def test_a_run_with_a_table_of_the_ini_file(two):
+def test_run_with_agents_in_the_ini_file(two):
     two.file("pyproject.toml", IN_PYPROJECT)
     assert [node_id.partition("::")[2] for node_id in two.ids("--harbor-dataset=tb2/a")] == ["a[claude]", "a[codex]"]
     two.file("pyproject.toml", f'[tool.pytest.ini_options]\nharbor_agents = "agents.toml"\n{IN_PYPROJECT}')
-    assert "lists agents and has the ini key harbor_agents" in refused(two)
+    assert "lists agents and has the ini key harbor_agents" in usage_error(two)
 
 
-def test_other_tables_of_an_ini_file_are_left_alone(project):
+def test_other_tables_of_the_ini_file_are_ignored(project):
     project.file("pyproject.toml", '[project]\nname = "x"\nversion = "1"\n[tool.other]\nagents = 3\n')
     assert chosen(project, "--harbor-agent=nop") == "agent nop"
 
 
-def test_what_hooks_and_fixtures_give_runs_under_the_name_of_the_list(two):
+def test_agents_from_hooks_and_fixtures_have_the_listed_name(two):
     two.file("conftest.py", "def pytest_harbor_agent(task): return 'nop' if task.name == 'a' else None\n")
     two.file(
         "tb2/conftest.py",
@@ -265,7 +265,7 @@ def test_what_hooks_and_fixtures_give_runs_under_the_name_of_the_list(two):
     assert sorted(result["agent"] for result in two.results()) == ["claude", "claude", "codex", "codex"]
 
 
-def test_a_baseline_of_two_agents_and_the_one_that_got_worse(two):
+def test_regression_of_one_agent(two):
     two.rewards()
     run = (*ALL, "--harbor-attempts=5")
     two.file("rewards.json", json.dumps({"claude": 1.0, "codex": [1.0, 0.0, 1.0, 0.0, 1.0]}))
@@ -288,7 +288,7 @@ def test_a_baseline_of_two_agents_and_the_one_that_got_worse(two):
     outcome.lacks("codex: statistically significant")
 
 
-def test_an_agent_that_asks_a_model_must_know_which(project):
+def test_openai_agent_needs_a_model(project):
     project.task("tb2/a", SKIPPED)
     project.file("agents.toml", agents("small", model='"m1"').replace("nop", "openai"))
     assert project.run(*ALL).ret == 0
@@ -298,7 +298,7 @@ def test_an_agent_that_asks_a_model_must_know_which(project):
     outcome.has("ERROR: agent small: ", "--harbor-model")
 
 
-def test_a_real_key_among_an_agents_variables_is_refused_where_the_proxy_keeps_it(project, monkeypatch):
+def test_real_key_in_agent_env(project, monkeypatch):
     pytest.importorskip("aiohttp")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-real-0123456789")
     project.task("tb2/a")

@@ -1,4 +1,4 @@
-"""--harbor-environment: which provider makes the environments, and what the header says of it."""
+"""--harbor-environment: the provider, and how the header shows it."""
 
 import contextlib
 
@@ -14,7 +14,7 @@ GRADE = "#!/bin/sh\ntest -e /app/hello && echo 1 >/logs/verifier/reward.txt || e
 
 @pytest.fixture
 def namespace(tmp_path, monkeypatch):
-    """A machine without an engine on which namespaces work."""
+    """Skip unless namespaces work; there is no engine."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     try:
         with contextlib.closing(NamespaceProvider()) as provider:
@@ -30,7 +30,7 @@ def write_tasks(project):
 
 @pytest.mark.usefixtures("namespace")
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
-def test_auto_takes_namespace_where_no_engine_answers(project, workers):
+def test_auto_falls_back_to_namespace(project, workers):
     write_tasks(project)
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", *workers, subprocess=True)
     assert outcome.counts == {"passed": 2}, str(outcome)
@@ -39,7 +39,7 @@ def test_auto_takes_namespace_where_no_engine_answers(project, workers):
 
 
 @pytest.mark.usefixtures("namespace")
-def test_doing_nothing_earns_nothing_there(project):
+def test_nop_gets_reward_zero(project):
     write_tasks(project)
     project.ini("harbor_environment = namespace")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", subprocess=True)
@@ -49,14 +49,14 @@ def test_doing_nothing_earns_nothing_there(project):
 
 
 @pytest.mark.usefixtures("namespace")
-def test_docker_is_docker(project):
+def test_docker_does_not_fall_back(project):
     write_tasks(project)
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", "--harbor-environment=docker")
     assert outcome.counts == {"errors": 2}
     outcome.has("harbor: environment docker: no Docker Engine answers")
 
 
-def test_neither(project):
+def test_neither_provider_is_available(project):
     write_tasks(project)
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle")
     assert outcome.counts == {"errors": 2}
@@ -64,7 +64,7 @@ def test_neither(project):
     outcome.shows_no_bug()
 
 
-def test_a_bad_value_lists_the_good_ones(project):
+def test_invalid_value(project):
     outcome = project.run("--harbor-environment=podman")
     assert outcome.ret == 4
     outcome.has("--harbor-environment: 'podman' is not valid; use auto or docker or namespace")
@@ -78,7 +78,7 @@ def test_another_system(monkeypatch):
 
 
 @pytest.mark.usefixtures("namespace")
-def test_what_only_an_engine_can_do(tmp_path):
+def test_engine_only_features(tmp_path):
     from pytest_harbor.environment import Resources, StartRequest
     from pytest_harbor.image import Image
 

@@ -1,4 +1,4 @@
-"""--harbor-html: when a page is written, and what is said of it."""
+"""--harbor-html: when the page is written, and what is reported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SKIPPED = '[environment]\nos = "windows"\n'
 
 
 @pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)])
-def test_a_run_leaves_a_page(project, workers):
+def test_run_writes_a_page(project, workers):
     for name in "abc":
         project.task(f"tb2/{name}", SKIPPED)
     options = ["--harbor-dataset=tb2", "--harbor-agent=oracle", "--harbor-html=out/report.html", *workers]
@@ -20,7 +20,7 @@ def test_a_run_leaves_a_page(project, workers):
     assert "<title>Harbor run of tb2</title>" in page
 
 
-def test_only_a_run_leaves_a_page(project):
+def test_page_is_written_only_by_runs(project):
     project.task("tb2/a", SKIPPED)
     project.ini("harbor_html = report.html")
     project.file("test_unit.py", "def test_one(): pass\n")
@@ -29,7 +29,7 @@ def test_only_a_run_leaves_a_page(project):
     assert not (project.path / "report.html").exists()
 
 
-def test_a_directory_is_refused_before_anything_runs(project):
+def test_directory_is_a_usage_error(project):
     project.task("tb2/a", SKIPPED)
     (project.path / "out").mkdir()
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", "--harbor-html=out")
@@ -38,7 +38,7 @@ def test_a_directory_is_refused_before_anything_runs(project):
     outcome.shows_no_bug()
 
 
-def test_a_page_that_cannot_be_written_changes_nothing_else(project):
+def test_page_that_cannot_be_written(project):
     project.task("tb2/a", SKIPPED)
     project.file("out", "no directory\n")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", "--harbor-html=out/report.html")

@@ -1,4 +1,4 @@
-"""Options of the proxy that contradict each other, or would let a key out, end the run before it begins."""
+"""Proxy options: usage errors for contradictions and for options that would leak a key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def tasks(project):
 @pytest.mark.parametrize(
     "limit", ["--harbor-max-turns=3", "--harbor-max-tokens=9", "--harbor-max-cost=1", "--harbor-session-budget=5"]
 )
-def test_a_limit_that_nothing_would_keep_is_refused(tasks, limit):
+def test_budget_without_a_proxy(tasks, limit):
     outcome = tasks.run("--harbor-dataset=tb2", "--harbor-agent=nop", limit)
     assert outcome.ret == 4
     outcome.has(f"{limit.partition('=')[0]} cannot be kept without the proxy", "--harbor-proxy=live")
@@ -24,7 +24,7 @@ def test_a_limit_that_nothing_would_keep_is_refused(tasks, limit):
 
 
 @pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "MY_KEY"])
-def test_a_real_key_for_the_agent_is_refused_and_not_shown(tasks, monkeypatch, variable):
+def test_real_key_in_agent_env(tasks, monkeypatch, variable):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("MY_KEY", f"prefix-{KEY}")
     words = ["--harbor-dataset=tb2", "--harbor-agent=nop", f"--harbor-agent-env={variable}"]
@@ -34,14 +34,14 @@ def test_a_real_key_for_the_agent_is_refused_and_not_shown(tasks, monkeypatch, v
     outcome.lacks(KEY)
 
 
-def test_a_key_in_place_of_a_variables_name_is_refused_and_not_shown(tasks):
+def test_key_given_instead_of_a_variable_name(tasks):
     outcome = tasks.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--harbor-openai-key={KEY}")
     assert outcome.ret == 4
     outcome.has("--harbor-openai-key: this is not the name of a variable")
     outcome.lacks(KEY)
 
 
-def test_a_file_that_is_no_table_of_prices_is_refused(tasks):
+def test_invalid_prices(tasks):
     tasks.file("prices.toml", "[models.a]\ninput = 1\n")
     words = ["--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-proxy=live"]
     outcome = tasks.run(*words, "--harbor-prices=prices.toml")
@@ -50,7 +50,7 @@ def test_a_file_that_is_no_table_of_prices_is_refused(tasks):
     assert tasks.run(*words, "--harbor-prices=none.toml").ret == 4
 
 
-def test_the_header_says_what_calls_of_models_go_through(tasks):
+def test_header_shows_the_proxy_mode(tasks):
     words = ["--harbor-dataset=tb2", "--harbor-agent=nop", "--setup-plan"]
     tasks.run(*words).lacks("proxy")
     tasks.run(*words, "--harbor-proxy=live").has("harbor: proxy for calls of models: live\n")

@@ -1,4 +1,4 @@
-"""--harbor-shard: which tests run, what is written down, and what it means for the exit status."""
+"""--harbor-shard: the selected tests, the run record and the exit status."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def records(project) -> list[RunRecord]:
 
 
 @pytest.mark.parametrize("workers", [False, True])
-def test_every_task_is_in_one_shard(project, tasks, workers):
+def test_every_task_is_in_exactly_one_shard(project, tasks, workers):
     found = []
     for number in (1, 2, 3):
         options = ["-v", "-n", "2"] if workers else ["-v"]
@@ -53,12 +53,12 @@ def test_every_task_is_in_one_shard(project, tasks, workers):
     assert sorted(task for record in kept for task in record.tasks) == sorted(kept[0].selection)
 
 
-def test_attempts_of_a_task_stay_together(project, tasks):
+def test_attempts_of_a_task_share_a_shard(project, tasks):
     ids = project.ids(ALL, "--harbor-shard=1/3", "--harbor-attempts=2")
     assert len(ids) == 2 * len({node_id.partition("[")[0] for node_id in ids})
 
 
-def test_other_options_choose_first(project, tasks):
+def test_other_options_select_first(project, tasks):
     found = [
         name
         for number in (1, 2)
@@ -69,7 +69,7 @@ def test_other_options_choose_first(project, tasks):
     assert sorted(found) == ["a", "c"]
 
 
-def test_durations_of_the_baseline_count(project, tasks):
+def test_durations_from_the_baseline(project, tasks):
     told = baseline(project, a=100, b=1, c=1, d=1, e=1, f=1, g=1)
     assert names(project.ids(ALL, told, "--harbor-shard=1/2")) == ["a"]
     assert names(project.ids(ALL, told, "--harbor-shard=2/2")) == list("bcdefg")
@@ -77,7 +77,7 @@ def test_durations_of_the_baseline_count(project, tasks):
     outcome.has("shard 1/2, 1 of 7 tasks, divided by durations in the baseline")
 
 
-def test_a_shard_without_a_task_passes_and_is_written_down(project, tasks):
+def test_empty_shard_passes_and_is_recorded(project, tasks):
     found = []
     for number in range(1, 9):
         outcome = project.run(ALL, "--harbor-agent=nop", f"--harbor-shard={number}/8")
@@ -87,25 +87,25 @@ def test_a_shard_without_a_task_passes_and_is_written_down(project, tasks):
     assert sorted(len(record.tasks) for record in records(project)) == sorted(found)
 
 
-def test_what_other_options_leave_out_is_written_down(project, tasks):
+def test_excluded_tasks_are_recorded(project, tasks):
     assert project.run(ALL, "--harbor-agent=nop", "--harbor-shard=1/1", "-k", "f or g").ret == 0
     (record,) = records(project)
     assert record.left_out == ("tb2/a", "tb2/b", "tb2/c", "tb2/d", "tb2/e")
 
 
-def test_a_shard_of_which_k_leaves_nothing(project, tasks):
+def test_keyword_deselects_the_whole_shard(project, tasks):
     for number in (1, 2):
         assert project.run(ALL, "--harbor-agent=nop", f"--harbor-shard={number}/2", "-k", "g").ret == 0
     kept = records(project)
     assert sorted(len(record.tasks) - len(record.left_out) for record in kept) == [0, 1]
 
 
-def test_without_a_shard_nothing_to_run_is_still_told(project, tasks):
+def test_no_tests_without_a_shard(project, tasks):
     assert project.run(ALL, "--harbor-agent=nop", "-k", "nothing").ret == 5
     assert records(project) == []
 
 
-def test_a_run_without_shards_is_written_down_too(project, tasks):
+def test_run_record_without_shards(project, tasks):
     project.run(ALL, "--harbor-agent=nop", "--harbor-attempts=2", "--harbor-agent-env=SECRET=hunter2")
     (record,) = records(project)
     assert (record.shard, record.tasks, record.left_out) == ("", record.selection, ())
@@ -114,7 +114,7 @@ def test_a_run_without_shards_is_written_down_too(project, tasks):
     assert record.run == project.results()[0]["run"]
 
 
-def test_collecting_writes_nothing(project, tasks):
+def test_collect_only_writes_nothing(project, tasks):
     project.ids(ALL, "--harbor-shard=1/2")
     assert not (project.path / "harbor-results").exists()
     assert project.run(ALL, "--harbor-shard=1/2", "--setup-plan", "--harbor-agent=nop").ret == 0
@@ -140,7 +140,7 @@ def test_plain(): pass
 """
 
 
-def test_tests_of_users_are_divided_with_their_tasks(project, tasks):
+def test_user_tests_are_split_with_their_tasks(project, tasks):
     for name in ("x", "y", "z"):
         project.task(f"other/{name}")
     project.file("test_mine.py", USERS)
@@ -156,7 +156,7 @@ def test_tests_of_users_are_divided_with_their_tasks(project, tasks):
         assert {name.replace("_all", "_dataset") for name in mine} == {n for n in each if n.startswith("test_dataset")}
 
 
-def test_a_test_none_of_whose_tasks_is_here_says_so(project, tasks):
+def test_user_test_without_a_task_in_the_shard(project, tasks):
     project.file("test_mine.py", USERS)
     project.task("other/x")
     said = [project.run("test_mine.py", ALL, f"--harbor-shard={n}/7", "-rs", "-k", "test_one") for n in range(1, 8)]
@@ -164,7 +164,7 @@ def test_a_test_none_of_whose_tasks_is_here_says_so(project, tasks):
     assert all(outcome.ret == 0 for outcome in said)
 
 
-def test_marks_that_name_paths_need_no_dataset(project):
+def test_marks_with_paths_need_no_dataset(project):
     for name in "abcdef":
         project.task(f"other/{name}")
     project.file("test_mine.py", 'import pytest\n@pytest.mark.harbor("./other")\ndef test_it(harbor_task): pass\n')
@@ -176,7 +176,7 @@ def test_marks_that_name_paths_need_no_dataset(project):
     assert len(record.tasks) == len(found[0])
 
 
-def test_a_shard_is_not_judged_alone(project):
+def test_shard_has_no_verdict(project):
     for name in "ab":
         project.task(f"tb2/{name}")
     outcome = project.run(ALL, "--harbor-agent=nop", "--harbor-shard=1/2", "--harbor-gate=each")
@@ -185,13 +185,13 @@ def test_a_shard_is_not_judged_alone(project):
     outcome.lacks("verdict: ")
 
 
-def test_the_only_shard_is_judged(project):
+def test_only_shard_has_a_verdict(project):
     project.task("tb2/a")
     outcome = project.run(ALL, "--harbor-agent=nop", "--harbor-shard=1/1", "--harbor-gate=each")
     assert outcome.ret == 10
     outcome.has("verdict: ")
 
 
-def test_a_failure_of_another_test_is_not_excused_by_a_shard(project, tasks):
+def test_failure_of_another_test_in_an_empty_shard(project, tasks):
     project.file("test_mine.py", "def test_plain(): assert 0\n")
     assert project.run("test_mine.py", ALL, "--harbor-shard=1/2", "--harbor-gate=each", "--harbor-agent=nop").ret == 1

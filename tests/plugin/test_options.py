@@ -1,4 +1,4 @@
-"""Every option: flag, ini twin, what wins, what is refused and how."""
+"""Every option: flag, ini key, precedence and invalid values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_harbor.plugin.options.table import OPTIONS, Option
 from pytest_harbor.proxy.budget import SessionBudget
 from pytest_harbor.task.shards import Shard
 
-# For each option: a value, another, what they parse to, and values that are refused with what the message must list.
+# For each option: two values, what they parse to, and invalid values with what the message must contain.
 FLOATS = ("0.25", "0.5", 0.25, 0.5)
 NOT_POSITIVE = {bad: ["a number above 0"] for bad in ("0", "-1", "nan", "inf", "-inf", "many", "1e999")}
 URLS = ("http://localhost:8000/v1/", "https://a.example", "http://localhost:8000/v1", "https://a.example")
@@ -161,7 +161,7 @@ def value_of(config: HarborConfig, option: Option):
 
 
 def parsed(project, *args: str) -> HarborConfig:
-    # -c, so that the ini file counts wherever --harbor-... values that look like paths lead.
+    # -c, so that values that look like paths do not change which ini file is used.
     config = project.pytester.parseconfig(*args, "-p", "no:cacheprovider")
     return options.read_options(config)
 
@@ -174,29 +174,29 @@ def expected(option: Option, project, number: int):
     return CASES[option.name][number + 2]
 
 
-def test_the_table_above_is_complete():
+def test_table_is_complete():
     assert set(CASES) == {option.name for option in VALUED}
 
 
 @pytest.mark.parametrize("option", VALUED, ids=by_name)
-def test_the_flag_counts(project, option):
+def test_flag(project, option):
     assert value_of(parsed(project, f"{option.flag}={CASES[option.name][0]}"), option) == expected(option, project, 0)
 
 
 @pytest.mark.parametrize("option", VALUED, ids=by_name)
-def test_the_ini_key_counts(project, option):
+def test_ini_key(project, option):
     project.ini(f"{option.key} = {CASES[option.name][0]}")
     assert value_of(parsed(project), option) == expected(option, project, 0)
 
 
 @pytest.mark.parametrize("option", VALUED, ids=by_name)
-def test_the_flag_wins_over_the_ini_key(project, option):
+def test_flag_overrides_the_ini_key(project, option):
     project.ini(f"{option.key} = {CASES[option.name][0]}")
     assert value_of(parsed(project, f"{option.flag}={CASES[option.name][1]}"), option) == expected(option, project, 1)
 
 
 @pytest.mark.parametrize("option", [option for option in VALUED if option.kind in ("many", "paths")], ids=by_name)
-def test_a_flag_that_repeats_adds_up_and_the_ini_key_takes_lines(project, option):
+def test_repeatable_flag_and_multiline_ini_key(project, option):
     first, second = CASES[option.name][:2]
     both = expected(option, project, 0) + expected(option, project, 1)
     assert value_of(parsed(project, f"{option.flag}={first}", f"{option.flag}={second}"), option) == both
@@ -219,7 +219,7 @@ def test_switches(project, option):
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=by_name)
-def test_defaults_are_those_that_the_help_names(project, option):
+def test_help_shows_the_default(project, option):
     value = value_of(parsed(project), option)
     if option.kind == "path" and option.default is not None:
         assert value == project.path / option.default
@@ -232,7 +232,7 @@ def test_defaults_are_those_that_the_help_names(project, option):
 
 
 @pytest.mark.parametrize("option, bad", REFUSING, ids=by_name)
-def test_a_bad_value_of_the_flag_is_refused_with_the_good_ones(project, option, bad):
+def test_invalid_flag(project, option, bad):
     outcome = project.run("--collect-only", f"{option.flag}={bad}")
     assert outcome.ret == 4
     outcome.has(f"ERROR: {option.flag}: ", *CASES[option.name][4][bad])
@@ -245,7 +245,7 @@ def test_a_bad_value_of_the_flag_is_refused_with_the_good_ones(project, option, 
     [(option, bad) for option, bad in REFUSING if bad.strip() and option.name != "harbor-agent-env"],
     ids=by_name,
 )
-def test_a_bad_value_of_the_ini_key_is_refused_with_the_good_ones(project, option, bad):
+def test_invalid_ini_key(project, option, bad):
     project.ini(f"{option.key} = {bad}")
     outcome = project.run("--collect-only")
     assert outcome.ret == 4
@@ -253,12 +253,12 @@ def test_a_bad_value_of_the_ini_key_is_refused_with_the_good_ones(project, optio
     outcome.shows_no_bug()
 
 
-def test_a_bad_value_is_refused_though_no_dataset_is_given(project):
+def test_invalid_value_without_a_dataset(project):
     project.file("test_unit.py", "def test_one(): pass\n")
     assert project.run("--harbor-build=sometimes").ret == 4
 
 
-def test_a_bad_value_of_a_switch_in_the_ini_file_is_refused(project):
+def test_invalid_switch_in_the_ini_file(project):
     project.ini("harbor_record_only = perhaps")
     outcome = project.run("--collect-only")
     assert outcome.ret == 4
@@ -266,24 +266,24 @@ def test_a_bad_value_of_a_switch_in_the_ini_file_is_refused(project):
     outcome.shows_no_bug()
 
 
-def test_an_unknown_ini_key_is_refused_by_strict_config(project):
+def test_unknown_ini_key_with_strict_config(project):
     project.ini("harbor_datasett = x")
     assert project.run("--strict-config", "--collect-only").ret == 4
 
 
-def test_a_name_alone_passes_the_value_of_the_host(project, monkeypatch):
+def test_env_name_takes_the_value_of_the_host(project, monkeypatch):
     monkeypatch.setenv("FROM_HOST", "a=b c")
     assert parsed(project, "--harbor-agent-env=FROM_HOST").agent_env == (("FROM_HOST", "a=b c"),)
 
 
-def test_a_name_alone_that_is_not_set_on_the_host_is_refused(project, monkeypatch):
+def test_env_name_that_is_not_set_on_the_host(project, monkeypatch):
     monkeypatch.delenv("FROM_HOST", raising=False)
     outcome = project.run("--harbor-agent-env=FROM_HOST", "--collect-only")
     assert outcome.ret == 4
     outcome.has("--harbor-agent-env: FROM_HOST is not set on the host", "FROM_HOST=VALUE")
 
 
-def test_paths_are_relative_to_where_they_are_written(project, monkeypatch):
+def test_relative_paths(project, monkeypatch):
     project.ini("harbor_dataset = tb2", "harbor_results = out")
     (project.path / "sub").mkdir()
     monkeypatch.chdir(project.path / "sub")
@@ -295,14 +295,14 @@ def test_paths_are_relative_to_where_they_are_written(project, monkeypatch):
     assert config.results == project.path / "sub" / "out"
 
 
-def test_a_home_directory_in_the_ini_file_or_unexpanded_by_the_shell(project, monkeypatch):
+def test_tilde(project, monkeypatch):
     monkeypatch.setenv("HOME", str(project.path))
     project.task("tb2/a")
-    # A shell does not expand the tilde of --harbor-dataset=~/tb2.
+    # Shells do not expand the tilde in --harbor-dataset=~/tb2.
     assert project.ids("--harbor-dataset=~/tb2") == ["tb2/a/task.toml::a"]
 
 
-def test_help_names_every_flag_and_ini_key(project):
+def test_help_lists_every_flag_and_ini_key(project):
     outcome = project.run("--help")
     assert outcome.ret == 0
     outcome.has("Harbor tasks (pytest-harbor)")
@@ -313,7 +313,7 @@ def test_help_names_every_flag_and_ini_key(project):
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=by_name)
-def test_help_texts_follow_one_rule(option):
+def test_style_of_help_texts(option):
     assert option.name.startswith("harbor-")
     assert option.key == option.name.replace("-", "_")
     assert option.help[0].isupper()
@@ -324,7 +324,7 @@ def test_help_texts_follow_one_rule(option):
         assert option.default in option.help
 
 
-def test_every_flag_of_the_plugin_carries_the_prefix(project):
+def test_prefix_of_flags(project):
     config = project.pytester.parseconfig()
     ours = [action for group in config._parser._groups if group.name == "harbor" for action in group.options]
     flags = [flag for action in ours for flag in action.names()]
@@ -335,14 +335,14 @@ def test_every_flag_of_the_plugin_carries_the_prefix(project):
         plain.add_argument(*action.names())
 
 
-def test_every_ini_key_of_the_plugin_carries_the_prefix(project):
+def test_prefix_of_ini_keys(project):
     with_plugin = set(project.pytester.parseconfig()._parser._inidict)
     without = set(project.pytester.parseconfig("-p", "no:harbor")._parser._inidict)
     assert with_plugin - without == {option.key for option in OPTIONS}
     assert all(key.startswith("harbor_") for key in with_plugin - without)
 
 
-def test_every_fixture_of_the_plugin_carries_the_prefix(project):
+def test_prefix_of_fixtures(project):
     outcome = project.run("--fixtures", "-q")
     section = re.search(
         r"-+ fixtures defined from pytest_harbor\.plugin\.\w+ -+\n(.*?)(\n-{5,}|\n={5,}|\Z)", outcome.out, re.S
@@ -354,13 +354,13 @@ def test_every_fixture_of_the_plugin_carries_the_prefix(project):
     assert "no docstring available" not in section[1]
 
 
-def test_the_mark_is_registered_with_its_arguments(project):
+def test_mark_is_registered_with_its_signature(project):
     outcome = project.run("--markers")
     (line,) = [line for line in outcome.out.splitlines() if "harbor" in line]
     assert line.startswith("@pytest.mark.harbor(dataset=None, task='*'): ")
 
 
-def test_every_hook_carries_the_prefix_and_an_example():
+def test_hooks_have_the_prefix_and_an_example():
     from pytest_harbor.plugin import hookspecs
 
     hooks = [name for name, value in vars(hookspecs).items() if callable(value) and name.startswith("pytest")]
@@ -370,27 +370,27 @@ def test_every_hook_carries_the_prefix_and_an_example():
         assert f"def {name}(" in getattr(hookspecs, name).__doc__
 
 
-def test_an_unknown_hook_of_ours_is_refused(project):
+def test_unknown_hook(project):
     project.file("conftest.py", "def pytest_harbor_tsak(task): pass\n")
     outcome = project.run("--collect-only")
     assert outcome.ret != 0
     outcome.has("unknown hook 'pytest_harbor_tsak'")
 
 
-def test_the_configuration_is_one_frozen_object(project):
+def test_config_is_frozen(project):
     config = parsed(project)
     with pytest.raises(AttributeError):
         config.model = "x"
     assert len(OPTIONS) == len(HarborConfig.__dataclass_fields__)
 
 
-def test_options_do_not_leak_between_runs_of_one_process(project):
+def test_options_do_not_leak_between_runs(project):
     project.task("tb2/a")
     assert project.ids("--harbor-dataset=tb2", "--harbor-attempts=2")
     assert project.ids("--harbor-dataset=tb2") == ["tb2/a/task.toml::a"]
 
 
-def test_nothing_is_passed_through_the_environment(project, monkeypatch):
+def test_environment_variables_are_not_changed(project, monkeypatch):
     import os
 
     project.task("tb2/a")
@@ -400,13 +400,13 @@ def test_nothing_is_passed_through_the_environment(project, monkeypatch):
     assert not changed
 
 
-def test_addopts_of_the_ini_file(project):
+def test_addopts(project):
     project.task("tb2/a")
     project.ini("addopts = --harbor-dataset=tb2 --harbor-attempts=2")
     assert len(project.ids()) == 2
 
 
-def test_pyproject_toml_as_ini_file(project):
+def test_pyproject_toml(project):
     project.task("tb2/a")
     project.task("tb2/b")
     Path("pyproject.toml").write_text(
@@ -416,7 +416,7 @@ def test_pyproject_toml_as_ini_file(project):
 
 
 def test_native_toml_values(project):
-    """pytest 9 reads [tool.pytest] with TOML's own types."""
+    """pytest 9 reads [tool.pytest] with native TOML types."""
     if int(pytest.__version__.partition(".")[0]) < 9:
         pytest.skip("new in pytest 9")
     project.task("tb2/a")

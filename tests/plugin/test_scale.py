@@ -1,4 +1,4 @@
-"""Ten thousand tasks in one run. Work is counted and not timed: a quadratic step shows in the counts."""
+"""Ten thousand tasks in one run. Function calls are counted, not timed, to detect quadratic steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def many(project):
     return make
 
 
-def test_ten_thousand_tasks_collect_and_each_file_is_read_once(many, monkeypatch):
+def test_ten_thousand_tasks_are_read_once(many, monkeypatch):
     project = many(0, MANY)
     reads = []
     read = task_module.read_toml
@@ -41,7 +41,7 @@ def test_ten_thousand_tasks_collect_and_each_file_is_read_once(many, monkeypatch
 
 
 def calls(project, *args: str) -> int:
-    """Count the function calls of a run."""
+    """Return the number of function calls in a run."""
     profile = cProfile.Profile()
     profile.enable()
     try:
@@ -52,21 +52,21 @@ def calls(project, *args: str) -> int:
     return pstats.Stats(profile).total_calls
 
 
-def grows_like_the_number_of_tasks(many, *args: str) -> None:
-    """Assert that the second hundred tasks cost as much as the first, and two more hundreds twice as much."""
+def assert_linear(many, *args: str) -> None:
+    """Assert that 100 more tasks cost as much as the first 100, and another 200 cost twice as much."""
     counts = []
     for begin, end in ((0, 10), (10, 50), (50, 100), (100, 200)):
         project = many(begin, end)
         counts.append(calls(project, *args))
-    _, a, b, c = counts  # the first run also does what is done only once
+    _, a, b, c = counts  # the first run includes one-time work
     assert c - b < 2.3 * (b - a), counts
 
 
 @pytest.mark.parametrize("more", [[], ["--harbor-task=task-*", "--harbor-exclude-task=task-00000"], ["-m", "tag_t1"]])
-def test_work_grows_with_the_number_of_tasks_and_not_its_square(many, more):
-    grows_like_the_number_of_tasks(many, "--harbor-dataset=data", "--strict-markers", *more)
+def test_work_is_linear_in_the_number_of_tasks(many, more):
+    assert_linear(many, "--harbor-dataset=data", "--strict-markers", *more)
 
 
-def test_a_test_of_a_user_over_many_tasks(many, project):
+def test_user_test_over_many_tasks(many, project):
     project.file("test_mine.py", "def test_it(harbor_task): pass\n")
-    grows_like_the_number_of_tasks(many, "--harbor-dataset=data", "--strict-markers", "test_mine.py")
+    assert_linear(many, "--harbor-dataset=data", "--strict-markers", "test_mine.py")

@@ -1,4 +1,4 @@
-"""Tests of users: once for each task that their `harbor` mark asks for."""
+"""User tests: parametrized over the tasks that their `harbor` mark selects."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ ALL = "--harbor-dataset=data"
         ("@pytest.mark.harbor(dataset='./data/tb2/ab')", ["ab"]),
     ],
 )
-def test_which_tasks(project, tasks, mark, ids):
+def test_selected_tasks(project, tasks, mark, ids):
     with_mark(project, mark)
     assert project.ids(ALL, "test_mine.py") == [f"test_mine.py::test_it[{name}]" for name in ids]
 
 
-def test_ids_paste_back(project, tasks):
+def test_node_id_as_argument(project, tasks):
     with_mark(project, "@pytest.mark.harbor")
     for node_id in project.ids(ALL, "test_mine.py"):
         assert project.ids(ALL, node_id) == [node_id]
 
 
-def test_a_dataset_by_path_needs_no_option(project, tasks):
+def test_dataset_path_needs_no_option(project, tasks):
     with_mark(project, "@pytest.mark.harbor(dataset='../data/tb2')", "tests/test_mine.py")
     assert project.ids("tests") == ["tests/test_mine.py::test_it[a]", "tests/test_mine.py::test_it[ab]"]
     outcome = project.run("tests", "-s")
@@ -56,7 +56,7 @@ def test_a_dataset_by_path_needs_no_option(project, tasks):
     outcome.has("TASK tb2/a", "TASK tb2/ab")
 
 
-def test_an_absolute_path(project, tasks):
+def test_absolute_path(project, tasks):
     with_mark(project, f"@pytest.mark.harbor(dataset={str(project.path / 'data' / 'tb2')!r})")
     assert len(project.ids("test_mine.py")) == 2
 
@@ -69,12 +69,12 @@ def test_attempts(project, tasks):
     assert ids[1] == "test_mine.py::test_it[a-2]"
 
 
-def test_options_select_too(project, tasks):
+def test_options_select_tasks(project, tasks):
     with_mark(project, "@pytest.mark.harbor")
     assert project.ids(ALL, "test_mine.py", "--harbor-task=ab") == ["test_mine.py::test_it[ab]"]
 
 
-def test_the_marks_of_the_task_are_the_tests_too(project):
+def test_marks_of_the_task_apply_to_the_test(project):
     project.task("tb2/a", '[metadata]\ndifficulty = "easy"\n')
     project.task("tb2/b")
     with_mark(project, "@pytest.mark.harbor")
@@ -83,14 +83,14 @@ def test_the_marks_of_the_task_are_the_tests_too(project):
         assert ids == [f"test_mine.py::test_it[{name}]" for name in names]
 
 
-def test_other_parameters_multiply(project, tasks):
+def test_other_parameters(project, tasks):
     with_mark(project, "@pytest.mark.harbor('tb2')\n@pytest.mark.parametrize('n', [1, 2])")
     text = (project.path / "test_mine.py").read_text().replace("(harbor_task)", "(harbor_task, n)")
     (project.path / "test_mine.py").write_text(text)
     assert len(project.ids(ALL, "test_mine.py")) == 4
 
 
-def test_a_test_that_reaches_the_task_through_a_fixture_of_its_own(project, tasks):
+def test_task_requested_by_a_fixture(project, tasks):
     project.file(
         "test_mine.py",
         "import pytest\n\n@pytest.fixture\ndef mine(harbor_task):\n    return harbor_task.name\n\n"
@@ -119,7 +119,7 @@ def test_classes_and_module_marks(project, tasks):
         ("harbor(dataset='tb2', task='nosuch')", ["test_mine.py", "test_it", "nosuch"]),
     ],
 )
-def test_wrong_arguments_of_the_mark_are_told(project, tasks, mark, messages):
+def test_invalid_arguments_of_the_mark(project, tasks, mark, messages):
     with_mark(project, f"@pytest.mark.{mark}")
     outcome = project.run(ALL, "test_mine.py")
     assert outcome.ret in (2, 4), str(outcome)
@@ -127,7 +127,7 @@ def test_wrong_arguments_of_the_mark_are_told(project, tasks, mark, messages):
     outcome.shows_no_bug()
 
 
-def test_a_mark_without_any_dataset_is_told(project):
+def test_mark_without_a_dataset(project):
     with_mark(project, "@pytest.mark.harbor")
     outcome = project.run("test_mine.py")
     assert outcome.ret in (2, 4), str(outcome)
@@ -135,7 +135,7 @@ def test_a_mark_without_any_dataset_is_told(project):
     outcome.shows_no_bug()
 
 
-def test_the_fixture_without_mark_and_dataset_is_told(project):
+def test_fixture_without_mark_and_dataset(project):
     with_mark(project, "")
     outcome = project.run("test_mine.py")
     assert outcome.counts == {"errors": 1}
@@ -145,7 +145,7 @@ def test_the_fixture_without_mark_and_dataset_is_told(project):
     outcome.shows_no_bug()
 
 
-def test_another_file_of_the_run_goes_on(project, tasks):
+def test_error_in_one_file_does_not_affect_others(project, tasks):
     with_mark(project, "@pytest.mark.harbor(dataset='nowhere')")
     project.file("test_other.py", "def test_other(): pass\n")
     outcome = project.run(".", "--continue-on-collection-errors")
@@ -163,7 +163,7 @@ def test_broken_and_unsupported_tasks(project):
     outcome.shows_no_bug()
 
 
-def test_a_trial_needs_an_agent(project, tasks):
+def test_trial_needs_an_agent(project, tasks):
     project.file(
         "test_mine.py",
         "import pytest\n\n@pytest.mark.harbor('data/tb2')\ndef test_it(harbor_trial):\n    assert harbor_trial.reward == 1\n",  # noqa: E501
@@ -174,7 +174,7 @@ def test_a_trial_needs_an_agent(project, tasks):
     outcome.shows_no_bug()
 
 
-def test_a_trial_without_an_engine_is_an_error_with_a_result(project, tasks):
+def test_trial_without_an_engine(project, tasks):
     project.file(
         "test_mine.py",
         "import pytest\n\n@pytest.mark.harbor('data/tb2', 'a')\ndef test_it(harbor_trial):\n    assert harbor_trial.reward == 1\n",  # noqa: E501
@@ -187,19 +187,19 @@ def test_a_trial_without_an_engine_is_an_error_with_a_result(project, tasks):
     assert (result["task"], result["outcome"]) == ("tb2/a", "error")
 
 
-def test_a_test_without_a_trial_leaves_no_result(project, tasks):
-    """It looks at a task and runs nothing: a result would count in summaries and gates."""
+def test_test_without_a_trial_has_no_result(project, tasks):
+    """A result would count in summaries and gates, although nothing ran."""
     with_mark(project, "@pytest.mark.harbor('tb2')")
     project.run(ALL, "test_mine.py", "--harbor-agent=nop")
     assert not list(project.path.glob("harbor-results/*/results.jsonl")) or project.results() == []
 
 
-def test_the_mark_on_a_test_that_uses_no_task_does_no_harm(project):
+def test_mark_on_a_test_without_task_fixtures(project):
     project.file("test_mine.py", "import pytest\n\n@pytest.mark.harbor\ndef test_it(): pass\n")
     assert project.run("test_mine.py", "--strict-markers").counts == {"passed": 1}
 
 
-def test_usage_is_asserted_on_and_a_test_without_any_fails(project):
+def test_usage(project):
     project.rewards(cheap=1.0, dear=1.0, blind=1.0)
     project.usage(cheap={"requests": 3, "output_tokens": 400}, dear={"requests": 3, "output_tokens": 60_000})
     project.file(
