@@ -1,8 +1,8 @@
-"""A tiny agent as a Python callable: it works on the host and reaches into the environment of the trial.
+"""A tiny agent as a Python callable: it runs on the host and acts in the trial's environment.
 
     pytest --harbor-dataset=examples/tasks --harbor-agent=examples/agents/callable_agent.py:solve
 
-`solve_async` is the same agent for those whose code is asynchronous. What they return is logged.
+`solve_async` is the same agent as an async function. The return value is logged.
 """
 
 import re
@@ -15,31 +15,31 @@ def solve(task, environment):
     result = environment.exec("cat /task/instruction.md")  # the same text as task.instruction
     if result.exit_code != 0:
         raise RuntimeError(f"{task.name}: no instruction: {result.output}")
-    wanted = wanted_file(result.output)
-    if wanted is None:
-        return "I do not know how to do this."
+    request = requested_file(result.output)
+    if request is None:
+        return "I don't know how to do this."
 
-    path, content = wanted
+    path, content = request
     with tempfile.TemporaryDirectory() as folder:
-        there, back = Path(folder, "there"), Path(folder, "back")
-        there.write_text(content, encoding="utf-8")
-        environment.upload(there, path)
-        environment.download(path, back)
-        return f"{path} holds {back.read_text(encoding='utf-8')!r} now."
+        source, copy = Path(folder, "source"), Path(folder, "copy")
+        source.write_text(content, encoding="utf-8")
+        environment.upload(source, path)
+        environment.download(path, copy)
+        return f"{path} now contains {copy.read_text(encoding='utf-8')!r}."
 
 
 async def solve_async(task, environment):
     """Do the same with a shell command, in an environment whose methods are awaited."""
-    wanted = wanted_file(task.instruction)
-    if wanted is None:
-        return "I do not know how to do this."
+    request = requested_file(task.instruction)
+    if request is None:
+        return "I don't know how to do this."
 
-    path, content = wanted
+    path, content = request
     result = await environment.exec(f"cat > {path} <<'END'\n{content}END\n")
     return f"Wrote {path}, exit code {result.exit_code}. {result.output}"
 
 
-def wanted_file(instruction):
+def requested_file(instruction):
     """Return the path and the content that an instruction asks for, or None if it asks for something else."""
     path = re.search(r"Create\s+the\s+file\s+`([^`]+)`\s+with\s+exactly", instruction)
     block = re.search(r"(?:^    .*\n)+", instruction, re.MULTILINE)

@@ -1,10 +1,10 @@
-"""A tiny agent that works with MCP tools from the host, and asks for its reward when it is done.
+"""A tiny agent on the host that uses MCP tools and requests its reward when it is done.
 
     pip install "pytest-harbor[hud]"
     pytest --harbor-dataset=examples/tasks --harbor-task=hello-world --harbor-adapt=hud --harbor-agent-where=host \
         --harbor-agent-command="python3 \"$PWD/examples/agents/mcp_agent.py\""
 
-A model would choose from `session.list_tools()`; this one knows a rule for one task.
+A real agent would let a model choose from `session.list_tools()`; this one follows a rule for one task.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ async def work(session):
     path = re.search(r"`(/[^`]+)`", instruction)
     content = re.findall(r"^    (.+)$", instruction, re.MULTILINE)
     if not path or not content:
-        print("I do not know how to do this.")
+        print("I don't know how to do this.")
         return 0.0
 
     result = await session.call_tool("edit", {"command": "create", "path": path[1], "file_text": "\n".join(content)})
@@ -34,7 +34,7 @@ async def work(session):
 
 
 async def main():
-    """Connect to the trial's server and work."""
+    """Connect to the trial's MCP server and work on the task."""
     async with (
         streamable_http_client(os.environ["HARBOR_MCP_URL"]) as (read, write, *_),
         ClientSession(read, write) as session,

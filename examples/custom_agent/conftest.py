@@ -1,7 +1,7 @@
-"""An agent for each task: tasks about files go to a callable, all others to the agent of the command line.
+"""A different agent for some tasks: a callable for tasks about files, the command line's agent for all others.
 
-A conftest.py beside or above the tests overrides a fixture of the plugin under its own name, and gets the
-overridden one as its argument.
+A conftest.py next to or above the tests overrides a fixture of the plugin by its name, and gets the original as
+an argument.
 """
 
 import sys
@@ -16,7 +16,7 @@ from callable_agent import solve
 
 @pytest.fixture
 def harbor_agent(harbor_task, harbor_agent):
-    """Return the agent for one task: a callable, or whatever --harbor-agent chose."""
+    """Return the agent for a task: a callable, or the one that --harbor-agent selects."""
     if "files" in harbor_task.tags:
         return solve
     return harbor_agent

@@ -1,4 +1,4 @@
-"""Tests of one's own on the plugin's fixtures: what has to hold for a trial beyond its reward.
+"""Your own tests with the plugin's fixtures: requirements on a trial besides its reward.
 
 Run them with `pytest examples/custom_agent --harbor-agent=oracle`.
 """
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.harbor(dataset="../tasks", task="hello-world")
 def test_solved_and_quick(harbor_trial):
-    """The callable of conftest.py solves the task, whichever agent the command line names."""
+    """The callable in conftest.py solves the task, whatever agent the command line selects."""
     assert harbor_trial.outcome == "passed"
     assert harbor_trial.reward == 1
     assert harbor_trial.phases["agent"] < 60
@@ -16,7 +16,7 @@ def test_solved_and_quick(harbor_trial):
 
 @pytest.mark.harbor(dataset="../tasks", task="clean-contacts")
 def test_metrics_fit_the_reward(harbor_trial):
-    """Keys of reward.json other than the reward are metrics; this holds for any agent."""
+    """The other keys of reward.json are metrics; this holds for any agent."""
     metrics = harbor_trial.metrics
     rows = metrics["rows_total"] + metrics["rows_superfluous"]
     assert harbor_trial.reward == pytest.approx(metrics["rows_ok"] / rows)

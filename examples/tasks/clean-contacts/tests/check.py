@@ -30,14 +30,14 @@ def main() -> None:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         problem = f"{OUTPUT} cannot be read: {error}"
 
-    # Rows count in order: what is matched must not come before what was matched last.
+    # Rows must be in order: a match must come after the previous match.
     tests, position = [], 0
     for want in expected:
         ok = want in rows[position:]
         if ok:
             position = rows.index(want, position) + 1
         same_id = [row for row in rows if row[0] == want[0]]
-        message = "" if ok else problem or f"wanted {want}, found {same_id or 'no such row'} (or out of order)"
+        message = "" if ok else problem or f"expected {want}, found {same_id or 'no such row'} (or out of order)"
         tests.append({"name": f"row {want[0]}", "status": "passed" if ok else "failed", "duration": 0, "message": message})
         print(tests[-1]["status"], tests[-1]["name"], message)
 

@@ -1,10 +1,10 @@
 #!/bin/bash
-# Reward 1 when /app/hello.txt is a regular file with the wanted line, else 0.
+# Reward 1 if /app/hello.txt is a regular file with the expected line, else 0.
 
 reward=0
 if [[ -f /app/hello.txt && ! -L /app/hello.txt ]]; then
-    for wanted in 'Hello, Harbor!' $'Hello, Harbor!\n'; do
-        if printf '%s' "$wanted" | cmp -s - /app/hello.txt; then
+    for expected in 'Hello, Harbor!' $'Hello, Harbor!\n'; do
+        if printf '%s' "$expected" | cmp -s - /app/hello.txt; then
             reward=1
         fi
     done
@@ -12,7 +12,7 @@ fi
 
 ls -l /app
 if [[ $reward == 1 ]]; then
-    echo "hello.txt is as wanted"
+    echo "hello.txt is correct"
 else
     echo "hello.txt is missing or differs; its bytes:"
     od -c /app/hello.txt

@@ -1,4 +1,4 @@
-"""Quotes amounts of US dollars in other currencies, from a configuration that can be reloaded while it runs."""
+"""A service that converts US dollars to other currencies; its configuration can be reloaded while it runs."""
 
 import json
 import re
@@ -12,7 +12,7 @@ ROUNDING = {"down": ROUND_DOWN, "half-up": ROUND_HALF_UP}
 
 
 def load():
-    """Read the configuration; raise ValueError with what is wrong with it."""
+    """Return the configuration; raise ValueError if it is not valid."""
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     if not isinstance(config, dict) or config.keys() != {"valid_from", "fee_percent", "rounding", "rates"}:
         raise ValueError("the keys must be valid_from, fee_percent, rounding and rates")
@@ -39,15 +39,15 @@ class Handler(BaseHTTPRequestHandler):
         elif url.path == "/quote":
             self.quote(query.get("amount", ""), query.get("to", ""))
         else:
-            self.answer(404, {"error": "there are /status, /quote and /reload"})
+            self.answer(404, {"error": "not found; use /status, /quote or /reload"})
 
     def do_POST(self):
         if self.path != "/reload":
-            return self.answer(404, {"error": "only /reload takes a POST"})
+            return self.answer(404, {"error": "only /reload accepts POST"})
         try:
             Handler.config = load()
         except (OSError, ValueError, AttributeError) as error:
-            return self.answer(422, {"error": f"the old configuration stays: {error}"})
+            return self.answer(422, {"error": f"the old configuration is still active: {error}"})
         return self.answer(200, {"reloaded": True})
 
     def quote(self, amount, currency):

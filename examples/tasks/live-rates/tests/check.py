@@ -1,4 +1,4 @@
-"""Ask the running service; reward 1 when every answer is right. The answers were worked out from the price list by hand."""
+"""Query the running service; reward 1 if every answer is right. The answers were calculated from the price list by hand."""
 
 import http.client
 import json
@@ -16,7 +16,7 @@ QUOTES = {
     ("1", "KRW"): "1415.30",
     ("75000", "KRW"): "106147363.84",
 }
-GONE = ["BGN", "USD"]
+REMOVED = ["BGN", "USD"]
 
 
 def get(path: str) -> tuple[int, dict]:
@@ -32,19 +32,19 @@ def get(path: str) -> tuple[int, dict]:
 
 
 def main() -> None:
-    wanted = {"/status": (200, STATUS)}
+    expected = {"/status": (200, STATUS)}
     for (amount, currency), result in QUOTES.items():
-        wanted[f"/quote?amount={amount}&to={currency}"] = (200, {"amount": result, "currency": currency})
+        expected[f"/quote?amount={amount}&to={currency}"] = (200, {"amount": result, "currency": currency})
     right = 0
-    for path, answer in wanted.items():
+    for path, answer in expected.items():
         found = get(path)
         print("ok   " if found == answer else "WRONG", path, found)
         right += found == answer
-    for currency in GONE:
+    for currency in REMOVED:
         found = get(f"/quote?amount=1&to={currency}")
         print("ok   " if found[0] == 404 else "WRONG", currency, found)
         right += found[0] == 404
-    total = len(wanted) + len(GONE)
+    total = len(expected) + len(REMOVED)
     result = {"reward": float(right == total), "answers_ok": right, "answers_total": total}
     Path("/logs/verifier/reward.json").write_text(json.dumps(result) + "\n")
 

@@ -1,4 +1,4 @@
-"""Run /app/slugify.py on titles it has not seen, all at once and one by one; reward 1 only when every slug is right."""
+"""Run /app/slugify.py on unseen titles, group by group and all at once; reward 1 only if every slug is right."""
 
 import json
 import subprocess
@@ -48,20 +48,20 @@ def run(titles: list[str]) -> list[str]:
 
 
 def check(pairs: list[tuple[str, str]]) -> str:
-    """Return what is wrong, or nothing."""
+    """Return what is wrong, or an empty string."""
     try:
         found = run([title for title, _ in pairs])
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         return str(error)
     if len(found) != len(pairs):
         return f"{len(pairs)} titles gave {len(found)} lines"
-    wrong = [f"{title!r}: wanted {slug!r}, found {got!r}" for (title, slug), got in zip(pairs, found) if slug != got]
+    wrong = [f"{title!r}: expected {slug!r}, found {got!r}" for (title, slug), got in zip(pairs, found) if slug != got]
     return "; ".join(wrong)
 
 
 def main() -> None:
     start = time.time()
-    groups = CASES | {"all, backwards": [pair for pairs in CASES.values() for pair in pairs][::-1]}
+    groups = CASES | {"all, reversed": [pair for pairs in CASES.values() for pair in pairs][::-1]}
     tests = []
     for name, pairs in groups.items():
         began = time.time()

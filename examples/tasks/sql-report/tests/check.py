@@ -1,4 +1,4 @@
-"""Run /app/report.sql on databases made here, never on the one that was open to changes; reward 1 when all results are right."""
+"""Run /app/report.sql on databases created here, as the agent could have changed its own; reward 1 if all results are right."""
 
 import json
 import sqlite3
@@ -12,7 +12,7 @@ CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL, status TEXT NOT NULL, discount_cents INTEGER);
 CREATE TABLE items (order_id INTEGER NOT NULL, product TEXT NOT NULL, quantity INTEGER NOT NULL, unit_cents INTEGER NOT NULL);
 """
-# name: customers, orders, items, wanted
+# name: customers, orders, items, expected
 CASES = {
     "as in the image": (
         [(1, "Amina"), (2, "Bjarne"), (3, "Chen"), (4, "Dolores"), (5, "Chen")],
@@ -44,8 +44,8 @@ CASES = {
 }
 
 
-def check(customers: list, orders: list, items: list, wanted: list) -> str:
-    """Return what is wrong, or nothing."""
+def check(customers: list, orders: list, items: list, expected: list) -> str:
+    """Return what is wrong, or an empty string."""
     shop = sqlite3.connect(":memory:")
     shop.executescript(SCHEMA)
     shop.executemany("INSERT INTO customers VALUES (?, ?)", customers)
@@ -64,8 +64,8 @@ def check(customers: list, orders: list, items: list, wanted: list) -> str:
     finally:
         shop.close()
     if columns != HEADER:
-        return f"wanted columns {HEADER}, found {columns}"
-    return "" if found == wanted else f"wanted {wanted}, found {found}"
+        return f"expected columns {HEADER}, found {columns}"
+    return "" if found == expected else f"expected {expected}, found {found}"
 
 
 def main() -> None:
