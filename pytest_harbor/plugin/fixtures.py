@@ -84,7 +84,7 @@ def harbor_checked_agent(request: pytest.FixtureRequest, harbor_task: Task, harb
     if reason := agent.skip_reason(harbor_task):
         pytest.skip(reason)
     ledger = session_of(request.config).ledger
-    if ledger is not None and may_call_models(agent) and (spent := ledger.spent()):
+    if ledger is not None and may_call_models(agent) and (spent := ledger.spent_limit()):
         pytest.skip(spent)
     # What is set up in the image depends on it.
     _trial(request, harbor_task).agent = agent

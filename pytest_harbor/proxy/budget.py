@@ -28,8 +28,8 @@ class TrialBudget:
     tokens: int | None = None
     cost: float | None = None
 
-    def spent(self, turns: int, usage: Usage) -> str:
-        """Return a sentence about the limit that rules out another call, or an empty string."""
+    def spent_limit(self, turns: int, usage: Usage) -> str:
+        """Return a phrase for the limit that rules out another call, or an empty string."""
         if self.turns is not None and turns >= self.turns:
             return f"--harbor-max-turns={self.turns} is spent"
         if self.tokens is not None and usage.tokens >= self.tokens:
@@ -93,8 +93,8 @@ class Ledger:
         """Whether the budget is in US dollars."""
         return self._budget.unit == "USD"
 
-    def spent(self) -> str:
-        """Return a sentence saying that the budget is spent, or an empty string while something is left.
+    def spent_limit(self) -> str:
+        """Return a phrase for the budget if it is spent, or an empty string.
 
         Raises:
             OSError: the file cannot be read.

@@ -46,7 +46,7 @@ class ProxiedTrial:
         secret: the API key that the trial's agent gets.
         recorder: records or replays the calls; None in live mode.
         failure: the error that ends the trial as an infrastructure error; None if there is none.
-        spent_budget: a sentence about the first budget that was spent; empty if none was.
+        spent_budget: a phrase for the first budget that was spent; empty if none was.
 
     Raises:
         UnmetRequirement: a replay has no valid cassette.
@@ -170,9 +170,9 @@ class ProxiedTrial:
         ledger = self.settings.ledger if self.settings.has_upstream else None
         # A retry or a poll is not another turn, but may cost as much.
         turns = 0 if call.retry or call.endpoint.kind == "poll" else self._turns
-        spent = budget.spent(turns, self.usage)
+        spent = budget.spent_limit(turns, self.usage)
         try:
-            spent = spent or (ledger.spent() if ledger else "")
+            spent = spent or (ledger.spent_limit() if ledger else "")
         except OSError as error:
             self.failure = InfrastructureError(f"the session budget cannot be checked: {error}")
             raise HTTPError(503, "harbor_budget_unknown", str(error)) from error

@@ -133,13 +133,13 @@ def test_run_budget_spans_trials(proxies, model_server, prices, tmp_path):
     # One for each worker.
     ledgers = [Ledger(file, SessionBudget.parse("50tokens")) for _ in range(3)]
     for ledger in ledgers[:2]:
-        assert ledger.spent() == ""
+        assert ledger.spent_limit() == ""
         with proxies(ledger=ledger, prices=prices) as proxied:
             proxied.openai().chat.completions.create(**ASK)
     with proxies(ledger=ledgers[2], prices=prices) as proxied:
         assert calls_until_refused(proxied)[0] == 1
     assert proxied.result.budget == "--harbor-session-budget of 50 tokens is spent (60 tokens used by this run)"
-    assert ledgers[0].spent() == proxied.result.budget
+    assert ledgers[0].spent_limit() == proxied.result.budget
 
 
 def test_ledger_with_concurrent_writers(tmp_path):
@@ -147,9 +147,9 @@ def test_ledger_with_concurrent_writers(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda ledger: [ledger.add(0.01, 7) for _ in range(10)], ledgers))
     assert json.loads((tmp_path / "budget.json").read_text())["used"] == pytest.approx(0.8)
-    assert ledgers[0].spent() == ""
+    assert ledgers[0].spent_limit() == ""
     ledgers[0].add(0.7, 0)
-    assert ledgers[1].spent() == "--harbor-session-budget of $1.50 is spent ($1.5 used by this run)"
+    assert ledgers[1].spent_limit() == "--harbor-session-budget of $1.50 is spent ($1.5 used by this run)"
 
 
 def test_damaged_ledger_rejects_calls(proxies, model_server, prices, tmp_path):
