@@ -89,7 +89,7 @@ class NamespaceProvider:
     def describe(self) -> str:
         """Return a phrase for the run's header, after checking that environments work here."""
         self._check()
-        user = "as an ordinary user, all users are one" if self._host.user_namespace else "as root"
+        user = "as an ordinary user, with a single user id" if self._host.user_namespace else "as root"
         return f"namespace ({user}; this host's {self._host.description} stands in for every base image)"
 
     def _check(self) -> None:
