@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_harbor._util.text import listed, one_line, plural, printable
 from pytest_harbor.errors import PHASES
+from pytest_harbor.gate.baseline import GRADED
 from pytest_harbor.report import usage_text
 from pytest_harbor.results import RESULTS, Run
 from pytest_harbor.trial import TrialResult
@@ -16,7 +17,6 @@ from pytest_harbor.trial import TrialResult
 MAX_ROWS = 60
 MAX_NOTES = 10
 MAX_TASKS = 3
-GRADED = ("passed", "failed", "unverified")
 
 
 class TrialTable:

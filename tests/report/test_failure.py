@@ -139,12 +139,12 @@ def test_error_shows_reason_log_and_earlier_attempts(result, log, tmp_path):
     assert "an earlier attempt also failed in [start]; its files are in /earlier" in text
 
 
-def test_a_difference_is_told_once_and_the_cure_on_a_line_of_its_own(result, tmp_path):
+def test_diff_is_shown_once_and_the_fix_on_its_own_line(result, tmp_path):
     difference = "-old\n+new\n"
     (tmp_path / "call-1.diff").write_text(difference)
-    reason = error_message(f"not recorded\n{difference}", "record it anew", tmp_path / "call-1.diff")
+    reason = error_message(f"not recorded\n{difference}", "record it again", tmp_path / "call-1.diff")
     text = describe_error(result(outcome="error", reason=reason))
-    assert f"not recorded\n{difference}record it anew. Log: {tmp_path}/call-1.diff\n" in text
+    assert f"not recorded\n{difference}record it again. Log: {tmp_path}/call-1.diff\n" in text
     assert text.count("+new") == 1
 
 

@@ -71,16 +71,16 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_text(text):
-    said = inline_code(text)
-    assert re.fullmatch(r"<code>[A-Za-z0-9 ,/=\-&#;\u00a1-\U0010ffff]*</code>", said)
-    assert html.unescape(said.removeprefix("<code>").removesuffix("</code>")) == one_line(text)
+    code = inline_code(text)
+    assert re.fullmatch(r"<code>[A-Za-z0-9 ,/=\-&#;\u00a1-\U0010ffff]*</code>", code)
+    assert html.unescape(code.removeprefix("<code>").removesuffix("</code>")) == one_line(text)
 
 
 @given(st.text(max_size=200))
 def test_any_text_stays_text(text):
-    said = inline_code(text)
-    assert not re.search(r"[\n\r|`*_@<>\[\]()~:.!\\\"']", said.removeprefix("<code>").removesuffix("</code>"))
-    assert html.unescape(said.removeprefix("<code>").removesuffix("</code>")) == one_line(text)
+    code = inline_code(text)
+    assert not re.search(r"[\n\r|`*_@<>\[\]()~:.!\\\"']", code.removeprefix("<code>").removesuffix("</code>"))
+    assert html.unescape(code.removeprefix("<code>").removesuffix("</code>")) == one_line(text)
 
 
 def test_long_text_is_cut():
@@ -182,23 +182,23 @@ def test_hostile_model_name_stays_text(text):
 
 def test_annotation_has_the_path_in_the_repository(tmp_path):
     failed = result("tb2/b", 0.0, task_path=str(tmp_path / "data/tb2/b"))
-    (said,) = commands(report(result(), failed), tmp_path)
-    assert said == ("::error file=data/tb2/b/task.toml,line=1,title=failed%3A tb2/b::reward 0, needs 1 (agent bot)")
+    (command,) = commands(report(result(), failed), tmp_path)
+    assert command == ("::error file=data/tb2/b/task.toml,line=1,title=failed%3A tb2/b::reward 0, needs 1 (agent bot)")
 
 
 @pytest.mark.parametrize("root", [None, "/elsewhere"])
 def test_task_outside_the_repository_has_no_location(root, tmp_path):
-    (said,) = commands(report(result("tb2/b", 0.0)), tmp_path / "no" if root else None)
-    assert said.startswith("::error title=failed%3A tb2/b::")
+    (command,) = commands(report(result("tb2/b", 0.0)), tmp_path / "no" if root else None)
+    assert command.startswith("::error title=failed%3A tb2/b::")
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "a::error::b", "x,line=9", "100%25", "a%0A::error::b", "new\r\nline"])
 def test_hostile_text_is_not_a_command(text, tmp_path):
     task = result(f"tb2/{text}", None, reason=f"{text}\n::error::{text}", task_path=str(tmp_path / text))
-    (said,) = commands(report(task), tmp_path)
-    assert "\n" not in said
-    assert "\r" not in said
-    head, properties, data = re.fullmatch(r"::(error) ((?:[^:,]+,?)+)::(.*)", said).groups()
+    (command,) = commands(report(task), tmp_path)
+    assert "\n" not in command
+    assert "\r" not in command
+    head, properties, data = re.fullmatch(r"::(error) ((?:[^:,]+,?)+)::(.*)", command).groups()
     assert head == "error"
     names = [each.partition("=")[0] for each in properties.split(",")]
     assert names == ["file", "line", "title"]
@@ -208,9 +208,9 @@ def test_hostile_text_is_not_a_command(text, tmp_path):
 
 def test_ten_annotations_per_level_and_a_count(tmp_path):
     results = [result(f"tb2/{n:02}", 0.0) for n in range(30)]
-    said = commands(report(*results), tmp_path)
-    assert len(said) == 10
-    assert said[-1] == "::error title=pytest-harbor::21 more; see the step summary"
+    lines = commands(report(*results), tmp_path)
+    assert len(lines) == 10
+    assert lines[-1] == "::error title=pytest-harbor::21 more; see the step summary"
     assert len(commands(report(*results[:10]), tmp_path)) == 10
 
 
@@ -235,10 +235,10 @@ def test_levels_follow_the_verdict(tmp_path):
 
 def test_levels_without_a_verdict(tmp_path):
     trials = [result("a", 0.0), result("b", None), result("c", 0.0, outcome="unverified"), result("d")]
-    said = [line.split()[0] for line in commands(report(*trials), tmp_path)]
-    assert said == ["::error"] * 3
-    said = [line.split()[0] for line in commands(report(*trials, level=None), tmp_path)]
-    assert said == ["::warning"] * 2
+    levels = [line.split()[0] for line in commands(report(*trials), tmp_path)]
+    assert levels == ["::error"] * 3
+    levels = [line.split()[0] for line in commands(report(*trials, level=None), tmp_path)]
+    assert levels == ["::warning"] * 2
 
 
 # Workflow commands in printed text.
@@ -268,8 +268,8 @@ def test_publish_writes_files_and_returns_annotations(tmp_path):
     environ = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"), "GITHUB_WORKSPACE": "/repo"}
     (tmp_path / "summary.md").write_text("of another program\n")
     comment = tmp_path / "run" / "github-comment.md"
-    said = github.publish(report(*many(0, 2), before=many(1, 2)), environ, comment)
-    assert said[0].startswith("::error file=tb2/0000/task.toml,line=1,title=regressions%3A tb2/0000::1.00 -> 0.00, ")
+    lines = github.publish(report(*many(0, 2), before=many(1, 2)), environ, comment)
+    assert lines[0].startswith("::error file=tb2/0000/task.toml,line=1,title=regressions%3A tb2/0000::1.00 -> 0.00, ")
     whole = (tmp_path / "summary.md").read_text()
     assert whole.startswith("of another program\n## pytest-harbor\n")
     assert comment.read_text() == f"{MARKER}\n{whole.partition('program' + chr(10))[2]}"
@@ -291,8 +291,8 @@ def test_summary_and_comment_stay_within_limits(tmp_path):
 def test_write_errors_are_reported(tmp_path):
     (tmp_path / "file").write_text("")
     environ = {"GITHUB_STEP_SUMMARY": str(tmp_path / "file" / "x")}
-    said = github.publish(report(result()), environ, tmp_path / "file" / "y" / "comment.md")
-    assert [line.partition(":")[2].partition(":")[0] for line in said] == [
+    lines = github.publish(report(result()), environ, tmp_path / "file" / "y" / "comment.md")
+    assert [line.partition(":")[2].partition(":")[0] for line in lines] == [
         " the step summary was not written",
         " the comment was not written",
     ]

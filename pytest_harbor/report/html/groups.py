@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pytest_harbor.gate.baseline import Key
+from pytest_harbor.gate.baseline import GRADED, Key
 from pytest_harbor.gate.verdict import Pair, Verdict
-from pytest_harbor.report.terminal import GRADED
 from pytest_harbor.trial import TrialResult
 
 

@@ -61,7 +61,8 @@ def render(results: Sequence[TrialResult], *, verdict: Verdict | None = None, ti
     """
     entries = entries_of(results)
     groups = group_entries(entries, verdict)
-    title = title or f"Harbor run of {_names(result.dataset for result in results) or 'nothing'}"
+    datasets = _names(result.dataset for result in results)
+    title = title or (f"Harbor run of {datasets}" if datasets else "Harbor run")
     yield Markup('<!DOCTYPE html>\n<html lang="en">')
     yield _head(title, verdict)
     yield Markup("<body>")
