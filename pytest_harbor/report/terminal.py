@@ -107,7 +107,7 @@ class _Row:
         self.reward = f"{sum(rewards) / len(rewards):.2f}" if rewards else "-"
         counts = count_outcomes(results)
         self.outcome = ", ".join(
-            name if len(results) == 1 else f"{number} {name}" for name, number in counts.items() if number
+            name if len(results) == 1 else outcome_count(name, number) for name, number in counts.items() if number
         )
         self.passed = counts["passed"] == len(results)
         self.has_usage = any(result.usage is not None for result in results)
@@ -132,6 +132,11 @@ def count_outcomes(results: Iterable[TrialResult]) -> dict[str, int]:
     for result in results:
         counts[result.outcome] += 1
     return counts
+
+
+def outcome_count(outcome: str, number: int) -> str:
+    """Return a number of trials with their outcome: "3 passed", "1 error", "2 errors"."""
+    return plural(number, "error") if outcome == "error" else f"{number:,} {outcome}"
 
 
 def notes(results: list[TrialResult]) -> list[str]:
@@ -181,11 +186,7 @@ def totals(results: list[TrialResult], within: str) -> list[str]:
     counts = count_outcomes(results)
     # An infrastructure error says nothing about the agent: it is not a reward of 0, and the pass rate ignores it.
     graded = [result for result in results if result.outcome in GRADED]
-    outcomes = ", ".join(
-        plural(number, name) if name == "error" else f"{number:,} {name}"
-        for name, number in counts.items()
-        if number or name != "skipped"
-    )
+    outcomes = ", ".join(outcome_count(name, number) for name, number in counts.items() if number or name != "skipped")
     lines = [f"{plural(len(results), 'trial')} in {within}: {outcomes}"]
     if graded:
         lines.append(_rates(graded))
