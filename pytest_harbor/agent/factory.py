@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND, NOP, OPENAI, ORACLE
-from pytest_harbor._util.text import alternatives
+from pytest_harbor._util.text import alternatives, listed
 from pytest_harbor.agent.base import Agent
 from pytest_harbor.agent.callable import CallableAgent
 from pytest_harbor.agent.nop import NopAgent
@@ -76,7 +76,7 @@ def load_callable(spec: str) -> Callable[..., Any]:
         found = getattr(found, part, None)
     if not callable(found):
         names = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
-        raise AgentError(f"{module_name} has no callable {attribute!r}; it has {', '.join(names[:20]) or 'none'}")
+        raise AgentError(f"{module_name} has no callable {attribute!r}; it has {listed(names, 20) or 'none'}")
     return cast("Callable[..., Any]", found)
 
 

@@ -125,10 +125,10 @@ def test_finished_hook_is_called_after_results_are_written(project):
         "from pathlib import Path\n"
         "def pytest_harbor_trial_finished(task, result):\n"
         "    lines = len((Path(result.directory).parent / 'results.jsonl').read_text().splitlines())\n"
-        "    with open('told', 'a') as file: print(task.id, result.outcome, lines, file=file)\n",
+        "    with open('calls', 'a') as file: print(task.id, result.outcome, lines, file=file)\n",
     )
     project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
-    assert (project.path / "told").read_text() == "tb2/a error 1\ntb2/b skipped 2\n"
+    assert (project.path / "calls").read_text() == "tb2/a error 1\ntb2/b skipped 2\n"
 
 
 def test_exception_in_the_finished_hook(project):

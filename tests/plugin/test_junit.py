@@ -41,15 +41,15 @@ def test_properties_of_a_trial(project, cases, workers):
     _, found = cases("--harbor-attempts=2", *(["-n", "2"] if workers else []), subprocess=workers)
     assert set(found) == {"a", "a[2]"}
     for attempt, name in enumerate(("a", "a[2]"), 1):
-        told = properties(found[name])
-        assert told["harbor_task"] == "tb2/a"
-        assert told["harbor_agent"] == "nop"
-        assert told["harbor_attempt"] == str(attempt)
-        assert told["harbor_outcome"] == "error"
-        assert "harbor_seconds_build" in told
-        assert "harbor_reward" not in told
-        assert told["harbor_directory"].startswith(str(project.path))
-        assert len(list(found[name].iter("property"))) == len(told), "each property once"
+        values = properties(found[name])
+        assert values["harbor_task"] == "tb2/a"
+        assert values["harbor_agent"] == "nop"
+        assert values["harbor_attempt"] == str(attempt)
+        assert values["harbor_outcome"] == "error"
+        assert "harbor_seconds_build" in values
+        assert "harbor_reward" not in values
+        assert values["harbor_directory"].startswith(str(project.path))
+        assert len(list(found[name].iter("property"))) == len(values), "each property once"
 
 
 def test_skip_has_reason_and_properties(project, cases):
@@ -143,9 +143,13 @@ def test_strict_schema(project, workers, gate):
     assert len(found) == 10
     assert properties(found["good"])["harbor_reward"] == "1.0"
     assert properties(found["flaky[2]"])["harbor_reward"] == "0.0"
-    told = properties(found["bad"])
-    assert (told["harbor_reward"], told["harbor_outcome"], told["harbor_metric_rows"]) == ("0.25", "failed", "7.0")
-    assert "harbor_seconds_verify" in told
+    values = properties(found["bad"])
+    assert (values["harbor_reward"], values["harbor_outcome"], values["harbor_metric_rows"]) == (
+        "0.25",
+        "failed",
+        "7.0",
+    )
+    assert "harbor_seconds_verify" in values
     assert (found["bad"].find("failure") is None) == bool(gate)
     assert "the container is gone" in found["lost[2]"].find("error").get("message")
     assert "harbor_reward" not in properties(found["lost[2]"])
@@ -159,13 +163,13 @@ def test_usage_properties(project, cases):
         odd={"requests": 3, "cost": None, "budget": "--harbor-max-turns=3 is spent"},
     )
     _, found = cases()
-    told = properties(found["dear"])
-    assert {name: told[f"harbor_{name}"] for name in ("calls", *tokens, "cost")} == {
+    values = properties(found["dear"])
+    assert {name: values[f"harbor_{name}"] for name in ("calls", *tokens, "cost")} == {
         "calls": "3",
         **{name: str(number) for name, number in tokens.items()},
         "cost": "0.042",
     }
-    assert "harbor_budget" not in told
+    assert "harbor_budget" not in values
     odd = properties(found["odd"])
     assert odd["harbor_calls"] == "3"
     assert "harbor_cost" not in odd

@@ -74,14 +74,14 @@ def test_plugin_imports_only_pytest_and_the_standard_library():
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(sorted(new - set(sys.stdlib_module_names) - {'pytest_harbor'}))\n"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout == "[]\n"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
 
 
 def test_package_imports_no_submodule():
     code = "import sys, pytest_harbor; print(sorted(n for n in sys.modules if n.startswith('pytest_harbor')))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout == "['pytest_harbor']\n"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "['pytest_harbor']\n"
 
 
 def test_public_names():

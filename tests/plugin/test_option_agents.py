@@ -70,9 +70,9 @@ def test_name_that_equals_an_attempt_of_another_agent(project):
     project.task("tb2/a")
     project.file("agents.toml", agents("claude", "claude-2", "claude-3"))
     assert len(set(project.ids(*ALL))) == 3
-    said = usage_error(project, *ALL, "--harbor-attempts=2")
-    assert "agents.toml" in said
-    assert "'claude-2' is attempt 2 of agent 'claude'" in said
+    error = usage_error(project, *ALL, "--harbor-attempts=2")
+    assert "agents.toml" in error
+    assert "'claude-2' is attempt 2 of agent 'claude'" in error
 
 
 @pytest.mark.slow
@@ -140,9 +140,9 @@ def test_user_mark_without_other_options(project):
 def test_invalid_table(project):
     project.task("tb2/a")
     project.file("agents.toml", TWO + 'where = "host"\n')
-    said = usage_error(project, "--harbor-agents=agents.toml")
-    assert said.startswith("ERROR: --harbor-agents: ")
-    assert f'{project.path / "agents.toml"}: agent "codex": where "host" is not possible' in said
+    error = usage_error(project, "--harbor-agents=agents.toml")
+    assert error.startswith("ERROR: --harbor-agents: ")
+    assert f'{project.path / "agents.toml"}: agent "codex": where "host" is not possible' in error
 
 
 def test_missing_file(project):

@@ -70,10 +70,10 @@ def test_other_options_select_first(project, tasks):
 
 
 def test_durations_from_the_baseline(project, tasks):
-    told = baseline(project, a=100, b=1, c=1, d=1, e=1, f=1, g=1)
-    assert names(project.ids(ALL, told, "--harbor-shard=1/2")) == ["a"]
-    assert names(project.ids(ALL, told, "--harbor-shard=2/2")) == list("bcdefg")
-    outcome = project.run(ALL, told, "--harbor-shard=1/2", "--harbor-agent=nop")
+    durations = baseline(project, a=100, b=1, c=1, d=1, e=1, f=1, g=1)
+    assert names(project.ids(ALL, durations, "--harbor-shard=1/2")) == ["a"]
+    assert names(project.ids(ALL, durations, "--harbor-shard=2/2")) == list("bcdefg")
+    outcome = project.run(ALL, durations, "--harbor-shard=1/2", "--harbor-agent=nop")
     outcome.has("shard 1/2, 1 of 7 tasks, divided by durations in the baseline")
 
 
@@ -159,9 +159,9 @@ def test_user_tests_are_split_with_their_tasks(project, tasks):
 def test_user_test_without_a_task_in_the_shard(project, tasks):
     project.file("test_mine.py", USERS)
     project.task("other/x")
-    said = [project.run("test_mine.py", ALL, f"--harbor-shard={n}/7", "-rs", "-k", "test_one") for n in range(1, 8)]
-    assert sum("none of its tasks is of shard" in outcome.out for outcome in said) == 6
-    assert all(outcome.ret == 0 for outcome in said)
+    outcomes = [project.run("test_mine.py", ALL, f"--harbor-shard={n}/7", "-rs", "-k", "test_one") for n in range(1, 8)]
+    assert sum("none of its tasks is of shard" in outcome.out for outcome in outcomes) == 6
+    assert all(outcome.ret == 0 for outcome in outcomes)
 
 
 def test_marks_with_paths_need_no_dataset(project):

@@ -274,9 +274,9 @@ def test_huge_integers(reason, place, value):
 
 
 def test_deeply_dotted_keys(reason):
-    said = reason("[agent]\ntimeout_sec" + ".a" * 3000 + " = 1")
+    message = reason("[agent]\ntimeout_sec" + ".a" * 3000 + " = 1")
     # TOML parsers have different depth limits.
-    assert "[agent] timeout_sec: must be a number, got a table" in said or "nested too deeply" in said
+    assert "[agent] timeout_sec: must be a number, got a table" in message or "nested too deeply" in message
 
 
 def test_byte_order_mark_and_crlf_are_accepted(load):
