@@ -1,4 +1,4 @@
-"""Trials from a script or a notebook, without pytest."""
+"""Run trials from a script or a notebook, without pytest."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor._util.run_id import new_run_id
 from pytest_harbor.agent import as_agent
 from pytest_harbor.environment import Provider
+from pytest_harbor.environment.factory import create_provider
 from pytest_harbor.errors import InfrastructureError
-from pytest_harbor.image import AdaptMode, BuildPolicy, ImageStore
+from pytest_harbor.image import AdaptMode, BuildPolicy
 from pytest_harbor.results import Run
+from pytest_harbor.runner import Runner
 from pytest_harbor.task import Task, TaskError
-from pytest_harbor.trial import AgentService, Trial, TrialHooks, TrialPlace, TrialResult, TrialSettings
+from pytest_harbor.trial import TrialHooks, TrialResult, TrialSettings
 
 if TYPE_CHECKING:
     from pytest_harbor.proxy import ProxySettings
@@ -38,78 +40,65 @@ def run_trial(
     proxy: ProxySettings | None = None,
     attempt: int = 1,
 ) -> TrialResult:
-    """Run one trial and return its result, which is also written below a directory of results as by pytest.
+    """Run one trial and return its result, which is also written to a directory of results, as by the plugin.
 
     Args:
         task: a Task, or the path of a task's directory.
         agent: `oracle`, `nop`, `MODULE:CALLABLE`, a callable of `(task, environment)` or an Agent.
         settings: threshold, deadlines and so on.
-        results: directory of all runs' results.
-        image: image of a task that brings neither Dockerfile nor docker_image.
+        results: directory of the results of all runs.
+        image: image of a task with neither a Dockerfile nor a docker_image.
         build: `auto`, `always` or `never`.
         adapt: `lean` or `hud`: what is added to the image; with `hud` an agent on the host gets an MCP server.
         registry: where images are pulled from before they are built, as HOST/PREFIX; empty for nowhere.
-        provider: makes the environment; when None, Docker where an engine answers, else Linux namespaces.
-        hooks: where to step in.
-        proxy: has the agent's calls of models go through a proxy of this trial's own; when None, they are its own
-            affair. `ProxySettings("live", upstreams_of(os.environ))` goes by the host's variables.
+        provider: creates the environment; if None, Docker if an engine answers, otherwise Linux namespaces.
+        hooks: hooks to call.
+        proxy: settings of a proxy for the agent's model calls; if None, there is no proxy.
+            `ProxySettings("live", upstreams_of(os.environ))` follows the host's environment variables.
         attempt: number of the attempt, for the result.
 
     Returns:
-        The result. A broken task, an unsupported one and an infrastructure error are results too, with `outcome`
-        `error` or `skipped` and the `reason`.
+        The result. A broken or unsupported task and an infrastructure error are results too, with the `outcome`
+        `error` or `skipped` and a `reason`.
 
     Raises:
-        AgentError: `agent` is none.
-        DatasetError: `task` is a path that holds no task.
+        AgentError: `agent` is not an agent.
+        DatasetError: `task` is a path without a task.
 
     """
-    from pytest_harbor.environment.factory import create_provider
-
     chosen = as_agent(agent)
     task = task if isinstance(task, Task) else Task.load(task)
     settings = settings or TrialSettings()
     run = Run(Path(results).absolute(), new_run_id())
     run.create_root()
-    used = provider or create_provider("auto", (task.path, Path(results).absolute()))[0]
-    images = ImageStore(
-        used,
-        run.directory,
-        adapt=adapt,
-        registry=registry,
-        policy=build,
-        fallback=image,
-        retries=settings.infra_retries,
-        timeout_multiplier=settings.timeout_multiplier,
-    )
-    place = TrialPlace(run.id, run.trial_directory(task.name, secrets.token_hex(8)), attempt)
-    services: list[AgentService] = []
-    if proxy is not None:
-        from pytest_harbor.proxy import ProxyService
-
-        services.append(ProxyService(proxy))
-    if adapt == "hud":
-        from pytest_harbor.hud.mcp import McpService
-
-        services.append(McpService())
-    trial = Trial(task, used, images, place, settings, hooks, recorder=run, services=services)
-    try:
-        if reason := task.unsupported or chosen.skip_reason(task):
-            trial.skip(reason)
-        else:
-            trial.run(chosen)
-    except (InfrastructureError, TaskError) as error:
-        trial.fail(error)
-    finally:
-        with contextlib.ExitStack() as stack:
-            if provider is None:
-                stack.callback(used.close)
-            for service in services:
-                stack.callback(service.close)
-            trial.stop()
+    with contextlib.ExitStack() as stack:
+        if provider is None:
+            provider, _ = create_provider("auto", (task.path, run.root))
+            stack.callback(provider.close)
+        runner = Runner(
+            run,
+            provider,
+            image=image,
+            build=build,
+            adapt=adapt,
+            registry=registry,
+            infra_retries=settings.infra_retries,
+            timeout_multiplier=settings.timeout_multiplier,
+            proxy=proxy,
+        )
+        stack.callback(runner.close)
+        trial = runner.trial(task, settings, key=secrets.token_hex(8), attempt=attempt, hooks=hooks)
+        stack.callback(trial.stop)
+        try:
+            if reason := task.unsupported or chosen.skip_reason(task):
+                trial.skip(reason)
+            else:
+                trial.run(chosen)
+        except (InfrastructureError, TaskError) as error:
+            trial.fail(error)
     return trial.result
 
 
 async def run_trial_async(task: Task | str | os.PathLike[str], agent: Any = "oracle", **options: Any) -> TrialResult:
-    """Run one trial without blocking the event loop; arguments and result are those of run_trial."""
+    """Run one trial without blocking the event loop; see run_trial() for the arguments and the result."""
     return await asyncio.to_thread(run_trial, task, agent, **options)

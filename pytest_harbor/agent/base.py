@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -33,14 +33,14 @@ class AgentContext:
 
     task: Task
     environment: Environment
-    variables: Mapping[str, str]
+    variables: dict[str, str]
     user: str | None
     workdir: str
     timeout: float
     log: LogFile
     directory: Path
     excluded_seconds: Callable[[], float] = float
-    host_variables: Mapping[str, str] = field(default_factory=dict)
+    host_variables: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

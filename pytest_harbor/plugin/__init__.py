@@ -1,4 +1,8 @@
-"""The pytest hooks, each of which delegates. Nothing here may import more than pytest and the standard library."""
+"""The pytest hooks, each of which delegates.
+
+Loaded in every project that has the plugin installed, so nothing here may import more than pytest and the standard
+library; the heavy imports happen inside the functions, once a run turns out to have Harbor tasks.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pytest_harbor.plugin import startup as early
+from pytest_harbor.plugin import startup
 
-# Fixtures are named here because pytest looks for them in the plugin's module.
+# pytest looks for fixtures in the plugin's module.
 from pytest_harbor.plugin.fixtures import (
     harbor_agent,
     harbor_checked_agent,
@@ -20,6 +24,7 @@ from pytest_harbor.plugin.fixtures import (
     harbor_trial,
 )
 from pytest_harbor.plugin.options import config as options
+from pytest_harbor.plugin.session import session_of
 
 __all__ = [
     "harbor_agent",
@@ -32,12 +37,12 @@ __all__ = [
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add our options."""
+    """Add the options."""
     options.add_options(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add our hooks."""
+    """Add the hooks that users can implement."""
     from pytest_harbor.plugin import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
@@ -45,34 +50,33 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Keep pytest from what lies in a task directory that was given as an argument."""
-    early.keep_root_outside(early_config)
-    early.spare_task_directories(early_config)
+    """Keep pytest out of task directories that are given as arguments."""
+    startup.keep_root_outside(early_config)
+    startup.keep_conftests_out(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read our options, and take part if there is a reason to."""
-    from pytest_harbor.plugin.session import configure
-
-    configure(config)
+    """Read the options, and take part in the run if there is a reason to."""
+    startup.configure(config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let go of everything."""
-    from pytest_harbor.plugin.session import unconfigure
-
-    unconfigure(config)
+    """Close whatever is open."""
+    startup.unconfigure(config)
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect datasets and tasks."""
-    from pytest_harbor.plugin.session import session_of
+    session = session_of(parent.config)
+    if session.selection is None:
+        return None
+    from pytest_harbor.plugin.collection import collect_directory
 
-    return session_of(parent.config).collect_directory(path, parent)
+    return collect_directory(session, path, parent)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a user's test once for each task it asks for."""
+    """Run a user's test once for each task that it asks for."""
     if "harbor_task" in metafunc.fixturenames:
         from pytest_harbor.plugin.parametrize import parametrize
 
@@ -81,7 +85,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Run the trial, so that a test begins where the trial has ended."""
+    """Run the trial, so that a test starts when its trial has ended."""
     trial: Any = pyfuncitem.funcargs.get("harbor_trial")
     if trial is not None:
         trial.run()
@@ -91,7 +95,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put a trial's result into its report."""
+    """Add a trial's result to the report of its test."""
     report = yield
     if "harbor_task" in getattr(item, "fixturenames", ()):
         from pytest_harbor.plugin.item_reports import complete
@@ -101,7 +105,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_report_teststatus(report: Any) -> Any:
-    """Show the reward beside the outcome."""
+    """Show the reward next to the outcome."""
     if hasattr(report, "harbor_word"):
         from pytest_harbor.plugin.item_reports import status
 

@@ -1,45 +1,52 @@
-"""Which agents work on the tasks, and what goes with each: one that options name, or those that are listed."""
+"""The agents of a run: one named by options, or those listed in a TOML file, each with its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_harbor._util.text import listed
 from pytest_harbor.agent import Agent, AgentError, NopAgent, OpenAIAgent, as_agent, needs_setup
 from pytest_harbor.agent.toml_file import AgentFileError, AgentSpec, find_name_clash, read_agents
 from pytest_harbor.errors import HookError, InfrastructureError, UnmetRequirement
 from pytest_harbor.image.agent_files import check_sources
 from pytest_harbor.plugin.cases import assignment_of
-from pytest_harbor.plugin.options.config import HarborConfig, listed_agents_count
+from pytest_harbor.plugin.options.config import listed_agents_count
+from pytest_harbor.plugin.options.table import HarborConfig
 from pytest_harbor.trial import TrialSettings
 
 if TYPE_CHECKING:
     from pytest_harbor.task import Task
 
 NO_AGENT = (
-    "no agent was chosen for the Harbor tasks: give --harbor-agent=oracle|nop|MODULE:CALLABLE, "
+    "no agent was chosen for the Harbor tasks; give --harbor-agent=oracle|nop|MODULE:CALLABLE, "
     "--harbor-agent-command=CMD or --harbor-agents=FILE, or override the harbor_agent fixture"
 )
 
-# The tables of pytest's own files in which agents may be listed.
+# The tables of pytest's configuration files that may list agents.
 TABLES = {
     "pyproject.toml": ("tool", "pytest-harbor"),
     "pytest.toml": ("pytest-harbor",),
     ".pytest.toml": ("pytest-harbor",),
 }
-SHOWN = 8
+_SHOWN = 8
 
 
 class Agents:
-    """The agents of a run. A name chooses among them; it is empty for the one that options name.
+    """The agents of a run, by name; the name of an agent that options define is empty.
 
     Args:
         config: pytest's configuration.
-        options: ours.
+        options: the plugin's options.
+
+    Attributes:
+        listed: the agents that are listed in a TOML file; empty if options define the only one.
+
+    Raises:
+        pytest.UsageError: the listed agents are not valid, or contradict an option.
 
     """
 
@@ -47,38 +54,33 @@ class Agents:
         self._config = config
         self._options = options
         self._made: dict[str, Agent] = {}
+        self.listed = self._read_listed()
+        self._specs = self._named_specs()
 
-    @cached_property
-    def listed(self) -> tuple[AgentSpec, ...]:
-        """The agents that are listed; none where options name the only one.
-
-        Raises:
-            pytest.UsageError: they cannot be used as they are listed.
-
-        """
+    def _read_listed(self) -> tuple[AgentSpec, ...]:
         given, in_ini = self._options.agents, self._ini_file
         specs = self._read(given, ()) if given else ()
         if in_ini is not None and (own := self._read(in_ini, TABLES[in_ini.name])):
             if given:
-                raise pytest.UsageError(f"{in_ini} lists agents and has the ini key harbor_agents; keep one of them")
+                raise pytest.UsageError(f"{in_ini} lists agents and has the ini key harbor_agents; keep one of the two")
             listed_agents_count(self._config, f"the agents that {in_ini} lists")
             specs = own
         if found := find_name_clash((spec.name for spec in specs), self._options.attempts):
             name, number = found
             raise pytest.UsageError(
-                f"{given or in_ini}: with --harbor-attempts={self._options.attempts}, '{name}-{number}' is attempt "
-                f"{number} of agent {name!r} and an agent of its own; give one of them another name"
+                f"{given or in_ini}: with --harbor-attempts={self._options.attempts}, '{name}-{number}' means both "
+                f"attempt {number} of agent {name!r} and the agent of that name; rename one of the agents"
             )
         return specs
 
     @property
     def _ini_file(self) -> Path | None:
-        """The ini file where it may list agents that count: no flag says what else works."""
+        """The configuration file that may list agents; None if a flag says which agents run."""
         inipath = self._config.inipath
         flags = ("harbor_agents", "harbor_agent", "harbor_agent_command")
         if inipath is None or inipath.name not in TABLES or any(self._config.getoption(flag) for flag in flags):
             return None
-        # An empty --harbor-agents= takes the ini file's choice away.
+        # An empty --harbor-agents= cancels what the file lists.
         return inipath if self._config.getoption("harbor_agents") is None else None
 
     @staticmethod
@@ -88,9 +90,7 @@ class Agents:
         except AgentFileError as error:
             raise pytest.UsageError(str(error) if tables else f"--harbor-agents: {error}") from error
 
-    @cached_property
-    def _specs(self) -> Mapping[str, AgentSpec]:
-        """The agents by what chooses them."""
+    def _named_specs(self) -> Mapping[str, AgentSpec]:
         options = self._options
         if self.listed:
             return {spec.name: spec for spec in self.listed}
@@ -101,12 +101,12 @@ class Agents:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What chooses each of the agents that are listed; one empty name where none are."""
+        """The names of the listed agents; a single empty name if none are listed."""
         return tuple(spec.name for spec in self.listed) or ("",)
 
     @property
     def chosen(self) -> bool:
-        """Whether there is any."""
+        """Whether there is an agent."""
         return bool(self._specs)
 
     @property
@@ -117,20 +117,20 @@ class Agents:
 
     @property
     def variables(self) -> list[tuple[str, str, str]]:
-        """Names and values of the variables of all agents, each after what gives it."""
+        """The environment variables of all agents, as (source, name, value)."""
         own = [(f"agent {spec.name!r}: env", *pair) for spec in self.listed for pair in spec.env]
         return [*(("--harbor-agent-env", *pair) for pair in self._options.agent_env), *own]
 
     def load(self) -> None:
-        """Make every agent now.
+        """Create every agent now, so that mistakes are found before anything runs.
 
         Raises:
-            pytest.UsageError: MODULE:CALLABLE cannot be imported, files of an agent are missing, or one that asks a
-                model does not know which.
+            pytest.UsageError: MODULE:CALLABLE cannot be imported, an agent's files are missing, or an agent that calls
+                a model has no model name.
 
         """
-        # A hook may yet tell it.
-        told_later = self._config.option.setuponly or self._config.hook.pytest_harbor_agent_env.get_hookimpls()
+        # A hook may still set the model.
+        model_may_follow = self._config.option.setuponly or self._config.hook.pytest_harbor_agent_env.get_hookimpls()
         for name in self._specs:
             agent, settings = self.agent(name), self.settings(name)
             if needs_setup(agent):
@@ -138,22 +138,21 @@ class Agents:
                     check_sources(settings.agent_files)
                 except UnmetRequirement as error:
                     raise pytest.UsageError(f"agent {name!r}: {error}" if name else str(error)) from error
-            if isinstance(agent, OpenAIAgent) and not told_later:
+            if isinstance(agent, OpenAIAgent) and not model_may_follow:
                 problem = agent.missing_setting({"OPENAI_MODEL": settings.model, **settings.agent_env})
                 if problem:
                     raise pytest.UsageError(f"agent {agent.name}: {problem}")
 
     def describe(self) -> str:
-        """Return the agents in a phrase."""
+        """Return a phrase that names the agents, for the run's header."""
         if not self.listed:
             agent = self.agent()
             command = self._options.agent_command
             return f"agent {agent.name if agent else 'none chosen'}{f' ({command})' if command else ''}"
-        more = f" and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
-        return f"agent{'' if len(self.names) == 1 else 's'} {', '.join(self.names[:SHOWN])}{more}"
+        return f"agent{'' if len(self.names) == 1 else 's'} {listed(self.names, _SHOWN)}"
 
     def agent(self, name: str = "") -> Agent | None:
-        """Return an agent, made at the first call; None where there is none of that name.
+        """Return the agent of a name, created at the first call, or None.
 
         Raises:
             pytest.UsageError: MODULE:CALLABLE cannot be imported.
@@ -170,11 +169,11 @@ class Agents:
         return self._made.get(name)
 
     def agent_for(self, task: Task, item: pytest.Item) -> Agent:
-        """Return the agent of a test: a hook's choice, else the configured one.
+        """Return the agent of a test: the one a hook returns, or else the configured one.
 
         Raises:
-            InfrastructureError: there is none, or a hook gave something else.
-            pytest.skip.Exception: it cannot be run on this task.
+            InfrastructureError: there is no agent, or the hook returned something else.
+            pytest.skip.Exception: the agent cannot run on this task.
 
         """
         assignment = assignment_of(item)
@@ -193,7 +192,7 @@ class Agents:
         return agent
 
     def settings(self, name: str = "") -> TrialSettings:
-        """Return the settings of an agent's trials: what its table leaves out is taken from the options."""
+        """Return the settings of an agent's trials; the options fill in what its table omits."""
         options = self._options
         spec = self._specs.get(name) or AgentSpec(name)
         return TrialSettings(

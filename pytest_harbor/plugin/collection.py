@@ -14,7 +14,10 @@ from _pytest.nodes import FSCollector
 
 from pytest_harbor._util.text import printable_name
 from pytest_harbor.plugin.cases import Assignment, assignments
+from pytest_harbor.plugin.outcome import check
+from pytest_harbor.plugin.selection import Selection
 from pytest_harbor.plugin.session import session_of
+from pytest_harbor.plugin.trials import confirm
 from pytest_harbor.task import Task
 
 if TYPE_CHECKING:
@@ -22,12 +25,19 @@ if TYPE_CHECKING:
     from pytest_harbor.trial import Trial
 
 
+def selection_of(config: pytest.Config) -> Selection:
+    """Return the selected tasks; the nodes below exist only if there are any."""
+    selection = session_of(config).selection
+    assert selection is not None
+    return selection
+
+
 class DatasetDirectory(pytest.Directory):
     """A directory that leads to tasks: only those are collected, whatever else lies there."""
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
         """Yield the directories of tasks, and files that were named on the command line."""
-        selection = session_of(self.config).selection
+        selection = selection_of(self.config)
         for path in sorted(selection.children.get(self.path, ())):
             node = None if self._ignored(path) else collect_directory(session_of(self.config), path, self)
             if node is not None:
@@ -56,7 +66,7 @@ class _InTask:
     def ihook(self) -> pluggy.HookRelay:
         """The hooks that apply."""
         directory = self.path if self.path.is_dir() else self.path.parent
-        within = session_of(self.config).selection.within
+        within = selection_of(self.config).within
         while directory.parent in within:
             directory = directory.parent
         return self.session.gethookproxy(directory.parent)
@@ -68,7 +78,7 @@ class TaskDirectory(_InTask, FSCollector):
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
         """Yield the task's file."""
-        yield TaskFile.of(session_of(self.config).selection.tasks[self.path], self)
+        yield TaskFile.of(selection_of(self.config).tasks[self.path], self)
 
 
 class ConvertedDirectory(_InTask, FSCollector):
@@ -77,7 +87,7 @@ class ConvertedDirectory(_InTask, FSCollector):
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
         """Yield what leads to tasks."""
         session = session_of(self.config)
-        for path in sorted(session.selection.children.get(self.path, ())):
+        for path in sorted(selection_of(self.config).children.get(self.path, ())):
             node = collect_directory(session, path, self)
             if node is not None:
                 yield node
@@ -85,7 +95,7 @@ class ConvertedDirectory(_InTask, FSCollector):
 
 def collect_directory(session: HarborSession, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Return the node of a directory that is a task or leads to one; None for any other."""
-    selection = session.selection
+    selection = selection_of(session.config)
     if path in selection.tasks:
         return TaskDirectory.from_parent(parent, path=path, nodeid=_node_id(path, session.config))
     if path in selection.within:
@@ -152,10 +162,8 @@ class HarborItem(_InTask, pytest.Function):
 
 def run_task(harbor_trial: Trial, request: pytest.FixtureRequest) -> None:
     """Pass or fail on the reward of a trial. This is the test that every task becomes."""
-    from pytest_harbor.plugin.item_reports import check
-
     session = session_of(request.config)
     result = harbor_trial.run()
     if session.options.confirm and session.gate.newly_failed(result):
-        session.confirm(request.node, harbor_trial)
+        confirm(request.node, harbor_trial)
     check(result, record_only=session.options.record_only or session.gate.scores)

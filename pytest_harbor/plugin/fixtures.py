@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def _trial(request: pytest.FixtureRequest, task: Task) -> Trial:
-    from pytest_harbor.plugin.session import session_of
+    from pytest_harbor.plugin.trials import trial_of
 
-    return session_of(request.config).trial(request.node, task)
+    return trial_of(request.node, task)
 
 
 @pytest.fixture
@@ -77,17 +77,18 @@ def harbor_checked_agent(request: pytest.FixtureRequest, harbor_task: Task, harb
     """The agent that harbor_agent gave, checked before an image is built for nothing; not meant to be overridden."""
     from pytest_harbor.agent import as_agent, may_call_models
     from pytest_harbor.plugin.cases import assignment_of
+    from pytest_harbor.plugin.runner import open_runner
     from pytest_harbor.plugin.session import session_of
 
     assignment = assignment_of(request.node)
     agent = as_agent(harbor_agent, assignment.agent if assignment else "")
     if reason := agent.skip_reason(harbor_task):
         pytest.skip(reason)
-    ledger = session_of(request.config).ledger
+    ledger = open_runner(session_of(request.config)).ledger
     if ledger is not None and may_call_models(agent) and (spent := ledger.spent_limit()):
         pytest.skip(spent)
     # What is set up in the image depends on it.
-    _trial(request, harbor_task).agent = agent
+    _trial(request, harbor_task).assign(agent)
     return agent
 
 
@@ -100,6 +101,6 @@ def harbor_trial(
 ) -> Trial:
     """The trial. It runs when the test begins: what a test reads from it is its result."""
     trial = _trial(request, harbor_task)
-    trial.agent = harbor_checked_agent
+    trial.assign(harbor_checked_agent)
     trial.environment = harbor_environment
     return trial

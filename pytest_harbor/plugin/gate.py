@@ -12,7 +12,7 @@ import pytest
 from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Verdict, judge, samples_of, save_baseline
 
 if TYPE_CHECKING:
-    from pytest_harbor.plugin.options.config import HarborConfig
+    from pytest_harbor.plugin.options.table import HarborConfig
     from pytest_harbor.trial import TrialResult
 
 

@@ -8,7 +8,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_harbor.agent import Agent
-    from pytest_harbor.environment import Environment
+    from pytest_harbor.environment import Environment, Provider
     from pytest_harbor.task import Task
     from pytest_harbor.trial import Outcome, TrialResult, Verification
 
@@ -23,6 +23,19 @@ def pytest_harbor_task(task: Task, config: pytest.Config) -> Task | bool | None:
             if "slow" in task.tags:
                 return False
             return task.with_changes(instruction=task.instruction + "\\nBe brief.")
+    """
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_harbor_provider(config: pytest.Config) -> Provider | None:
+    """Return the provider that creates the environments of this process, or None for the one of --harbor-environment.
+
+    Called once in each process, before its first trial::
+
+        def pytest_harbor_provider(config):
+            from pytest_harbor.environment.docker import DockerProvider
+
+            return DockerProvider()
     """
 
 

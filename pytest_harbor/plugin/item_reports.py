@@ -12,7 +12,9 @@ from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocat
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.plugin.cases import assignment_of
 from pytest_harbor.plugin.collection import HarborItem
-from pytest_harbor.plugin.session import TRIAL, session_of
+from pytest_harbor.plugin.outcome import NoReward, TrialFailed
+from pytest_harbor.plugin.session import session_of
+from pytest_harbor.plugin.trials import TRIAL, trial_of
 from pytest_harbor.report.failure import describe_error, describe_failure, headline
 from pytest_harbor.report.github import escape_commands, is_github_actions
 from pytest_harbor.task import TaskError
@@ -23,32 +25,6 @@ if TYPE_CHECKING:
 
 USED = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost")
 """What of a trial's usage is a property of its test, as well as its calls; a cost only where it is known."""
-
-
-class TrialFailed(Exception):
-    """The reward of a trial does not pass; the message is the whole report of it."""
-
-    def __init__(self, result: TrialResult) -> None:
-        super().__init__(headline(result))
-        self.result = result
-
-
-class NoReward(TrialFailed):
-    """A trial was graded and left no usable reward, which is an error here (--harbor-missing-reward=error)."""
-
-
-def check(result: TrialResult, *, record_only: bool = False) -> None:
-    """Raise what the outcome of a trial deserves.
-
-    Raises:
-        TrialFailed: it failed, or is unverified, and rewards are not only recorded.
-        NoReward: it is unverified, and that is an error.
-
-    """
-    if result.outcome == "unverified" and result.reward is None:
-        raise NoReward(result)
-    if result.outcome in ("failed", "unverified") and not record_only:
-        raise TrialFailed(result)
 
 
 def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
@@ -100,7 +76,7 @@ def _finish(item: pytest.Item, report: pytest.TestReport, error: BaseException |
         assignment = assignment_of(item)
         if assignment is None:
             return None
-        trial = session_of(item.config).trial(item, assignment.task)
+        trial = trial_of(item, assignment.task)
     if report.skipped:
         trial.skip(str(report.longrepr[2]).removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else "")
     elif error is not None and report.when == "setup":

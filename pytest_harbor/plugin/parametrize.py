@@ -1,4 +1,4 @@
-"""Tests that users write on the fixtures, run once for each task that their `harbor` mark asks for."""
+"""User tests that request the fixtures: run once for each task that their `harbor` marker names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_harbor._util.text import printable_name
+from pytest_harbor.plugin.activation import activate
 from pytest_harbor.plugin.cases import Assignment, assignments
 from pytest_harbor.plugin.session import session_of
 from pytest_harbor.task import DatasetError, Task, discover, select_tasks
@@ -18,10 +19,11 @@ ARGUMENTS = ("dataset", "task")
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Run a user's test once for each task.
+    """Parametrize a user's test with the tasks that it asks for.
 
     Raises:
-        pytest.Collector.CollectError: the mark takes no such argument, or names a dataset or task that does not exist.
+        pytest.Collector.CollectError: the marker has an unknown argument, or names a dataset or task that does not
+            exist, or the options are not valid.
 
     """
     definition = metafunc.definition
@@ -32,22 +34,27 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     if mark is None and not session.options.datasets:
         return
     arguments = _arguments(mark, definition.name)
-    # A test of tasks or environments is about no agent.
-    agents = _agents(session) if "harbor_agent" in metafunc.fixturenames else ("",)
+    # If no dataset was given, this test is the first to need the options that trials depend on.
+    try:
+        activate(session)
+        # A test that requests only tasks or environments is not about an agent.
+        agents = session.agents.names if "harbor_agent" in metafunc.fixturenames else ("",)
+    except pytest.UsageError as error:
+        raise pytest.Collector.CollectError(str(error)) from error
     try:
         tasks = _tasks(session, arguments.get("dataset"), definition)
         chosen = select_tasks(tasks, [arguments["task"]] if "task" in arguments else [], [])
     except DatasetError as error:
         raise pytest.Collector.CollectError(f"the mark harbor of {definition.name}: {error}") from error
-    _ = session.lifecycle
     many = len({task.dataset for task in chosen}) > 1
-    chosen = [task for task in chosen if session.in_shard(task)]
+    session.shard |= {task.id: _in_shard(session, task) for task in chosen}
+    chosen = [task for task in chosen if session.shard[task.id]]
     parameters = [
         pytest.param(assignment, marks=[_decorator(mark) for mark in marks], id=_id(assignment, many))
         for assignment, marks in assignments(chosen, definition, session.options.attempts, agents)
     ]
     if not chosen and session.options.shard:
-        reason = f"none of its tasks is of shard {session.options.shard}"
+        reason = f"none of its tasks is in shard {session.options.shard}"
         parameters = [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="none")]
     metafunc.parametrize("harbor_task", parameters, indirect=True)
 
@@ -69,8 +76,8 @@ def _arguments(mark: pytest.Mark | None, test: str) -> dict[str, str]:
 
 
 def _tasks(session: HarborSession, dataset: str | None, definition: pytest.Function) -> list[Task]:
-    """Return the tasks of a dataset by its name, or at a path relative to the test's file; of all when None."""
-    if session.options.datasets:
+    """Return the tasks of a dataset, given by name or by a path relative to the test's file; None means all tasks."""
+    if session.selection is not None:
         if dataset is None:
             return list(session.selection.whole.values())
         groups = session.selection.datasets()
@@ -81,12 +88,11 @@ def _tasks(session: HarborSession, dataset: str | None, definition: pytest.Funct
     return discover([definition.path.parent / dataset])
 
 
-def _agents(session: HarborSession) -> tuple[str, ...]:
-    try:
-        return session.agents.names
-    except pytest.UsageError as error:
-        # Where no dataset is given, a test is the first to ask.
-        raise pytest.Collector.CollectError(str(error)) from error
+def _in_shard(session: HarborSession, task: Task) -> bool:
+    """Return True if a task is in this run's shard; a task that only a marker names is assigned by its id."""
+    if session.selection is not None and task.path in session.selection.whole:
+        return task.path in session.selection.tasks
+    return session.options.shard is None or session.options.shard.includes(task.id)
 
 
 def _decorator(mark: pytest.Mark) -> pytest.MarkDecorator:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def live_progress(session: HarborSession) -> Iterator[None]:
     """Show the running trials while pytest-xdist's workers run; without workers, pytest shows the only one itself."""
-    config = session.config
+    config, runner = session.config, session.runner
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     writer = getattr(reporter, "_tw", None)
-    has_workers = session.runs_trials and config.pluginmanager.has_plugin("dsession")
-    if writer is None or not hasattr(writer, "_file") or not has_workers or config.option.verbose < 0:
+    has_workers = config.pluginmanager.has_plugin("dsession")
+    if runner is None or not has_workers or config.option.verbose < 0 or not hasattr(writer, "_file"):
         yield
         return
     file = writer._file
@@ -28,7 +28,7 @@ def live_progress(session: HarborSession) -> Iterator[None]:
     live = is_interactive(file, markup=writer.hasmarkup)
     writer._file = terminal
     try:
-        with show_progress(session.run.directory, terminal, live=live, name_agents=several_agents):
+        with show_progress(runner.run.directory, terminal, live=live, name_agents=several_agents):
             yield
     finally:
         writer._file = file

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_harbor.plugin.gate import Gate
+from pytest_harbor.plugin.options.table import HarborConfig
 from pytest_harbor.task import DatasetError, Task, discover, discover_taskset, select_tasks
 from pytest_harbor.task.shards import Shard
 
@@ -41,6 +43,17 @@ class Selection:
         pytest.UsageError: a path holds no task, or a pattern matches none.
 
     """
+
+    @classmethod
+    def of(cls, options: HarborConfig, gate: Gate) -> Selection:
+        """Return the selection that the options describe.
+
+        Raises:
+            pytest.UsageError: a path holds no task, or a pattern matches none.
+
+        """
+        seconds = gate.seconds() if options.shard else {}
+        return cls(options.datasets, options.tasks, options.exclude_tasks, options.taskset, options.shard, seconds)
 
     def __init__(
         self,

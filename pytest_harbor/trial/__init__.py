@@ -1,7 +1,7 @@
 """One attempt of one agent at one task, from image to reward."""
 
 from pytest_harbor.trial.hooks import TrialHooks
-from pytest_harbor.trial.place import Recorder, State, TrialPlace
+from pytest_harbor.trial.journal import Recorder, State, TrialPlace
 from pytest_harbor.trial.result import RUN_BUDGET, Outcome, Retry, TrialResult
 from pytest_harbor.trial.services import AgentService, AgentVariables, ServiceContext
 from pytest_harbor.trial.settings import TrialSettings

@@ -1,4 +1,4 @@
-"""What becomes of an exception that ends a phase or a trial: an error with a phase, a text, a file."""
+"""Errors that end a phase or a trial: labeled with their phase, described in a line, written to a file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pytest_harbor.task.variables import MissingVariable
 
 
 @contextlib.contextmanager
-def raised_in(phase: Phase) -> Iterator[None]:
-    """Give infrastructure errors that leave a block their phase, and make such errors of what is none yet.
+def error_phase(phase: Phase) -> Iterator[None]:
+    """Label infrastructure errors that leave the block with their phase, and turn errors of the host into them.
 
     Raises:
-        InfrastructureError: one was raised, or something of the host failed.
+        InfrastructureError: one left the block, or the host failed.
 
     """
     try:
@@ -28,19 +28,21 @@ def raised_in(phase: Phase) -> Iterator[None]:
         raise
     except (UploadError, MissingVariable) as error:
         missing = isinstance(error, MissingVariable)
-        wrapped = UnmetRequirement(
+        unmet = UnmetRequirement(
             str(error), "set it, or give it a default in task.toml: ${NAME:-value}" if missing else ""
         )
-        wrapped.phase = phase
-        raise wrapped from error
+        unmet.phase = phase
+        raise unmet from error
     except OSError as error:
-        raised = InfrastructureError(f"the host: {error}", "see whether its disk is full and the results writable")
-        raised.phase = phase
-        raise raised from error
+        failure = InfrastructureError(
+            f"the host: {error}", "check whether its disk is full and the results directory is writable"
+        )
+        failure.phase = phase
+        raise failure from error
 
 
 def describe(error: BaseException) -> str:
-    """Return what a result says of an error."""
+    """Return an error as the reason in a result."""
     text = str(error) or type(error).__name__
     if isinstance(error, InfrastructureError | TaskError | MissingVariable):
         return text
@@ -49,8 +51,8 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-def keep(error: BaseException, directory: Path) -> None:
-    """Write an error with its traceback to a directory, which is made; where that fails, nothing happens."""
+def write_exception(error: BaseException, directory: Path) -> None:
+    """Write an error with its traceback to exception.txt in a directory; do nothing if that fails."""
     with contextlib.suppress(OSError):
         directory.mkdir(parents=True, exist_ok=True)
         lines = traceback.format_exception(error)

@@ -14,6 +14,9 @@ from pytest_harbor.trial.usage import Usage
 
 Outcome = Literal["passed", "failed", "unverified", "error", "skipped"]
 
+ERROR_OUTCOMES: tuple[Outcome, ...] = ("error", "failed", "unverified")
+"""What the hook pytest_harbor_error_class may return."""
+
 SCHEMA_VERSION = 1
 
 RUN_BUDGET = "--harbor-session-budget"

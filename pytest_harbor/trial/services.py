@@ -164,7 +164,7 @@ class Grading:
 
 
 @contextlib.contextmanager
-def accompanied(
+def open_services(
     services: Sequence[AgentService],
     agent: Agent,
     work: AgentContext,

@@ -1,4 +1,4 @@
-"""Every option, once: its flag, its ini key, what values it takes.
+"""Every option, once: each field of HarborConfig is an option, and states its flag, help, parser and default.
 
 Imported in every project that has the plugin installed, so: pytest and the standard library only.
 """
@@ -6,11 +6,20 @@ Imported in every project that has the plugin installed, so: pytest and the stan
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_harbor._util.choices import DEFAULT_IMAGE, PROVIDER_CHOICES
-from pytest_harbor.plugin.options import parsers as values
+from pytest_harbor.plugin.options import parsers
+
+if TYPE_CHECKING:
+    from pytest_harbor._util.choices import ProviderChoice
+    from pytest_harbor.gate import GateSpec, Limit
+    from pytest_harbor.proxy.budget import SessionBudget
+    from pytest_harbor.task.shards import Shard
+
+Kind = Literal["one", "path", "many", "paths", "switch"]
 
 
 @dataclass(frozen=True)
@@ -18,352 +27,389 @@ class Option:
     """One option.
 
     Attributes:
-        name: the flag without dashes; the ini key has underscores instead.
-        help: what it does.
-        parse: turns the text of flag or ini key into a value; raises UsageError with the valid values.
-        default: the value where neither is given.
+        flag: the flag, with its dashes.
+        text: what the option does; help text without the default.
+        parse: turns the text of the flag or the ini key into a value; raises UsageError with the valid values.
+        default: the value if neither is given.
         metavar: what stands for the value in the help.
-        kind: `one` value, `path` (relative to where it is written), `many` (the flag repeats, the ini key has a line
-            a value), `paths` (both) or `switch`.
+        kind: `one` value, `path` (relative to where it is written), `many` (the flag repeats, the ini key has one
+            value per line), `paths` (both) or `switch`.
+        recorded: whether rewards depend on it, so that run.json records its value.
 
     """
 
-    name: str
-    help: str
+    flag: str
+    text: str
     parse: Callable[[str, str], Any]
     default: Any
-    metavar: str = ""
-    kind: Literal["one", "path", "many", "paths", "switch"] = "one"
-
-    @property
-    def flag(self) -> str:
-        """The flag."""
-        return f"--{self.name}"
+    metavar: str
+    kind: Kind
+    recorded: bool
 
     @property
     def key(self) -> str:
         """The ini key, which is also the name on `config.option`."""
-        return self.name.replace("-", "_")
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def help(self) -> str:
+        """The help text, with the default if it is a value."""
+        default = "" if self.default in (None, "", (), False) else f" (default: {self.default})"
+        return f"{self.text}{default}"
 
 
-OPTIONS = (
-    Option(
-        "harbor-dataset",
+def option(
+    flag: str,
+    text: str,
+    parse: Callable[[str, str], Any] = parsers.text,
+    default: Any = None,
+    metavar: str = "",
+    kind: Kind = "one",
+    *,
+    recorded: bool = False,
+) -> Any:
+    """Return a field of HarborConfig with its option; see Option for the arguments."""
+    return field(metadata={"option": Option(flag, text, parse, default, metavar, kind, recorded)})
+
+
+@dataclass(frozen=True)
+class HarborConfig:
+    """The options of a run, parsed. Paths are absolute. `pytest --help` lists them in this order."""
+
+    datasets: tuple[Path, ...] = option(
+        "--harbor-dataset",
         "Run the Harbor tasks below PATH (a task, a dataset, or a directory of datasets); repeatable",
-        values.path,
+        parsers.path,
         (),
         "PATH",
         "paths",
-    ),
-    Option(
-        "harbor-taskset",
-        "Run the tasks of FILE, in its order: a taskset.json in a folder that pytest-harbor convert has written",
-        values.path,
+    )
+    taskset: Path | None = option(
+        "--harbor-taskset",
+        "Run the tasks of FILE in its order: a taskset.json that `pytest-harbor convert` wrote",
+        parsers.path,
         None,
         "FILE",
         "path",
-    ),
-    Option(
-        "harbor-task", "Run only the tasks whose name or id matches GLOB; repeatable", values.text, (), "GLOB", "many"
-    ),
-    Option(
-        "harbor-exclude-task",
-        "Leave out the tasks whose name or id matches GLOB; repeatable",
-        values.text,
+    )
+    tasks: tuple[str, ...] = option(
+        "--harbor-task",
+        "Run only the tasks whose name or id matches GLOB; repeatable",
+        parsers.text,
         (),
         "GLOB",
         "many",
-    ),
-    Option(
-        "harbor-shard",
-        "Run only part K of N of the selected tasks, such as 2/8; of about equal duration where --harbor-baseline "
-        "knows durations, else of equal number",
-        values.shard,
+    )
+    exclude_tasks: tuple[str, ...] = option(
+        "--harbor-exclude-task",
+        "Skip the tasks whose name or id matches GLOB; repeatable",
+        parsers.text,
+        (),
+        "GLOB",
+        "many",
+    )
+    shard: Shard | None = option(
+        "--harbor-shard",
+        "Run only part K of N of the selected tasks, such as 2/8; parts take about the same time if --harbor-baseline "
+        "knows how long tasks take, and otherwise have about the same number of tasks",
+        parsers.shard,
         None,
         "K/N",
-    ),
-    Option(
-        "harbor-agent",
-        "What works on the tasks: oracle (the task's own solution), nop (nothing), openai (a small agent that comes "
-        "along, for any OpenAI-compatible model), command (see --harbor-agent-command) or a Python callable as "
-        "MODULE:CALLABLE",
-        values.agent,
+    )
+    agent: str = option(
+        "--harbor-agent",
+        "Agent that works on the tasks: oracle (the task's own solution), nop (does nothing), openai (the built-in "
+        "terminal agent, for any OpenAI-compatible model), command (see --harbor-agent-command), or a Python callable "
+        "as MODULE:CALLABLE or FILE.py:CALLABLE",
+        parsers.agent,
         "",
         "AGENT",
-    ),
-    Option("harbor-agent-command", "Command line of the agent; implies --harbor-agent=command", values.text, "", "CMD"),
-    Option("harbor-agent-name", "Name of the agent in results and baselines", values.text, "", "NAME"),
-    Option(
-        "harbor-agent-where",
-        "Where the agent's command runs: container (default) or host",
-        values.choice("container", "host"),
+        recorded=True,
+    )
+    agent_command: str = option(
+        "--harbor-agent-command",
+        "Command line of the agent; implies --harbor-agent=command",
+        parsers.text,
+        "",
+        "CMD",
+    )
+    agent_name: str = option(
+        "--harbor-agent-name", "Name of the agent in results and baselines", parsers.text, "", "NAME", recorded=True
+    )
+    agent_where: Literal["container", "host"] = option(
+        "--harbor-agent-where",
+        "Where the agent's command runs: container or host",
+        parsers.choice("container", "host"),
         "container",
         "WHERE",
-    ),
-    Option(
-        "harbor-agent-env",
-        "Variable of the agent, as K=V, or K to pass the host's value; repeatable",
-        values.variable,
+    )
+    agent_env: tuple[tuple[str, str], ...] = option(
+        "--harbor-agent-env",
+        "Environment variable of the agent, as NAME=VALUE, or NAME to pass the host's value; repeatable",
+        parsers.variable,
         (),
-        "K[=V]",
+        "NAME[=VALUE]",
         "many",
-    ),
-    Option(
-        "harbor-agent-workdir",
-        "Working directory of the agent in the environment (default: the task's)",
-        values.text,
+    )
+    agent_workdir: str = option(
+        "--harbor-agent-workdir",
+        "Working directory of the agent in the environment; the task's own if not given",
+        parsers.text,
         "",
         "DIR",
-    ),
-    Option(
-        "harbor-agent-setup",
-        "Install the agent with a command line, or a script given by its path, once for each image instead of once "
-        "for each trial",
-        values.text,
+    )
+    agent_setup: str = option(
+        "--harbor-agent-setup",
+        "Install the agent with a command line, or with a script given by its path, once per image rather than once "
+        "per trial",
+        parsers.text,
         "",
         "CMD|FILE",
-    ),
-    Option(
-        "harbor-agent-files",
-        "Put a file or a directory of the host into each environment before the agent works, as SRC:DST; repeatable",
-        values.files,
+    )
+    agent_files: tuple[tuple[Path, str], ...] = option(
+        "--harbor-agent-files",
+        "Copy a file or directory of the host into each environment before the agent starts, as SRC:DST; repeatable",
+        parsers.files,
         (),
         "SRC:DST",
         "many",
-    ),
-    Option(
-        "harbor-agents",
-        "Run the agents that FILE lists, a TOML file with a table [[agents]] for each, on every task",
-        values.path,
+    )
+    agents: Path | None = option(
+        "--harbor-agents",
+        "Run every task with each of the agents in FILE, a TOML file with an [[agents]] table per agent",
+        parsers.path,
         None,
         "FILE",
         "path",
-    ),
-    Option(
-        "harbor-model",
-        "Name of the model, which the agent gets as OPENAI_MODEL; the proxy puts it into every call",
-        values.text,
+    )
+    model: str = option(
+        "--harbor-model",
+        "Name of the model; the agent gets it as OPENAI_MODEL, and the model proxy puts it into every call",
+        parsers.text,
         "",
         "NAME",
-    ),
-    Option(
-        "harbor-proxy",
-        "What the agent's calls of models go through: off (nothing of ours; default), live (a proxy that meters and "
-        "logs them), record (which also keeps them in a cassette), replay (which answers from that alone) or auto "
-        "(which replays what it has and records the rest)",
-        values.choice("off", "live", "record", "replay", "auto"),
+        recorded=True,
+    )
+    proxy: Literal["off", "live", "record", "replay", "auto"] = option(
+        "--harbor-proxy",
+        "Send the agent's model calls through a proxy that meters and logs them: off (no proxy), live, record (also "
+        "saves them in a cassette), replay (answers from the cassette alone) or auto (replays what is recorded, and "
+        "records the rest)",
+        parsers.choice("off", "live", "record", "replay", "auto"),
         "off",
         "MODE",
-    ),
-    Option(
-        "harbor-cassettes",
-        "Directory of the cassettes of --harbor-proxy (default cassettes)",
-        values.path,
-        "cassettes",
-        "DIR",
-        "path",
-    ),
-    Option(
-        "harbor-proxy-log",
-        "What is kept of each call in the trial's directory: full (requests and answers; default), meta (only what "
-        "is told of them) or off",
-        values.choice("full", "meta", "off"),
+    )
+    cassettes: Path = option(
+        "--harbor-cassettes", "Directory of the cassettes of --harbor-proxy", parsers.path, "cassettes", "DIR", "path"
+    )
+    proxy_log: Literal["full", "meta", "off"] = option(
+        "--harbor-proxy-log",
+        "What the trial's directory keeps of each model call: full (requests and responses), meta (no content) or off",
+        parsers.choice("full", "meta", "off"),
         "full",
         "WHAT",
-    ),
-    Option(
-        "harbor-openai-base-url",
-        "Where the proxy sends calls of OpenAI's API (default: the host's OPENAI_BASE_URL, else OpenAI)",
-        values.url,
+    )
+    openai_base_url: str = option(
+        "--harbor-openai-base-url",
+        "Where the proxy sends calls to OpenAI's API; the host's OPENAI_BASE_URL if not given, or else OpenAI",
+        parsers.url,
         "",
         "URL",
-    ),
-    Option(
-        "harbor-openai-key",
-        "Variable of the host with the key for that (default OPENAI_API_KEY)",
-        values.name,
+    )
+    openai_key: str = option(
+        "--harbor-openai-key",
+        "Environment variable of the host with the API key for OpenAI's API",
+        parsers.name,
         "OPENAI_API_KEY",
         "VARIABLE",
-    ),
-    Option(
-        "harbor-anthropic-base-url",
-        "Where the proxy sends calls of Anthropic's API (default: the host's ANTHROPIC_BASE_URL, else Anthropic)",
-        values.url,
+    )
+    anthropic_base_url: str = option(
+        "--harbor-anthropic-base-url",
+        "Where the proxy sends calls to Anthropic's API; the host's ANTHROPIC_BASE_URL if not given, or else Anthropic",
+        parsers.url,
         "",
         "URL",
-    ),
-    Option(
-        "harbor-anthropic-key",
-        "Variable of the host with the key for that (default ANTHROPIC_API_KEY)",
-        values.name,
+    )
+    anthropic_key: str = option(
+        "--harbor-anthropic-key",
+        "Environment variable of the host with the API key for Anthropic's API",
+        parsers.name,
         "ANTHROPIC_API_KEY",
         "VARIABLE",
-    ),
-    Option(
-        "harbor-prices",
-        "Prices of models, in a TOML file, beside and before those that are built in",
-        values.path,
+    )
+    prices: Path | None = option(
+        "--harbor-prices",
+        "Model prices in a TOML file, which take precedence over the built-in ones",
+        parsers.path,
         None,
         "FILE",
         "path",
-    ),
-    Option(
-        "harbor-max-turns",
-        "Calls of models that a trial may make through the proxy",
-        values.whole(1),
-        None,
-        "N",
-    ),
-    Option("harbor-max-tokens", "Tokens, of prompts and answers, that a trial may use", values.whole(1), None, "N"),
-    Option("harbor-max-cost", "US dollars that a trial may cost", values.POSITIVE, None, "USD"),
-    Option(
-        "harbor-session-budget",
-        "What the run may use, all its workers together: US dollars, or tokens as in 2000000tokens; tasks that have "
-        "not begun when it is spent are skipped",
-        values.session_budget,
+    )
+    max_turns: int | None = option(
+        "--harbor-max-turns", "Most model calls of a trial, through the proxy", parsers.whole(1), None, "N"
+    )
+    max_tokens: int | None = option(
+        "--harbor-max-tokens", "Most tokens of a trial, prompts and completions together", parsers.whole(1), None, "N"
+    )
+    max_cost: float | None = option(
+        "--harbor-max-cost", "Highest cost of a trial, in US dollars", parsers.POSITIVE, None, "USD"
+    )
+    session_budget: SessionBudget | None = option(
+        "--harbor-session-budget",
+        "Budget of the whole run, all workers together, in US dollars, or in tokens as in 2000000tokens; tasks that "
+        "have not started when it is spent are skipped",
+        parsers.session_budget,
         None,
         "USD|Ntokens",
-    ),
-    Option("harbor-attempts", "Run every task N times (default 1)", values.whole(1), 1, "N"),
-    Option("harbor-threshold", "Lowest reward that passes (default 1.0)", values.finite, 1.0, "F"),
-    Option("harbor-record-only", "Record rewards, and fail nothing because of one", values.text, False, "", "switch"),
-    Option(
-        "harbor-baseline",
-        "Compare the rewards with those in FILE: the run's verdict, not single trials, decides the exit status",
-        values.path,
+    )
+    attempts: int = option("--harbor-attempts", "Run every task N times", parsers.whole(1), 1, "N", recorded=True)
+    threshold: float = option(
+        "--harbor-threshold", "Lowest reward that passes", parsers.finite, 1.0, "F", recorded=True
+    )
+    record_only: bool = option(
+        "--harbor-record-only", "Record rewards without failing any task", parsers.text, False, "", "switch"
+    )
+    baseline: Path | None = option(
+        "--harbor-baseline",
+        "Compare rewards with those in FILE; the verdict on the run decides the exit status, not single trials",
+        parsers.path,
         None,
         "FILE",
         "path",
-    ),
-    Option(
-        "harbor-gate",
-        "Rule of the verdict: drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, or several joined by commas "
-        "(default drop=0.05,alpha=0.05)",
-        values.rule,
+    )
+    gate: GateSpec | None = option(
+        "--harbor-gate",
+        "Rule of the verdict: drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, or several joined by commas; "
+        "drop=0.05,alpha=0.05 if not given",
+        parsers.rule,
         None,
         "RULE",
-    ),
-    Option(
-        "harbor-inconclusive",
-        "What a verdict that cannot be reached means for the exit status: fail (status 10; default) or pass",
-        values.choice("fail", "pass"),
+    )
+    inconclusive: Literal["fail", "pass"] = option(
+        "--harbor-inconclusive",
+        "Exit status of an inconclusive verdict: fail (status 10) or pass (status 0)",
+        parsers.choice("fail", "pass"),
         "fail",
         "WHAT",
-    ),
-    Option(
-        "harbor-max-infra-errors",
-        "How many infrastructure errors, or unverified trials, leave a run worth judging: a number, or a share such "
-        "as 0.1 (the default)",
-        values.limit,
+    )
+    max_infra_errors: Limit | None = option(
+        "--harbor-max-infra-errors",
+        "Most infrastructure errors, and most unverified trials, for a verdict: a number, or a share such as 0.1; "
+        "0.1 if not given",
+        parsers.limit,
         None,
         "N|SHARE",
-    ),
-    Option(
-        "harbor-confirm",
-        "Run a task that newly fails N more times, and show what came of it (default 0)",
-        values.whole(0),
-        0,
-        "N",
-    ),
-    Option("harbor-save-baseline", "Write the run's rewards to FILE, a baseline", values.path, None, "FILE", "path"),
-    Option(
-        "harbor-update-baseline",
-        "Put what ran into the file of --harbor-baseline, whatever the verdict",
-        values.text,
+    )
+    confirm: int = option(
+        "--harbor-confirm", "Run a task that newly fails N more times, and report the results", parsers.whole(0), 0, "N"
+    )
+    save_baseline: Path | None = option(
+        "--harbor-save-baseline", "Save the run's rewards in FILE as a baseline", parsers.path, None, "FILE", "path"
+    )
+    update_baseline: bool = option(
+        "--harbor-update-baseline",
+        "Update the file of --harbor-baseline with this run's rewards, whatever the verdict",
+        parsers.text,
         False,
         "",
         "switch",
-    ),
-    Option(
-        "harbor-force-baseline",
-        "Write baselines also of runs with infrastructure errors",
-        values.text,
+    )
+    force_baseline: bool = option(
+        "--harbor-force-baseline",
+        "Save baselines even if the run had infrastructure errors",
+        parsers.text,
         False,
         "",
         "switch",
-    ),
-    Option(
-        "harbor-environment",
-        "What makes the environments: docker, namespace (no engine: Linux namespaces over this machine's own system) "
-        "or auto (docker where an engine answers, else namespace; default)",
-        values.choice(*PROVIDER_CHOICES),
+    )
+    environment: ProviderChoice = option(
+        "--harbor-environment",
+        "Provider of the environments: docker, namespace (no engine needed: Linux namespaces over this machine's own "
+        "system) or auto (docker if an engine answers, otherwise namespace)",
+        parsers.choice(*PROVIDER_CHOICES),
         "auto",
         "PROVIDER",
-    ),
-    Option(
-        "harbor-image",
-        f"Image for tasks that bring neither Dockerfile nor docker_image (default {DEFAULT_IMAGE})",
-        values.text,
+        recorded=True,
+    )
+    image: str = option(
+        "--harbor-image",
+        "Image for tasks with neither a Dockerfile nor a docker_image",
+        parsers.text,
         DEFAULT_IMAGE,
         "REF",
-    ),
-    Option(
-        "harbor-build",
-        "Whether images are built: auto (if not there and not to be pulled; default), always or never",
-        values.choice("auto", "always", "never"),
+        recorded=True,
+    )
+    build: Literal["auto", "always", "never"] = option(
+        "--harbor-build",
+        "When images are built: auto (if they can be neither found nor pulled), always or never",
+        parsers.choice("auto", "always", "never"),
         "auto",
         "WHEN",
-    ),
-    Option(
-        "harbor-adapt",
-        "What is added to the images of tasks: lean (what a trial needs; default) or hud (also hud-python, which "
-        "serves MCP; an agent on the host gets MCP tools at HARBOR_MCP_URL)",
-        values.choice("lean", "hud"),
+    )
+    adapt: Literal["lean", "hud"] = option(
+        "--harbor-adapt",
+        "What is added to the images of tasks: lean (what a trial needs) or hud (also hud-python, which serves MCP; an "
+        "agent on the host gets MCP tools at HARBOR_MCP_URL)",
+        parsers.choice("lean", "hud"),
         "lean",
         "MODE",
-    ),
-    Option(
-        "harbor-registry",
-        "Registry that images are pulled from before they are built, see `pytest-harbor images --push`",
-        values.registry,
+        recorded=True,
+    )
+    registry: str = option(
+        "--harbor-registry",
+        "Registry to pull images from instead of building them; see `pytest-harbor images --push`",
+        parsers.registry,
         "",
         "HOST/PREFIX",
-    ),
-    Option("harbor-timeout-multiplier", "Factor on all deadlines (default 1.0)", values.POSITIVE, 1.0, "F"),
-    Option(
-        "harbor-agent-timeout",
-        "Seconds for the agent of tasks that set none (default 3600)",
-        values.POSITIVE,
+    )
+    timeout_multiplier: float = option(
+        "--harbor-timeout-multiplier", "Factor on all deadlines", parsers.POSITIVE, 1.0, "F", recorded=True
+    )
+    agent_timeout: float = option(
+        "--harbor-agent-timeout",
+        "Seconds that the agent has if the task does not say",
+        parsers.POSITIVE,
         3600.0,
         "SECONDS",
-    ),
-    Option("harbor-resource-multiplier", "Factor on CPUs and memory (default 1.0)", values.POSITIVE, 1.0, "F"),
-    Option(
-        "harbor-results",
-        "Directory of all runs' results (default harbor-results)",
-        values.path,
-        "harbor-results",
-        "DIR",
-        "path",
-    ),
-    Option(
-        "harbor-html",
-        "Write a page with all results to FILE, which needs nothing beside it",
-        values.path,
-        None,
-        "FILE",
-        "path",
-    ),
-    Option("harbor-reward-key", "Key of reward.json that holds the reward (default reward)", values.text, "", "KEY"),
-    Option(
-        "harbor-reward-precedence",
-        "Which file counts where a verifier leaves both: txt (default) or json",
-        values.choice("txt", "json"),
+        recorded=True,
+    )
+    resource_multiplier: float = option(
+        "--harbor-resource-multiplier", "Factor on CPUs and memory", parsers.POSITIVE, 1.0, "F", recorded=True
+    )
+    results: Path = option(
+        "--harbor-results", "Directory of the results of all runs", parsers.path, "harbor-results", "DIR", "path"
+    )
+    html: Path | None = option(
+        "--harbor-html", "Write a self-contained HTML page with all results", parsers.path, None, "FILE", "path"
+    )
+    reward_key: str = option(
+        "--harbor-reward-key",
+        "Key of reward.json that holds the reward; `reward` if not given",
+        parsers.text,
+        "",
+        "KEY",
+        recorded=True,
+    )
+    reward_precedence: Literal["txt", "json"] = option(
+        "--harbor-reward-precedence",
+        "Which reward file counts if the verifier wrote both: txt or json",
+        parsers.choice("txt", "json"),
         "txt",
         "FILE",
-    ),
-    Option(
-        "harbor-missing-reward",
-        "What a verifier that leaves no usable reward means: zero (default) or error",
-        values.choice("zero", "error"),
+        recorded=True,
+    )
+    missing_reward: Literal["zero", "error"] = option(
+        "--harbor-missing-reward",
+        "What a trial without a usable reward counts as: zero or error",
+        parsers.choice("zero", "error"),
         "zero",
         "WHAT",
-    ),
-    Option(
-        "harbor-infra-retries",
-        "How often a trial is tried again after an infrastructure error (default 1)",
-        values.whole(0),
-        1,
-        "N",
-    ),
-)
+        recorded=True,
+    )
+    infra_retries: int = option(
+        "--harbor-infra-retries", "How often a trial is retried after an infrastructure error", parsers.whole(0), 1, "N"
+    )
+
+
+OPTIONS: dict[str, Option] = {entry.name: entry.metadata["option"] for entry in fields(HarborConfig)}
+"""The options by the field of HarborConfig that holds their value."""

@@ -1,0 +1,41 @@
+"""From a trial's outcome to the exception that fails its test."""
+
+from __future__ import annotations
+
+from pytest_harbor.report.failure import headline
+from pytest_harbor.trial import TrialResult
+
+
+class TrialFailed(Exception):
+    """A trial's reward does not pass.
+
+    Attributes:
+        result: the trial's result.
+
+    """
+
+    def __init__(self, result: TrialResult) -> None:
+        super().__init__(headline(result))
+        self.result = result
+
+
+class NoReward(TrialFailed):
+    """A trial was graded without a usable reward, and --harbor-missing-reward=error makes that an error."""
+
+
+def check(result: TrialResult, *, record_only: bool = False) -> None:
+    """Raise the exception that a trial's outcome calls for, if any.
+
+    Args:
+        result: the trial's result.
+        record_only: whether rewards are recorded without failing a test.
+
+    Raises:
+        TrialFailed: the trial failed or is unverified, and rewards are not only recorded.
+        NoReward: the trial is unverified, and that is an error.
+
+    """
+    if result.outcome == "unverified" and result.reward is None:
+        raise NoReward(result)
+    if result.outcome in ("failed", "unverified") and not record_only:
+        raise TrialFailed(result)

@@ -1,0 +1,141 @@
+"""What the plugin prints in pytest's terminal: the header, the table of trials and the verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from pytest_harbor._util.text import listed, plural
+from pytest_harbor.errors import InfrastructureError
+from pytest_harbor.gate import Verdict, confirmations_of, samples_of
+from pytest_harbor.plugin.options.table import HarborConfig
+from pytest_harbor.plugin.runner import open_runner
+from pytest_harbor.plugin.session import HarborSession
+from pytest_harbor.plugin.trials import record_lost
+from pytest_harbor.report import attempts, github, verdict_text
+from pytest_harbor.task import Task
+from pytest_harbor.trial import TrialResult
+
+_DATASETS_SHOWN = 5
+
+
+class TerminalReport:
+    """The terminal hooks of a session with Harbor tasks; activation.activate() registers it.
+
+    Args:
+        session: the plugin's session.
+
+    """
+
+    def __init__(self, session: HarborSession) -> None:
+        self._session = session
+
+    def pytest_report_header(self) -> list[str]:
+        """Return the lines that describe the run."""
+        session, options = self._session, self._session.options
+        selection = session.selection
+        if selection is None:
+            return []
+        lines = [f"harbor: {_datasets(selection.datasets())}"]
+        if options.shard:
+            how = "durations in the baseline" if session.gate.seconds() else "number"
+            share = f"{len(selection.tasks):,} of {len(selection.whole):,} tasks"
+            lines.append(f"harbor: shard {options.shard}, {share}, divided by {how}")
+        if not session.runs_trials:
+            return lines
+        attempts_each = f", {options.attempts} attempts" if options.attempts > 1 else ""
+        agents = session.agents.describe()
+        lines.append(f"harbor: {agents}{attempts_each}, passes from reward {options.threshold:g}")
+        runner = open_runner(session)
+        reason = f", {session.provider_reason}" if session.provider_reason else ""
+        try:
+            lines.append(f"harbor: environment {runner.provider.describe()}{reason}")
+        except InfrastructureError as error:
+            lines.append(f"harbor: environment {runner.provider.name}: {error}{reason}")
+        if options.proxy != "off":
+            lines.append(f"harbor: {_proxy(options)}")
+        lines.append(f"harbor: results {_relative(runner.run.directory)}")
+        if session.table.leftovers:
+            lines.append(f"harbor: removed environments of a dead run: {', '.join(session.table.leftovers)}")
+        return lines
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the verdict, the table of trials and where the results are."""
+        session = self._session
+        if session.is_worker or session.runner is None:
+            return
+        # pytest prints this before the session has finished, and a worker that was killed had no chance to report.
+        record_lost(session)
+        # An interrupted worker has written its results but could not report them.
+        results = session.runner.run.results()
+        for result in results:
+            session.table.add_missing(result)
+        on_github = github.active(os.environ)
+        reporter = github.Disarmed(terminalreporter) if on_github else terminalreporter
+        report = self._report(results)
+        self._write_verdict(reporter, report)
+        rates = attempts.lines(report.samples, flaky=report.verdict is None)
+        session.table.write(reporter, session.runner.run, rates)
+        for line in session.baseline_notes:
+            reporter.write_line(line)
+        if session.options.html:
+            _write_page(session.options.html, session.table.results, session.verdict, reporter)
+        if on_github and report.results:
+            for line in github.publish(report, os.environ, session.runner.run.directory / github.COMMENT):
+                terminalreporter.write_line(line)
+
+    def _write_verdict(self, reporter: Any, report: github.Report) -> None:
+        session = self._session
+        if report.verdict is not None:
+            reporter.section("harbor gate")
+            every = session.config.option.verbose > 0
+            for line in verdict_text.lines(report.verdict, report.samples, report.confirmations, every=every):
+                reporter.write_line(line)
+        elif session.gate.deferred:
+            reporter.section("harbor gate")
+            reporter.write_line(
+                f"no verdict on shard {session.options.shard} alone: "
+                "`pytest-harbor gate RUN... --baseline FILE` judges the runs of all shards together"
+            )
+
+    def _report(self, results: list[TrialResult]) -> github.Report:
+        """Return what there is to report besides the table."""
+        session = self._session
+        return github.Report(
+            results,
+            samples_of(results),
+            session.verdict,
+            confirmations_of(results),
+            None if session.options.record_only or session.gate.deferred else "error",
+        )
+
+
+def _write_page(path: Path, results: list[TrialResult], verdict: Verdict | None, reporter: Any) -> None:
+    """Write the HTML page, and print its path or why there is none."""
+    from pytest_harbor.report import html
+
+    try:
+        html.write(path, results, verdict=verdict)
+    except OSError as error:
+        reporter.write_line(f"--harbor-html: {path} cannot be written: {error}", red=True)
+    else:
+        reporter.write_line(f"page: {_relative(path)}")
+
+
+def _proxy(options: HarborConfig) -> str:
+    cassettes = "" if options.proxy == "live" else f", cassettes {_relative(options.cassettes)}"
+    budget = f", run budget {options.session_budget}" if options.session_budget else ""
+    return f"model proxy: {options.proxy}{cassettes}{budget}"
+
+
+def _datasets(groups: dict[str, list[Task]]) -> str:
+    names = [f"{name} ({plural(len(tasks), 'task')})" for name, tasks in groups.items()]
+    return f"dataset{'' if len(names) == 1 else 's'} {listed(names, _DATASETS_SHOWN)}"
+
+
+def _relative(path: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

@@ -1,0 +1,86 @@
+"""The trials of tests: made at their first use, confirmed, abandoned, and recorded if their worker died."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import pytest
+
+from pytest_harbor.errors import InfrastructureError
+from pytest_harbor.plugin.cases import assignment_of
+from pytest_harbor.plugin.runner import open_runner
+from pytest_harbor.plugin.session import HarborSession, session_of
+from pytest_harbor.plugin.trial_hooks import ItemHooks
+from pytest_harbor.task import Task
+from pytest_harbor.trial import Trial, TrialResult
+
+TRIAL: pytest.StashKey[Trial] = pytest.StashKey()
+
+WORKER_DIED = "the worker process died while the trial ran (killed, out of memory, or crashed)"
+
+
+def trial_of(item: pytest.Item, task: Task) -> Trial:
+    """Return the trial of a test, made at the first call."""
+    if TRIAL not in item.stash:
+        item.stash[TRIAL] = _new_trial(item, task)
+    return item.stash[TRIAL]
+
+
+def confirm(item: pytest.Item, failed: Trial) -> None:
+    """Run a task that newly failed a few more times; the results are recorded and decide nothing."""
+    session = session_of(item.config)
+    for number in range(1, session.options.confirm + 1):
+        trial = _new_trial(item, failed.task, number)
+        try:
+            with contextlib.suppress(InfrastructureError):
+                trial.run(failed.agent)
+        finally:
+            trial.stop()
+            session.open_trials.discard(trial)
+
+
+def abandon(session: HarborSession, error: BaseException) -> None:
+    """Record and remove the trials that an interrupt left running."""
+    for trial in list(session.open_trials):
+        trial.fail(error)
+        with contextlib.suppress(InfrastructureError):
+            trial.stop()
+    session.open_trials.clear()
+
+
+def record_lost(session: HarborSession) -> list[TrialResult]:
+    """Record the trials whose worker died before it could, and return their results."""
+    run = open_runner(session).run
+    lost = run.lost()
+    for result in lost:
+        result.outcome = "error"
+        result.reason = WORKER_DIED
+        run.append(result)
+        run.note(result, "finished")
+        session.table.add(result)
+    return lost
+
+
+def _new_trial(item: pytest.Item, task: Task, confirmation: int = 0) -> Trial:
+    session = session_of(item.config)
+    assignment = assignment_of(item)
+    agent = assignment.agent if assignment else ""
+    trial = open_runner(session).trial(
+        task,
+        session.agents.settings(agent),
+        key=f"{item.nodeid} {confirmation}".removesuffix(" 0"),
+        agent=session.agents.agent(agent),
+        attempt=assignment.attempt if assignment else 1,
+        confirmation=confirmation,
+        node_id=item.nodeid,
+        hooks=ItemHooks(item),
+        echo=_echo if getattr(item.config.option, "capture", "") == "no" else None,
+    )
+    session.open_trials.add(trial)
+    return trial
+
+
+def _echo(data: bytes) -> None:
+    sys.stdout.write(data.decode("utf-8", "replace"))
+    sys.stdout.flush()
