@@ -122,7 +122,7 @@ def _services(adapt: AdaptMode, proxy: ProxySettings | None) -> tuple[AgentServi
 
         services.append(ProxyService(proxy))
     if adapt == "hud":
-        from pytest_harbor.hud.mcp.service import McpService
+        from pytest_harbor.hud.mcp import McpService
 
         services.append(McpService())
     return tuple(services)

@@ -1,4 +1,4 @@
-"""Which task, agent and attempt a test is about, and the marks that come with it."""
+"""The case of a test: its task, agent and attempt, and its markers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _MARKS: pytest.StashKey[dict[str, pytest.Mark]] = pytest.StashKey()
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a test is about.
+    """The task, agent and attempt of a test.
 
     Attributes:
         task: the task.
-        agent: name of the agent, among those that are listed; empty where there is one at most.
+        agent: name of the agent if agents are listed, otherwise empty.
         attempt: number of the attempt, from 1.
-        problem: what a hook did wrong with the task; the test then says it and does not run.
+        problem: what a hook did wrong with the task; the test then reports it instead of running.
 
     """
 
@@ -34,19 +34,19 @@ class Assignment:
     problem: HookError | None = None
 
     @property
-    def which(self) -> str:
-        """Agent and attempt, as far as they tell this test from others on the task; empty for the only one."""
+    def label(self) -> str:
+        """What tells this test from others on the same task; empty for the only one."""
         return attempt_label(self.agent, self.attempt)
 
 
 NO_TASK = (
-    "uses harbor_task and there are no tasks: give --harbor-dataset, or mark it with "
+    "requests harbor_task, but there are no tasks; give --harbor-dataset, or mark it with "
     '@pytest.mark.harbor(dataset="PATH")'
 )
 
 
 def assignment_of(item: pytest.Item) -> Assignment | None:
-    """Return what a test is about, None where it is about no task."""
+    """Return the assignment of a test, or None if the test is not about a task."""
     callspec = getattr(item, "callspec", None)
     found = callspec.params.get("harbor_task") if callspec else getattr(item, "assignment", None)
     return found if isinstance(found, Assignment) else None
@@ -55,17 +55,17 @@ def assignment_of(item: pytest.Item) -> Assignment | None:
 def assignments(
     tasks: Iterable[Task], node: pytest.Collector | pytest.Item, attempts: int, agents: Sequence[str] = ("",)
 ) -> Iterator[tuple[Assignment, list[pytest.Mark]]]:
-    """Yield tasks times attempts times agents with their marks, after the hooks have had their say.
+    """Yield tasks times attempts times agents with their markers, after calling the hook pytest_harbor_task.
 
-    One task after the other, as its agents share an image. Then one attempt after the other, and not one agent:
-    neighbours, which workers have at the same time, need different set-ups, and do not wait for the same one to be
-    made; and of a run that ends early all agents have about as many attempts.
+    Tasks come one after the other, since a task's agents share its image. Within a task, attempts come before agents:
+    neighbors, which workers run at the same time, then need different setups and do not wait for each other's; and if
+    the run ends early, all agents have about the same number of attempts.
 
     Args:
         tasks: the tasks.
-        node: what collects them.
-        attempts: how many each agent has.
-        agents: names of the agents that are listed; one empty name where none are.
+        node: the node that collects them.
+        attempts: number of attempts of each agent.
+        agents: names of the listed agents; a single empty name if none are listed.
 
     """
     for task in tasks:
@@ -78,21 +78,21 @@ def assignments(
             if chosen.unsupported:
                 marks.append(pytest.mark.skip(reason=chosen.unsupported).mark)
         except TaskError:
-            # The item says what is wrong when it runs; a broken task must not keep the others from being collected.
+            # The item reports this when it runs; a broken task must not keep the others from being collected.
             pass
         for attempt, agent in product(range(1, attempts + 1), agents):
-            own = [_mark(f"agent_{_identifier(agent)}", node.config, "an agent that is listed")] if agent else []
+            own = [_mark(f"agent_{_identifier(agent)}", node.config, "a listed agent")] if agent else []
             yield Assignment(chosen, agent, attempt, problem), [*marks, *own]
 
 
 def _ask_hook(task: Task, node: pytest.Collector | pytest.Item) -> tuple[Task | None, HookError | None]:
-    """Return the task that pytest_harbor_task makes of a task, None to leave it out, and what the hook did wrong."""
+    """Return the task after calling pytest_harbor_task, or None to skip it, and what the hook did wrong."""
     try:
         answer: Any = node.ihook.pytest_harbor_task(task=task, config=node.config)
     except TaskError:
         return task, None
     except Exception as error:
-        problem = HookError(f"the hook pytest_harbor_task raised {type(error).__name__}: {error}", "mend the hook")
+        problem = HookError(f"the hook pytest_harbor_task raised {type(error).__name__}: {error}", "fix the hook")
         problem.__cause__ = error
         return task, problem
     if answer is None or answer is True:
@@ -105,7 +105,7 @@ def _ask_hook(task: Task, node: pytest.Collector | pytest.Item) -> tuple[Task | 
 
 
 def mark_names(task: Task) -> list[str]:
-    """Return the names of the marks that [metadata] gives a task: difficulty_<x>, category_<x>, tag_<x>."""
+    """Return the names of a task's markers, which come from [metadata]: difficulty_<x>, category_<x>, tag_<x>."""
     pairs = [
         ("difficulty", task.difficulty),
         ("category", task.category),
@@ -116,10 +116,10 @@ def mark_names(task: Task) -> list[str]:
 
 
 def _mark(name: str, config: pytest.Config, what: str = "from [metadata] of a Harbor task") -> pytest.Mark:
-    """Return a mark, registered so that --strict-markers knows it.
+    """Return a mark, registered for --strict-markers.
 
-    Made directly and kept: `pytest.mark.<name>` reads all registered lines again at every name it has not seen, which
-    is quadratic in the number of names.
+    Marks are created directly and kept, because `pytest.mark.<name>` reads all registered markers again for each new
+    name, which is quadratic in the number of names.
     """
     known = config.stash.setdefault(_MARKS, {})
     if name not in known:
@@ -130,5 +130,5 @@ def _mark(name: str, config: pytest.Config, what: str = "from [metadata] of a Ha
 
 
 def _identifier(text: str) -> str:
-    """Return a text as a name that `-m` can use."""
+    """Turn a text into a name that works in a `-m` expression."""
     return "_".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

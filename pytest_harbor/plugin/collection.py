@@ -1,4 +1,4 @@
-"""From tasks to test items."""
+"""Collection: from dataset directories to test items."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def selection_of(config: pytest.Config) -> Selection:
 
 
 class DatasetDirectory(pytest.Directory):
-    """A directory that leads to tasks: only those are collected, whatever else lies there."""
+    """A directory with tasks somewhere below it; nothing else in it is collected."""
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
-        """Yield the directories of tasks, and files that were named on the command line."""
+        """Yield the directories that lead to tasks, and test files named on the command line."""
         selection = selection_of(self.config)
         for path in sorted(selection.children.get(self.path, ())):
             node = None if self._ignored(path) else collect_directory(session_of(self.config), path, self)
@@ -47,7 +47,7 @@ class DatasetDirectory(pytest.Directory):
                 yield from self.ihook.pytest_collect_file(file_path=path, parent=self)
 
     def _ignored(self, path: Path) -> bool:
-        """Ask --ignore, collect_ignore and the like; but no task is left out because it is called `build` or `venv`."""
+        """Respect --ignore, collect_ignore and the like, but collect tasks with names such as `build` or `venv`."""
         never = [*self.config.getini("norecursedirs"), "__pycache__"]
         norecurse = any(fnmatch(path.name, pattern) for pattern in never)
         if norecurse or (path / "pyvenv.cfg").is_file() or self.session.isinitpath(path, with_parents=True):
@@ -56,7 +56,7 @@ class DatasetDirectory(pytest.Directory):
 
 
 class _InTask:
-    """A node in a task directory. Its hooks are those above it: a conftest.py in there is not for the host."""
+    """A node in a task directory. Its hooks are those above the task: a conftest.py in the task is not for the host."""
 
     path: Path
     session: pytest.Session
@@ -64,7 +64,7 @@ class _InTask:
 
     @property
     def ihook(self) -> pluggy.HookRelay:
-        """The hooks that apply."""
+        """The hooks that apply to this node."""
         directory = self.path if self.path.is_dir() else self.path.parent
         within = selection_of(self.config).within
         while directory.parent in within:
@@ -72,9 +72,9 @@ class _InTask:
         return self.session.gethookproxy(directory.parent)
 
 
-# Not a pytest.Directory, whose conftest.py pytest loads before it collects it.
+# Not a pytest.Directory, because pytest loads the conftest.py of those before collecting them.
 class TaskDirectory(_InTask, FSCollector):
-    """A task's directory, of which nothing but task.toml is collected: its tests belong into its environment."""
+    """A task's directory. Only task.toml is collected, since the tests in it are for its environment."""
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
         """Yield the task's file."""
@@ -82,10 +82,10 @@ class TaskDirectory(_InTask, FSCollector):
 
 
 class ConvertedDirectory(_InTask, FSCollector):
-    """The folder of a converted environment, or its tasks/: the rest is a build context, and what was generated."""
+    """The directory of a converted environment, or its tasks/; the rest is a build context and generated files."""
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
-        """Yield what leads to tasks."""
+        """Yield the nodes that lead to tasks."""
         session = session_of(self.config)
         for path in sorted(selection_of(self.config).children.get(self.path, ())):
             node = collect_directory(session, path, self)
@@ -94,7 +94,7 @@ class ConvertedDirectory(_InTask, FSCollector):
 
 
 def collect_directory(session: HarborSession, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Return the node of a directory that is a task or leads to one; None for any other."""
+    """Return the node of a directory that is a task or leads to one, otherwise None."""
     selection = selection_of(session.config)
     if path in selection.tasks:
         return TaskDirectory.from_parent(parent, path=path, nodeid=_node_id(path, session.config))
@@ -106,7 +106,7 @@ def collect_directory(session: HarborSession, path: Path, parent: pytest.Collect
 
 
 def _node_id(path: Path, config: pytest.Config) -> str:
-    """Return a node id that can be pasted back: absolute outside rootdir, where those of pytest may be equal."""
+    """Return a node id that can be pasted back; absolute outside rootdir, where pytest's own ids may clash."""
     try:
         return printable_name(path.relative_to(config.rootpath).as_posix())
     except ValueError:
@@ -114,13 +114,13 @@ def _node_id(path: Path, config: pytest.Config) -> str:
 
 
 class TaskFile(_InTask, pytest.Module):
-    """A task.toml. A Module, so that its items are functions with fixtures; but nothing is imported."""
+    """A task.toml. It is a Module so that its items are functions with fixtures, but nothing is imported."""
 
     task: Task
 
     @classmethod
     def of(cls, task: Task, parent: pytest.Collector) -> TaskFile:
-        """Make the node of a task."""
+        """Create the node of a task."""
         node: TaskFile = cls.from_parent(parent, path=task.toml_path, nodeid=_node_id(task.toml_path, parent.config))
         node.task = task
         return node
@@ -129,12 +129,12 @@ class TaskFile(_InTask, pytest.Module):
         return types.ModuleType("harbor_task", "A Harbor task.")
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
-        """Yield an item an agent and attempt."""
+        """Yield an item for each agent and attempt."""
         session = session_of(self.config)
         for assignment, marks in assignments([self.task], self, session.options.attempts, session.agents.names):
-            which = f"[{assignment.which}]" if assignment.which else ""
+            label = f"[{assignment.label}]" if assignment.label else ""
             item: HarborItem = HarborItem.from_parent(
-                self, name=f"{printable_name(assignment.task.name)}{which}", callobj=run_task
+                self, name=f"{printable_name(assignment.task.name)}{label}", callobj=run_task
             )
             item.assignment = assignment
             item.own_markers.extend(marks)
@@ -149,9 +149,9 @@ class HarborItem(_InTask, pytest.Function):
 
     @property
     def id(self) -> Any:
-        """What pytest from 9.2 on knows an item by, in its cache of failures among others: its node id, taken apart.
+        """The parsed node id, by which pytest 9.2 and later identify an item, in the cache of failures for example.
 
-        It is taken apart as pytest does that with what it reads there, where brackets are no part of a name.
+        It is parsed the way pytest parses what it reads from the cache, where brackets are not part of a name.
         """
         return type(super().id).parse(self.nodeid)
 
@@ -161,7 +161,7 @@ class HarborItem(_InTask, pytest.Function):
 
 
 def run_task(harbor_trial: Trial, request: pytest.FixtureRequest) -> None:
-    """Pass or fail on the reward of a trial. This is the test that every task becomes."""
+    """Pass or fail on the reward of a trial. This is the test function of every task."""
     session = session_of(request.config)
     result = harbor_trial.run()
     if session.options.confirm and session.gate.newly_failed(result):

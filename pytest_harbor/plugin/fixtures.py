@@ -1,4 +1,4 @@
-"""The fixtures: a chain from task to trial, each of which a conftest.py above the dataset may override.
+"""The fixtures: a chain from task to trial. A conftest.py above the dataset may override each of them.
 
 Imported in every project that has the plugin installed, so: pytest and the standard library only.
 """
@@ -26,7 +26,7 @@ def _trial(request: pytest.FixtureRequest, task: Task) -> Trial:
 
 @pytest.fixture
 def harbor_task(request: pytest.FixtureRequest) -> Task:
-    """The task of this test, checked: a `pytest_harbor.Task`."""
+    """The task of this test, already validated: a `pytest_harbor.Task`."""
     from pytest_harbor.plugin.cases import NO_TASK, assignment_of
 
     assignment = assignment_of(request.node)
@@ -43,7 +43,7 @@ def harbor_task(request: pytest.FixtureRequest) -> Task:
 
 @pytest.fixture
 def harbor_image(request: pytest.FixtureRequest, harbor_task: Task) -> Image:
-    """The image of the task, pulled or built. An override may return the name of another one."""
+    """The image of the task, pulled or built. An override may return the name of another image."""
     return _trial(request, harbor_task).build()
 
 
@@ -51,7 +51,7 @@ def harbor_image(request: pytest.FixtureRequest, harbor_task: Task) -> Image:
 def harbor_environment(
     request: pytest.FixtureRequest, harbor_task: Task, harbor_image: Image | str
 ) -> Iterator[Environment]:
-    """The running environment of this trial; removed at the end of the test, whatever happens."""
+    """The running environment of this trial; always removed at the end of the test."""
     trial = _trial(request, harbor_task)
     try:
         image = trial.build(harbor_image) if isinstance(harbor_image, str) else harbor_image
@@ -62,10 +62,10 @@ def harbor_environment(
 
 @pytest.fixture
 def harbor_agent(request: pytest.FixtureRequest, harbor_task: Task) -> Agent:
-    """What works on the task.
+    """The agent that works on the task.
 
-    An override returns `"oracle"`, `"nop"`, `"MODULE:CALLABLE"`, a callable of `(task, environment)`, or an object with
-    the methods of `pytest_harbor.agent.Agent`.
+    An override may return `"oracle"`, `"nop"`, `"MODULE:CALLABLE"`, a callable of `(task, environment)`, or an object
+    with the methods of `pytest_harbor.agent.Agent`.
     """
     from pytest_harbor.plugin.session import session_of
 
@@ -74,7 +74,7 @@ def harbor_agent(request: pytest.FixtureRequest, harbor_task: Task) -> Agent:
 
 @pytest.fixture
 def harbor_checked_agent(request: pytest.FixtureRequest, harbor_task: Task, harbor_agent: Any) -> Agent:
-    """The agent that harbor_agent gave, checked before an image is built for nothing; not meant to be overridden."""
+    """The agent from harbor_agent, checked before an image is built in vain; not meant to be overridden."""
     from pytest_harbor.agent import as_agent, may_call_models
     from pytest_harbor.plugin.cases import assignment_of
     from pytest_harbor.plugin.runner import open_runner
@@ -87,7 +87,7 @@ def harbor_checked_agent(request: pytest.FixtureRequest, harbor_task: Task, harb
     ledger = open_runner(session_of(request.config)).ledger
     if ledger is not None and may_call_models(agent) and (spent := ledger.spent_limit()):
         pytest.skip(spent)
-    # What is set up in the image depends on it.
+    # The image contains the agent's setup.
     _trial(request, harbor_task).assign(agent)
     return agent
 
@@ -99,7 +99,7 @@ def harbor_trial(
     harbor_checked_agent: Agent,
     harbor_environment: Environment,
 ) -> Trial:
-    """The trial. It runs when the test begins: what a test reads from it is its result."""
+    """The trial. It runs before the test function does, so a test can read the result from it."""
     trial = _trial(request, harbor_task)
     trial.assign(harbor_checked_agent)
     trial.environment = harbor_environment

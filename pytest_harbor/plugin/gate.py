@@ -1,4 +1,4 @@
-"""A gate over a session: single trials are scored, and the run's verdict decides the exit status."""
+"""The gate of a run: single trials are scored, and the verdict on the run decides the exit status."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """What the options of a run say about its verdict.
+    """The gate that the options describe.
 
     Args:
-        options: the options.
+        options: the plugin's options.
 
     Raises:
-        pytest.UsageError: the baseline cannot be used, or options exclude each other.
+        pytest.UsageError: the baseline is not usable, or options exclude each other.
 
     """
 
@@ -43,16 +43,16 @@ class Gate:
 
     @property
     def scores(self) -> bool:
-        """Whether single trials are scored, and the run as a whole is judged."""
+        """Whether the run as a whole is judged, and single trials are only scored."""
         return self._options.baseline is not None or self._options.gate is not None
 
     @property
     def deferred(self) -> bool:
-        """Whether there is no verdict yet, since others run parts of the tasks."""
+        """Whether there is no verdict yet, because this run is only one of several shards."""
         return self.scores and self._options.shard is not None and self._options.shard.count > 1
 
     def seconds(self) -> dict[str, float]:
-        """Return how long an attempt at each task took when the baseline was made, over all agents."""
+        """Return the mean seconds of an attempt at each task in the baseline, over all agents."""
         found: dict[str, list[float]] = {}
         for (task, _), sample in self.baseline.samples.items() if self.baseline else ():
             if sample.seconds > 0:
@@ -60,18 +60,18 @@ class Gate:
         return {task: fmean(seconds) for task, seconds in found.items()}
 
     def newly_failed(self, result: TrialResult) -> bool:
-        """Tell whether a trial failed whose task always passed before."""
+        """Return True if a trial failed and its task always passed in the baseline."""
         before = self.baseline.samples.get((result.task, result.agent)) if self.baseline else None
         if before is None or result.attempt != 1 or result.outcome not in ("failed", "unverified"):
             return False
         return before.digest == result.task_digest and 0 < len(before.rewards) == before.passed
 
     def judge(self, results: list[TrialResult], stopped: str = "") -> Verdict | None:
-        """Return the verdict on a run; None where none is asked for.
+        """Return the verdict on a run, or None if no option asks for one.
 
         Args:
-            results: all there are.
-            stopped: why the run ended before its end; empty where it did not.
+            results: all results of the run.
+            stopped: why the run ended early; empty if it did not.
 
         """
         if self.deferred or (self.baseline is None and self._options.gate is None):
@@ -80,7 +80,7 @@ class Gate:
         return judge(samples_of(results), self.baseline, spec, self._options.max_infra_errors, stopped)
 
     def exit_status(self, verdict: Verdict) -> int:
-        """Return pytest's exit status for a verdict; an update accepts whatever it is."""
+        """Return the exit status for a verdict; updating the baseline accepts any."""
         return 0 if self._options.update_baseline else verdict.exit_status(self._options.inconclusive)
 
     def save(self, results: list[TrialResult]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The plugin's hooks. Implement them in a conftest.py or a plugin; each has an example that runs as it stands."""
+"""The plugin's hooks, to be implemented in a conftest.py or a plugin. Each example runs as it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def pytest_harbor_task(task: Task, config: pytest.Config) -> Task | bool | None:
     """Choose or change a task when it is collected.
 
-    Return False to leave the task out, a changed task to take its place, None to leave it to others::
+    Return False to skip the task, a changed task to replace it, or None to leave the decision to others::
 
         def pytest_harbor_task(task):
             if "slow" in task.tags:
@@ -51,7 +51,7 @@ def pytest_harbor_image(task: Task) -> str | None:
 
 @pytest.hookspec
 def pytest_harbor_agent_env(task: Task, agent: Agent, variables: dict[str, str]) -> None:
-    """Change the variables of the agent, in place::
+    """Change the agent's environment variables in place::
 
     def pytest_harbor_agent_env(task, variables):
         variables["HINT"] = f"this is {task.name}"
@@ -60,7 +60,7 @@ def pytest_harbor_agent_env(task: Task, agent: Agent, variables: dict[str, str])
 
 @pytest.hookspec
 def pytest_harbor_cassette_request(task: Task, request: dict[str, Any]) -> None:
-    """Make equal what may differ between a recorded call of a model and its replay: `method`, `path` and `body`::
+    """Normalize `method`, `path` and `body` of a model call where a replay may differ from the recording::
 
     def pytest_harbor_cassette_request(request):
         if isinstance(request["body"], dict):
@@ -89,7 +89,7 @@ def pytest_harbor_agent(task: Task, config: pytest.Config) -> Any:
 
 @pytest.hookspec
 def pytest_harbor_trial_finished(task: Task, result: TrialResult) -> None:
-    """Take notice of a result, which is on disk by now::
+    """React to a result; it is on disk by then::
 
     def pytest_harbor_trial_finished(task, result):
         with open("rewards.txt", "a") as file:
@@ -99,7 +99,7 @@ def pytest_harbor_trial_finished(task: Task, result: TrialResult) -> None:
 
 @pytest.hookspec(firstresult=True)
 def pytest_harbor_reward(task: Task, environment: Environment, verification: Verification) -> float | None:
-    """Return the reward of a trial in place of the verifier's, or None; the environment still runs::
+    """Return a reward to use instead of the verifier's, or None; the environment is still running::
 
     def pytest_harbor_reward(environment, verification):
         if environment.exec("test -e /app/core").exit_code == 0:

@@ -1,4 +1,4 @@
-"""From a trial's result to pytest's report of a test: outcome, word, message and properties."""
+"""A trial's result in pytest's report of its test: outcome, status word, message and properties."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pytest_harbor.trial import Trial, TrialResult
 
 
-USED = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost")
-"""What of a trial's usage is a property of its test, as well as its calls; a cost only where it is known."""
+USAGE_PROPERTIES = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost")
+"""The parts of a trial's usage that become properties of its test, next to the number of calls."""
 
 
 def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-    """Add to a test's report what its trial has to say, and see to it that there is a result for every test."""
+    """Add a trial's result to the report of its test, and make sure that every test has a result."""
     error = call.excinfo.value if call.excinfo is not None else None
     trial = _finish(item, report, error)
     if trial is None:
@@ -57,18 +57,18 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
         extra.harbor_error = True
     text = None
     if isinstance(error, TrialFailed):
-        # With -s the logs have been on the screen already.
+        # With -s the logs are on the screen already.
         text = describe_failure(error.result, logs=getattr(item.config.option, "capture", "") != "no")
     elif isinstance(error, InfrastructureError | TaskError):
         text = describe_error(result)
     if text is not None:
-        # A runner of GitHub Actions would do what an agent has printed.
+        # GitHub Actions would execute workflow commands that an agent printed.
         text = escape_commands(text) if is_github_actions(os.environ) else text
         report.longrepr = _longrepr(headline(result), text, trial.task.toml_path)
 
 
 def _finish(item: pytest.Item, report: pytest.TestReport, error: BaseException | None) -> Trial | None:
-    """Return a test's trial with its result complete, made up from the report where it has not come to one."""
+    """Return a test's trial; if the trial did not get to a result, derive one from the report."""
     trial = item.stash.get(TRIAL, None)
     if report.when == "teardown" or (report.passed and report.when == "setup"):
         return trial
@@ -89,7 +89,7 @@ def _word(result: TrialResult) -> str:
 
 
 def status(report: Any) -> tuple[str, str, Any] | None:
-    """Return category, letter and word of a report that has a trial's result; None where pytest's own will do."""
+    """Return category, letter and word of a report with a trial's result, or None to use pytest's own."""
     if report.when == "teardown" or report.skipped:
         return None
     reward = f" {report.harbor_word}" if report.harbor_word else ""
@@ -118,15 +118,15 @@ def _properties(result: TrialResult) -> list[tuple[str, Any]]:
     found += [(f"harbor_metric_{name}", value) for name, value in result.metrics.items()]
     found += [(f"harbor_seconds_{name}", value) for name, value in result.phases.items()]
     if result.usage is not None:
-        used = {"calls": result.usage.requests, **{name: getattr(result.usage, name) for name in USED}}
-        found += [(f"harbor_{name}", value) for name, value in used.items() if value is not None]
+        usage = {"calls": result.usage.requests, **{name: getattr(result.usage, name) for name in USAGE_PROPERTIES}}
+        found += [(f"harbor_{name}", value) for name, value in usage.items() if value is not None]
     if result.budget:
         found.append(("harbor_budget", result.budget))
     return found
 
 
 def _longrepr(message: str, text: str, path: Path) -> ReprExceptionInfo:
-    """Return a report of our own words: no traceback, and still a line in the short summary, also through xdist."""
+    """Return a report without a traceback that still has a line in the short summary, with pytest-xdist too."""
     return ReprExceptionInfo(
         reprtraceback=ReprTraceback(reprentries=[ReprEntryNative([text])], extraline=None, style="native"),
         reprcrash=ReprFileLocation(str(path), 1, message),

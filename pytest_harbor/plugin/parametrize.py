@@ -101,4 +101,4 @@ def _decorator(mark: pytest.Mark) -> pytest.MarkDecorator:
 
 def _id(assignment: Assignment, many: bool) -> str:
     name = assignment.task.id if many else assignment.task.name
-    return "-".join(part for part in (printable_name(name), assignment.which) if part)
+    return "-".join(part for part in (printable_name(name), assignment.label) if part)

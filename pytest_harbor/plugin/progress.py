@@ -19,7 +19,7 @@ def live_progress(session: HarborSession) -> Iterator[None]:
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     writer = getattr(reporter, "_tw", None)
     has_workers = config.pluginmanager.has_plugin("dsession")
-    if runner is None or not has_workers or config.option.verbose < 0 or not hasattr(writer, "_file"):
+    if writer is None or not hasattr(writer, "_file") or runner is None or not has_workers or config.option.verbose < 0:
         yield
         return
     file = writer._file

@@ -34,7 +34,7 @@ def write_run_record(session: HarborSession, items: Iterable[pytest.Item]) -> No
     here = {task for task, is_here in session.shard.items() if is_here}
     if not collected and not options.shard:
         return
-    recorded = {field: getattr(options, field) for field, option in OPTIONS.items() if option.recorded}
+    recorded = {option.field: getattr(options, option.field) for option in OPTIONS if option.recorded}
     run_record = RunRecord(
         run=session.run_id,
         selection=tuple(sorted(session.shard)),

@@ -1,4 +1,4 @@
-"""The session's Runner, made from the options."""
+"""The session's Runner, created from the options."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _provider(session: HarborSession) -> tuple[Provider, str]:
 def _check_adaptation(options: HarborConfig, agents: Agents) -> None:
     """Refuse `hud` for an agent on the host if the MCP library is missing."""
     if options.adapt == "hud" and agents.on_host:
-        from pytest_harbor.hud.mcp.service import check_installed
+        from pytest_harbor.hud.mcp import check_installed
 
         try:
             check_installed()

@@ -1,4 +1,4 @@
-"""Which tasks run, and which directories lead to them."""
+"""The selected tasks, and the directories that lead to them."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ class Selection:
 
     Args:
         paths: absolute paths of tasks, datasets, or directories of datasets.
-        include: globs; empty for all.
-        exclude: globs.
-        taskset: a taskset.json, whose tasks count and no others below the paths.
-        shard: which part of what they select.
-        seconds: how long an attempt took, by task id, of tasks where that is known.
+        include: globs of tasks to select; empty selects all.
+        exclude: globs of tasks to skip.
+        taskset: a taskset.json; only its tasks are selected, in its order.
+        shard: the part of the selected tasks to run.
+        seconds: seconds of an attempt by task id, as far as they are known.
 
     Attributes:
-        whole: the tasks of all shards by their directory.
-        tasks: the tasks of this one, in the order in which they run; none where there are more shards than tasks.
-        children: for each directory above a task, up to the paths given, what below it leads to tasks, sorted.
-        within: the directories of converted environments and their tasks/, of which nothing but tasks is for pytest.
+        found: all tasks below the paths, by directory.
+        whole: the selected tasks of all shards, by directory.
+        tasks: the selected tasks of this shard, in the order in which they run; may be empty if there are more shards
+            than tasks.
+        children: for each directory above a task, up to the given paths, its entries that lead to tasks.
+        within: the directories of converted environments and their tasks/; pytest collects nothing but tasks in them.
 
     Raises:
         pytest.UsageError: a path holds no task, or a pattern matches none.
@@ -76,7 +78,7 @@ class Selection:
             left = {task.path for task in select_tasks(found, (), exclude)}
         chosen = [task for task in chosen if task.path in left]
         if not chosen:
-            raise pytest.UsageError("--harbor-task and --harbor-exclude-task together leave no task to run")
+            raise pytest.UsageError("--harbor-task and --harbor-exclude-task together select no task")
         self.found = {task.path: task for task in found}
         self.whole = {task.path: task for task in chosen}
         members = (shard or Shard()).select((task.id for task in chosen), seconds or {})
@@ -84,19 +86,19 @@ class Selection:
         converted = [task for task in found if task.converted]
         self.within = {place for task in converted for place in (task.path.parent, task.environment_dir)}
         self.children: dict[Path, list[Path]] = {path: [] for path in paths if path not in self.found}
-        # Also where a converted task was given by itself: what lies around it is for its environment alone.
+        # Even if a converted task was given by itself, the files around it are only for its environment.
         roots = {*self.children, *(task.parent_dir for task in converted)}
         seen: set[Path] = set()
         for path in self.tasks:
             child = path
-            # Up to the outermost root: one dataset may lie below another.
+            # Up to the outermost root, since one dataset may be below another.
             while child not in seen and not roots.isdisjoint(child.parents):
                 seen.add(child)
                 self.children.setdefault(child.parent, []).append(child)
                 child = child.parent
 
     def datasets(self) -> dict[str, list[Task]]:
-        """Return the tasks of all shards by dataset."""
+        """Return the selected tasks of all shards by dataset name."""
         groups: dict[str, list[Task]] = {}
         for task in self.whole.values():
             groups.setdefault(task.dataset, []).append(task)

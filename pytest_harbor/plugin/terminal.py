@@ -72,8 +72,8 @@ class TerminalReport:
         results = session.runner.run.results()
         for result in results:
             session.table.add_missing(result)
-        on_github = github.active(os.environ)
-        reporter = github.Disarmed(terminalreporter) if on_github else terminalreporter
+        on_github = github.is_github_actions(os.environ)
+        reporter = github.EscapingReporter(terminalreporter) if on_github else terminalreporter
         report = self._report(results)
         self._write_verdict(reporter, report)
         rates = attempts.lines(report.samples, flaky=report.verdict is None)

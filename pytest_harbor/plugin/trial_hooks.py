@@ -1,4 +1,4 @@
-"""The hooks of a trial, connected to those of pytest as the test's own conftest.py files see them."""
+"""The hooks of a trial, connected to the pytest hooks in the conftest.py files that apply to its test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ItemHooks(TrialHooks):
-    """Calls the pytest hooks that apply to a test."""
+    """Calls the pytest hooks that apply to a test item."""
 
     def __init__(self, item: pytest.Item) -> None:
         self._hook = item.ihook

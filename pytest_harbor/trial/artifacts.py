@@ -1,4 +1,4 @@
-"""Collect hooks and artifacts: what a task wants to keep of an environment, best effort."""
+"""Collect hooks and artifacts: the files of an environment that a task keeps. Problems become warnings."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def run_collect_hooks(task: Task, environment: Environment) -> list[str]:
-    """Run [[verifier.collect]] and return what went wrong."""
+    """Run the hooks of [[verifier.collect]], and return the problems."""
     problems = []
     for hook in task.config.verifier.collect:
         if hook.service != "main":
-            problems.append(f"[[verifier.collect]] for service {hook.service} was left out: there is only main")
+            problems.append(f"[[verifier.collect]] for service {hook.service} was skipped: the only service is main")
             continue
         user = None if hook.user is None else str(hook.user)
         try:
@@ -38,9 +38,9 @@ def run_collect_hooks(task: Task, environment: Environment) -> list[str]:
 
 
 def collect_artifacts(task: Task, environment: Environment, directory: Path) -> list[str]:
-    """Copy the task's artifacts below a directory with a manifest.json, and return what could not be copied.
+    """Copy the task's artifacts into a directory with a manifest.json, and return the problems.
 
-    /logs/artifacts is not among them: it comes with /logs when the tests have run.
+    /logs/artifacts is not included: it is downloaded with /logs after the tests.
     """
     if not task.config.artifacts:
         return []
@@ -66,16 +66,16 @@ def collect_artifacts(task: Task, environment: Environment, directory: Path) -> 
 
 def _copy(artifact: ArtifactConfig, environment: Environment, target: Path) -> list[str]:
     if artifact.service != "main":
-        raise OSError(f"service {artifact.service} does not exist: there is only main")
+        raise OSError(f"service {artifact.service} does not exist: the only service is main")
     if environment.exec(["test", "-d", artifact.source], user="0", cwd="/").exit_code == 0:
         skipped = environment.download(artifact.source, target).skipped
-        return [*skipped, *_leave_out(target, artifact.exclude)]
+        return [*skipped, *_remove_excluded(target, artifact.exclude)]
     environment.read_file(artifact.source, target)
     return []
 
 
-def _leave_out(directory: Path, patterns: list[str]) -> list[str]:
-    """Remove what patterns (gitignore syntax) exclude, and return a note for each."""
+def _remove_excluded(directory: Path, patterns: list[str]) -> list[str]:
+    """Remove the files that patterns in gitignore syntax exclude, and return a note for each."""
     if not patterns:
         return []
     rules = GitIgnoreSpec.from_lines(patterns)
@@ -89,7 +89,7 @@ def _leave_out(directory: Path, patterns: list[str]) -> list[str]:
 
 
 def _destination(artifact: ArtifactConfig) -> str:
-    """Return a relative path that stays below the directory, whatever the task says."""
-    wanted = artifact.destination or posixpath.basename(artifact.source.rstrip("/")) or "artifact"
-    parts = [part for part in wanted.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    """Return the artifact's relative path, which stays in the directory whatever the task says."""
+    path = artifact.destination or posixpath.basename(artifact.source.rstrip("/")) or "artifact"
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     return "/".join(parts) or "artifact"

@@ -1,4 +1,4 @@
-"""When a healthcheck is tried again, and when it is given up."""
+"""The backoff of healthchecks: when to retry, and when to give up."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 FASTEST = 0.05
 
 
-class Retries:
-    """The tries of a healthcheck; all times in seconds.
+class Backoff:
+    """The attempts of one healthcheck; all times in seconds.
 
-    The interval says when a failure counts, as in Harbor. In between the command is tried more often, first every 50 ms
-    and then ever more seldom, so that a service that is up in a moment costs no whole interval.
+    The interval says when a failure counts, as in Harbor. In between, the command is retried more often, at first every
+    50 ms and then less and less often, so that a service that starts quickly does not cost a whole interval.
 
     Args:
         interval: time between two failures that count.
-        start_period: how long no failure counts.
-        start_interval: the interval meanwhile.
+        start_period: how long failures do not count.
+        start_interval: the interval during the start period.
         retries: how many failures that count are too many.
 
     """
@@ -32,11 +32,11 @@ class Retries:
 
     @property
     def seconds(self) -> float:
-        """Time since the beginning."""
+        """Seconds since the first attempt."""
         return time.monotonic() - self._began
 
     def failed(self) -> float | None:
-        """Take note of a failure, and return how long to wait before the next try; None when it is given up."""
+        """Count a failure, and return the seconds to wait before the next attempt, or None to give up."""
         now = time.monotonic()
         starting = now - self._began < self._start_period
         if now >= self._next_counted:

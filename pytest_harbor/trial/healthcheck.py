@@ -1,4 +1,4 @@
-"""Waiting until an environment is ready."""
+"""The healthcheck: wait until an environment is ready."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_harbor._util.text import printable
 from pytest_harbor.environment import Environment
 from pytest_harbor.errors import StartError
-from pytest_harbor.trial.backoff import Retries
+from pytest_harbor.trial.backoff import Backoff
 
 if TYPE_CHECKING:
     from pytest_harbor.task.schema import HealthcheckConfig
@@ -18,15 +18,15 @@ def await_health(environment: Environment, check: HealthcheckConfig, multiplier:
     """Run a task's healthcheck until it succeeds.
 
     Args:
-        environment: where.
-        check: the task's table.
+        environment: the environment.
+        check: the task's healthcheck table.
         multiplier: factor on its times.
 
     Raises:
-        StartError: it failed `retries` times after the start period.
+        StartError: the healthcheck failed `retries` times after the start period.
 
     """
-    retries = Retries(
+    backoff = Backoff(
         check.interval_sec * multiplier,
         check.start_period_sec * multiplier,
         check.start_interval_sec * multiplier,
@@ -36,12 +36,12 @@ def await_health(environment: Environment, check: HealthcheckConfig, multiplier:
         result = environment.exec(check.command, timeout=check.timeout_sec * multiplier)
         if result.exit_code == 0 and not result.timed_out:
             return
-        pause = retries.failed()
+        pause = backoff.failed()
         if pause is None:
-            how = "timed out" if result.timed_out else f"ended with {result.exit_code}"
+            how = "timed out" if result.timed_out else f"exited with {result.exit_code}"
             raise StartError(
-                f"the healthcheck failed {retries.failures} times in {retries.seconds:.0f} s; the last one {how}: "
+                f"the healthcheck failed {backoff.failures} times in {backoff.seconds:.0f} s; the last attempt {how}: "
                 f"{printable(result.output).strip()[-400:] or '(no output)'}",
-                "see [environment.healthcheck] and what the image's ENTRYPOINT starts",
+                "check [environment.healthcheck] and what the image's ENTRYPOINT starts",
             )
         time.sleep(pause)

@@ -1,4 +1,4 @@
-"""What a trial leaves: everything a report, a gate or a reader of results.jsonl wants to know."""
+"""The result of a trial: a line of results.jsonl, and all that reports and gates work with."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ERROR_OUTCOMES: tuple[Outcome, ...] = ("error", "failed", "unverified")
 SCHEMA_VERSION = 1
 
 RUN_BUDGET = "--harbor-session-budget"
-"""What `budget`, or the reason of a trial that was skipped, begins with when the whole run has spent its budget."""
+"""How `budget`, or the reason of a skipped trial, starts if the run has spent its budget."""
 
 
 @dataclass
 class Retry:
-    """A try of a trial that an infrastructure error ended.
+    """A run of the trial that ended with an infrastructure error and was retried.
 
     Attributes:
         phase: the phase it ended in.
         message: the error.
-        directory: where its files are.
-        usage: what it used of models, which `usage` of the result does not count; None where that is not known.
+        directory: the directory of its files.
+        usage: its model usage, which the result's `usage` does not include; None if it was not metered.
 
     """
 
@@ -42,11 +42,11 @@ class Retry:
 
     @classmethod
     def from_json(cls, data: Any) -> Retry:
-        """Read what `dataclasses.asdict` made.
+        """Read the output of `dataclasses.asdict`.
 
         Raises:
-            TypeError: it is none.
-            ValueError: its usage is none.
+            TypeError: it is not a retry.
+            ValueError: its usage is not valid.
 
         """
         usage = data.get("usage") if isinstance(data, dict) else None
@@ -55,33 +55,33 @@ class Retry:
 
 @dataclass
 class TrialResult:
-    """One trial; docs/results.md says the same of the JSON that this becomes.
+    """The result of one trial; docs/results.md describes the same fields as JSON.
 
     Attributes:
         run: id of the run.
         task: id of the task, `<dataset>/<task directory name>`.
         agent: name of the agent.
         attempt: number of the attempt, from 1.
-        outcome: `passed`, `failed`, `unverified` (graded without a usable reward), `error` (infrastructure; says
-            nothing about the agent) or `skipped`.
-        reward: the verifier's number; 0.0 when unverified, unless that is an error; None when there is none.
+        outcome: `passed`, `failed`, `unverified` (graded without a usable reward), `error` (an infrastructure error,
+            which says nothing about the agent) or `skipped`.
+        reward: the verifier's number; 0.0 if unverified, unless that is an error; None if there is none.
         threshold: the lowest reward that passes.
         metrics: other numbers of reward.json.
-        phases: seconds by phase that ran. `stop` follows the report: a line of results.jsonl has none.
-        phase: the phase that an outcome other than `passed` comes from; empty where it comes from none.
-        reason: why it was skipped, unverified or an error, in one message; empty otherwise.
-        agent_exit: the agent's exit code; None when it has none.
-        agent_timed_out: whether its time ran out.
-        verifier_exit: exit code of test.sh, which decides nothing.
-        tests: the single tests, where the verifier left a ctrf.json.
-        usage: what the agent used of models; None where the proxy was off, or the agent has no use for it.
-        budget: which budget of the trial was spent; empty for none. The trial was graded as it stood.
-        warnings: what a reader should know and what decides nothing.
-        image: name, id and source of the image; with an agent's set-up in it, also whether that was `built` or `cached`
-            (`setup`), and the name of the image `below` it.
-        provider: what ran the environment.
-        confirmation: number of a further trial of a task that newly failed, from 1; 0 for an attempt.
-        retries: earlier tries that ended with an infrastructure error.
+        phases: seconds by phase. `stop` comes after the report, so lines of results.jsonl do not have it.
+        phase: the phase that decided an outcome other than `passed`; empty if none did.
+        reason: why the outcome is skipped, unverified or error, in one message; empty otherwise.
+        agent_exit: the agent's exit code; None if it has none.
+        agent_timed_out: whether the agent timed out.
+        verifier_exit: exit code of test.sh, which does not affect the outcome.
+        tests: the single tests, if the verifier wrote a ctrf.json.
+        usage: the agent's model usage; None if the proxy was off, or the agent calls no models.
+        budget: the budget of the trial that was spent; empty for none. The trial was graded as it stood.
+        warnings: what a reader should know, without effect on the outcome.
+        image: name, id and source of the image; with an agent's setup in it, also whether the setup was `built` or
+            `cached` (`setup`), and the name of the image `below` it.
+        provider: the provider of the environment.
+        confirmation: number of the confirmation of a task that newly failed, from 1; 0 for an attempt.
+        retries: earlier runs of the trial that ended with an infrastructure error.
         directory: the trial's directory, absolute.
         started_at: start in ISO 8601, UTC.
         finished_at: end likewise.
@@ -123,9 +123,9 @@ class TrialResult:
 
     @property
     def cut_by_run(self) -> bool:
-        """Whether the budget of the whole run ended its calls of models, or kept it from beginning.
+        """Whether the run's budget cut off the trial's model calls, or kept it from starting.
 
-        What it came to says nothing about its agent then.
+        The outcome then says nothing about the agent.
         """
         return self.budget.startswith(RUN_BUDGET) or self.reason.startswith(RUN_BUDGET)
 
@@ -135,15 +135,15 @@ class TrialResult:
         return Path(self.directory)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values: what a line of results.jsonl holds."""
+        """Return the result as plain JSON values, as in a line of results.jsonl."""
         return {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrialResult:
-        """Read what to_json wrote; keys that are not known are left out.
+        """Read the output of to_json(); unknown keys are ignored.
 
         Raises:
-            ValueError: it is no result, or one of a later version.
+            ValueError: it is not a result, or has a later schema version.
 
         """
         version = data.get("schema_version")
@@ -161,15 +161,15 @@ class TrialResult:
                 known["usage"] = Usage.from_json(known["usage"])
             result = cls(**known)
         except (TypeError, KeyError) as error:
-            raise ValueError(f"no trial result: {error}") from error
+            raise ValueError(f"not a trial result: {error}") from error
         result._check()
         return result
 
     def _check(self) -> None:
-        """Refuse what was not written by to_json: reports and gates rely on these types.
+        """Check the types of all fields, which reports and gates rely on.
 
         Raises:
-            ValueError: a field is of another type, or has a value that there is not.
+            ValueError: a field has the wrong type, or a value that does not exist.
 
         """
         texts = {entry.name for entry in dataclasses.fields(self) if entry.type == "str"}
@@ -183,7 +183,7 @@ class TrialResult:
         if not isinstance(self.warnings, list) or not all(isinstance(warning, str) for warning in self.warnings):
             wrong.append("warnings")
         if wrong:
-            raise ValueError(f"no trial result: {wrong[0]} is {getattr(self, wrong[0])!r:.100}")
+            raise ValueError(f"not a trial result: {wrong[0]} is {getattr(self, wrong[0])!r:.100}")
 
 
 def _is_number(value: Any) -> bool:

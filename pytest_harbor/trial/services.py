@@ -1,4 +1,4 @@
-"""What accompanies an agent's work: a server for it, say, whose address it gets as a variable."""
+"""Services for agents, such as the model proxy, and grading at an agent's request."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from pytest_harbor.trial.result import TrialResult
 
 @dataclass(frozen=True)
 class ServiceContext:
-    """What a service gets for one trial.
+    """One trial, as a service sees it.
 
     Attributes:
-        agent: who works.
-        work: what the agent gets; its variables are complete when its work begins, not yet when a service is opened.
-        result: what the trial has come to so far; a service may add to its warnings, and to what it alone knows of.
-        hooks: where others step in.
-        graded: tells whether grading has begun, which an agent may ask for while it works.
-        grade: ends the agent's work and grades it now, once, and returns the result so far. It may be called from any
-            thread, and raises what grading raises.
+        agent: the agent.
+        work: the agent's context; its environment variables are complete when the agent starts, but not yet when a
+            service is opened.
+        result: the result so far; a service may add warnings, and the fields that only it knows.
+        hooks: hooks to call.
+        graded: returns True once grading has started, which an agent may request while it works.
+        grade: ends the agent's work, grades it, once, and returns the result so far. It may be called from any thread,
+            and raises what grading raises.
 
     """
 
@@ -42,11 +43,11 @@ class ServiceContext:
 
 @dataclass(frozen=True)
 class AgentVariables:
-    """Variables that a service has for an agent.
+    """Environment variables that a service gives an agent.
 
     Attributes:
         environment: for what the agent runs in the environment.
-        host: for what it runs on the host, on top of all others.
+        host: for what it runs on the host, where they take precedence.
 
     """
 
@@ -55,45 +56,46 @@ class AgentVariables:
 
 
 class AgentService(Protocol):
-    """Accompanies the work of agents. One object serves all trials of a process, several at a time."""
+    """A service for agents. One object serves all trials of a process, several at a time."""
 
     def admit(self, task: Task, variables: Mapping[str, str]) -> None:
-        """Look at the variables that everything in an environment is to have, before it is started.
+        """Check the environment variables of an environment before it is started.
 
         Raises:
-            InfrastructureError: they must not be there.
+            InfrastructureError: one of them must not reach the environment, such as a real API key.
 
         """
 
     def admit_setup(self, text: str, files: Sequence[tuple[Path, str]]) -> None:
-        """Look at an agent's set-up and the agent files, before an image or an environment has anything of them.
+        """Check an agent's setup and files before they reach an image or an environment.
 
         Raises:
-            InfrastructureError: they must not be there.
+            InfrastructureError: something in them must not get there, such as a real API key.
 
         """
 
     def close(self) -> None:
-        """Let go of whatever it holds, at the end of a run."""
+        """Release all resources, at the end of a run."""
 
     def open(self, context: ServiceContext) -> AbstractContextManager[AgentVariables]:
-        """Accompany one agent from the beginning of its work to its end.
+        """Serve one agent while it works.
 
         Returns:
-            A context manager; it gives variables for the agent, none where it has nothing for this one. When it is
-            left, nothing of the service remains, neither here nor in the environment.
+            A context manager that gives the agent's environment variables, possibly none. On exit it removes everything
+            that the service started, here and in the environment.
 
         Raises:
-            InfrastructureError: it cannot be had. When raised at the end: the agent could not work because of this.
+            InfrastructureError: the service is not available; if raised on exit, the agent could not work because of
+                that.
 
         """
 
 
 class Grading:
-    """Grading that may be asked for while the agent still works: done once, in the thread of whoever asks first.
+    """Grading that may be requested while the agent still works. It runs once, in the thread of the first request.
 
     Args:
-        grade: grades, and returns what makes the outcome the trial's result.
+        grade: grades, and returns a function that turns the outcome into the trial's result.
 
     """
 
@@ -109,14 +111,14 @@ class Grading:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far."""
+        """Seconds that grading has taken so far."""
         if self._began is None:
             return 0.0
         return (self._ended or time.monotonic()) - self._began
 
     @property
     def begun(self) -> bool:
-        """Whether anybody has asked for it."""
+        """Whether grading was requested."""
         return self._began is not None
 
     @property
@@ -125,11 +127,11 @@ class Grading:
         return self._result is not None
 
     def ask(self) -> TrialResult:
-        """Grade, unless that is done or going on, and return the result when there is one.
+        """Return the result of grading; the first call grades, and others wait for it.
 
         Raises:
             InfrastructureError: grading failed.
-            TimeoutError: it is too late.
+            TimeoutError: the trial is over.
 
         """
         with self._lock:
@@ -153,12 +155,12 @@ class Grading:
             return self._result
 
     def settle(self) -> None:
-        """Wait for what goes on; nothing begins any more."""
+        """Wait for grading in progress, and refuse new requests."""
         with self._lock:
             self._closed = True
 
     def abandon(self) -> None:
-        """Have what goes on change no result any more, and wait for nothing."""
+        """Keep grading in progress from changing the result, without waiting for it."""
         with self._concluding:
             self._closed = True
 
@@ -172,9 +174,9 @@ def open_services(
     hooks: TrialHooks,
     grading: Grading,
 ) -> Iterator[AgentVariables]:
-    """Have services accompany an agent's work; gives their variables.
+    """Open services for an agent while it works; gives the environment variables that they add.
 
-    A grading that goes on when the work ends well is waited for, and then the services end.
+    If the agent ends normally while grading is in progress, grading ends first, and then the services.
     """
     variables: dict[str, str] = {}
     host: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What a user can set about a trial."""
+"""The settings of a trial."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class TrialSettings:
         timeout_multiplier: factor on every deadline of task.toml.
         agent_timeout: seconds for the agent of a task that sets none.
         resource_multiplier: factor on CPUs and memory.
-        agent_env: variables of the agent, resolved.
-        agent_setup: a command line or a script that installs the agent, once for each image; empty for none.
-        agent_files: what of the host is put where in the environment before the agent works.
-        agent_workdir: where the agent works; empty for the task's own place.
-        model: name of the model the agent is told to use; empty for none.
+        agent_env: environment variables of the agent, resolved.
+        agent_setup: a command line or script that installs the agent, once for each image; empty for none.
+        agent_files: files and directories of the host, and where they go in the environment before the agent starts.
+        agent_workdir: working directory of the agent; empty for the task's own.
+        model: name of the model that the agent should use; empty for none.
         reward_key: key of reward.json that holds the reward; empty for `reward`.
-        reward_precedence: which reward file counts where there are both.
-        missing_reward: whether no usable reward is a reward of 0 or an error.
-        infra_retries: how often a trial that an infrastructure error ended is tried again.
+        reward_precedence: which reward file counts if there are both.
+        missing_reward: whether a missing reward counts as 0 or as an error.
+        infra_retries: how often a trial is retried after an infrastructure error.
 
     """
 

@@ -1,4 +1,4 @@
-"""What an environment and an agent are given at the start."""
+"""What an environment and an agent start with: files, environment variables, resources."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def start_request(
 
     Args:
         task: the task.
-        image: what it is started from.
+        image: the image to start from.
         run: id of the run.
-        variables: variables of everything in it.
-        settings: what the user has set.
+        variables: environment variables of everything in the environment.
+        settings: the trial's settings.
 
     """
-    wanted = task.config.environment
-    own_place = task.dockerfile is None and wanted.docker_image is None
+    config = task.config.environment
+    uses_default_image = task.dockerfile is None and config.docker_image is None
     factor = settings.resource_multiplier
     return StartRequest(
         name=f"harbor-{slug(task.name)}-{secrets.token_hex(5)}",
         task=task.id,
         run=run,
-        workdir=wanted.workdir or ("/app" if own_place and image.details.workdir in ("", "/") else ""),
+        workdir=config.workdir or ("/app" if uses_default_image and image.details.workdir in ("", "/") else ""),
         variables=variables,
         resources=Resources(
-            cpus=wanted.cpus * factor if wanted.cpus else None,
-            memory_mb=int(wanted.memory_mb * factor) if wanted.memory_mb else None,
-            gpus=wanted.gpus or 0,
+            cpus=config.cpus * factor if config.cpus else None,
+            memory_mb=int(config.memory_mb * factor) if config.memory_mb else None,
+            gpus=config.gpus or 0,
         ),
         network=task.has_network,
         uploads=first_uploads(task),
@@ -47,7 +47,7 @@ def start_request(
 
 
 def first_uploads(task: Task) -> list[Upload]:
-    """Return what is in place before anything runs: the task's texts as in verifiers, /logs as in Harbor."""
+    """Return what is uploaded before anything runs: the task's texts as in verifiers, /logs as in Harbor."""
     return [
         Upload(TASK_DIRECTORY, None, 0o755),
         Upload(f"{TASK_DIRECTORY}/instruction.md", task.instruction.encode("utf-8", "surrogateescape")),
@@ -58,10 +58,10 @@ def first_uploads(task: Task) -> list[Upload]:
 
 
 def environment_variables(task: Task) -> dict[str, str]:
-    """Return the variables of everything in an environment.
+    """Return the environment variables of everything in an environment.
 
     Raises:
-        MissingVariable: [environment].env needs a variable of the host that is not set.
+        MissingVariable: [environment].env needs an environment variable of the host that is not set.
 
     """
     settings = task.config.environment
@@ -73,7 +73,7 @@ def environment_variables(task: Task) -> dict[str, str]:
 
 
 def agent_variables(task: Task, settings: TrialSettings, workdir: str, trial_id: str) -> dict[str, str]:
-    """Return the variables that tell an agent about its task, as in verifiers' HarborEnv."""
+    """Return the environment variables that describe an agent's task, as in verifiers' HarborEnv."""
     variables = {
         "HARBOR_TASK_NAME": task.name,
         "HARBOR_TASK_DIR": TASK_DIRECTORY,
@@ -85,6 +85,6 @@ def agent_variables(task: Task, settings: TrialSettings, workdir: str, trial_id:
 
 
 def slug(text: str) -> str:
-    """Return a text as part of a container's name: lower-case letters, digits and hyphens, at most 40."""
+    """Turn a text into a part of a container's name: at most 40 lower-case letters, digits and hyphens."""
     kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
     return "-".join(part for part in kept.split("-") if part)[:40] or "task"

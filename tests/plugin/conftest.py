@@ -11,59 +11,34 @@ from typing import Any
 import pytest
 from inner_pytest import FEWER_PLUGINS
 
-# A conftest.py that fakes trials without an engine. rewards.json maps tasks, or else agents, to rewards; None loses the
-# environment during verification. usage.json maps tasks to model usage and the exhausted budget.
-REWARDS = """
+# A conftest.py that gives trials the rewards in rewards.json, without an engine (see fake_provider.py), and the model
+# usage in usage.json, which may include the budget that was spent.
+REWARDS = f"""
 import json
+import sys
 from pathlib import Path
 
-from pytest_harbor.errors import EnvironmentLost
-from pytest_harbor.image import Image
-from pytest_harbor.trial import Trial, Usage
+import pytest
 
-REWARDS = json.loads(Path(__file__).with_name("rewards.json").read_text())
-USAGE = Path(__file__).with_name("usage.json")
-KEPT = {}
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 
+import fake_provider
+from pytest_harbor.trial import Usage
 
-def grade(self, environment, report):
-    with self._phase("verify"):
-        reward = REWARDS[self.task.name if self.task.name in REWARDS else self.result.agent]
-        reward = reward[self.result.attempt - 1] if isinstance(reward, list) else reward
-        if reward is None:
-            raise EnvironmentLost("the container is gone")
-        return reward
+HERE = Path(__file__).parent
 
 
-def conclude(self, environment, reward):
-    self.result.metrics = {"rows": 7.0}
-    self.result.reward = reward
-    self.result.outcome = "passed" if reward >= 1 else "failed"
-    if USAGE.exists():
-        usage = json.loads(USAGE.read_text()).get(self.task.name)
-        self.result.budget = usage.pop("budget", "") if usage else ""
-        self.result.usage = Usage(**usage) if usage else None
+def pytest_harbor_provider(config):
+    return fake_provider.from_file(HERE / "rewards.json")
 
 
-FAKES = {
-    "build": lambda self, ref=None: self._note("running"),
-    "start": lambda self, image=None: object(),
-    "stop": lambda self: None,
-    "_work": lambda self, agent, environment: None,
-    "_grade": grade,
-    "_conclude": conclude,
-}
-
-
-def pytest_configure():
-    for name, fake in FAKES.items():
-        KEPT[name] = getattr(Trial, name)
-        setattr(Trial, name, fake)
-
-
-def pytest_unconfigure():
-    for name, kept in KEPT.items():
-        setattr(Trial, name, kept)
+@pytest.fixture
+def harbor_trial(harbor_trial):
+    if (HERE / "usage.json").exists():
+        usage = json.loads((HERE / "usage.json").read_text()).get(harbor_trial.task.name, {{}})
+        harbor_trial.result.budget = usage.pop("budget", "")
+        harbor_trial.result.usage = Usage(**usage) if usage else None
+    return harbor_trial
 """
 
 

@@ -153,28 +153,28 @@ def test_monitor_finds_running_trials_only(tmp_path, monkeypatch):
     assert monitor._finished == {"b", "c"}, "finished trials are not read again"
 
 
-SLOW = """
-import time
-
+QUICK_REFRESH = """
 import pytest_harbor.report.progress
 
 pytest_harbor.report.progress.REFRESH_SECONDS = 0.1
 pytest_harbor.report.progress.LOG_SECONDS = 0.3
-FAKES["_work"] = lambda self, agent, environment: enter(self)
-
-
-def enter(self):
-    with self._phase("agent"):
-        time.sleep(2)
 """
-WORDS = ("--harbor-dataset=tb2", "--harbor-agent=nop", "-n", "2", "-p", "no:cacheprovider")
+SLOW_AGENT = """
+import time
+
+
+def work(task, environment):
+    time.sleep(2)
+"""
+WORDS = ("--harbor-dataset=tb2", "--harbor-agent=slow_agent.py:work", "-n", "2", "-p", "no:cacheprovider")
 
 
 @pytest.fixture
 def slow(project):
     project.rewards(**dict.fromkeys("abcd", 1.0))
     conftest = project.path / "conftest.py"
-    conftest.write_text(conftest.read_text() + SLOW)
+    conftest.write_text(conftest.read_text() + QUICK_REFRESH)
+    project.file("slow_agent.py", SLOW_AGENT)
     return project
 
 

@@ -40,7 +40,7 @@ from pytest_harbor.hud.in_container.sealed import (
 )
 from pytest_harbor.hud.tools import OutputBuffer, ShellResult, ToolError
 from pytest_harbor.task.variables import MissingVariable, resolve_variables
-from pytest_harbor.trial.backoff import Retries
+from pytest_harbor.trial.backoff import Backoff
 
 TASKS = Path("/harbor/tasks")
 # The image's configuration, recorded when it was built; see pytest_harbor.hud.convert.dockerfile_tail.
@@ -226,7 +226,7 @@ class Container:
         if "healthcheck" not in environment:
             return
         check = {**HEALTHCHECK, **environment["healthcheck"]}
-        retries = Retries(
+        backoff = Backoff(
             check["interval_sec"], check["start_period_sec"], check["start_interval_sec"], int(check["retries"])
         )
         while True:
@@ -235,7 +235,7 @@ class Container:
             code = await self._run(words, self._common, b"", buffer, check["timeout_sec"])
             if code == 0:
                 return
-            pause = retries.failed()
+            pause = backoff.failed()
             if pause is None:
                 output = buffer.result(code).output.decode("utf-8", "replace").strip()[-400:]
                 end = "timed out" if code is None else f"exited with code {code}"

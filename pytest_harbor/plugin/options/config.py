@@ -20,7 +20,7 @@ INI_TYPES: Any = {"one": "string", "path": "string", "many": "linelist", "paths"
 def add_options(parser: pytest.Parser) -> None:
     """Add each option to pytest as a flag and as an ini key."""
     group = parser.getgroup("harbor", "Harbor tasks (pytest-harbor)")
-    for option in OPTIONS.values():
+    for option in OPTIONS:
         details: dict[str, Any] = {"metavar": option.metavar}
         if option.kind == "switch":
             details = {"action": "store_true"}
@@ -38,7 +38,7 @@ def read_options(config: pytest.Config) -> HarborConfig:
         pytest.UsageError: a value is not valid; the message lists those that are.
 
     """
-    values = {field: _value(option, config) for field, option in OPTIONS.items()}
+    values = {option.field: _value(option, config) for option in OPTIONS}
     if values["agents"]:
         source = "--harbor-agents" if config.getoption("harbor_agents") else "the ini key harbor_agents"
         values["agents"] = values["agents"] if listed_agents_count(config, source) else None
@@ -48,7 +48,7 @@ def read_options(config: pytest.Config) -> HarborConfig:
     values["datasets"], values["taskset"] = _tasks(config, values["datasets"], values["taskset"])
     values["agent_setup"] = _agent_setup(config, values["agent_setup"])
     values["agent_files"] = _agent_files(config, values["agent_files"])
-    values["html"] = _writable(OPTIONS["html"].flag, values["html"])
+    values["html"] = _writable("--harbor-html", values["html"])
     return HarborConfig(**values)
 
 

@@ -1,6 +1,6 @@
-"""What options take: each function turns the text of a flag or an ini key into a value.
+"""The parsers of options: each turns the text of a flag or an ini key into a value.
 
-Each raises pytest.UsageError, with the flag and what would be valid. Imported in every project that has the plugin
+Each raises pytest.UsageError with the flag and the valid values. Imported in every project that has the plugin
 installed, so: pytest and the standard library only.
 """
 
@@ -27,19 +27,21 @@ T = TypeVar("T")
 
 
 def text(value: str, flag: str) -> str:
-    """Return any text as it is."""
+    """Return the text unchanged."""
     return value
 
 
 def path(value: str, flag: str) -> str:
-    """Return a path, with its tilde expanded."""
+    """Return a path with `~` expanded."""
     if not value.strip():
-        raise pytest.UsageError(f"{flag}: an empty path is not valid; give that of a task, a dataset, or a directory")
-    return os.path.expanduser(value)  # noqa: PTH111 - a shell leaves the tilde of --flag=~/x alone
+        raise pytest.UsageError(
+            f"{flag}: an empty path is not valid; give the path of a task, a dataset or another directory or file"
+        )
+    return os.path.expanduser(value)  # noqa: PTH111 - shells do not expand --flag=~/x
 
 
 def choice(*choices: str) -> Callable[[str, str], str]:
-    """Return what takes one of some words."""
+    """Return a parser for one of several words."""
 
     def parse(value: str, flag: str) -> str:
         if value not in choices:
@@ -50,7 +52,7 @@ def choice(*choices: str) -> Callable[[str, str], str]:
 
 
 def number(lowest: float, what: str) -> Callable[[str, str], float]:
-    """Return what takes a finite number; `what` says which, for people."""
+    """Return a parser for a finite number; `what` describes the valid ones in messages."""
 
     def parse(value: str, flag: str) -> float:
         try:
@@ -65,7 +67,7 @@ def number(lowest: float, what: str) -> Callable[[str, str], float]:
 
 
 def whole(lowest: int) -> Callable[[str, str], int]:
-    """Return what takes a whole number."""
+    """Return a parser for a whole number."""
 
     def parse(value: str, flag: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < lowest:
@@ -84,7 +86,7 @@ def finite(value: str, flag: str) -> float:
 
 
 def agent(value: str, flag: str) -> str:
-    """Return what --harbor-agent takes."""
+    """Return the name of a built-in agent, or a callable as MODULE:CALLABLE."""
     module, _, function = value.rpartition(":")
     if value in (*BUILT_IN_AGENTS, COMMAND) or (module and function):
         return value
@@ -107,38 +109,40 @@ def rule(value: str, flag: str) -> GateSpec:
 
 
 def limit(value: str, flag: str) -> Limit:
-    """Return a number or a share."""
+    """Return a limit: a number or a share."""
     from pytest_harbor.gate.verdict import Limit
 
     return _parsed(Limit.parse, value, f"{flag}: {value!r} is not valid;")
 
 
 def shard(value: str, flag: str) -> Shard:
-    """Return K/N as a shard."""
+    """Return the shard K/N."""
     from pytest_harbor.task.shards import Shard
 
     return _parsed(Shard.parse, value, f"{flag}: {value!r} is not valid;")
 
 
 def variable(value: str, flag: str) -> tuple[str, str]:
-    """Return name and value of K=V or K."""
+    """Return name and value of NAME=VALUE or NAME."""
     from pytest_harbor._util.agent_values import parse_env_variable
 
     return _parsed(parse_env_variable, value, f"{flag}:")
 
 
 def name(value: str, flag: str) -> str:
-    """Return the name of a variable."""
+    """Return the name of an environment variable."""
     from pytest_harbor._util.agent_values import is_env_name
 
     if not is_env_name(value):
-        # Not shown: it may be the key itself.
-        raise pytest.UsageError(f"{flag}: this is not the name of a variable; name one, such as OPENAI_API_KEY")
+        # The value is not shown, since it may be the API key itself.
+        raise pytest.UsageError(
+            f"{flag}: this is not the name of an environment variable; give one, such as OPENAI_API_KEY"
+        )
     return value
 
 
 def url(value: str, flag: str) -> str:
-    """Return a URL of HTTP, without a slash at its end."""
+    """Return an HTTP URL without a trailing slash."""
     try:
         parts = urlsplit(value)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
@@ -157,14 +161,14 @@ def files(value: str, flag: str) -> tuple[str, str]:
 
 
 def session_budget(value: str, flag: str) -> SessionBudget:
-    """Return dollars or tokens."""
+    """Return a budget in dollars or tokens."""
     from pytest_harbor.proxy.budget import SessionBudget
 
     return _parsed(SessionBudget.parse, value, f"{flag}: {value!r} is not valid;")
 
 
 def _parsed(parse: Callable[[str], T], value: str, before: str) -> T:
-    """Return what another module makes of a value; what that says of a wrong one comes after some words."""
+    """Parse a value with another module's parser, whose message on a bad value follows `before`."""
     try:
         return parse(value)
     except ValueError as error:

@@ -6,7 +6,7 @@ Imported in every project that has the plugin installed, so: pytest and the stan
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +27,7 @@ class Option:
     """One option.
 
     Attributes:
-        flag: the flag, with its dashes.
+        name: the flag without its dashes.
         text: what the option does; help text without the default.
         parse: turns the text of the flag or the ini key into a value; raises UsageError with the valid values.
         default: the value if neither is given.
@@ -35,21 +35,28 @@ class Option:
         kind: `one` value, `path` (relative to where it is written), `many` (the flag repeats, the ini key has one
             value per line), `paths` (both) or `switch`.
         recorded: whether rewards depend on it, so that run.json records its value.
+        field: the attribute of HarborConfig that holds the value.
 
     """
 
-    flag: str
+    name: str
     text: str
     parse: Callable[[str, str], Any]
     default: Any
     metavar: str
     kind: Kind
     recorded: bool
+    field: str = ""
+
+    @property
+    def flag(self) -> str:
+        """The flag."""
+        return f"--{self.name}"
 
     @property
     def key(self) -> str:
         """The ini key, which is also the name on `config.option`."""
-        return self.flag.removeprefix("--").replace("-", "_")
+        return self.name.replace("-", "_")
 
     @property
     def help(self) -> str:
@@ -59,7 +66,7 @@ class Option:
 
 
 def option(
-    flag: str,
+    name: str,
     text: str,
     parse: Callable[[str, str], Any] = parsers.text,
     default: Any = None,
@@ -69,7 +76,7 @@ def option(
     recorded: bool = False,
 ) -> Any:
     """Return a field of HarborConfig with its option; see Option for the arguments."""
-    return field(metadata={"option": Option(flag, text, parse, default, metavar, kind, recorded)})
+    return field(metadata={"option": Option(name, text, parse, default, metavar, kind, recorded)})
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class HarborConfig:
     """The options of a run, parsed. Paths are absolute. `pytest --help` lists them in this order."""
 
     datasets: tuple[Path, ...] = option(
-        "--harbor-dataset",
+        "harbor-dataset",
         "Run the Harbor tasks below PATH (a task, a dataset, or a directory of datasets); repeatable",
         parsers.path,
         (),
@@ -85,7 +92,7 @@ class HarborConfig:
         "paths",
     )
     taskset: Path | None = option(
-        "--harbor-taskset",
+        "harbor-taskset",
         "Run the tasks of FILE in its order: a taskset.json that `pytest-harbor convert` wrote",
         parsers.path,
         None,
@@ -93,7 +100,7 @@ class HarborConfig:
         "path",
     )
     tasks: tuple[str, ...] = option(
-        "--harbor-task",
+        "harbor-task",
         "Run only the tasks whose name or id matches GLOB; repeatable",
         parsers.text,
         (),
@@ -101,7 +108,7 @@ class HarborConfig:
         "many",
     )
     exclude_tasks: tuple[str, ...] = option(
-        "--harbor-exclude-task",
+        "harbor-exclude-task",
         "Skip the tasks whose name or id matches GLOB; repeatable",
         parsers.text,
         (),
@@ -109,7 +116,7 @@ class HarborConfig:
         "many",
     )
     shard: Shard | None = option(
-        "--harbor-shard",
+        "harbor-shard",
         "Run only part K of N of the selected tasks, such as 2/8; parts take about the same time if --harbor-baseline "
         "knows how long tasks take, and otherwise have about the same number of tasks",
         parsers.shard,
@@ -117,7 +124,7 @@ class HarborConfig:
         "K/N",
     )
     agent: str = option(
-        "--harbor-agent",
+        "harbor-agent",
         "Agent that works on the tasks: oracle (the task's own solution), nop (does nothing), openai (the built-in "
         "terminal agent, for any OpenAI-compatible model), command (see --harbor-agent-command), or a Python callable "
         "as MODULE:CALLABLE or FILE.py:CALLABLE",
@@ -127,24 +134,24 @@ class HarborConfig:
         recorded=True,
     )
     agent_command: str = option(
-        "--harbor-agent-command",
+        "harbor-agent-command",
         "Command line of the agent; implies --harbor-agent=command",
         parsers.text,
         "",
         "CMD",
     )
     agent_name: str = option(
-        "--harbor-agent-name", "Name of the agent in results and baselines", parsers.text, "", "NAME", recorded=True
+        "harbor-agent-name", "Name of the agent in results and baselines", parsers.text, "", "NAME", recorded=True
     )
     agent_where: Literal["container", "host"] = option(
-        "--harbor-agent-where",
+        "harbor-agent-where",
         "Where the agent's command runs: container or host",
         parsers.choice("container", "host"),
         "container",
         "WHERE",
     )
     agent_env: tuple[tuple[str, str], ...] = option(
-        "--harbor-agent-env",
+        "harbor-agent-env",
         "Environment variable of the agent, as NAME=VALUE, or NAME to pass the host's value; repeatable",
         parsers.variable,
         (),
@@ -152,14 +159,14 @@ class HarborConfig:
         "many",
     )
     agent_workdir: str = option(
-        "--harbor-agent-workdir",
+        "harbor-agent-workdir",
         "Working directory of the agent in the environment; the task's own if not given",
         parsers.text,
         "",
         "DIR",
     )
     agent_setup: str = option(
-        "--harbor-agent-setup",
+        "harbor-agent-setup",
         "Install the agent with a command line, or with a script given by its path, once per image rather than once "
         "per trial",
         parsers.text,
@@ -167,7 +174,7 @@ class HarborConfig:
         "CMD|FILE",
     )
     agent_files: tuple[tuple[Path, str], ...] = option(
-        "--harbor-agent-files",
+        "harbor-agent-files",
         "Copy a file or directory of the host into each environment before the agent starts, as SRC:DST; repeatable",
         parsers.files,
         (),
@@ -175,7 +182,7 @@ class HarborConfig:
         "many",
     )
     agents: Path | None = option(
-        "--harbor-agents",
+        "harbor-agents",
         "Run every task with each of the agents in FILE, a TOML file with an [[agents]] table per agent",
         parsers.path,
         None,
@@ -183,7 +190,7 @@ class HarborConfig:
         "path",
     )
     model: str = option(
-        "--harbor-model",
+        "harbor-model",
         "Name of the model; the agent gets it as OPENAI_MODEL, and the model proxy puts it into every call",
         parsers.text,
         "",
@@ -191,7 +198,7 @@ class HarborConfig:
         recorded=True,
     )
     proxy: Literal["off", "live", "record", "replay", "auto"] = option(
-        "--harbor-proxy",
+        "harbor-proxy",
         "Send the agent's model calls through a proxy that meters and logs them: off (no proxy), live, record (also "
         "saves them in a cassette), replay (answers from the cassette alone) or auto (replays what is recorded, and "
         "records the rest)",
@@ -200,45 +207,45 @@ class HarborConfig:
         "MODE",
     )
     cassettes: Path = option(
-        "--harbor-cassettes", "Directory of the cassettes of --harbor-proxy", parsers.path, "cassettes", "DIR", "path"
+        "harbor-cassettes", "Directory of the cassettes of --harbor-proxy", parsers.path, "cassettes", "DIR", "path"
     )
     proxy_log: Literal["full", "meta", "off"] = option(
-        "--harbor-proxy-log",
+        "harbor-proxy-log",
         "What the trial's directory keeps of each model call: full (requests and responses), meta (no content) or off",
         parsers.choice("full", "meta", "off"),
         "full",
         "WHAT",
     )
     openai_base_url: str = option(
-        "--harbor-openai-base-url",
+        "harbor-openai-base-url",
         "Where the proxy sends calls to OpenAI's API; the host's OPENAI_BASE_URL if not given, or else OpenAI",
         parsers.url,
         "",
         "URL",
     )
     openai_key: str = option(
-        "--harbor-openai-key",
+        "harbor-openai-key",
         "Environment variable of the host with the API key for OpenAI's API",
         parsers.name,
         "OPENAI_API_KEY",
         "VARIABLE",
     )
     anthropic_base_url: str = option(
-        "--harbor-anthropic-base-url",
+        "harbor-anthropic-base-url",
         "Where the proxy sends calls to Anthropic's API; the host's ANTHROPIC_BASE_URL if not given, or else Anthropic",
         parsers.url,
         "",
         "URL",
     )
     anthropic_key: str = option(
-        "--harbor-anthropic-key",
+        "harbor-anthropic-key",
         "Environment variable of the host with the API key for Anthropic's API",
         parsers.name,
         "ANTHROPIC_API_KEY",
         "VARIABLE",
     )
     prices: Path | None = option(
-        "--harbor-prices",
+        "harbor-prices",
         "Model prices in a TOML file, which take precedence over the built-in ones",
         parsers.path,
         None,
@@ -246,31 +253,29 @@ class HarborConfig:
         "path",
     )
     max_turns: int | None = option(
-        "--harbor-max-turns", "Most model calls of a trial, through the proxy", parsers.whole(1), None, "N"
+        "harbor-max-turns", "Most model calls of a trial, through the proxy", parsers.whole(1), None, "N"
     )
     max_tokens: int | None = option(
-        "--harbor-max-tokens", "Most tokens of a trial, prompts and completions together", parsers.whole(1), None, "N"
+        "harbor-max-tokens", "Most tokens of a trial, prompts and completions together", parsers.whole(1), None, "N"
     )
     max_cost: float | None = option(
-        "--harbor-max-cost", "Highest cost of a trial, in US dollars", parsers.POSITIVE, None, "USD"
+        "harbor-max-cost", "Highest cost of a trial, in US dollars", parsers.POSITIVE, None, "USD"
     )
     session_budget: SessionBudget | None = option(
-        "--harbor-session-budget",
+        "harbor-session-budget",
         "Budget of the whole run, all workers together, in US dollars, or in tokens as in 2000000tokens; tasks that "
         "have not started when it is spent are skipped",
         parsers.session_budget,
         None,
         "USD|Ntokens",
     )
-    attempts: int = option("--harbor-attempts", "Run every task N times", parsers.whole(1), 1, "N", recorded=True)
-    threshold: float = option(
-        "--harbor-threshold", "Lowest reward that passes", parsers.finite, 1.0, "F", recorded=True
-    )
+    attempts: int = option("harbor-attempts", "Run every task N times", parsers.whole(1), 1, "N", recorded=True)
+    threshold: float = option("harbor-threshold", "Lowest reward that passes", parsers.finite, 1.0, "F", recorded=True)
     record_only: bool = option(
-        "--harbor-record-only", "Record rewards without failing any task", parsers.text, False, "", "switch"
+        "harbor-record-only", "Record rewards without failing any task", parsers.text, False, "", "switch"
     )
     baseline: Path | None = option(
-        "--harbor-baseline",
+        "harbor-baseline",
         "Compare rewards with those in FILE; the verdict on the run decides the exit status, not single trials",
         parsers.path,
         None,
@@ -278,7 +283,7 @@ class HarborConfig:
         "path",
     )
     gate: GateSpec | None = option(
-        "--harbor-gate",
+        "harbor-gate",
         "Rule of the verdict: drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, or several joined by commas; "
         "drop=0.05,alpha=0.05 if not given",
         parsers.rule,
@@ -286,14 +291,14 @@ class HarborConfig:
         "RULE",
     )
     inconclusive: Literal["fail", "pass"] = option(
-        "--harbor-inconclusive",
+        "harbor-inconclusive",
         "Exit status of an inconclusive verdict: fail (status 10) or pass (status 0)",
         parsers.choice("fail", "pass"),
         "fail",
         "WHAT",
     )
     max_infra_errors: Limit | None = option(
-        "--harbor-max-infra-errors",
+        "harbor-max-infra-errors",
         "Most infrastructure errors, and most unverified trials, for a verdict: a number, or a share such as 0.1; "
         "0.1 if not given",
         parsers.limit,
@@ -301,13 +306,13 @@ class HarborConfig:
         "N|SHARE",
     )
     confirm: int = option(
-        "--harbor-confirm", "Run a task that newly fails N more times, and report the results", parsers.whole(0), 0, "N"
+        "harbor-confirm", "Run a task that newly fails N more times, and report the results", parsers.whole(0), 0, "N"
     )
     save_baseline: Path | None = option(
-        "--harbor-save-baseline", "Save the run's rewards in FILE as a baseline", parsers.path, None, "FILE", "path"
+        "harbor-save-baseline", "Save the run's rewards in FILE as a baseline", parsers.path, None, "FILE", "path"
     )
     update_baseline: bool = option(
-        "--harbor-update-baseline",
+        "harbor-update-baseline",
         "Update the file of --harbor-baseline with this run's rewards, whatever the verdict",
         parsers.text,
         False,
@@ -315,7 +320,7 @@ class HarborConfig:
         "switch",
     )
     force_baseline: bool = option(
-        "--harbor-force-baseline",
+        "harbor-force-baseline",
         "Save baselines even if the run had infrastructure errors",
         parsers.text,
         False,
@@ -323,7 +328,7 @@ class HarborConfig:
         "switch",
     )
     environment: ProviderChoice = option(
-        "--harbor-environment",
+        "harbor-environment",
         "Provider of the environments: docker, namespace (no engine needed: Linux namespaces over this machine's own "
         "system) or auto (docker if an engine answers, otherwise namespace)",
         parsers.choice(*PROVIDER_CHOICES),
@@ -332,7 +337,7 @@ class HarborConfig:
         recorded=True,
     )
     image: str = option(
-        "--harbor-image",
+        "harbor-image",
         "Image for tasks with neither a Dockerfile nor a docker_image",
         parsers.text,
         DEFAULT_IMAGE,
@@ -340,14 +345,14 @@ class HarborConfig:
         recorded=True,
     )
     build: Literal["auto", "always", "never"] = option(
-        "--harbor-build",
+        "harbor-build",
         "When images are built: auto (if they can be neither found nor pulled), always or never",
         parsers.choice("auto", "always", "never"),
         "auto",
         "WHEN",
     )
     adapt: Literal["lean", "hud"] = option(
-        "--harbor-adapt",
+        "harbor-adapt",
         "What is added to the images of tasks: lean (what a trial needs) or hud (also hud-python, which serves MCP; an "
         "agent on the host gets MCP tools at HARBOR_MCP_URL)",
         parsers.choice("lean", "hud"),
@@ -356,17 +361,17 @@ class HarborConfig:
         recorded=True,
     )
     registry: str = option(
-        "--harbor-registry",
+        "harbor-registry",
         "Registry to pull images from instead of building them; see `pytest-harbor images --push`",
         parsers.registry,
         "",
         "HOST/PREFIX",
     )
     timeout_multiplier: float = option(
-        "--harbor-timeout-multiplier", "Factor on all deadlines", parsers.POSITIVE, 1.0, "F", recorded=True
+        "harbor-timeout-multiplier", "Factor on all deadlines", parsers.POSITIVE, 1.0, "F", recorded=True
     )
     agent_timeout: float = option(
-        "--harbor-agent-timeout",
+        "harbor-agent-timeout",
         "Seconds that the agent has if the task does not say",
         parsers.POSITIVE,
         3600.0,
@@ -374,16 +379,16 @@ class HarborConfig:
         recorded=True,
     )
     resource_multiplier: float = option(
-        "--harbor-resource-multiplier", "Factor on CPUs and memory", parsers.POSITIVE, 1.0, "F", recorded=True
+        "harbor-resource-multiplier", "Factor on CPUs and memory", parsers.POSITIVE, 1.0, "F", recorded=True
     )
     results: Path = option(
-        "--harbor-results", "Directory of the results of all runs", parsers.path, "harbor-results", "DIR", "path"
+        "harbor-results", "Directory of the results of all runs", parsers.path, "harbor-results", "DIR", "path"
     )
     html: Path | None = option(
-        "--harbor-html", "Write a self-contained HTML page with all results", parsers.path, None, "FILE", "path"
+        "harbor-html", "Write a self-contained HTML page with all results", parsers.path, None, "FILE", "path"
     )
     reward_key: str = option(
-        "--harbor-reward-key",
+        "harbor-reward-key",
         "Key of reward.json that holds the reward; `reward` if not given",
         parsers.text,
         "",
@@ -391,7 +396,7 @@ class HarborConfig:
         recorded=True,
     )
     reward_precedence: Literal["txt", "json"] = option(
-        "--harbor-reward-precedence",
+        "harbor-reward-precedence",
         "Which reward file counts if the verifier wrote both: txt or json",
         parsers.choice("txt", "json"),
         "txt",
@@ -399,7 +404,7 @@ class HarborConfig:
         recorded=True,
     )
     missing_reward: Literal["zero", "error"] = option(
-        "--harbor-missing-reward",
+        "harbor-missing-reward",
         "What a trial without a usable reward counts as: zero or error",
         parsers.choice("zero", "error"),
         "zero",
@@ -407,9 +412,10 @@ class HarborConfig:
         recorded=True,
     )
     infra_retries: int = option(
-        "--harbor-infra-retries", "How often a trial is retried after an infrastructure error", parsers.whole(0), 1, "N"
+        "harbor-infra-retries", "How often a trial is retried after an infrastructure error", parsers.whole(0), 1, "N"
     )
 
 
-OPTIONS: dict[str, Option] = {entry.name: entry.metadata["option"] for entry in fields(HarborConfig)}
-"""The options by the field of HarborConfig that holds their value."""
+OPTIONS: tuple[Option, ...] = tuple(
+    replace(entry.metadata["option"], field=entry.name) for entry in fields(HarborConfig)
+)
