@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor._util.run_id import new_run_id
-from pytest_harbor.agent import as_agent
+from pytest_harbor.agent import Agent, as_agent
 from pytest_harbor.environment import Provider
 from pytest_harbor.environment.factory import create_provider
 from pytest_harbor.errors import InfrastructureError
@@ -19,7 +20,7 @@ from pytest_harbor.image import AdaptMode, BuildPolicy
 from pytest_harbor.results import Run
 from pytest_harbor.runner import Runner
 from pytest_harbor.task import Task, TaskError
-from pytest_harbor.trial import TrialHooks, TrialResult, TrialSettings
+from pytest_harbor.trial import Trial, TrialHooks, TrialResult, TrialSettings
 
 if TYPE_CHECKING:
     from pytest_harbor.proxy import ProxySettings
@@ -71,13 +72,10 @@ def run_trial(
     settings = settings or TrialSettings()
     run = Run(Path(results).absolute(), new_run_id())
     run.create_root()
-    with contextlib.ExitStack() as stack:
-        if provider is None:
-            provider, _ = create_provider("auto", (task.path, run.root))
-            stack.callback(provider.close)
+    with _open_provider(provider, hidden=(task.path, run.root)) as used:
         runner = Runner(
             run,
-            provider,
+            used,
             image=image,
             build=build,
             adapt=adapt,
@@ -86,16 +84,32 @@ def run_trial(
             timeout_multiplier=settings.timeout_multiplier,
             proxy=proxy,
         )
-        stack.callback(runner.close)
-        trial = runner.trial(task, settings, key=secrets.token_hex(8), attempt=attempt, hooks=hooks)
-        stack.callback(trial.stop)
-        try:
-            if reason := task.unsupported or chosen.skip_reason(task):
-                trial.skip(reason)
-            else:
-                trial.run(chosen)
-        except (InfrastructureError, TaskError) as error:
-            trial.fail(error)
+        with contextlib.closing(runner):
+            trial = runner.trial(task, settings, key=secrets.token_hex(8), attempt=attempt, hooks=hooks)
+            return _run_or_skip(trial, chosen)
+
+
+@contextlib.contextmanager
+def _open_provider(provider: Provider | None, hidden: Sequence[Path]) -> Iterator[Provider]:
+    """Give the provider, which stays open, or create one and close it at the end."""
+    if provider is not None:
+        yield provider
+        return
+    created, _ = create_provider("auto", hidden)
+    with contextlib.closing(created):
+        yield created
+
+
+def _run_or_skip(trial: Trial, agent: Agent) -> TrialResult:
+    try:
+        if reason := trial.task.unsupported or agent.skip_reason(trial.task):
+            trial.skip(reason)
+        else:
+            trial.run(agent)
+    except (InfrastructureError, TaskError) as error:
+        trial.fail(error)
+    finally:
+        trial.stop()
     return trial.result
 
 

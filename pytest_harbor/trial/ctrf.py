@@ -1,4 +1,4 @@
-"""Read a verifier's single tests from its CTRF report (https://ctrf.io), leniently: it decides nothing."""
+"""A verifier's single tests, read leniently from its CTRF report (https://ctrf.io): they do not affect the outcome."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_harbor._util.text import shorten
 from pytest_harbor.trial.reward import read_bounded
 
 if TYPE_CHECKING:
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 _FILE_BYTES = 16 * 2**20
 _NAME_CHARACTERS = 300
 _MESSAGE_CHARACTERS = 2_000
-# Cleaned before it is shortened: no message of megabytes is worked on for two thousand characters.
+# A message is cleaned before it is shortened; this keeps a message of megabytes from being cleaned as a whole.
 _CLEANED_CHARACTERS = 10 * _MESSAGE_CHARACTERS
-# No honest report counts further; above, a float is no exact integer any more.
+# No honest report counts further, and larger floats are not exact integers.
 _LARGEST_COUNT = 2**53
-# CSI sequences, then OSC and the other string sequences with all they enclose, then two-character escapes.
+# CSI sequences, then OSC and other string sequences with all they enclose, then two-character escapes.
 _ANSI = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
@@ -30,7 +31,7 @@ _ANSI = re.compile(
 
 @dataclass
 class InnerTest:
-    """One failed test: its name in one line, its message or else its trace; no control characters."""
+    """A failed test: its name on one line, and its message or else its trace, without control characters."""
 
     name: str
     message: str
@@ -38,7 +39,7 @@ class InnerTest:
 
 @dataclass
 class InnerTests:
-    """How many of the verifier's tests ended how, and its first failures.
+    """The verifier's tests, counted by status, and the first failures.
 
     Attributes:
         passed: tests with status "passed".
@@ -56,10 +57,10 @@ class InnerTests:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> InnerTests:
-        """Read what `dataclasses.asdict` made of one.
+        """Read the output of `dataclasses.asdict`.
 
         Raises:
-            TypeError: a key is unknown or missing, or something is no object.
+            TypeError: a key is unknown or missing, or a value is not an object.
         """
         return cls(**{**data, "failures": [InnerTest(**test) for test in data.get("failures", [])]})
 
@@ -67,20 +68,20 @@ class InnerTests:
 def read_ctrf(path: Path, limit: int = 20) -> InnerTests | None:
     """Read a CTRF report.
 
-    The counts are those of the listed tests; the report's own summary counts only where no test is listed.
+    The counts are those of the listed tests; the report's own summary is used only if no test is listed.
 
     Args:
         path: the report; need not exist.
         limit: how many failures to keep.
 
     Returns:
-        None for anything unusable: no file, more than 16 MiB, no JSON, neither tests nor a summary.
+        None if the report is not usable: no file, more than 16 MiB, not JSON, or neither tests nor a summary.
     """
     content, _ = read_bounded(path, _FILE_BYTES)
     if content is None:
         return None
     try:
-        # parse_int: an integer of thousands of digits is an infinity here, not a ValueError or a long wait.
+        # parse_int: an integer of thousands of digits becomes infinity, not a ValueError or a long wait.
         document = json.loads(content.decode("utf-8"), parse_int=float)
     except (ValueError, RecursionError):
         return None
@@ -118,7 +119,7 @@ def _from_summary(summary: Any) -> InnerTests | None:
 
 
 def _count(value: Any) -> int | None:
-    # json.loads gives every number as float here, and bool is no float.
+    # json.loads returns every number as a float here, and a bool is not a float.
     if isinstance(value, float) and math.isfinite(value) and 0 <= value <= _LARGEST_COUNT:
         return int(value)
     return None
@@ -127,7 +128,7 @@ def _count(value: Any) -> int | None:
 def _failure(test: dict[str, Any]) -> InnerTest:
     name = " ".join(_clean(test.get("name")).split())
     message = _clean(test.get("message")).strip() or _clean(test.get("trace")).strip()
-    return InnerTest(_shorten(name, _NAME_CHARACTERS) or "(unnamed)", _shorten(message, _MESSAGE_CHARACTERS))
+    return InnerTest(shorten(name, _NAME_CHARACTERS) or "(unnamed)", shorten(message, _MESSAGE_CHARACTERS))
 
 
 def _clean(value: Any) -> str:
@@ -135,7 +136,3 @@ def _clean(value: Any) -> str:
         return ""
     text = _ANSI.sub("", value[:_CLEANED_CHARACTERS]).replace("\r\n", "\n")
     return "".join(c for c in text if c.isprintable() or c in "\n\t\u00a0\u3000")
-
-
-def _shorten(text: str, characters: int) -> str:
-    return text if len(text) <= characters else text[: characters - 1] + "…"

@@ -1,4 +1,4 @@
-"""Read the reward that a verifier left, from the files that `environment.tar.unpack` wrote on the host.
+"""The reward of a verifier, read from the files that `environment.tar.unpack` wrote on the host.
 
 The rule, from Harbor, HUD's converter and verifiers' HarborEnv, which differ only in what they read first:
 reward.txt is one finite number; reward.json is an object with the number under "reward", or a bare number.
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_harbor._util.sizes import size_text
+from pytest_harbor._util.text import escaped, listed, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +30,9 @@ _JSON = "reward.json"
 _FILE_BYTES = 2**20
 _LISTED = 10
 _SHOWN_CHARACTERS = 60
-# Names of metrics become columns and keys of reports.
+# Metric names become columns and keys of reports.
 _METRIC_CHARACTERS = 200
-# The two files of one verifier are often printed with different precision.
+# A verifier often writes the two files with different precision.
 _RELATIVE_TOLERANCE = 1e-6
 _ABSOLUTE_TOLERANCE = 1e-9
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -39,14 +40,14 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 
 @dataclass(frozen=True)
 class Reward:
-    """What the reward files of one verifier say.
+    """The reward in the files of one verifier.
 
     Attributes:
-        value: a finite number, or None when there is no usable one.
+        value: a finite number, or None if there is no usable one.
         metrics: the other finite numbers of reward.json.
-        problem: why `value` is None: one sentence with file, fact and fix.
-        warnings: what is odd but does not prevent a value.
-        source: the file the value is from, "reward.txt" or "reward.json".
+        problem: why `value` is None, in one sentence with file, fact and fix.
+        warnings: oddities that do not prevent a value.
+        source: the file that the value is from, "reward.txt" or "reward.json".
     """
 
     value: float | None
@@ -58,13 +59,13 @@ class Reward:
 
 @dataclass
 class _File:
-    """One of the two files: absent, or a value, or a problem."""
+    """One of the two files: absent, with a value, or with a problem."""
 
     name: str
     present: bool = True
     value: float | None = None
     problem: str | None = None
-    # A reward.json of metrics only is common beside a reward.txt, and worth no warning.
+    # A reward.json with nothing but metrics is common next to a reward.txt, and deserves no warning.
     only_metrics: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -80,16 +81,15 @@ def read_reward(
     """Read reward.txt and reward.json of one verifier.
 
     Args:
-        verifier_dir: where they are; need not exist.
-        precedence: which file counts where both exist. The other is used where the preferred one is absent,
-            and only there: an invalid preferred file is a problem, whatever the other says.
-        key: the key of reward.json to use instead of "reward" (--harbor-reward-key). Asking for a key is
-            asking for reward.json: with a key that file comes first, and a reward.txt that differs is worth
-            no warning.
+        verifier_dir: the directory of the files; need not exist.
+        precedence: which file counts if both exist. The other is used only if the preferred one is absent: an invalid
+            preferred file is a problem, whatever the other contains.
+        key: the key of reward.json to use instead of "reward" (--harbor-reward-key). With a key, reward.json takes
+            precedence, and a different reward.txt deserves no warning.
         skipped: the notes of `unpack`. A reward file that they mention is not used.
 
     Returns:
-        The reward. Nothing that the files hold raises an error.
+        The reward. No content of the files raises an error.
     """
     txt = _read_txt(verifier_dir, skipped)
     json_ = _read_json(verifier_dir, key, skipped)
@@ -119,10 +119,10 @@ def read_reward(
 
 
 def read_bounded(path: Path, limit: int) -> tuple[bytes | None, str | None]:
-    """Read a regular file of at most `limit` bytes, following no link and waiting for no pipe.
+    """Read a regular file of at most `limit` bytes, without following links or waiting for pipes.
 
     Returns:
-        The content and None, or None and what the path is instead ("is a directory"); both None if absent.
+        The content and None, or None and a description of the path ("is a directory"); both None if it is absent.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -177,7 +177,7 @@ def _read_json(directory: Path, key: str | None, skipped: Sequence[str]) -> _Fil
         return dict(items)
 
     try:
-        # parse_int: an integer of thousands of digits is an infinity here, not a ValueError or a long wait.
+        # parse_int: an integer of thousands of digits becomes infinity, not a ValueError or a long wait.
         document = json.loads(text, object_pairs_hook=pairs, parse_int=float)
     except RecursionError:
         file.problem = f"{_JSON} is nested too deeply; have test.sh write a flat object"
@@ -228,7 +228,7 @@ def _take_object(file: _File, document: dict[str, Any], key: str) -> None:
 
 
 def _load(directory: Path, file: _File, skipped: Sequence[str]) -> str | None:
-    """Return the text of a reward file; without one, note in `file` why."""
+    """Return the text of a reward file, or None after recording the problem in `file`."""
     reason = _noted(f"{directory.name}/{file.name}", skipped) or _noted(file.name, skipped, whole=True)
     if reason is not None:
         file.problem = f"{file.name} {_skip_text(reason)}"
@@ -255,12 +255,12 @@ def _absent(directory: Path, skipped: Sequence[str]) -> str:
 
 
 def _stop(skipped: Sequence[str]) -> str | None:
-    """Return why `unpack` read the archive only in part, which is its first note, or None."""
+    """Return why `unpack` did not read the whole archive, which is its first note, or None."""
     return skipped[0].removeprefix("archive: ") if skipped and skipped[0].startswith("archive: ") else None
 
 
 def _noted(path: str, skipped: Sequence[str], *, whole: bool = False) -> str | None:
-    """Return the reason that `unpack` gave for skipping or cutting a path, given as its last components."""
+    """Return why `unpack` skipped or cut a path, given by its last components, or None."""
     for note in skipped:
         name, colon, reason = note.partition(": ")
         if colon and (name == path or (not whole and name.endswith(f"/{path}"))):
@@ -277,7 +277,7 @@ def _skip_text(reason: str) -> str:
 
 
 def _finite(value: Any) -> float | None:
-    # json.loads gives every number as float here, and bool is no float.
+    # json.loads returns every number as a float here, and a bool is not a float.
     return value if isinstance(value, float) and math.isfinite(value) else None
 
 
@@ -296,19 +296,13 @@ def _kind(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Quote hostile text for a message: in one line, escaped and shortened."""
-    return ascii(text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…")
+    """Quote untrusted text for a message: on one line, escaped and shortened."""
+    return ascii(shorten(text, _SHOWN_CHARACTERS))
 
 
 def _name(text: str) -> str:
-    return f'"{_plain(text)}"'
-
-
-def _plain(text: str) -> str:
-    text = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f'"{escaped(text, _SHOWN_CHARACTERS)}"'
 
 
 def _listed(names: Sequence[str], *, quote: bool = True) -> str:
-    shown = ", ".join(_name(name) if quote else _plain(name) for name in names[:_LISTED])
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED:,} more"
+    return listed([_name(name) if quote else escaped(name, _SHOWN_CHARACTERS) for name in names], _LISTED)

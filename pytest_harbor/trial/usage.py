@@ -1,4 +1,4 @@
-"""What a trial used of models: calls, tokens, money, time."""
+"""The model usage of a trial: calls, tokens, cost, time."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 @dataclass
 class Usage:
-    """What a trial used of models, as the proxy has seen it.
+    """The model usage of a trial, as metered by the proxy.
 
     Attributes:
-        requests: calls of models; a call that was tried again counts once.
-        retries: tries of calls beyond their first.
-        input_tokens: tokens of all prompts, those from a cache included.
-        cached_tokens: of these, tokens read from a cache.
-        output_tokens: tokens of all answers, those of reasoning included.
-        reasoning_tokens: of these, tokens of reasoning.
-        cost: US dollars; None where the price of a model that was used is not known.
-        seconds: from each call's beginning to the end of its answer, added up.
-        estimated: calls whose answer did not tell its tokens; theirs are estimated, at four bytes of text a token.
-        replayed: calls that a cassette answered, which cost nothing now; `cost` is what they once did.
-        models: requests by model, as the answers name them.
+        requests: model calls; a call and its retries count once.
+        retries: attempts at calls beyond their first.
+        input_tokens: tokens of all prompts, cached ones included.
+        cached_tokens: the part of them that was read from a cache.
+        output_tokens: tokens of all responses, reasoning included.
+        reasoning_tokens: the part of them that was reasoning.
+        cost: US dollars; None if the price of a model is not known.
+        seconds: total time from the start of each call to the end of its response.
+        estimated: calls whose response did not report tokens; theirs are estimated at four bytes of text per token.
+        replayed: calls answered from a cassette, which cost nothing now; `cost` is what they cost when recorded.
+        models: requests by model, as named in the responses.
         unpriced: models without a price.
 
     """
@@ -43,11 +43,11 @@ class Usage:
 
     @property
     def tokens(self) -> int:
-        """Tokens of prompts and answers."""
+        """Tokens of prompts and responses."""
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        """Add two up; the sum has a cost where both have one."""
+        """Add two usages; the sum has a cost if both have one."""
         total = Usage(
             **{name: getattr(self, name) + getattr(other, name) for name in COUNTS},
             seconds=self.seconds + other.seconds,
@@ -61,10 +61,10 @@ class Usage:
 
     @classmethod
     def from_json(cls, data: Any) -> Usage:
-        """Read what `dataclasses.asdict` made; keys that are not known are left out.
+        """Read the output of `dataclasses.asdict`; unknown keys are ignored.
 
         Raises:
-            ValueError: it is no usage.
+            ValueError: it is not a usage.
 
         """
         if not isinstance(data, dict):
@@ -93,20 +93,20 @@ COUNTS = (
 
 
 class NoUsage(LookupError):
-    """A test asks what a trial used of models, and nobody has looked: it must fail, neither pass nor be an error."""
+    """A test asks for a trial's model usage and there is none. The test fails; it neither passes nor is an error."""
 
 
 def known(usage: Usage | None, agent: str) -> Usage:
     """Return a trial's usage.
 
     Raises:
-        NoUsage: there is none.
+        NoUsage: it was not metered.
 
     """
     __tracebackhide__ = True
     if usage is None:
         raise NoUsage(
-            f"there is no usage of models by the agent {agent}: run with --harbor-proxy=live (or record, replay, auto) "
+            f"the model usage of agent {agent} was not metered; run with --harbor-proxy=live (or record, replay, auto) "
             "and an agent that calls models"
         )
     return usage

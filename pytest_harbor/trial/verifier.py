@@ -1,13 +1,13 @@
-"""Grading: the task's tests go in as root, run as the verifier's user, and leave a reward.
+"""The verifier: uploads the task's tests as root, runs them as the verifier's user, and reads the reward.
 
-The environment is in the agent's hands until here: nothing in it is trusted to be what it was, and no link is followed.
+The agent controlled the environment until now, so nothing in it is trusted, and no link is followed.
 """
 
 from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,19 +26,19 @@ LOGS = "/logs"
 TEST_NAME = "test-stdout.txt"
 TEST_LOG = f"verifier/{TEST_NAME}"
 AGENT_LOG = "agent/agent.log"
-# What the host writes into a trial's directory, and nobody in the environment: reports go by it.
-_OF_THE_HOST = frozenset({TEST_LOG, AGENT_LOG, "host", "proxy", "trial.json", ".trial.json.tmp"})
+# Written into a trial's directory by the host and never by the environment, because reports rely on them.
+_RESERVED = frozenset({TEST_LOG, AGENT_LOG, "host", "proxy", "trial.json", ".trial.json.tmp"})
 
-# Runs as root. What is removed is the link, never what it points at; a directory that is a mount is emptied instead.
-# A verifier of another user than the agent's owns its directory: what the agent left running cannot write there.
+# Runs as root. It removes links, never what they point at, and empties directories that are mounts. If the verifier's
+# user is not the agent's, it owns its directory, so processes that the agent left running cannot write there.
 PREPARE = """
 fresh() {{
-  # Taken away from everybody first: what still runs must not put anything back while it is emptied.
+  # Take it away from everybody first, so that nothing still running can add files while it is emptied.
   [ -L "$1" ] || {{ chown 0 "$1" && chmod 700 "$1"; }} 2>/dev/null
   rm -rf "$1" 2>/dev/null
   [ -L "$1" ] && return 1
   [ -d "$1" ] || {{ mkdir "$1"; return; }}
-  for left in "$1"/* "$1"/.[!.]* "$1"/..?*; do [ -e "$left" ] || [ -L "$left" ] && return 1; done
+  for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do [ -e "$entry" ] || [ -L "$entry" ] && return 1; done
   return 0
 }}
 [ -L /logs ] && rm -f /logs
@@ -47,7 +47,7 @@ for dir in agent artifacts; do
   [ -L /logs/$dir ] && rm -f /logs/$dir
   [ -d /logs/$dir ] || mkdir /logs/$dir
 done
-fresh /logs/verifier && chmod {mode} /logs/verifier || {{ echo "/logs/verifier cannot be made anew"; exit 1; }}
+fresh /logs/verifier && chmod {mode} /logs/verifier || {{ echo "/logs/verifier cannot be recreated"; exit 1; }}
 {own}
 rm -rf /tests 2>/dev/null
 if [ -d /tests ] && [ ! -L /tests ]; then cp -R -p {stage}/tests/. /tests/ || exit 1
@@ -59,16 +59,16 @@ rm -rf {stage}
 
 @dataclass
 class Verification:
-    """What grading found.
+    """The outcome of grading.
 
     Attributes:
         reward: the reward, or why there is none.
-        exit_code: exit code of test.sh, None when it did not end.
-        timed_out: whether its time ran out.
-        problem: why it could not even run; empty otherwise.
+        exit_code: exit code of test.sh, None if it did not end.
+        timed_out: whether test.sh timed out.
+        problem: why test.sh could not run; empty if it did.
         tests: the single tests.
         directory: the trial's directory; the verifier's files are in `verifier/`.
-        warnings: what decides nothing.
+        warnings: problems that do not affect the outcome.
 
     """
 
@@ -91,51 +91,36 @@ def verify(
     first: Process | None,
     echo: Callable[[bytes], None] | None = None,
 ) -> Verification:
-    """Grade what is in an environment.
+    """Grade the agent's work in an environment.
 
     Args:
         task: the task.
-        environment: its environment, with the agent's work in it.
+        environment: the environment with the agent's work.
         settings: the trial's settings.
-        directory: the trial's directory; verifier/, agent/ and artifacts/ are written below it.
-        agent_user: who the agent was.
-        first: the agent's first process, for the case that what it left must be killed to be able to grade.
+        directory: the trial's directory; verifier/, agent/ and artifacts/ are written in it.
+        agent_user: the agent's user.
+        first: the agent's first process; what the agent left running is killed if grading is not possible otherwise.
         echo: takes the output of test.sh for a person who watches.
 
     Raises:
         InfrastructureError: the engine failed, or the environment is gone for good.
-        MissingVariable: [verifier].env needs a variable of the host that is not set.
+        MissingVariable: [verifier].env needs an environment variable of the host that is not set.
 
     """
     verifier = task.config.verifier
-    user = None if verifier.user is None else str(verifier.user)
-    variables = resolve_variables(verifier.env, "[verifier].env")
-    timeout = verifier.timeout_sec * settings.timeout_multiplier
     warnings: list[str] = []
-
-    def run(log: LogFile) -> tuple[int | None, bool]:
-        stage = f"/.harbor-{secrets.token_hex(8)}"
-        uploads, notes = folder_uploads(task, "tests", f"{stage}/tests")
-        environment.upload([Upload(stage, None, 0o700), *uploads])
-        prepare = _prepare(stage, user, agent_user)
-        if _is_root(user, environment):
-            prologue = prepare
-        else:
-            environment.exec(["true"], user="0", cwd="/", prologue=prepare)
-            prologue = ""
-        warnings.extend(note for note in notes if note not in warnings)
-        result = environment.exec(
-            f"({TESTS}/test.sh)", user=user, env=variables, timeout=timeout, output=log, prologue=prologue
-        )
-        return (None if result.timed_out else result.exit_code), result.timed_out
-
+    tests = _Tests(
+        task,
+        environment,
+        user=None if verifier.user is None else str(verifier.user),
+        agent_user=agent_user,
+        variables=resolve_variables(verifier.env, "[verifier].env"),
+        timeout=verifier.timeout_sec * settings.timeout_multiplier,
+        warnings=warnings,
+    )
     with LogFile(directory / TEST_LOG, echo) as log:
         try:
-            try:
-                exit_code, timed_out = run(log)
-            except (CannotExecute, EnvironmentLost) as error:
-                warnings.append(f"grading began anew after {_recover(environment, first)}: {error}")
-                exit_code, timed_out = run(log)
+            exit_code, timed_out = tests.run_or_recover(log, first)
         except (CannotExecute, EnvironmentLost) as error:
             # The agent ran here, so this is its doing, unless restart() finds that the environment is gone for good.
             if not environment.is_running():
@@ -151,11 +136,7 @@ def verify(
         skipped=[note.removeprefix("verifier/") for note in extraction.skipped if note.startswith("verifier/")],
     )
     if timed_out:
-        said = f"test.sh took longer than {timeout:g} s and was killed"
-        if reward.value is None:
-            reward = _no_reward(f"{said}; raise [verifier].timeout_sec or --harbor-timeout-multiplier")
-        else:
-            warnings.append(f"{said} after it had left a reward")
+        reward = _after_timeout(reward, tests.timeout, warnings)
     return Verification(
         reward,
         directory,
@@ -164,6 +145,48 @@ def verify(
         tests=read_ctrf(directory / "verifier" / "ctrf.json"),
         warnings=[*warnings, *reward.warnings, *extraction.skipped[:20]],
     )
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """The task's tests in one environment; `timeout` is in seconds, and `warnings` collects notes on the upload."""
+
+    task: Task
+    environment: Environment
+    user: str | None
+    agent_user: str | None
+    variables: Mapping[str, str]
+    timeout: float
+    warnings: list[str]
+
+    def run_or_recover(self, log: LogFile, first: Process | None) -> tuple[int | None, bool]:
+        """Run the tests; if they cannot run, recover the environment and try once more."""
+        try:
+            return self.run(log)
+        except (CannotExecute, EnvironmentLost) as error:
+            how = _recover(self.environment, first)
+            self.warnings.append(f"the first attempt to grade failed ({error}); {how} before the second")
+            return self.run(log)
+
+    def run(self, log: LogFile) -> tuple[int | None, bool]:
+        """Upload and run the tests; return the exit code of test.sh, None if it timed out, and whether it did."""
+        stage = f"/.harbor-{secrets.token_hex(8)}"
+        uploads, notes = folder_uploads(self.task, "tests", f"{stage}/tests")
+        self.environment.upload([Upload(stage, None, 0o700), *uploads])
+        self.warnings.extend(note for note in notes if note not in self.warnings)
+        prepare = _prepare(stage, self.user, self.agent_user)
+        if not _is_root(self.user, self.environment):
+            self.environment.exec(["true"], user="0", cwd="/", prologue=prepare)
+            prepare = ""
+        result = self.environment.exec(
+            f"({TESTS}/test.sh)",
+            user=self.user,
+            env=self.variables,
+            timeout=self.timeout,
+            output=log,
+            prologue=prepare,
+        )
+        return (None if result.timed_out else result.exit_code), result.timed_out
 
 
 def _prepare(stage: str, user: str | None, agent_user: str | None) -> str:
@@ -181,24 +204,33 @@ def _is_root(user: str | None, environment: Environment) -> bool:
 
 
 def _recover(environment: Environment, first: Process | None) -> str:
-    """Make an environment gradable again that the agent has stopped or has filled with processes."""
+    """Recover an environment that the agent stopped or filled with processes, and return how."""
     if not environment.is_running():
         environment.restart()
-        return "the environment, which had stopped, was started again"
-    return environment.kill_since(first) if first else "a second try"
+        return "the environment had stopped and was restarted"
+    return environment.kill_since(first) if first else "nothing was changed"
 
 
 def _download(environment: Environment, directory: Path) -> Extraction:
     try:
-        extraction = environment.download(LOGS, directory, reserved=_OF_THE_HOST)
+        extraction = environment.download(LOGS, directory, reserved=_RESERVED)
         if any(note.startswith("archive: ") for note in extraction.skipped):
-            # An agent that left too much must not bury the reward.
+            # An agent that left too many files must not bury the reward.
             again = environment.download(f"{LOGS}/verifier", directory / "verifier", reserved=frozenset({TEST_NAME}))
             agents = [note for note in extraction.skipped if not note.startswith("archive: ")]
             extraction.skipped = [*(f"verifier/{note}" for note in again.skipped), *agents]
         return extraction
     except FileNotFoundError:
         return Extraction(skipped=["/logs was removed while the tests ran"])
+
+
+def _after_timeout(reward: Reward, timeout: float, warnings: list[str]) -> Reward:
+    """Return the reward of tests that timed out; one that was written in time counts, with a warning."""
+    fact = f"test.sh took longer than {timeout:g} s and was killed"
+    if reward.value is None:
+        return _no_reward(f"{fact}; raise [verifier].timeout_sec or --harbor-timeout-multiplier")
+    warnings.append(f"{fact} after it had written a reward")
+    return reward
 
 
 def _no_reward(problem: str) -> Reward:

@@ -130,7 +130,7 @@ def test_next_run_cleans_up_after_a_kill(harbor: Harbor) -> None:
     run = harbor.run("-k", "a-done")
     assert run.code == 0
     assert harbor.containers() == []
-    assert f"removed what a dead run left: {leftover}" in run.text
+    assert f"removed environments of a dead run: {leftover}" in run.text
 
 
 def test_other_runs_are_not_touched(harbor: Harbor) -> None:

@@ -44,6 +44,7 @@ def test_unused_plugin_imports_nothing_heavy(plain):
         "options",
         "options.config",
         "options.parsers",
+        "options.option",
         "options.table",
         "startup",
         "fixtures",

@@ -19,7 +19,7 @@ def tasks(project):
 def test_budget_without_a_proxy(tasks, limit):
     outcome = tasks.run("--harbor-dataset=tb2", "--harbor-agent=nop", limit)
     assert outcome.ret == 4
-    outcome.has(f"{limit.partition('=')[0]} cannot be kept without the proxy", "--harbor-proxy=live")
+    outcome.has(f"{limit.partition('=')[0]} cannot be enforced without the model proxy", "--harbor-proxy=live")
     outcome.shows_no_bug()
 
 
@@ -37,7 +37,7 @@ def test_real_key_in_agent_env(tasks, monkeypatch, variable):
 def test_key_given_instead_of_a_variable_name(tasks):
     outcome = tasks.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--harbor-openai-key={KEY}")
     assert outcome.ret == 4
-    outcome.has("--harbor-openai-key: this is not the name of a variable")
+    outcome.has("--harbor-openai-key: this is not the name of an environment variable")
     outcome.lacks(KEY)
 
 
@@ -53,7 +53,7 @@ def test_invalid_prices(tasks):
 def test_header_shows_the_proxy_mode(tasks):
     words = ["--harbor-dataset=tb2", "--harbor-agent=nop", "--setup-plan"]
     tasks.run(*words).lacks("proxy")
-    tasks.run(*words, "--harbor-proxy=live").has("harbor: proxy for calls of models: live\n")
+    tasks.run(*words, "--harbor-proxy=live").has("harbor: model proxy: live\n")
     tasks.run(*words, "--harbor-proxy=record", "--harbor-session-budget=5").has(
-        "harbor: proxy for calls of models: record, cassettes cassettes, budget of the run $5.00\n"
+        "harbor: model proxy: record, cassettes cassettes, run budget $5.00\n"
     )

@@ -10,8 +10,8 @@ import pytest
 
 from pytest_harbor.gate import GateSpec, Limit
 from pytest_harbor.plugin.options import config as options
-from pytest_harbor.plugin.options.config import HarborConfig
-from pytest_harbor.plugin.options.table import OPTIONS, Option
+from pytest_harbor.plugin.options.option import Option
+from pytest_harbor.plugin.options.table import OPTIONS, HarborConfig
 from pytest_harbor.proxy.budget import SessionBudget
 from pytest_harbor.task.shards import Shard
 

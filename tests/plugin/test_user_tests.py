@@ -140,7 +140,8 @@ def test_fixture_without_mark_and_dataset(project):
     outcome = project.run("test_mine.py")
     assert outcome.counts == {"errors": 1}
     outcome.has(
-        "test_mine.py::test_it uses harbor_task and there are no tasks: give --harbor-dataset", "@pytest.mark.harbor"
+        "test_mine.py::test_it requests harbor_task, but there are no tasks; give --harbor-dataset",
+        "@pytest.mark.harbor",
     )
     outcome.shows_no_bug()
 
@@ -211,7 +212,7 @@ def test_usage(project):
     assert outcome.counts == {"passed": 1, "failed": 2}
     outcome.has(
         "assert 60000 < 50000",
-        "NoUsage: there is no usage of models by the agent nop: run with --harbor-proxy=live (or record, replay, auto)",
+        "NoUsage: the model usage of agent nop was not metered; run with --harbor-proxy=live (or record, replay, auto)",
     )
     outcome.lacks("INTERNALERROR", "pytest_harbor/", "AttributeError")
 

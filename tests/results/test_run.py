@@ -165,14 +165,14 @@ def test_incomplete_line_does_not_swallow_the_next(run):
         (b'{"schema_version": "1"}', "schema version '1'"),
         (b'{"schema_version": 0}', "schema version 0"),
         (b'{"schema_version": true}', "schema version True"),
-        (b'{"schema_version": 1}', "no trial result"),
+        (b'{"schema_version": 1}', "not a trial result"),
         (
             b'{"schema_version": 1, "run": "r", "task": "t", "dataset": "", "task_path": "", "agent": "", "attempt": 1, "tests": 3}',  # noqa: E501
-            "no trial result",
+            "not a trial result",
         ),
         (
             b'{"schema_version": 1, "run": "r", "task": "t", "dataset": "", "task_path": "", "agent": "", "attempt": 1, "retries": [1]}',  # noqa: E501
-            "no trial result",
+            "not a trial result",
         ),
         (changed(outcome="<b>"), "outcome is '<b>'"),
         (changed(reward=float("nan")), "reward is nan"),

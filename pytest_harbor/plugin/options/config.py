@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pytest_harbor._util.choices import COMMAND
-from pytest_harbor.plugin.options.table import OPTIONS, HarborConfig, Option
+from pytest_harbor.plugin.options.option import Option
+from pytest_harbor.plugin.options.table import OPTIONS, HarborConfig
 
 INI_TYPES: Any = {"one": "string", "path": "string", "many": "linelist", "paths": "paths", "switch": "bool"}
 

@@ -5,78 +5,19 @@ Imported in every project that has the plugin installed, so: pytest and the stan
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pytest_harbor._util.choices import DEFAULT_IMAGE, PROVIDER_CHOICES
 from pytest_harbor.plugin.options import parsers
+from pytest_harbor.plugin.options.option import Option, option
 
 if TYPE_CHECKING:
     from pytest_harbor._util.choices import ProviderChoice
     from pytest_harbor.gate import GateSpec, Limit
     from pytest_harbor.proxy.budget import SessionBudget
     from pytest_harbor.task.shards import Shard
-
-Kind = Literal["one", "path", "many", "paths", "switch"]
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option.
-
-    Attributes:
-        name: the flag without its dashes.
-        text: what the option does; help text without the default.
-        parse: turns the text of the flag or the ini key into a value; raises UsageError with the valid values.
-        default: the value if neither is given.
-        metavar: what stands for the value in the help.
-        kind: `one` value, `path` (relative to where it is written), `many` (the flag repeats, the ini key has one
-            value per line), `paths` (both) or `switch`.
-        recorded: whether rewards depend on it, so that run.json records its value.
-        field: the attribute of HarborConfig that holds the value.
-
-    """
-
-    name: str
-    text: str
-    parse: Callable[[str, str], Any]
-    default: Any
-    metavar: str
-    kind: Kind
-    recorded: bool
-    field: str = ""
-
-    @property
-    def flag(self) -> str:
-        """The flag."""
-        return f"--{self.name}"
-
-    @property
-    def key(self) -> str:
-        """The ini key, which is also the name on `config.option`."""
-        return self.name.replace("-", "_")
-
-    @property
-    def help(self) -> str:
-        """The help text, with the default if it is a value."""
-        default = "" if self.default in (None, "", (), False) else f" (default: {self.default})"
-        return f"{self.text}{default}"
-
-
-def option(
-    name: str,
-    text: str,
-    parse: Callable[[str, str], Any] = parsers.text,
-    default: Any = None,
-    metavar: str = "",
-    kind: Kind = "one",
-    *,
-    recorded: bool = False,
-) -> Any:
-    """Return a field of HarborConfig with its option; see Option for the arguments."""
-    return field(metadata={"option": Option(name, text, parse, default, metavar, kind, recorded)})
 
 
 @dataclass(frozen=True)
