@@ -239,7 +239,7 @@ class Container:
             if pause is None:
                 output = buffer.result(code).output.decode("utf-8", "replace").strip()[-400:]
                 end = "timed out" if code is None else f"exited with code {code}"
-                failures = plural(retries.failures, "time")
+                failures = plural(backoff.failures, "time")
                 raise ValueError(f"the healthcheck failed {failures}; the last attempt {end}: {output}")
             await asyncio.sleep(pause)
 
