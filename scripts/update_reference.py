@@ -23,8 +23,7 @@ def options_table() -> str:
     for option in OPTIONS:
         flag = f"--{option.name}={option.metavar}" if option.metavar else f"--{option.name}"
         default = _default(option.default)
-        meaning = _without_default(option.help) if default else option.help
-        rows.append(f"| `{_cell(flag)}` | {default} | {_cell(meaning)} |")
+        rows.append(f"| `{_cell(flag)}` | {default} | {_cell(option.text)} |")
     return "\n" + "\n".join(rows) + "\n\n"
 
 
@@ -39,11 +38,6 @@ def _default(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"`{value}`"
-
-
-def _without_default(text: str) -> str:
-    """Return a help text without the default, which has a column of its own."""
-    return re.sub(r" \(default:? [\w./=,:-]+\)$", "", text)
 
 
 def _cell(text: str) -> str:

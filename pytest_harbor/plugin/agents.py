@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE
 from pytest_harbor._util.text import listed
 from pytest_harbor.agent import Agent, AgentError, NopAgent, OpenAIAgent, as_agent, needs_setup
 from pytest_harbor.agent.toml_file import AgentFileError, AgentSpec, find_name_clash, read_agents
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_harbor.task import Task
 
 NO_AGENT = (
-    "no agent was chosen for the Harbor tasks; give --harbor-agent=oracle|nop|MODULE:CALLABLE, "
+    f"no agent was chosen for the Harbor tasks; give --harbor-agent={'|'.join((*BUILT_IN_AGENTS, CALLABLE))}, "
     "--harbor-agent-command=CMD or --harbor-agents=FILE, or override the harbor_agent fixture"
 )
 

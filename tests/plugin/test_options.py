@@ -364,7 +364,7 @@ def test_hooks_have_the_prefix_and_an_example():
     from pytest_harbor.plugin import hookspecs
 
     hooks = [name for name, value in vars(hookspecs).items() if callable(value) and name.startswith("pytest")]
-    assert len(hooks) == 9
+    assert len(hooks) == 10
     for name in hooks:
         assert name.startswith("pytest_harbor_")
         assert f"def {name}(" in getattr(hookspecs, name).__doc__

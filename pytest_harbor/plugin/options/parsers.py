@@ -45,7 +45,7 @@ def choice(*choices: str) -> Callable[[str, str], str]:
 
     def parse(value: str, flag: str) -> str:
         if value not in choices:
-            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {' or '.join(choices)}")
+            raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {alternatives(choices)}")
         return value
 
     return parse
