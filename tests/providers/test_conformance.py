@@ -255,12 +255,14 @@ def test_download_does_not_follow_a_symlink(environment, tmp_path):
 def test_download_of_special_files(environment, tmp_path):
     output_of(
         environment,
-        "mkdir /out && cd /out && mkfifo pipe && touch good 'b ad' \"$(printf 'new\\nline')\" && truncate -s 1G big",
+        "mkdir /out && cd /out && mkfifo pipe && touch good 'b ad' \"$(printf 'new\\nline')\" && truncate -s 80M big",
     )
     environment.download("/out", tmp_path / "got")
     names = {path.name for path in (tmp_path / "got").iterdir()}
     assert {"good", "b ad"} <= names
     assert "pipe" not in names
+    # One file is cut at 64 MB.
+    assert (tmp_path / "got/big").stat().st_size == 64 * 2**20
 
 
 def test_download_of_missing_path(shared_environment, tmp_path):
