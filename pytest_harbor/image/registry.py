@@ -14,19 +14,6 @@ REPOSITORY = "pytest-harbor"
 """The local repository of built images; their tag is their digest."""
 
 
-def repository(value: str) -> str:
-    """Return the name of a repository in a registry, after checking it.
-
-    Raises:
-        ValueError: the name is not valid; the message says what a valid one looks like.
-
-    """
-    part = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-    if not re.fullmatch(rf"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?(?:/{part})+", value):
-        raise ValueError("use HOST/PREFIX, such as ghcr.io/acme/tb2, in lower case and without a tag")
-    return value
-
-
 class Registry:
     """A registry to pull built images from, and to push them to.
 

@@ -1,4 +1,4 @@
-"""Runs in the layer's Python on a base of any kind: reports as JSON, to a file or standard output, what works."""
+"""Run in the layer's Python on any base image; report what works as JSON, to a file or to standard output."""
 
 import ctypes
 import json
@@ -14,7 +14,7 @@ import threading
 from importlib import metadata
 from pathlib import Path
 
-# Whoever has the layer may have no certificates of their own.
+# The base image may have no certificates.
 os.environ.pop("SSL_CERT_FILE", None)
 
 import certifi
@@ -24,18 +24,18 @@ import openai
 import pydantic_core
 
 
-def name_of_root():
+def root_name():
     try:
         return pwd.getpwuid(0).pw_name
     except KeyError:
         return None
 
 
-def said(*command):
+def output_of(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-# A thread that ends this way loads a library that nothing is linked with.
+# A thread that ends this way makes the C library load libgcc_s, which nothing is linked with.
 thread = threading.Thread(target=sys.exit)
 thread.start()
 thread.join()
@@ -46,10 +46,10 @@ with httpx.Client(), openai.OpenAI(api_key="none"), sqlite3.connect(":memory:") 
         "certificates": len(ssl.create_default_context(cafile=certifi.where()).get_ca_certs()),
         "sqlite": database.execute("select 6 * 7").fetchone()[0],
         "ctypes": ctypes.CDLL(None).getpid() == os.getpid(),
-        "child": said(sys.executable, "-I", "-c", "print(6 * 7)"),
-        "uv": said("/hud/uv", "--version").split()[0],
+        "child": output_of(sys.executable, "-I", "-c", "print(6 * 7)"),
+        "uv": output_of("/hud/uv", "--version").split()[0],
         "localhost": sorted({entry[4][0] for entry in socket.getaddrinfo("localhost", 80)}),
-        "root": name_of_root(),
+        "root": root_name(),
         "folders": {path.name: oct(path.stat().st_mode & 0o7777) for path in Path("/logs").iterdir()},
         "installed": {
             re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found.version for found in metadata.distributions()

@@ -1,4 +1,4 @@
-"""A registry on this machine, as Debian packages it, and ways to break it."""
+"""A local registry, as packaged by Debian, and ways to break it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from harbor_runs import wait_for
 
 PROGRAM = shutil.which("docker-registry") or shutil.which("registry")
 
-# The user `harbor` with the password `secret`; the registry takes nothing but bcrypt.
+# The user `harbor` with the password `secret`; the registry only accepts bcrypt.
 USERS = "harbor:$2b$04$3migZ4rneWVkVbJGnelbSO0734A6Ojde1PAw7WQmHjO8B7pXLPY1e\n"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 class Registry:
-    """A registry with a directory of its own, on an unused port of the loopback.
+    """A registry with its own directory, on a free port of the loopback interface.
 
     Attributes:
         address: host and port.
@@ -36,12 +36,12 @@ class Registry:
             "version": 0.1,
             "log": {"accesslog": {"disabled": True}, "formatter": "text"},
             "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
-            "http": {"addr": "127.0.0.1:0", "secret": "of no use to anybody"},
+            "http": {"addr": "127.0.0.1:0", "secret": "not a secret"},
         }
         if users:
             (directory / "users").write_text(USERS)
             config["auth"] = {"htpasswd": {"realm": "harbor", "path": str(directory / "users")}}
-        # YAML takes JSON as it is.
+        # JSON is valid YAML.
         (directory / "config.yml").write_text(json.dumps(config))
         log = directory / "log.txt"
         with log.open("w") as file:
@@ -57,19 +57,19 @@ class Registry:
         self.address: str = wait_for(listening, "the registry listens").group(1)
 
     def tags(self, repository: str) -> list[str]:
-        """The tags of a repository, sorted."""
+        """Return the tags of a repository, sorted."""
         with urllib.request.urlopen(f"http://{self.address}/v2/{repository}/tags/list") as answer:
             return sorted(json.load(answer)["tags"])
 
     def layers(self, repository: str, tag: str) -> list[str]:
-        """The digests of an image's layers."""
+        """Return the digests of an image's layers."""
         request = urllib.request.Request(f"http://{self.address}/v2/{repository}/manifests/{tag}")
         request.add_header("Accept", MANIFEST)
         with urllib.request.urlopen(request) as answer:
             return [layer["digest"].partition(":")[2] for layer in json.load(answer)["layers"]]
 
     def corrupt(self, digest: str) -> None:
-        """Turn the last byte of a layer around."""
+        """Invert the last byte of a layer."""
         file = self._blobs / digest[:2] / digest / "data"
         data = bytearray(file.read_bytes())
         data[-1] ^= 255
