@@ -99,11 +99,11 @@ class ImageStore:
             except ImageError as error:
                 if context is None or self._policy == "never":
                     raise
-                image = self._built(context, timeout)
+                image = self._ensure_adapted(context, timeout)
                 note = f"docker_image {named} is not available ({error.fact}); built from the Dockerfile instead"
                 return replace(image, notes=(note, *image.notes))
         if context:
-            return self._built(context, timeout)
+            return self._ensure_adapted(context, timeout)
         image = self._named(self._fallback, timeout)
         note = f"the task has neither a Dockerfile nor a docker_image; using {self._fallback}"
         return replace(image, notes=(note, *image.notes))
@@ -132,7 +132,7 @@ class ImageStore:
         arguments = ((LAYER_ARGUMENT, self.hud_layer_reference),)
         context = BuildContext(directory, arguments=arguments, name=DOCKERFILE)
         timeout = LAYER_TIMEOUT * self._timeout_multiplier
-        return _reference(context, name), lambda: self._build_unadapted(context, timeout, name)
+        return _reference(context, name), lambda: self._ensure_built(context, timeout, name)
 
     def with_setup(
         self, image: Image, setup: str, files: Sequence[tuple[Path, str]] = (), timeout: float = SETUP_TIMEOUT
@@ -156,7 +156,7 @@ class ImageStore:
         files_seen = tuple(files_for_setup(setup, files))
         context = SetupContext(Path(image.ref), image=image, setup=setup, files_seen=files_seen, cache_key=cache_key)
         try:
-            derived = self._build_unadapted(context, timeout * self._timeout_multiplier, local_only=True)
+            derived = self._ensure_built(context, timeout * self._timeout_multiplier, local_only=True)
         except ImageError as error:
             output = setup_failure(error.log)
             raise ImageError(
@@ -206,17 +206,17 @@ class ImageStore:
         else:
             image = Image(ref, "present", details, details.notes)
         if self._adapt == "hud" and self._backend.adapts:
-            image = self._built(DerivedContext.of(image), timeout)
+            image = self._ensure_adapted(DerivedContext.of(image), timeout)
         self._known[ref] = image
         return image
 
-    def _built(self, context: BuildContext, timeout: float) -> Image:
+    def _ensure_adapted(self, context: BuildContext, timeout: float) -> Image:
         """Return the adapted image of a build context; build it unless it exists."""
         if self._backend.adapts and context.adaptation is None:
             context = replace(context, adaptation=self._adaptation)
-        return self._build_unadapted(context, timeout)
+        return self._ensure_built(context, timeout)
 
-    def _build_unadapted(
+    def _ensure_built(
         self, context: BuildContext, timeout: float, name: str = REPOSITORY, *, local_only: bool = False
     ) -> Image:
         """Return the image of a build context as it is; build it unless it exists.
@@ -314,7 +314,7 @@ class ImageStore:
 
         """
         try:
-            return self._build_unadapted(self._layer_context, LAYER_TIMEOUT * self._timeout_multiplier)
+            return self._ensure_built(self._layer_context, LAYER_TIMEOUT * self._timeout_multiplier)
         except ImageError as error:
             raise ImageError(
                 f"the layer for --harbor-adapt=hud cannot be built: {error.fact}",
