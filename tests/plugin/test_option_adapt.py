@@ -10,7 +10,7 @@ def test_host_agent_needs_the_mcp_library(project):
     words = ["--harbor-dataset=tb2", "--harbor-adapt=hud", "--harbor-agent-command=true"]
     outcome = project.run(*words, "--harbor-agent-where=host", subprocess=True)
     assert outcome.ret == 4
-    fact = "--harbor-adapt=hud: an agent's MCP server needs the package mcp, which is not installed"
+    fact = "--harbor-adapt=hud: an agent's MCP server requires the package mcp, which is not installed"
     assert f'ERROR: {fact}; install it: pip install "pytest-harbor[hud]"' in str(outcome)
     # An agent in the environment does not need it.
-    assert "needs the package mcp" not in str(project.run(*words, subprocess=True))
+    assert "requires the package mcp" not in str(project.run(*words, subprocess=True))
