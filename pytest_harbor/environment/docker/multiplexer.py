@@ -52,7 +52,7 @@ class _Connection:
         self.write_failed = False
         # The other end sends no more data.
         self.remote_done = False
-        # The peer was told so.
+        # The end of the data was passed on to the peer.
         self.shut_down = False
 
 
