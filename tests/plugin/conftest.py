@@ -11,6 +11,12 @@ from typing import Any
 import pytest
 from inner_pytest import FEWER_PLUGINS
 
+# Loaded here once: pytester drops the modules that a run inside this process is the first to import.
+import pytest_harbor.environment.docker
+import pytest_harbor.plugin.activation
+import pytest_harbor.plugin.item_reports
+import pytest_harbor.report.html  # noqa: F401
+
 # A conftest.py that gives trials the rewards in rewards.json, without an engine (see fake_provider.py), and the model
 # usage in usage.json, which may include the budget that was spent.
 REWARDS = f"""
