@@ -104,7 +104,8 @@ class Runner:
             services=self._services,
         )
         if agent is not None:
-            trial.assign(agent)
+            trial.agent = agent
+            trial.result.agent = agent.name
         return trial
 
     def close(self) -> None:

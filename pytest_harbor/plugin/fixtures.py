@@ -88,7 +88,7 @@ def harbor_checked_agent(request: pytest.FixtureRequest, harbor_task: Task, harb
     if ledger is not None and may_call_models(agent) and (spent := ledger.spent_limit()):
         pytest.skip(spent)
     # The image contains the agent's setup.
-    _trial(request, harbor_task).assign(agent)
+    _trial(request, harbor_task).agent = agent
     return agent
 
 
@@ -101,6 +101,6 @@ def harbor_trial(
 ) -> Trial:
     """The trial. It runs before the test function does, so a test can read the result from it."""
     trial = _trial(request, harbor_task)
-    trial.assign(harbor_checked_agent)
+    trial.agent = harbor_checked_agent
     trial.environment = harbor_environment
     return trial

@@ -123,11 +123,6 @@ class Trial:
 
     # The phases.
 
-    def assign(self, agent: Agent) -> None:
-        """Set the agent, before the image is built: its setup becomes part of the image."""
-        self.agent = agent
-        self.result.agent = agent.name
-
     def build(self, ref: str | None = None) -> Image:
         """Find, pull or build the image.
 
@@ -204,7 +199,7 @@ class Trial:
         """Run the agent and the verifier once; further calls return the same result.
 
         Args:
-            agent: the agent, if it was not assigned.
+            agent: the agent, if it is not set.
 
         Raises:
             InfrastructureError: something around the trial failed, after retries; the result is on disk as an error.
@@ -212,9 +207,9 @@ class Trial:
         """
         if self._journal.closed:
             return self.result
-        agent = agent or self.agent
+        self.agent = agent = agent or self.agent
         assert agent is not None, "a trial needs an agent"
-        self.assign(agent)
+        self.result.agent = agent.name
         while True:
             try:
                 self._run_and_grade(agent, self.environment or self.start())

@@ -6,7 +6,7 @@ import pytest
 
 SKIPPED = '[environment]\nos = "windows"\n'
 NONE = "no agent was chosen for the Harbor tasks"
-FIXES = ("--harbor-agent=oracle|nop|MODULE:CALLABLE", "--harbor-agent-command=CMD", "harbor_agent")
+FIXES = ("--harbor-agent=oracle|nop|openai|MODULE:CALLABLE", "--harbor-agent-command=CMD", "harbor_agent")
 
 
 def test_no_agent(project):

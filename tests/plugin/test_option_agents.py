@@ -72,7 +72,7 @@ def test_name_that_equals_an_attempt_of_another_agent(project):
     assert len(set(project.ids(*ALL))) == 3
     error = usage_error(project, *ALL, "--harbor-attempts=2")
     assert "agents.toml" in error
-    assert "'claude-2' is attempt 2 of agent 'claude'" in error
+    assert "'claude-2' means both attempt 2 of agent 'claude' and the agent of that name" in error
 
 
 @pytest.mark.slow
@@ -305,5 +305,5 @@ def test_real_key_in_agent_env(project, monkeypatch):
     project.file("agents.toml", agents("claude", env='["OPENAI_API_KEY"]'))
     outcome = project.run(*ALL, "--harbor-proxy=live")
     assert outcome.ret == 4
-    outcome.has("ERROR: agent 'claude': env: OPENAI_API_KEY holds a real key")
+    outcome.has("ERROR: agent 'claude': env: OPENAI_API_KEY holds a real API key")
     outcome.lacks("sk-real")

@@ -67,7 +67,7 @@ def test_neither_provider_is_available(project):
 def test_invalid_value(project):
     outcome = project.run("--harbor-environment=podman")
     assert outcome.ret == 4
-    outcome.has("--harbor-environment: 'podman' is not valid; use auto or docker or namespace")
+    outcome.has("--harbor-environment: 'podman' is not valid; use auto, docker or namespace")
 
 
 def test_another_system(monkeypatch):

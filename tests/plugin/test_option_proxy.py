@@ -30,7 +30,7 @@ def test_real_key_in_agent_env(tasks, monkeypatch, variable):
     words = ["--harbor-dataset=tb2", "--harbor-agent=nop", f"--harbor-agent-env={variable}"]
     outcome = tasks.run(*words, "--harbor-proxy=live")
     assert outcome.ret == 4
-    outcome.has(f"--harbor-agent-env: {variable} holds a real key", "--harbor-proxy=off")
+    outcome.has(f"--harbor-agent-env: {variable} holds a real API key", "--harbor-proxy=off")
     outcome.lacks(KEY)
 
 
@@ -52,7 +52,7 @@ def test_invalid_prices(tasks):
 
 def test_header_shows_the_proxy_mode(tasks):
     words = ["--harbor-dataset=tb2", "--harbor-agent=nop", "--setup-plan"]
-    tasks.run(*words).lacks("proxy")
+    tasks.run(*words).lacks("harbor: model proxy")
     tasks.run(*words, "--harbor-proxy=live").has("harbor: model proxy: live\n")
     tasks.run(*words, "--harbor-proxy=record", "--harbor-session-budget=5").has(
         "harbor: model proxy: record, cassettes cassettes, run budget $5.00\n"

@@ -53,8 +53,10 @@ class Option:
     @property
     def help(self) -> str:
         """The help text, with the default if it is a value."""
-        default = "" if self.default in (None, "", (), False) else f" (default: {self.default})"
-        return f"{self.text}{default}"
+        if self.default is None or self.default is False or self.default in ("", ()):
+            return self.text
+        default = f"{self.default:g}" if isinstance(self.default, float) else self.default
+        return f"{self.text} (default: {default})"
 
 
 def option(
