@@ -54,8 +54,7 @@ def run_trial(
         registry: where images are pulled from before they are built, as HOST/PREFIX; empty for nowhere.
         provider: creates the environment; if None, Docker if an engine answers, otherwise Linux namespaces.
         hooks: hooks to call.
-        proxy: settings of a proxy for the agent's model calls; if None, there is no proxy.
-            `ProxySettings("live", upstreams_of(os.environ))` follows the host's environment variables.
+        proxy: settings of a proxy for the model calls, such as `ProxySettings("live", upstreams_of(os.environ))`.
         attempt: number of the attempt, for the result.
 
     Returns:

@@ -108,7 +108,6 @@ def verify(
 
     """
     verifier = task.config.verifier
-    warnings: list[str] = []
     tests = _Tests(
         task,
         environment,
@@ -116,7 +115,6 @@ def verify(
         agent_user=agent_user,
         variables=resolve_variables(verifier.env, "[verifier].env"),
         timeout=verifier.timeout_sec * settings.timeout_multiplier,
-        warnings=warnings,
     )
     with LogFile(directory / TEST_LOG, echo) as log:
         try:
@@ -127,23 +125,18 @@ def verify(
                 environment.restart()
             problem = f"test.sh could not be run: {error.fact}"
             log(f"harbor: {problem}\n".encode())
-            return Verification(_no_reward(problem), directory, problem=problem, warnings=warnings)
+            return Verification(_no_reward(problem), directory, problem=problem, warnings=tests.warnings)
     extraction = _download(environment, directory)
-    reward = read_reward(
-        directory / "verifier",
-        precedence=settings.reward_precedence,
-        key=settings.reward_key or None,
-        skipped=[note.removeprefix("verifier/") for note in extraction.skipped if note.startswith("verifier/")],
-    )
+    reward = _read_reward(directory, settings, extraction)
     if timed_out:
-        reward = _after_timeout(reward, tests.timeout, warnings)
+        reward = _after_timeout(reward, tests.timeout, tests.warnings)
     return Verification(
         reward,
         directory,
         exit_code,
         timed_out,
         tests=read_ctrf(directory / "verifier" / "ctrf.json"),
-        warnings=[*warnings, *reward.warnings, *extraction.skipped[:20]],
+        warnings=[*tests.warnings, *reward.warnings, *extraction.skipped[:20]],
     )
 
 
@@ -157,7 +150,7 @@ class _Tests:
     agent_user: str | None
     variables: Mapping[str, str]
     timeout: float
-    warnings: list[str]
+    warnings: list[str] = field(default_factory=list)
 
     def run_or_recover(self, log: LogFile, first: Process | None) -> tuple[int | None, bool]:
         """Run the tests; if they cannot run, recover the environment and try once more."""
@@ -222,6 +215,15 @@ def _download(environment: Environment, directory: Path) -> Extraction:
         return extraction
     except FileNotFoundError:
         return Extraction(skipped=["/logs was removed while the tests ran"])
+
+
+def _read_reward(directory: Path, settings: TrialSettings, extraction: Extraction) -> Reward:
+    return read_reward(
+        directory / "verifier",
+        precedence=settings.reward_precedence,
+        key=settings.reward_key or None,
+        skipped=[note.removeprefix("verifier/") for note in extraction.skipped if note.startswith("verifier/")],
+    )
 
 
 def _after_timeout(reward: Reward, timeout: float, warnings: list[str]) -> Reward:

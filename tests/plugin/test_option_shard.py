@@ -160,7 +160,7 @@ def test_user_test_without_a_task_in_the_shard(project, tasks):
     project.file("test_mine.py", USERS)
     project.task("other/x")
     outcomes = [project.run("test_mine.py", ALL, f"--harbor-shard={n}/7", "-rs", "-k", "test_one") for n in range(1, 8)]
-    assert sum("none of its tasks is of shard" in outcome.out for outcome in outcomes) == 6
+    assert sum("none of its tasks is in shard" in outcome.out for outcome in outcomes) == 6
     assert all(outcome.ret == 0 for outcome in outcomes)
 
 
