@@ -47,7 +47,7 @@ class TerminalReport:
             return lines
         attempts_each = f", {options.attempts} attempts" if options.attempts > 1 else ""
         agents = session.agents.describe()
-        lines.append(f"harbor: {agents}{attempts_each}, passes from reward {options.threshold:g}")
+        lines.append(f"harbor: {agents}{attempts_each}, threshold {options.threshold:g}")
         runner = open_runner(session)
         reason = f", {session.provider_reason}" if session.provider_reason else ""
         try:

@@ -205,7 +205,7 @@ def _take_bare(file: _File, document: Any, key: str | None) -> None:
 
 
 def _take_object(file: _File, document: dict[str, Any], key: str) -> None:
-    left_out = []
+    ignored = []
     for name, item in document.items():
         if name == key:
             continue
@@ -213,9 +213,9 @@ def _take_object(file: _File, document: dict[str, Any], key: str) -> None:
         if value is not None and name and name.isprintable() and len(name) <= _METRIC_CHARACTERS:
             file.metrics[name] = value
         else:
-            left_out.append(name)
-    if left_out:
-        file.warnings.append(f"{_JSON}: metric {_listed(left_out)} left out: not a finite number or no usable name")
+            ignored.append(name)
+    if ignored:
+        file.warnings.append(f"{_JSON}: ignored metric {_listed(ignored)}: not a finite number, or not a usable name")
     if key not in document:
         found = f"found: {_listed(list(document), quote=False)}" if document else "it is an empty object"
         only = f"={shlex.quote(next(iter(file.metrics)))}" if len(file.metrics) == 1 else ""

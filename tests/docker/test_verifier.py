@@ -91,7 +91,7 @@ REWARDS: dict[str, tuple[str, str, float, str]] = {
     "broken": (write(JSON, '{"reward": 1'), "unverified", 0, "not valid JSON"),
     "no-key": (write(JSON, '{"score": 1}'), "unverified", 0, 'no "reward" key (found: score); set --harbor-reward-key'),
     "bare": (write(JSON, "1"), "passed", 1, ""),
-    "metrics": (write(JSON, '{"reward": 1, "speed": 2.5, "name": "x"}'), "passed", 1, '"name" left out'),
+    "metrics": (write(JSON, '{"reward": 1, "speed": 2.5, "name": "x"}'), "passed", 1, 'ignored metric "name"'),
     "huge": (f"head -c 10M /dev/zero | tr '\\0' 1 > {TXT}\n", "unverified", 0, "too large"),
     "binary": (f"head -c 100 /dev/urandom > {TXT}; printf '\\377\\376' >> {TXT}\n", "unverified", 0, "not UTF-8"),
     "directory": (f"mkdir {TXT}\n", "unverified", 0, "is a directory"),

@@ -91,7 +91,7 @@ def test_node_ids_in_workers(two):
 
 def test_header_and_run_record(two):
     outcome = two.run(*ALL, "--harbor-attempts=2", "--harbor-model=m1")
-    outcome.has("harbor: agents claude, codex, 2 attempts, passes from reward 1")
+    outcome.has("harbor: agents claude, codex, 2 attempts, threshold 1")
     (record,) = two.path.glob("harbor-results/*/run.json")
     assert json.loads(record.read_text())["options"]["agents"] == "claude (command, m1), codex (nop, m1)"
     assert "run claude" not in record.read_text()

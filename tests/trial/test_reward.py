@@ -212,7 +212,7 @@ class TestJson:
         reward = read_reward(verifier)
         assert reward.metrics == {"ok": 2.0}
         assert reward.warnings == (
-            'reward.json: metric "b", "s", "n", "", "a\\nb" left out: not a finite number or no usable name',
+            'reward.json: ignored metric "b", "s", "n", "", "a\\nb": not a finite number, or not a usable name',
         )
 
     def test_repeated_keys(self, verifier):
