@@ -22,7 +22,7 @@ def example(name: str) -> str:
 
 def test_examples_of_all_hooks(harbor: Harbor) -> None:
     # tests/proxy/test_cassettes.py runs the one of pytest_harbor_cassette_request, as nothing is recorded here.
-    assert len(NAMES) == 9
+    assert len(NAMES) == 10
     harbor.pytester.makeconftest("\n".join(example(name) for name in NAMES))
     easy, hard = {"difficulty": "easy"}, {"difficulty": "hard"}
     save = "env > /logs/agent/env.txt; cat /opt/agent/VERSION /task/instruction.md > /logs/agent/seen.txt\n"

@@ -88,3 +88,11 @@ def test_engine_only_features(tmp_path):
             provider.start(image, StartRequest("n", "t/t", "r", resources=Resources(gpus=1)))
         with pytest.raises(ImageError, match="cannot be pulled"):
             provider.pull_image("x", log=tmp_path / "log", timeout=1)
+
+
+def test_provider_of_the_hook(project):
+    project.rewards(hello=1.0)
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-environment=docker")
+    assert outcome.ret == 0
+    outcome.has("harbor: environment fake\n", "tb2/hello  nop")
+    assert [result["provider"] for result in project.results()] == ["fake"]
