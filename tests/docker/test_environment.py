@@ -73,7 +73,7 @@ def test_healthchecks(harbor: Harbor) -> None:
     run = harbor.run("-n2", "-v", "--harbor-infra-retries=0")
     assert run.outcomes() == {"healthy": "passed", "start-period": "passed", "never": "error", "hangs": "error"}
     assert "ds/never [setup] the healthcheck failed 2 times" in run.text
-    assert "ended with 7: no answer yet" in run["never"]["reason"]
+    assert "exited with code 7: no answer yet" in run["never"]["reason"]
     assert "timed out" in run["hangs"]["reason"]
     # A service that starts quickly does not cost a whole interval.
     assert run["healthy"]["phases"]["setup"] < 4
