@@ -57,7 +57,10 @@ def _terminal(directory: Path, picture: Path) -> None:
     command = "pytest --harbor-dataset=examples/tasks --harbor-agent=oracle -n 4"
     console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"))  # noqa: SIM115
     console.print(Text.from_ansi(f"$ {command}\n{_shown(_output(command, directory), directory)}"))
-    picture.write_text(console.export_svg(title="pytest-harbor", theme=MONOKAI), encoding="utf-8")
+    svg = console.export_svg(title="pytest-harbor", theme=MONOKAI)
+    # Without the web font, since a picture should load nothing.
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code, monospace", "monospace")
+    picture.write_text(svg, encoding="utf-8")
 
 
 def _output(command: str, directory: Path) -> str:

@@ -22,6 +22,7 @@ from pytest_harbor.plugin.fixtures import (
     harbor_image,
     harbor_task,
     harbor_trial,
+    need_task,
 )
 from pytest_harbor.plugin.options import config as options
 from pytest_harbor.plugin.session import session_of
@@ -77,7 +78,7 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a user's test once for each task that it asks for."""
-    if "harbor_task" in metafunc.fixturenames:
+    if need_task(metafunc.fixturenames):
         from pytest_harbor.plugin.parametrize import parametrize
 
         parametrize(metafunc)
@@ -97,7 +98,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add a trial's result to the report of its test."""
     report = yield
-    if "harbor_task" in getattr(item, "fixturenames", ()):
+    if need_task(getattr(item, "fixturenames", ())):
         from pytest_harbor.plugin.item_reports import complete
 
         complete(item, call, report)

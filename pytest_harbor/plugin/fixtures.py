@@ -5,7 +5,7 @@ Imported in every project that has the plugin installed, so: pytest and the stan
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from pytest_harbor.image import Image
     from pytest_harbor.task import Task
     from pytest_harbor.trial import Trial
+
+AGENT_FIXTURES = frozenset({"harbor_agent", "harbor_checked_agent", "harbor_trial"})
+"""The fixtures that need an agent."""
+
+TASK_FIXTURES = AGENT_FIXTURES | {"harbor_task", "harbor_image", "harbor_environment"}
+"""The fixtures that need a task: all of them."""
+
+
+def need_task(names: Iterable[str]) -> bool:
+    """Return True if a test with these fixtures is about a task.
+
+    harbor_task alone does not tell: if a conftest.py overrides a fixture of the chain, older versions of pytest list
+    the override's own arguments, but not those of the fixture that it overrides.
+    """
+    return not TASK_FIXTURES.isdisjoint(names)
 
 
 def _trial(request: pytest.FixtureRequest, task: Task) -> Trial:

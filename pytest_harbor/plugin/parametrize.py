@@ -9,11 +9,13 @@ import pytest
 from pytest_harbor._util.text import printable_name
 from pytest_harbor.plugin.activation import activate
 from pytest_harbor.plugin.cases import Assignment, assignments
+from pytest_harbor.plugin.fixtures import AGENT_FIXTURES
 from pytest_harbor.plugin.session import session_of
 from pytest_harbor.task import DatasetError, Task, discover, select_tasks
 
 if TYPE_CHECKING:
-    from pytest_harbor.plugin.session import HarborSession
+    from pytest_harbor.plugin.fixtures import AGENT_FIXTURES
+from pytest_harbor.plugin.session import HarborSession
 
 ARGUMENTS = ("dataset", "task")
 
@@ -38,7 +40,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     try:
         activate(session)
         # A test that requests only tasks or environments is not about an agent.
-        agents = session.agents.names if "harbor_agent" in metafunc.fixturenames else ("",)
+        agents = ("",) if AGENT_FIXTURES.isdisjoint(metafunc.fixturenames) else session.agents.names
     except pytest.UsageError as error:
         raise pytest.Collector.CollectError(str(error)) from error
     try:
@@ -56,6 +58,9 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     if not chosen and session.options.shard:
         reason = f"none of its tasks is in shard {session.options.shard}"
         parameters = [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="none")]
+    if "harbor_task" not in metafunc.fixturenames:
+        # See fixtures.need_task(); the list is pytest's own, which the test's items share.
+        metafunc.fixturenames.append("harbor_task")
     metafunc.parametrize("harbor_task", parameters, indirect=True)
 
 
