@@ -22,6 +22,7 @@ from harbor_runs import wait_for
 from pytest_harbor.environment import StartRequest
 from pytest_harbor.environment.docker import DockerProvider, relay
 from pytest_harbor.environment.docker.environment import DockerEnvironment
+from pytest_harbor.environment.docker.labels import remove_container
 from pytest_harbor.errors import UnmetRequirement
 from pytest_harbor.image import Image
 
@@ -172,7 +173,7 @@ def test_relay_ends_with_its_process(engine: docker.DockerClient, provider: Dock
             wait_for(lambda: relays(engine, name) == [], "the relay to end by itself")
         finally:
             process.kill()
-            engine.api.remove_container(name, force=True)
+            remove_container(engine.api, name)
 
 
 def test_relay_image_is_not_available(start: Callable[..., DockerEnvironment], monkeypatch: pytest.MonkeyPatch) -> None:
