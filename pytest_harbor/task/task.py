@@ -282,7 +282,8 @@ class Task:
         """
         if self._multi_step:
             return
-        _ = self.instruction
+        if self.instruction_override is None:
+            read_text(self.instruction_path)
         test = self.tests_dir / "test.sh"
         if not self.config.verifier.separate and not test.is_file():
             raise TaskError(test, "is not a file" if os.path.lexists(test) else "the file is missing")

@@ -58,14 +58,19 @@ class DockerProvider:
 
     def __init__(self) -> None:
         self._builder = Builder()
+        self._connections = contextlib.ExitStack()
 
     @cached_property
     def _client(self) -> APIClient:
-        return self._connect()
+        client: APIClient = self._connect()
+        self._connections.callback(client.close)
+        return client
 
     @cached_property
     def _events(self) -> EventListener:
-        return EventListener(self._connect(), f"{OWNER_LABEL}={process_token()}")
+        events = EventListener(self._connect(), f"{OWNER_LABEL}={process_token()}")
+        self._connections.callback(events.close)
+        return events
 
     @cached_property
     def _info(self) -> dict[str, Any]:
@@ -292,10 +297,7 @@ class DockerProvider:
     def close(self) -> None:
         """Close the connections and kill builds that other threads still run."""
         self._builder.stop()
-        if "_events" in self.__dict__:
-            self._events.close()
-        if "_client" in self.__dict__:
-            self._client.close()
+        self._connections.close()
 
 
 def _check_socket(url: str) -> None:

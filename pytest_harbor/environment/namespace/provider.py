@@ -51,6 +51,7 @@ class NamespaceProvider:
     def __init__(self, hidden: Sequence[Path] = ()) -> None:
         self._hidden = tuple(hidden)
         self._checked = False
+        self._processes = contextlib.ExitStack()
 
     @cached_property
     def _cache(self) -> Cache:
@@ -67,7 +68,9 @@ class NamespaceProvider:
 
     @cached_property
     def _launcher(self) -> Launcher:
-        return Launcher()
+        launcher = Launcher()
+        self._processes.callback(launcher.close)
+        return launcher
 
     @cached_property
     def _base(self) -> str:
@@ -233,14 +236,15 @@ class NamespaceProvider:
             path.unlink()
         for layer in list(self._cache.layers.iterdir()):
             remove_tree(str(layer))
+        # The next environment creates them again.
         for name in ("_base", "_cache"):
-            self.__dict__.pop(name, None)
+            with contextlib.suppress(AttributeError):
+                delattr(self, name)
         return removed
 
     def close(self) -> None:
         """End the process that starts sandboxes."""
-        if "_launcher" in self.__dict__:
-            self._launcher.close()
+        self._processes.close()
 
 
 def _can_mount() -> bool:
