@@ -79,5 +79,5 @@ def alternatives(names: Sequence[str]) -> str:
 
 
 def attempt_label(agent: str, attempt: int) -> str:
-    """Return what tells one trial of a task from another: "claude", "claude-2", "2", or "" for the only one."""
+    """Return what distinguishes one trial of a task from another: "claude", "claude-2", "2", or "" for the only one."""
     return "-".join(part for part in (agent, str(attempt) if attempt > 1 else "") if part)

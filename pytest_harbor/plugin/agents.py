@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE
+from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND
 from pytest_harbor._util.text import listed
 from pytest_harbor.agent import Agent, AgentError, NopAgent, OpenAIAgent, as_agent, needs_setup
 from pytest_harbor.agent.toml_file import AgentFileError, AgentSpec, find_name_clash, read_agents
@@ -97,7 +97,7 @@ class Agents:
             return {spec.name: spec for spec in self.listed}
         if not options.agent:
             return {}
-        agent = "" if options.agent == "command" else options.agent
+        agent = "" if options.agent == COMMAND else options.agent
         return {"": AgentSpec(options.agent_name, agent, options.agent_command, options.agent_where)}
 
     @property

@@ -35,7 +35,7 @@ class Assignment:
 
     @property
     def label(self) -> str:
-        """What tells this test from others on the same task; empty for the only one."""
+        """What distinguishes this test from others on the same task; empty for the only one."""
         return attempt_label(self.agent, self.attempt)
 
 

@@ -27,8 +27,8 @@ TASK_FIXTURES = AGENT_FIXTURES | {"harbor_task", "harbor_image", "harbor_environ
 def need_task(names: Iterable[str]) -> bool:
     """Return True if a test with these fixtures is about a task.
 
-    harbor_task alone does not tell: if a conftest.py overrides a fixture of the chain, older versions of pytest list
-    the override's own arguments, but not those of the fixture that it overrides.
+    Looking for harbor_task is not enough: if a conftest.py overrides a fixture of the chain, older versions of pytest
+    list the override's own arguments, but not those of the fixture that it overrides.
     """
     return not TASK_FIXTURES.isdisjoint(names)
 
@@ -89,7 +89,7 @@ def harbor_agent(request: pytest.FixtureRequest, harbor_task: Task) -> Agent:
 
 @pytest.fixture
 def harbor_checked_agent(request: pytest.FixtureRequest, harbor_task: Task, harbor_agent: Any) -> Agent:
-    """The agent from harbor_agent, checked before an image is built in vain; not meant to be overridden."""
+    """The agent from harbor_agent, checked before an image is built; not meant to be overridden."""
     from pytest_harbor.agent import as_agent, may_call_models
     from pytest_harbor.plugin.cases import assignment_of
     from pytest_harbor.plugin.runner import open_runner

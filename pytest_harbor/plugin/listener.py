@@ -54,7 +54,7 @@ class Listener:
         if report.when != "call" or not getattr(report, "harbor_error", False):
             yield
             return
-        # JUnit XML and many plugins tell errors from failures by the report's phase.
+        # JUnit XML and many plugins distinguish errors from failures by the report's phase.
         report.when = "setup"
         try:
             yield

@@ -6,6 +6,7 @@ Imported in every project that has the plugin installed, so: pytest and the stan
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,7 +35,6 @@ class HarborSession:
     Args:
         config: pytest's configuration.
         options: the plugin's options.
-        run_id: the name of the run; workers share their controller's.
 
     """
 
@@ -43,10 +43,9 @@ class HarborSession:
     agents: Agents
     table: TrialTable
 
-    def __init__(self, config: pytest.Config, options: HarborConfig, run_id: str) -> None:
+    def __init__(self, config: pytest.Config, options: HarborConfig) -> None:
         self.config = config
         self.options = options
-        self.run_id = run_id
         self.active = False
         self.restore_sigterm: Callable[[], Any] | None = None
         # Set by lifecycle.py at the start of the session; None if no dataset was given.
@@ -63,6 +62,14 @@ class HarborSession:
         # Set by lifecycle.py at the end of the session.
         self.verdict: Verdict | None = None
         self.baseline_notes: list[str] = []
+
+    @cached_property
+    def run_id(self) -> str:
+        """The name of the run; workers share their controller's."""
+        from pytest_harbor._util.run_id import new_run_id
+
+        given: str | None = getattr(self.config, "workerinput", {}).get("harbor_run")
+        return given or new_run_id()
 
     @property
     def is_worker(self) -> bool:

@@ -51,7 +51,7 @@ def keep_root_outside(early_config: pytest.Config) -> None:
     """Keep pytest's root directory, and so its cache, out of a converted environment.
 
     If no file configures pytest, it takes the directory of the nearest pyproject.toml. An environment's pyproject.toml
-    is for its image, and whatever pytest wrote beside it would become part of that image.
+    is for its image, and whatever pytest wrote next to it would become part of that image.
     """
     inipath = early_config.inipath
     if inipath is None or inipath.name != "pyproject.toml" or not (inipath.parent / "Dockerfile.hud").is_file():
@@ -80,7 +80,7 @@ def configure(config: pytest.Config) -> None:
         pytest.UsageError: an option's value is not valid, or options exclude each other.
 
     """
-    session = HarborSession(config, read_options(config), _run_id(config))
+    session = HarborSession(config, read_options(config))
     config.stash[SESSION] = session
     config.addinivalue_line("markers", MARKER)
     config.pluginmanager.register(Listener(session), "harbor-listener")
@@ -102,13 +102,6 @@ def unconfigure(config: pytest.Config) -> None:
         with contextlib.ExitStack() as stack:
             stack.callback(session.runner.provider.close)
             stack.callback(session.runner.close)
-
-
-def _run_id(config: pytest.Config) -> str:
-    from pytest_harbor._util.run_id import new_run_id
-
-    given: str | None = getattr(config, "workerinput", {}).get("harbor_run")
-    return given or new_run_id()
 
 
 def _collect_only_datasets(config: pytest.Config, datasets: Sequence[Path]) -> None:

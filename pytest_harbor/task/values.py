@@ -130,3 +130,8 @@ User = Annotated[str | int, BeforeValidator(_user)]
 Env = Annotated[dict[str, str], BeforeValidator(_env)]
 MinReward = Annotated[float | dict[str, float], BeforeValidator(_min_reward)]
 Version = Annotated[str, BeforeValidator(_version)]
+
+
+def user_text(user: str | int | None) -> str | None:
+    """Return a user as providers take it: a name, or an id as text; None stands for the image's own user."""
+    return None if user is None else str(user)

@@ -10,6 +10,7 @@ from pytest_harbor.agent import Agent, AgentContext, AgentReport
 from pytest_harbor.environment import Environment, Process
 from pytest_harbor.errors import EnvironmentLost, HookError
 from pytest_harbor.task import Task
+from pytest_harbor.task.values import user_text
 from pytest_harbor.trial.hooks import TrialHooks, call_hook
 from pytest_harbor.trial.journal import Journal
 from pytest_harbor.trial.result import TrialResult
@@ -104,7 +105,6 @@ class AgentPhase:
     def _context(
         self, environment: Environment, environment_variables: Mapping[str, str], log: LogFile, grading: Grading
     ) -> AgentContext:
-        configured = self.task.config.agent
         workdir = self.settings.agent_workdir or environment.workdir
         variables = agent_variables(self.task, self.settings, workdir, self.journal.directory.name)
         variables.update(environment_variables)
@@ -113,7 +113,7 @@ class AgentPhase:
             task=self.task,
             environment=environment,
             variables=variables,
-            user=None if configured.user is None else str(configured.user),
+            user=user_text(self.task.config.agent.user),
             workdir=workdir,
             timeout=self.timeout,
             log=log,

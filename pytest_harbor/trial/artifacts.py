@@ -13,6 +13,7 @@ from pathspec import GitIgnoreSpec
 from pytest_harbor.environment import Environment
 from pytest_harbor.errors import CannotExecute
 from pytest_harbor.task import Task
+from pytest_harbor.task.values import user_text
 
 if TYPE_CHECKING:
     from pytest_harbor.task.schema import ArtifactConfig
@@ -25,9 +26,8 @@ def run_collect_hooks(task: Task, environment: Environment) -> list[str]:
         if hook.service != "main":
             problems.append(f"[[verifier.collect]] for service {hook.service} was skipped: the only service is main")
             continue
-        user = None if hook.user is None else str(hook.user)
         try:
-            result = environment.exec(hook.command, user=user, timeout=hook.timeout_sec)
+            result = environment.exec(hook.command, user=user_text(hook.user), timeout=hook.timeout_sec)
         except CannotExecute as error:
             problems.append(f"collect hook {hook.command!r}: {error}")
             continue

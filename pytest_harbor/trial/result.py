@@ -84,7 +84,7 @@ class TrialResult:
         retries: earlier runs of the trial that ended with an infrastructure error.
         directory: the trial's directory, absolute.
         started_at: start in ISO 8601, UTC.
-        finished_at: end likewise.
+        finished_at: end in ISO 8601, UTC.
 
     """
 

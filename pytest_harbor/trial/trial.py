@@ -13,6 +13,7 @@ from pytest_harbor.environment.uploads import agent_uploads
 from pytest_harbor.errors import HookError, InfrastructureError
 from pytest_harbor.image import Image, ImageStore
 from pytest_harbor.task import Task, TaskError
+from pytest_harbor.task.values import user_text
 from pytest_harbor.task.variables import MissingVariable, resolve_variables
 from pytest_harbor.trial.agent_phase import AgentPhase
 from pytest_harbor.trial.artifacts import collect_artifacts, run_collect_hooks
@@ -179,7 +180,7 @@ class Trial:
     def _start(self, image: Image) -> Environment:
         with self._journal.phase("start"):
             self._variables = environment_variables(self.task)
-            # The verifier's too, so that a missing one is found before the agent works in vain.
+            # The verifier's too, so that a missing one is found before the agent works.
             resolve_variables(self.task.config.verifier.env, "[verifier].env")
             for service in self._services:
                 service.admit(self.task, self._variables)
@@ -282,7 +283,6 @@ class Trial:
             self._conclude(environment, self._grade(environment, ended.first))
 
     def _grade(self, environment: Environment, first: Process | None) -> Verification:
-        configured = self.task.config.agent
         with self._journal.phase("verify"):
             self._journal.warn(*run_collect_hooks(self.task, environment))
             self._journal.warn(*collect_artifacts(self.task, environment, self.directory / "artifacts"))
@@ -291,7 +291,7 @@ class Trial:
                 environment,
                 self.settings,
                 self.directory,
-                agent_user=None if configured.user is None else str(configured.user),
+                agent_user=user_text(self.task.config.agent.user),
                 first=first,
                 echo=self._echo,
             )

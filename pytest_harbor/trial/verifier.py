@@ -16,6 +16,7 @@ from pytest_harbor.environment import Environment, Extraction, Process, Upload
 from pytest_harbor.environment.uploads import folder_uploads
 from pytest_harbor.errors import CannotExecute, EnvironmentLost
 from pytest_harbor.task import Task
+from pytest_harbor.task.values import user_text
 from pytest_harbor.task.variables import resolve_variables
 from pytest_harbor.trial.ctrf import InnerTests, read_ctrf
 from pytest_harbor.trial.reward import Reward, read_reward
@@ -27,7 +28,7 @@ TEST_NAME = "test-stdout.txt"
 TEST_LOG = f"verifier/{TEST_NAME}"
 AGENT_LOG = "agent/agent.log"
 # Written into a trial's directory by the host and never by the environment, because reports rely on them.
-_RESERVED = frozenset({TEST_LOG, AGENT_LOG, "host", "proxy", "trial.json", ".trial.json.tmp"})
+_RESERVED = frozenset({TEST_LOG, AGENT_LOG, "host", "proxy", "trial.json"})
 
 # Runs as root. It removes links, never what they point at, and empties directories that are mounts. If the verifier's
 # user is not the agent's, it owns its directory, so processes that the agent left running cannot write there.
@@ -111,7 +112,7 @@ def verify(
     tests = _Tests(
         task,
         environment,
-        user=None if verifier.user is None else str(verifier.user),
+        user=user_text(verifier.user),
         agent_user=agent_user,
         variables=resolve_variables(verifier.env, "[verifier].env"),
         timeout=verifier.timeout_sec * settings.timeout_multiplier,
