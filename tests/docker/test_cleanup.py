@@ -160,7 +160,7 @@ def test_teardown_has_no_grace_period(harbor: Harbor) -> None:
     run = harbor.run("-v")
     note = json.loads((run.trial("stubborn") / "trial.json").read_text())
     assert note["state"] == "finished"
-    assert note["phases"]["stop"] < 5
+    assert note["phases"]["stop"] < 9
 
 
 def test_clean_command(harbor: Harbor) -> None:

@@ -40,7 +40,7 @@ ENV COLOUR="from the image" PYTHONPATH=/nowhere
 ROOTED_TASKS = {
     "plain": {"task.toml": TOML, "tests/test.sh": CHECK.replace("\n", "\r\n")},
     "silent": {"tests/test.sh": "#!/bin/sh\necho I say nothing\n"},
-    "slow": {"task.toml": "[verifier]\ntimeout_sec = 0.7\n", "tests/test.sh": "#!/bin/sh\necho begun\nsleep 60\n"},
+    "slow": {"task.toml": "[verifier]\ntimeout_sec = 3\n", "tests/test.sh": "#!/bin/sh\necho begun\nsleep 60\n"},
     "needy": {"task.toml": '[verifier]\nenv = { KEY = "${NO_DEFAULT}" }\n', "tests/test.sh": CHECK},
 }
 

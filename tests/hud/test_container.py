@@ -56,16 +56,16 @@ def test_a_command_that_cannot_be_started() -> None:
 
 def test_background_processes_are_not_waited_for() -> None:
     began = time.monotonic()
-    code, output = run("sleep 3 & echo $!", background=True)
+    code, output = run("sleep 300 & echo $!", background=True)
     assert code == 0
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 60
     os.kill(int(output), 9)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="containers run Linux")
 def test_a_timeout_kills_all_descendants() -> None:
     began = time.monotonic()
-    code, output = run("setsid sh -c 'sleep 61 & sleep 62' & echo begun; sleep 63", timeout=0.3)
+    code, output = run("setsid sh -c 'sleep 61 & sleep 62' & echo begun; sleep 63", timeout=3)
     assert (code, output) == (None, b"begun\n")
     assert time.monotonic() - began < 30
 

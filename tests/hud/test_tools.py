@@ -80,7 +80,7 @@ def test_bash_keeps_both_ends_of_very_long_output(tools):
 
 
 def test_bash_timeout(tools):
-    assert do(tools.bash("echo begun; sleep 60", timeout=0.5)) == "begun\n[killed after 0.5 s]"
+    assert do(tools.bash("echo begun; sleep 60", timeout=3)) == "begun\n[killed after 3 s]"
     assert "timeout" in error(tools.bash("true", timeout=0))
 
 
