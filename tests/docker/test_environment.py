@@ -68,7 +68,9 @@ def test_healthchecks(harbor: Harbor) -> None:
         environment={"healthcheck": {**quick, "command": "[ -e /ready ]", "start_period_sec": 30, "retries": 1}},
         **with_entrypoint(late),
     )
-    harbor.task("never", environment={"healthcheck": {**quick, "timeout_sec": 30, "command": "echo no answer yet; exit 7"}})
+    # Slow machines need more time to run a command than to find that one hangs.
+    answers = {**quick, "timeout_sec": 30, "command": "echo no answer yet; exit 7"}
+    harbor.task("never", environment={"healthcheck": answers})
     harbor.task("hangs", environment={"healthcheck": {**quick, "command": "sleep 100"}})
     run = harbor.run("-n2", "-v", "--harbor-infra-retries=0")
     assert run.outcomes() == {"healthy": "passed", "start-period": "passed", "never": "error", "hangs": "error"}
