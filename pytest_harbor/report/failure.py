@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pytest_harbor._util.logs import read_tail
 from pytest_harbor._util.text import one_line, printable
+from pytest_harbor.report.reason import reason, reward_text
 from pytest_harbor.report.usage_text import spent_budget
 from pytest_harbor.trial import TrialResult
 from pytest_harbor.trial.verifier import AGENT_LOG, TEST_LOG
@@ -16,13 +17,16 @@ _BYTES = 16_384
 
 
 def headline(result: TrialResult) -> str:
-    """Return a result as one line, as in pytest's short summary."""
-    if result.outcome == "error":
-        return one_line(f"{_where(result)} {result.reason}", None)
-    fact = f"reward {_number(result.reward)}, needs {_number(result.threshold)}"
+    """Return a result as one line that begins with the reason, as in pytest's short summary."""
+    if result.outcome in ("error", "skipped"):
+        return one_line(result.reason, None)
     if result.outcome == "unverified":
-        fact = f"unverified: {result.reason}"
-    return one_line(f"{fact} ({agent_end(result)}{f'; {result.budget}' if result.budget else ''})", None)
+        budget = f"; {result.budget}" if result.budget else ""
+        return one_line(f"{result.reason} (unverified; {agent_end(result)}{budget})", None)
+    # The reason may have the reward, or the end of an agent that did not end well.
+    why, reward = reason(result), reward_text(result)
+    end = agent_end(result) if result.agent_exit in (None, 0) and not result.agent_note else f"agent {result.agent}"
+    return one_line(f"{why}{'' if reward in why else f'; {reward}'} ({end})", None)
 
 
 def agent_end(result: TrialResult) -> str:
@@ -40,16 +44,16 @@ def describe_failure(result: TrialResult, *, logs: bool = True) -> str:
     directory = Path(result.directory)
     lines = [f"{_where(result)} {headline(result)}"]
     tests = result.tests
+    listed = tests is not None and bool(tests.failures) and not tests.from_output
     if tests is not None:
-        total = tests.passed + tests.failed + tests.skipped + tests.other
-        lines.append(f"tests: {tests.failed} of {total} failed")
-        for failure in tests.failures:
+        lines.append(f"tests: {tests.failed} of {tests.total} failed")
+        for failure in tests.failures if listed else ():
             lines.append(f"  {printable(failure.name)}")
             lines += [f"    {line}" for line in printable(failure.message).splitlines()[:8]]
-    if logs and (tests is None or not tests.failures):
-        lines += _log("last lines of the test output", directory, TEST_LOG)
+    if logs and not listed:
+        lines += _log(directory, TEST_LOG)
     if logs:
-        lines += _log("last lines of the agent output", directory, AGENT_LOG)
+        lines += _log(directory, AGENT_LOG)
     return _finish(lines, result)
 
 
@@ -63,7 +67,7 @@ def describe_error(result: TrialResult) -> str:
         directory = Path(result.directory) if inside else path.parent
         # JSON lines are not for people to read, and the reason already shows the beginning of a diff.
         if path.suffix not in (".jsonl", ".diff"):
-            lines += _log("last lines of the log", directory, path.relative_to(directory).as_posix())
+            lines += _log(directory, path.relative_to(directory).as_posix())
     for retry in result.retries:
         lines.append(f"an earlier attempt also failed in [{retry.phase}]; its files are in {retry.directory}")
     return _finish(lines, result)
@@ -82,11 +86,6 @@ def _where(result: TrialResult) -> str:
     return f"{result.task} [{result.phase}]" if result.phase else f"{result.task}:"
 
 
-def _log(title: str, directory: Path, name: str) -> list[str]:
+def _log(directory: Path, name: str) -> list[str]:
     tail = read_tail(directory, name, _BYTES, _LINES)
-    return [f"--- {title} ({Path(name).name}) ---", tail.text, "---"] if tail else []
-
-
-def _number(value: float | None) -> str:
-    # Exact: a reward just below the threshold must not look equal to it.
-    return "none" if value is None else f"{value!r}".removesuffix(".0")
+    return [f"--- last lines of {Path(name).name} ---", tail.text, "---"] if tail else []

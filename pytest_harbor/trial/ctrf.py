@@ -47,6 +47,7 @@ class InnerTests:
         skipped: tests with status "skipped" or "pending", which did not run.
         other: tests with any other status.
         failures: the first failed tests.
+        from_output: whether all this is from the verifier's output, which shows more of a failure than its message.
     """
 
     passed: int = 0
@@ -54,6 +55,12 @@ class InnerTests:
     skipped: int = 0
     other: int = 0
     failures: list[InnerTest] = field(default_factory=list)
+    from_output: bool = False
+
+    @property
+    def total(self) -> int:
+        """The number of tests."""
+        return self.passed + self.failed + self.skipped + self.other
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> InnerTests:

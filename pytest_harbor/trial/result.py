@@ -73,7 +73,7 @@ class TrialResult:
         agent_exit: the agent's exit code; None if it has none.
         agent_timed_out: whether the agent timed out.
         verifier_exit: exit code of test.sh, which does not affect the outcome.
-        tests: the single tests, if the verifier wrote a ctrf.json.
+        tests: the single tests, from the verifier's ctrf.json or else from what pytest or unittest printed.
         usage: the agent's model usage; None if the proxy was off, or the agent calls no models.
         budget: the budget of the trial that was spent; empty for none. The trial was graded as it stood.
         warnings: what a reader should know, without effect on the outcome.

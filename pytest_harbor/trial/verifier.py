@@ -19,6 +19,7 @@ from pytest_harbor.task import Task
 from pytest_harbor.task.values import user_text
 from pytest_harbor.task.variables import resolve_variables
 from pytest_harbor.trial.ctrf import InnerTests, read_ctrf
+from pytest_harbor.trial.printed_tests import read_printed_tests
 from pytest_harbor.trial.reward import Reward, read_reward
 from pytest_harbor.trial.settings import TrialSettings
 
@@ -136,7 +137,7 @@ def verify(
         directory,
         exit_code,
         timed_out,
-        tests=read_ctrf(directory / "verifier" / "ctrf.json"),
+        tests=read_ctrf(directory / "verifier" / "ctrf.json") or read_printed_tests(directory, TEST_LOG),
         warnings=[*tests.warnings, *reward.warnings, *extraction.skipped[:20]],
     )
 

@@ -46,12 +46,12 @@ def test_terminal_and_junit(harbor: Harbor, workers: str) -> None:
         "broken": "ERROR",
     }
 
-    assert "reward 0.25, needs 1 (agent command exited with 3)" in text
+    assert "reward 0.25, needs 1; agent exited with 3 (agent command)" in text
     for expected in (
         "printed by the agent",
         "printed by the tests",
         str(run.trial("bad")),
-        "unverified: test.sh wrote neither",
+        "test.sh wrote neither",
     ):
         assert expected in text
     assert "good agent" not in text

@@ -64,7 +64,7 @@ def test_headline_does_not_round_up_to_the_threshold(result):
 
 def test_headline_of_unverified(result):
     text = headline(result(outcome="unverified", reward=0.0, reason="no reward file"))
-    assert text.startswith("unverified: no reward file")
+    assert text == "no reward file (unverified; agent nop exited with 0)"
 
 
 def test_headline_is_one_line(result):
@@ -78,7 +78,7 @@ def test_failure_shows_failing_inner_tests(result, log):
     log(TEST_LOG, "never shown because there are inner tests\n")
     tests = InnerTests(3, 2, 1, 1, [InnerTest("test_a", "assert 1 == 2\nsecond line"), InnerTest("test_b", "")])
     text = describe_failure(result(tests=tests))
-    assert text.startswith("tb2/a [verify] reward 0.5, needs 1")
+    assert text.startswith("tb2/a [verify] 2 of 7 tests failed: test_a, test_b; reward 0.5, needs 1")
     assert "2 of 7 failed" in text
     assert "  test_a\n    assert 1 == 2\n    second line\n  test_b\n" in text
     assert "never shown" not in text
@@ -159,7 +159,7 @@ def test_missing_directory_is_not_named(result):
 
 def test_spent_budget_is_reported(result):
     spent = result(budget="--harbor-max-turns=10 is spent")
-    assert headline(spent) == "reward 0.5, needs 1 (agent nop exited with 0; --harbor-max-turns=10 is spent)"
+    assert headline(spent) == "reward 0.5, needs 1; --harbor-max-turns=10 is spent (agent nop exited with 0)"
     assert "note: --harbor-max-turns=10 is spent; graded as it stood\n" in describe_failure(spent)
     ended = describe_error(result(outcome="error", reason="x", budget=spent.budget))
     assert "note: --harbor-max-turns=10 is spent\n" in ended, "nothing was graded"
