@@ -36,6 +36,7 @@ else:
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(REPOSITORY.glob("docs/*.md"))]
 OUTPUT = {"text", "diff"}
+UNCHECKED_FILES = {"dockerfile", "markdown"}
 SHELL = {"sh", "console"}
 _DIRECTIVE = re.compile(r"<!--\s*(not run|exits with|file|needs):?\s*(.*?)\s*-->", re.DOTALL)
 
@@ -165,7 +166,7 @@ def run(section: Section, directory: Path, *options: str) -> None:
                 _execute(block, ["sh", "-c", command], expected, directory, environ)
         elif block.language == "python" and not block.file:
             _execute(block, [sys.executable, "-c", block.text], block.status, directory, environ)
-        else:
+        elif not (block.file and block.language in UNCHECKED_FILES):
             _parse(block)
 
 
