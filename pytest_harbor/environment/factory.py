@@ -14,7 +14,8 @@ def create_provider(choice: ProviderChoice, hidden: Sequence[Path] = ()) -> tupl
     """Return the provider, and why `auto` did not lead to a working Docker engine; else "".
 
     Args:
-        choice: `docker`, `namespace`, or `auto`: Docker if an engine answers, else namespace if it works here.
+        choice: `docker`, `namespace`, or `auto`: Docker if an engine answers, or if DOCKER_HOST or a docker context
+            names one; else namespace if it works here.
         hidden: host directories that no environment may see.
 
     """
@@ -29,6 +30,8 @@ def create_provider(choice: ProviderChoice, hidden: Sequence[Path] = ()) -> tupl
     try:
         docker.describe()
     except InfrastructureError as missing:
+        if docker.is_explicit:
+            return docker, ""
         namespace = NamespaceProvider(hidden)
         try:
             namespace.describe()

@@ -17,7 +17,7 @@ from pytest_harbor.plugin.agents import NO_AGENT
 from pytest_harbor.plugin.collection import HarborItem
 from pytest_harbor.plugin.progress import live_progress
 from pytest_harbor.plugin.run_record import write_run_record
-from pytest_harbor.plugin.runner import open_runner
+from pytest_harbor.plugin.runner import check_environment, open_runner
 from pytest_harbor.plugin.selection import Selection
 from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.plugin.trials import abandon, record_lost
@@ -49,6 +49,7 @@ class Lifecycle:
             return
         session.agents.load()
         runner = open_runner(session)
+        check_environment(session, runner)
         with contextlib.suppress(InfrastructureError):
             session.table.leftovers = runner.provider.remove_owned("dead")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_harbor.environment.factory import create_provider
-from pytest_harbor.errors import UnmetRequirement
+from pytest_harbor.errors import InfrastructureError, UnmetRequirement, error_message
 from pytest_harbor.plugin.agents import Agents
 from pytest_harbor.plugin.options.table import HarborConfig
 from pytest_harbor.plugin.session import HarborSession
@@ -65,6 +66,25 @@ def _provider(session: HarborSession) -> tuple[Provider, str]:
     choice = getattr(config, "workerinput", {}).get("harbor_environment", options.environment)
     hidden = (config.rootpath, config.invocation_params.dir, options.results, *options.datasets)
     return create_provider(choice, hidden)
+
+
+def check_environment(session: HarborSession, runner: Runner) -> None:
+    """Check that environments can be created here, so that this is one error and not one per task.
+
+    Raises:
+        pytest.UsageError: they cannot.
+
+    """
+    provider, reason = runner.provider, session.provider_reason
+    try:
+        provider.describe()
+    except InfrastructureError as error:
+        fact, fix = error.fact, error.fix
+        if reason:
+            fact = f"{fact}, {reason}"
+        elif provider.name == "docker" and sys.platform.startswith("linux"):
+            fix += ", or use --harbor-environment=namespace"
+        raise pytest.UsageError(error_message(fact, fix)) from error
 
 
 def _check_adaptation(options: HarborConfig, agents: Agents) -> None:

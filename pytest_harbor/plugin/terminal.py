@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pytest_harbor._util.text import listed, plural
-from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.gate import Verdict, confirmations_of, samples_of
 from pytest_harbor.plugin.options.table import HarborConfig
 from pytest_harbor.plugin.runner import open_runner
@@ -50,10 +49,7 @@ class TerminalReport:
         lines.append(f"harbor: {agents}{attempts_each}, threshold {options.threshold:g}")
         runner = open_runner(session)
         reason = f", {session.provider_reason}" if session.provider_reason else ""
-        try:
-            lines.append(f"harbor: environment {runner.provider.describe()}{reason}")
-        except InfrastructureError as error:
-            lines.append(f"harbor: environment {runner.provider.name}: {error}{reason}")
+        lines.append(f"harbor: environment {runner.provider.describe()}{reason}")
         if options.proxy != "off":
             lines.append(f"harbor: {_proxy(options)}")
         lines.append(f"harbor: results {_relative(runner.run.directory)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from harbor_runs import IMAGE, ONE, PROCESSES, Harbor
 
 SERVICE_RUNS = f"{PROCESSES} | grep -q '[S]ERVICE' && {ONE}"
@@ -112,19 +111,6 @@ def test_fallback_image(harbor: Harbor) -> None:
     assert run["bare"]["image"]["ref"] == IMAGE
     assert run.file("bare", "agent/pwd.txt") == "/app\n"
     assert any(f"neither a Dockerfile nor a docker_image; using {IMAGE}" in note for note in run["bare"]["warnings"])
-
-
-def test_no_engine(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
-    harbor.task("one")
-    harbor.task("two")
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{harbor.path}/none.sock")
-    run = harbor.run("-v", "--harbor-environment=docker")
-    assert run.code == 1
-    assert run.outcomes() == {"one": "error", "two": "error"}
-    assert f"no Docker Engine answers at unix://{harbor.path}/none.sock" in run["one"]["reason"]
-    assert "DOCKER_HOST" in run["one"]["reason"]
-    assert "0 passed, 0 failed, 0 unverified, 2 errors" in run.text
-    assert "Traceback" not in run.text
 
 
 def test_container_removed_by_another_program(harbor: Harbor) -> None:

@@ -1,4 +1,4 @@
-"""A user's project in which tests run pytest; no engine is available there."""
+"""A user's project in which tests run pytest; the engine there fails as soon as a trial needs it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from failing_engine import failing_engine
 from inner_pytest import FEWER_PLUGINS
 
 # Loaded here once: pytester drops the modules that a run inside this process is the first to import.
@@ -138,9 +139,15 @@ class Outcome:
         self.lacks("INTERNALERROR", "Traceback", "site-packages", "pytest_harbor/", "assert ")
 
 
+@pytest.fixture(scope="session")
+def _failing_engine():
+    with failing_engine() as address:
+        yield address
+
+
 @pytest.fixture(autouse=True)
-def _no_engine(monkeypatch):
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+def _no_engine(monkeypatch, _failing_engine):
+    monkeypatch.setenv("DOCKER_HOST", _failing_engine)
     # Without a cache directory, the namespace provider is unavailable too.
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "DOCKER_CONTEXT"):

@@ -46,7 +46,7 @@ def test_setup_only_needs_no_agent(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--setup-only")
     assert outcome.ret == 1
-    outcome.has("no Docker Engine answers")
+    outcome.has("the Docker Engine does not answer")
     outcome.lacks(NONE)
 
 
@@ -66,7 +66,7 @@ def test_fixture_override_needs_no_option(project):
     project.file("conftest.py", "import pytest\n@pytest.fixture\ndef harbor_agent():\n    return 'nop'\n")
     outcome = project.run("--harbor-dataset=tb2")
     assert outcome.ret == 1
-    outcome.has("no Docker Engine answers")
+    outcome.has("the Docker Engine does not answer")
     outcome.lacks(NONE)
 
 
@@ -95,7 +95,7 @@ def test_hook_needs_no_option(project):
     project.task("tb2/a")
     project.file("conftest.py", "def pytest_harbor_agent(task): return 'nop'\n")
     outcome = project.run("--harbor-dataset=tb2")
-    outcome.has("no Docker Engine answers")
+    outcome.has("the Docker Engine does not answer")
     outcome.lacks(NONE)
 
 

@@ -143,7 +143,9 @@ def test_unknown_keys_are_warnings(project):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     # The error is the missing engine, not the unknown key.
     outcome.has(
-        "no Docker Engine answers", "[agent] timeoutsec: unknown key, ignored", "surprise: unknown key, ignored"
+        "the Docker Engine does not answer",
+        "[agent] timeoutsec: unknown key, ignored",
+        "surprise: unknown key, ignored",
     )
     (result,) = project.results()
     assert "[agent] timeoutsec: unknown key, ignored" in result["warnings"]

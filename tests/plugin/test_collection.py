@@ -427,7 +427,7 @@ def test_setup_show_and_setup_only_stop_at_the_missing_engine(project):
     for flag in ("--setup-only", "--setup-show"):
         outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", flag)
         assert outcome.ret == 1
-        outcome.has("SETUP    F harbor_task", "no Docker Engine answers")
+        outcome.has("SETUP    F harbor_task", "the Docker Engine does not answer")
         outcome.shows_no_bug()
 
 

@@ -50,7 +50,7 @@ def test_task_hook_changes_whether_a_task_is_supported(project):
     )
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
-    outcome.has("no Docker Engine answers")
+    outcome.has("the Docker Engine does not answer")
 
 
 def test_task_hook_applies_to_user_tests(project):
@@ -136,7 +136,7 @@ def test_exception_in_the_finished_hook(project):
     hook(project, "def pytest_harbor_trial_finished(result): raise ValueError('my mistake')\n")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
-    outcome.has("no Docker Engine answers", "my mistake", "pytest_harbor_trial_finished")
+    outcome.has("the Docker Engine does not answer", "my mistake", "pytest_harbor_trial_finished")
 
 
 def test_error_class_hook(project):

@@ -1,213 +1,112 @@
-"""No engine is available: each trial is an error with a fix, and everything else runs."""
+"""No engine answers when a run starts: one usage error with a cure, before anything runs."""
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-FACT = "no Docker Engine answers at unix:///nonexistent.sock"
-FIX = "start Docker, or select a running engine with DOCKER_HOST or `docker context use`"
+from pytest_harbor.environment.docker import address
+from pytest_harbor.environment.docker.address import EngineAddress
+from pytest_harbor.environment.docker.errors import reason_of
+from pytest_harbor.errors import EngineUnavailable
+
+NAMESPACE = "use --harbor-environment=namespace"
 
 
-def test_error_has_fact_and_fix(project):
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-v")
-    assert outcome.ret == 1
-    assert outcome.counts == {"errors": 1}
-    outcome.has("tb2/a/task.toml::a ERROR", f"tb2/a [build] {FACT}", FIX)
-    outcome.shows_no_bug()
-
-
-def test_header(project):
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
-    header = outcome.out.partition("collected")[0]
-    for text in (
-        "harbor: ",
-        "tb2",
-        "1 task",
-        "agent nop",
-        f"environment docker: {FACT}",
-        FIX,
-        "results harbor-results/20",
-    ):
-        assert text in header
-
-
-def test_error_is_not_a_failure_or_part_of_the_pass_rate(project):
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
-    outcome.has(": 0 passed, 0 failed, 0 unverified, 1 error")
-    outcome.lacks("pass rate", "mean reward", "FAILED")
-
-
-def test_record_only_and_threshold_zero_do_not_hide_the_error(project):
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-record-only", "--harbor-threshold=0")
-    assert outcome.ret == 1
-    assert outcome.counts == {"errors": 1}
-
-
-def test_results_contain_every_error(project):
+def refused(project, *args: object):
+    """Run a task, and check that one message ends the run before it begins."""
     project.task("tb2/a")
     project.task("tb2/b")
-    project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-attempts=2")
-    results = project.results()
-    assert [(r["task"], r["attempt"]) for r in results] == [("tb2/a", 1), ("tb2/a", 2), ("tb2/b", 1), ("tb2/b", 2)]
-    for result in results:
-        assert result["schema_version"] == 1
-        assert (result["outcome"], result["reward"], result["phase"], result["agent"]) == (
-            "error",
-            None,
-            "build",
-            "nop",
-        )
-        assert FACT in result["reason"]
-        assert result["retries"] == []
-        assert result["finished_at"] >= result["started_at"]
-    assert len({result["directory"] for result in results}) == 4
-
-
-def test_other_tests_of_the_run_pass(project):
-    project.task("tb2/a")
-    project.file("test_unit.py", "def test_one(): pass\ndef test_two(): assert 0\n")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", ".")
-    assert outcome.counts == {"errors": 1, "passed": 1, "failed": 1}
-
-
-@pytest.mark.slow
-def test_other_tests_of_the_run_pass_in_workers(project):
-    project.task("tb2/a")
-    project.task("tb2/b")
-    project.file("test_unit.py", "def test_one(): pass\n")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", ".", "-n", "2", subprocess=True)
-    assert outcome.counts == {"errors": 2, "passed": 1}
-    outcome.has(": 0 passed, 0 failed, 0 unverified, 2 errors", FACT)
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", *args)
+    assert outcome.ret == 4, str(outcome)
+    assert len([line for line in outcome.err.splitlines() if line.strip()]) == 1, outcome.err
     outcome.shows_no_bug()
-    assert [result["task"] for result in sorted(project.results(), key=lambda r: r["task"])] == ["tb2/a", "tb2/b"]
+    outcome.lacks("urllib3", "HTTPConnection", "Max retries")
+    return outcome
 
 
-def test_collecting_does_not_contact_an_engine(project, monkeypatch):
-    from pytest_harbor.environment.docker import DockerProvider
-
-    def refuse(*_):
-        raise AssertionError("the engine was asked")
-
-    monkeypatch.setattr(DockerProvider, "_connect", refuse)
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--collect-only")
-    assert outcome.ret == 0
-    outcome.has("tb2 (1 task)")
-    outcome.lacks("environment", "Engine")
-
-
-def test_warnings_as_errors(project):
-    project.task("tb2/a")
-    project.ini("filterwarnings = error")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", subprocess=True)
-    assert outcome.counts == {"errors": 1}
-    outcome.shows_no_bug()
-
-
-def test_invalid_docker_host(project, monkeypatch):
-    monkeypatch.setenv("DOCKER_HOST", "carrier-pigeon://loft")
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
-    assert outcome.counts == {"errors": 1}
-    outcome.has("carrier-pigeon", FIX)
-    outcome.shows_no_bug()
-
-
-def test_closed_port(project, monkeypatch):
-    import socket
-
+@pytest.mark.parametrize("choice", ["auto", "docker"])
+def test_closed_port(project, monkeypatch, choice):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening, so connections are refused
-        port = taken.getsockname()[1]
-        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
-        project.task("tb2/a")
-        outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
-    assert outcome.counts == {"errors": 1}
-    outcome.has(f"127.0.0.1:{port}", FIX)
+        url = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("DOCKER_HOST", url)
+        outcome = refused(project, f"--harbor-environment={choice}")
+    outcome.has(
+        f"ERROR: no Docker Engine answers at {url} (DOCKER_HOST): connection refused; start it or unset DOCKER_HOST"
+    )
+    outcome.has(NAMESPACE)
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")])
+def test_no_socket(project, monkeypatch, arguments):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+    project.task("tb2/a")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", *arguments, subprocess=True)
+    assert outcome.ret == 4
+    outcome.has(
+        "no Docker Engine answers at unix:///nonexistent.sock (DOCKER_HOST): no such file or directory; start it"
+    )
     outcome.shows_no_bug()
 
 
 def test_file_that_is_not_a_socket(project, monkeypatch):
     project.file("not-a-socket", "")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{project.path}/not-a-socket")
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
-    assert outcome.counts == {"errors": 1}
-    outcome.has("not-a-socket", FIX)
-    outcome.shows_no_bug()
+    refused(project).has("not-a-socket (DOCKER_HOST): connection refused; start it or unset DOCKER_HOST")
 
 
-def test_missing_docker_context(project, monkeypatch):
-    monkeypatch.delenv("DOCKER_HOST")
-    monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
-    assert outcome.counts == {"errors": 1}
-    outcome.has("no-such-context", "docker context use")
-    outcome.shows_no_bug()
+@pytest.mark.parametrize("value", ["carrier-pigeon://loft", "localhost", "tcp://", "/var/run/docker.sock"])
+def test_invalid_docker_host(project, monkeypatch, value):
+    monkeypatch.setenv("DOCKER_HOST", value)
+    refused(project).has(
+        f"{value} (DOCKER_HOST) is not the address of a Docker Engine", "correct it or unset DOCKER_HOST"
+    )
+
+
+def test_reasons():
+    assert reason_of(socket.gaierror(-2, "Name or service not known")) == "its host name cannot be resolved"
+    assert reason_of(TimeoutError("read")) == "the connection timed out"
+    assert reason_of(ValueError(ssl.SSLError(1, "wrong version number"))).startswith("TLS failed (")
 
 
 def test_missing_certificate_directory(project, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     monkeypatch.setenv("DOCKER_CERT_PATH", "/nonexistent")
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
-    assert outcome.counts == {"errors": 1}
-    outcome.has(FIX)
-    outcome.shows_no_bug()
+    refused(project).has("the Docker Engine's certificates cannot be used", "DOCKER_CERT_PATH")
 
 
-@pytest.mark.parametrize("where", ["/proc/nowhere", "file"])
-def test_results_directory_that_cannot_be_created(project, where):
-    project.file("file", "")
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--harbor-results={where}")
-    assert outcome.ret == 4
-    outcome.has("--harbor-results: ", "cannot be created")
-    outcome.shows_no_bug()
+def test_missing_docker_context(project, monkeypatch):
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
+    refused(project).has(
+        "docker context 'no-such-context' (DOCKER_CONTEXT) does not exist; choose one that `docker context"
+    )
 
 
-def test_results_directory_is_ignored_by_git_and_shown(project):
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-results=out")
-    (file,) = project.path.glob("out/*/results.jsonl")
-    outcome.has(f"results: {file}", f"harbor: results out/{file.parent.name}")
-    assert "\n*\n" in (project.path / "out" / ".gitignore").read_text()
+@pytest.mark.parametrize("chosen_by", ["variable", "configuration"])
+def test_dead_docker_context(project, monkeypatch, chosen_by):
+    from docker.context import config
 
-
-def test_traceback_is_only_in_the_trial_directory(project):
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--tb=long", "-vv", "--showlocals")
-    outcome.shows_no_bug()
-    (result,) = project.results()
-    (file,) = project.path.glob("harbor-results/*/a__*/exception.txt")
-    assert str(file.parent) == result["directory"]
-    assert "Traceback" in file.read_text()
-    outcome.has(f"Logs: {file.parent}")
-
-
-@pytest.mark.parametrize("style", ["short", "line", "native", "no", "auto"])
-def test_traceback_styles(project, style):
-    project.task("tb2/a")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--tb={style}")
-    assert outcome.counts == {"errors": 1}
-    outcome.shows_no_bug()
-
-
-def test_pdb(project):
-    project.task("tb2/a")
-    project.file("conftest.py", "import pdb\npdb.Pdb.interaction = lambda *a, **k: print('PDB ENTERED')\n")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--pdb", subprocess=True)
-    assert outcome.counts == {"errors": 1}
-    outcome.lacks("INTERNALERROR")
+    directory = project.path / ".docker"
+    metadata = {"Name": "far", "Metadata": {}, "Endpoints": {"docker": {"Host": "unix:///far.sock"}}}
+    project.file(f".docker/contexts/meta/{config.get_context_id('far')}/meta.json", json.dumps(metadata))
+    project.file(".docker/config.json", json.dumps({"currentContext": "far"} if chosen_by == "configuration" else {}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(directory))
+    monkeypatch.delenv("DOCKER_HOST")
+    if chosen_by == "variable":
+        monkeypatch.setenv("DOCKER_CONTEXT", "far")
+    outcome = refused(project)
+    outcome.has("no Docker Engine answers at unix:///far.sock (docker context 'far'): no such file or directory")
+    cure = "unset DOCKER_CONTEXT" if chosen_by == "variable" else "choose another one with `docker context use`"
+    outcome.has(f"; start it or {cure}, or {NAMESPACE}")
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -221,14 +120,60 @@ class Refusing(BaseHTTPRequestHandler):
 
 
 def test_engine_with_invalid_responses(project, monkeypatch):
-    project.task("tb2/a")
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
-        outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
+        outcome = refused(project)
         server.shutdown()
-    assert outcome.ret == 1
-    assert outcome.counts == {"errors": 1}
-    assert "harbor: environment docker: " in outcome.out.partition("collected")[0]
-    outcome.has("tb2/a [build] ", "out of order")
-    outcome.shows_no_bug()
+    outcome.has(f"tcp://127.0.0.1:{server.server_port} (DOCKER_HOST): ", "out of order")
+
+
+@pytest.mark.parametrize("source", ["", "DOCKER_HOST"])
+def test_no_permission(source):
+    url = "unix:///var/run/docker.sock"
+    error = EngineAddress(url, source, "unset DOCKER_HOST" if source else "", {}).unavailable(PermissionError(13, "no"))
+    assert error.fact.startswith("this user is not allowed to use the Docker Engine at unix:///var/run/docker.sock")
+    assert "run `sudo usermod -aG docker $USER` and log in again" in error.fix
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may use every socket")
+def test_no_permission_for_a_socket(project, monkeypatch):
+    path = project.path / "engine.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        path.chmod(0)
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+        refused(project).has("this user is not allowed to use", "usermod")
+
+
+def test_nothing_is_named_and_namespaces_do_not_work_either(project, monkeypatch):
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setenv("DOCKER_CONFIG", str(project.path))
+    monkeypatch.setattr(address, "DEFAULT_ADDRESS", "unix:///nonexistent.sock")
+    outcome = refused(project)
+    outcome.has(
+        "no Docker Engine answers at unix:///nonexistent.sock: no such file or directory, and environments without an "
+        "engine",
+        "; start Docker or select a running engine with DOCKER_HOST or `docker context use`",
+    )
+    outcome.lacks(NAMESPACE)
+
+
+def test_namespaces_were_chosen_and_do_not_work(project):
+    refused(project, "--harbor-environment=namespace").has("ERROR: environments without an engine")
+
+
+def test_tests_without_tasks_do_not_need_an_engine(project, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+    project.task("tb2/a")
+    project.file("test_unit.py", "def test_one(): pass\n")
+    assert project.run("test_unit.py").ret == 0
+    assert project.run("--harbor-dataset=tb2", "--collect-only").ret == 0
+
+
+def test_error_of_a_run_that_has_begun(monkeypatch):
+    from pytest_harbor.environment.docker import DockerProvider
+
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+    with pytest.raises(EngineUnavailable, match=r"no Docker Engine answers at unix:///nonexistent.sock"):
+        DockerProvider().find_image("x")

@@ -261,7 +261,7 @@ def test_agents_from_hooks_and_fixtures_have_the_listed_name(two):
     )
     outcome = two.run(*ALL)
     assert outcome.counts == {"errors": 4}, str(outcome)
-    outcome.has("no Docker Engine answers")
+    outcome.has("the Docker Engine does not answer")
     assert sorted(result["agent"] for result in two.results()) == ["claude", "claude", "codex", "codex"]
 
 

@@ -182,7 +182,10 @@ def test_trial_without_an_engine(project, tasks):
     )
     outcome = project.run("test_mine.py", "--harbor-agent=nop")
     assert outcome.counts == {"errors": 1}
-    outcome.has("tb2/a [build] no Docker Engine answers", "0 passed, 0 failed, 0 unverified, 1 error")
+    outcome.has(
+        "tb2/a [build] looking for image python:3.11-slim: the Docker Engine does not answer",
+        "0 passed, 0 failed, 0 unverified, 1 error",
+    )
     outcome.shows_no_bug()
     (result,) = project.results()
     assert (result["task"], result["outcome"]) == ("tb2/a", "error")

@@ -5,25 +5,23 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import socket
 import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import docker
+import requests
 from docker import APIClient
-from docker.constants import DEFAULT_UNIX_SOCKET
-from docker.context import ContextAPI
-from docker.errors import APIError, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest
 
 from pytest_harbor._util.process import machine_id, process_token
 from pytest_harbor.environment.base import CleanupScope, StartRequest, is_in_scope
+from pytest_harbor.environment.docker.address import EngineAddress
 from pytest_harbor.environment.docker.build import Builder
 from pytest_harbor.environment.docker.environment import DockerEnvironment
-from pytest_harbor.environment.docker.errors import FIX, engine_errors, error_text
+from pytest_harbor.environment.docker.errors import engine_errors, error_text
 from pytest_harbor.environment.docker.events import EventListener
 from pytest_harbor.environment.docker.host_access import HostAccess
 from pytest_harbor.environment.docker.labels import (
@@ -61,6 +59,10 @@ class DockerProvider:
         self._connections = contextlib.ExitStack()
 
     @cached_property
+    def _address(self) -> EngineAddress:
+        return EngineAddress.find()
+
+    @cached_property
     def _client(self) -> APIClient:
         client: APIClient = self._connect()
         self._connections.callback(client.close)
@@ -83,6 +85,14 @@ class DockerProvider:
         return HostAccess(self._client, lambda: self._info, self)
 
     @property
+    def is_explicit(self) -> bool:
+        """Whether the user named the engine, so that nothing else may take its place."""
+        try:
+            return bool(self._address.source)
+        except EngineUnavailable:
+            return True
+
+    @property
     def engine_id(self) -> str:
         """The engine's own id."""
         return "".join(c for c in str(self._info.get("ID", "")) if c.isalnum())[:32] or "engine"
@@ -92,18 +102,12 @@ class DockerProvider:
         return f"docker (Engine {self._info.get('ServerVersion')}, {self._info.get('NCPU')} CPUs)"
 
     def _connect(self, kind: type[_Client] = APIClient, timeout: int = API_TIMEOUT) -> _Client:  # type: ignore[assignment]
-        # Like docker.from_env(), but also with the CLI's contexts and a check of the address.
-        with engine_errors("reading DOCKER_HOST and the docker context"):
-            address = docker.utils.kwargs_from_env() or {}
-            if "base_url" not in address:
-                context = os.environ.get("DOCKER_CONTEXT")
-                if context and ContextAPI.get_context(context) is None:
-                    raise EngineUnavailable(f"docker context {context!r} (DOCKER_CONTEXT) does not exist", FIX)
-                address = {**ContextAPI.kwargs_from_context(environment=os.environ), **address}
-        url = str(address.get("base_url") or DEFAULT_UNIX_SOCKET)
-        _check_socket(url)
-        with engine_errors(f"connecting to {url}"):
-            return kind(version="auto", timeout=timeout, **address)
+        address = self._address
+        address.check()
+        try:
+            return kind(version="auto", timeout=timeout, **address.options)
+        except (DockerException, requests.exceptions.RequestException, OSError) as error:
+            raise address.unavailable(error) from error
 
     def find_image(self, ref: str) -> ImageDetails | None:
         """Look an image up on the engine."""
@@ -298,15 +302,3 @@ class DockerProvider:
         """Close the connections and kill builds that other threads still run."""
         self._builder.stop()
         self._connections.close()
-
-
-def _check_socket(url: str) -> None:
-    """Check that a server listens on a unix socket: the SDK's error names no address, and it leaks the socket."""
-    path = str(docker.utils.parse_host(url)).partition("unix://")[2]
-    if not path:
-        return
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(f"/{path.lstrip('/')}")
-        except OSError as error:
-            raise EngineUnavailable(f"no Docker Engine answers at {url} ({error.strerror})", FIX) from error

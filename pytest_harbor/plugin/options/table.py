@@ -271,7 +271,8 @@ class HarborConfig:
     environment: ProviderChoice = option(
         "harbor-environment",
         "Provider of the environments: docker, namespace (no engine needed: Linux namespaces over this machine's own "
-        "system) or auto (docker if an engine answers, otherwise namespace)",
+        "system) or auto (docker if an engine answers, or if DOCKER_HOST or a docker context names one; otherwise "
+        "namespace)",
         parsers.choice(*PROVIDER_CHOICES),
         "auto",
         "PROVIDER",
