@@ -8,6 +8,7 @@ HTML comment in front of a block changes that:
     <!-- exits with 1 -->       the exit status of the block's last command; the others exit with 0
     <!-- file: PATH -->         the block is written to PATH; if the comment has more lines, those are, and no block
     <!-- needs: engine -->      the section needs a Docker Engine (tests/docker runs it), or the module that is named
+    <!-- run: COMMAND -->       the command is run at this place; it prepares what a reader has already
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(REPOS
 OUTPUT = {"text", "diff"}
 UNCHECKED_FILES = {"dockerfile", "markdown"}
 SHELL = {"sh", "console"}
-_DIRECTIVE = re.compile(r"<!--\s*(not run|exits with|file|needs):?\s*(.*?)\s*-->", re.DOTALL)
+_DIRECTIVE = re.compile(r"<!--\s*(not run|exits with|file|needs|run):?\s*(.*?)\s*-->", re.DOTALL)
 
 
 class Problem(Exception):
@@ -118,6 +119,8 @@ def _directives(section: Section, token: Token, line: int) -> Iterator[tuple[str
         path, _, text = value.partition("\n")
         if name == "file" and text:
             section.blocks.append(Block(section.page, line, "file", text + "\n", file=path))
+        elif name == "run":
+            section.blocks.append(Block(section.page, line, "sh", value))
         else:
             yield name, value, line
 
