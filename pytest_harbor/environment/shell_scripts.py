@@ -211,23 +211,50 @@ class OutputParser:
 
 
 def first_word(line: str) -> str:
-    """Return the program that a command line starts with, or "" if only a shell can know.
+    """Return the program of a command line that is a single simple command, or "" if only a shell can know.
 
-    Considers only the first command: the others may depend on its effects.
+    In a list, a pipeline or a compound command, a missing program is for the shell to handle: the line may provide for
+    it, as `uv --version || pip install uv` does.
     """
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    line = _without_here_document(line.replace("\\\n", " ").strip())
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=_PUNCTUATION)
+    lexer.whitespace = " \t\r"
     lexer.whitespace_split = True
     lexer.commenters = ""
     try:
-        word, following = next(iter(lexer), ""), next(iter(lexer), "")
+        words = list(lexer)
     except ValueError:
         return ""
-    if following.startswith("("):  # a function definition
-        return ""
-    # An assignment, an expansion or an operator: only the shell can interpret it.
-    if re.search(r"[$`=*?\[\]{}~!#();<>|&\n]", word) or word not in line:
+    word = words[0] if words else ""
+    # An operator, an assignment or an expansion: only the shell can interpret it.
+    if _has_operator(words) or re.search(r"[$`=*?\[\]{}~!#<>]", word) or word not in line:
         return ""
     return word
+
+
+_PUNCTUATION = "();<>|&\n"
+_REDIRECTIONS = frozenset(("", "<", ">", ">>", "<<<", "<>", ">|", ">&", "<&", "&>", "&>>"))
+
+
+def _has_operator(words: Sequence[str]) -> bool:
+    """Return True if words contain an operator other than a redirection, outside `$(...)`."""
+    depth, before = 0, ""
+    for word in words:
+        if set(word) <= set(_PUNCTUATION):
+            left = word
+            while left and (depth or (before.endswith("$") and left == word and left[0] == "(")):
+                depth += {"(": 1, ")": -1}.get(left[0], 0)
+                left = left[1:]
+            if left not in _REDIRECTIONS:
+                return True
+        before = word
+    return False
+
+
+def _without_here_document(line: str) -> str:
+    """Return the command line of a script that is one line and its here-document, or any other script unchanged."""
+    match = re.fullmatch(r"([^\n]*)<<-?[ \t]*(['\"]?)(\w+)\2([^\n]*)\n(?:.*\n)?\t*\3", line, re.DOTALL)
+    return match[1] + match[4] if match and f"\n{match[3]}\n" not in line else line
 
 
 def parse_header(stat_line: bytes) -> Process | None:
