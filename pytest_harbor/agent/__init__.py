@@ -1,6 +1,13 @@
 """Agents: the protocol, and the agents that are built in."""
 
-from pytest_harbor.agent.base import Agent, AgentContext, AgentReport, may_call_models, runs_on_host
+from pytest_harbor.agent.base import (
+    Agent,
+    AgentContext,
+    AgentReport,
+    always_calls_models,
+    may_call_models,
+    runs_on_host,
+)
 from pytest_harbor.agent.callable import AgentEnvironment, AsyncAgentEnvironment, CallableAgent
 from pytest_harbor.agent.command import CommandAgent
 from pytest_harbor.agent.factory import AgentError, as_agent, load_callable, needs_setup
@@ -22,6 +29,7 @@ __all__ = [
     "NopAgent",
     "OpenAIAgent",
     "OracleAgent",
+    "always_calls_models",
     "as_agent",
     "load_callable",
     "may_call_models",

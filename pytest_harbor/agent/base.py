@@ -65,7 +65,7 @@ class Agent(Protocol):
     """The protocol of agents.
 
     Two attributes are optional: `where` is `host` for an agent that runs a program on the host, and `calls_models` is
-    False for an agent that never calls a model.
+    False for an agent that never calls a model, and True for one that always does.
     """
 
     @property
@@ -94,3 +94,8 @@ def runs_on_host(agent: Agent) -> bool:
 def may_call_models(agent: Agent) -> bool:
     """Return True unless an agent declares that it never calls a model."""
     return bool(getattr(agent, "calls_models", True))
+
+
+def always_calls_models(agent: Agent) -> bool:
+    """Return True if an agent declares that it calls a model for every task."""
+    return getattr(agent, "calls_models", None) is True

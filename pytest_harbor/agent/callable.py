@@ -14,7 +14,7 @@ from typing import Any
 from pytest_harbor._util.logs import LogFile
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.environment import ExecResult, Upload
-from pytest_harbor.errors import EnvironmentLost, InfrastructureError
+from pytest_harbor.errors import EnvironmentLost, InfrastructureError, UnmetRequirement
 from pytest_harbor.task import Task
 
 
@@ -206,6 +206,9 @@ class CallableAgent:
         if isinstance(outcome.error, InfrastructureError) or not isinstance(outcome.error, Exception):
             raise outcome.error
         _log_traceback(context.log, outcome.error)
+        # The model proxy knows more, and decides by itself.
+        if "OPENAI_API_KEY" not in context.host_variables and (failure := _model_failure(outcome.error)):
+            raise failure from outcome.error
         return AgentReport(1, first_process=first, note=f"raised {type(outcome.error).__name__}: {outcome.error}")
 
     def _call(self, context: AgentContext, environment: AgentEnvironment, outcome: _CallOutcome) -> None:
@@ -259,6 +262,27 @@ def _exit_code(error: SystemExit) -> int:
     if error.code is None:
         return 0
     return error.code if isinstance(error.code, int) else 1
+
+
+def _model_failure(error: Exception) -> InfrastructureError | None:
+    """Return the infrastructure error that an exception of OpenAI's or Anthropic's client stands for, if it does.
+
+    Clients built on them, such as litellm, derive their exceptions from theirs.
+    """
+    kinds = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.split(".")[0] in ("openai", "anthropic")}
+    status = getattr(error, "status_code", 0)
+    if not kinds or not ("APIConnectionError" in kinds or status in _MODEL_FAILURES or status in range(500, 600)):
+        return None
+    cause = f" ({error.__cause__})" if error.__cause__ else ""
+    lasts = status in (401, 402, 403, 404)
+    return (UnmetRequirement if lasts else InfrastructureError)(
+        f"a model call failed and the agent raised {type(error).__name__}: {error}{cause}",
+        "check the model's name, the URL (does it end with /v1?) and the key" if lasts or status == 0 else "",
+    )
+
+
+# HTTP statuses that mean a wrong name, URL or key, or a busy server.
+_MODEL_FAILURES = (401, 402, 403, 404, 408, 409, 429)
 
 
 def _log_traceback(log: LogFile, error: Exception) -> None:

@@ -147,6 +147,7 @@ class Conversation:
         self.environment = environment
         self.transcript = transcript
         self.messages: list[Any] = []
+        self.answered = False
 
     def run(self, instruction: str) -> str:
         """Call the model and run its tools until it stops calling tools or has used all its turns."""
@@ -157,6 +158,10 @@ class Conversation:
         if not url and not key:
             raise ConfigurationError(
                 "no model server is set", "set OPENAI_API_KEY, or OPENAI_BASE_URL for your own server"
+            )
+        if url and not re.match(r"https?://[^/]", url):
+            raise ConfigurationError(
+                f"OPENAI_BASE_URL={url} is not a URL", "use http://HOST:PORT/v1 or https://HOST/v1"
             )
         if not turns.isdecimal() or int(turns) == 0:
             raise ConfigurationError(f"HARBOR_AGENT_MAX_TURNS={turns} is not valid", "use a whole number above 0")
@@ -169,7 +174,7 @@ class Conversation:
                 try:
                     done = self.take_turn(client, model)
                 except openai.APIError as error:
-                    return handle_error(error, client)
+                    return handle_error(error, client, is_first=not self.answered)
                 if done:
                     return f"The model finished after {turn} turn{'' if turn == 1 else 's'}."
         return f"The model used all of its {turns} turns."
@@ -189,7 +194,11 @@ class Conversation:
         """Call the model once and run its tool calls; return True if the model is done."""
         completion = client.chat.completions.create(model=model, messages=self.messages, tools=TOOLS)
         if not getattr(completion, "choices", None):
-            raise ModelError(f"the response is not a completion: {str(completion)[:300]!r}; check OPENAI_BASE_URL")
+            fact = f"the response is not a completion: {str(completion)[:300]!r}"
+            if not self.answered:
+                raise ConfigurationError(fact, "check OPENAI_BASE_URL: does it end with /v1?")
+            raise ModelError(fact)
+        self.answered = True
         choice = completion.choices[0]
         # Some servers need their own fields back, so keep them; others reject empty fields, so drop those.
         message = {k: v for k, v in choice.message.to_dict().items() if k == "content" or v not in (None, [], {})}
@@ -335,11 +344,17 @@ def truncate(text: str, limit: int = OUTPUT_CHARACTERS) -> str:
     return f"{text[:half]}\n[... {at_least}{len(middle):,} characters omitted ...]\n{text[-half:]}"
 
 
-def handle_error(error: openai.APIError, client: openai.OpenAI) -> str:
+def handle_error(error: openai.APIError, client: openai.OpenAI, *, is_first: bool) -> str:
     """Return how the conversation ended if an error only means the end of it, or else raise an exception.
 
+    Args:
+        error: the error.
+        client: the client that raised it.
+        is_first: whether no call has succeeded before.
+
     Raises:
-        InfrastructureError: the server cannot be reached, is overloaded or broken, or rejects the key.
+        InfrastructureError: the server cannot be reached, is overloaded or broken, or rejects the key; or it does not
+            know the model, or the URL, of the first call.
         ModelError: the server rejects the request.
 
     """
@@ -353,7 +368,9 @@ def handle_error(error: openai.APIError, client: openai.OpenAI) -> str:
     ):
         return f"The conversation is too long for the model: {error.message}"
     cause = f" ({error.__cause__})" if error.__cause__ else ""
-    fact = f"the model server {client.base_url.netloc.decode()} failed: {error.message}{cause}"
+    fact = f"the model server {client.base_url.netloc.decode().rpartition('@')[2]} failed: {error.message}{cause}"
+    if is_first and (status in (404, 405) or code == "model_not_found"):
+        raise ConfigurationError(fact, "is the model's name right? Does OPENAI_BASE_URL end with /v1?") from error
     if status in (401, 402, 403):
         raise ConfigurationError(fact, "check OPENAI_API_KEY and OPENAI_BASE_URL") from error
     if isinstance(error, openai.APIConnectionError):

@@ -20,6 +20,7 @@ class OpenAIAgent:
     """
 
     where = "host"
+    calls_models = True
 
     def __init__(self, name: str = OPENAI) -> None:
         self.name = name

@@ -59,6 +59,13 @@ class Gate:
                 found.setdefault(task, []).append(sample.seconds)
         return {task: fmean(seconds) for task, seconds in found.items()}
 
+    def model_calls(self, task: str, agent: str) -> bool | None:
+        """Return whether an agent called a model for a task in the baseline; None if that is not known."""
+        sample = self.baseline.samples.get((task, agent)) if self.baseline else None
+        calls = sample.usage.get("calls") if sample else None
+        # Some attempts may have called none.
+        return None if calls is None or 0 < calls < 1 else calls >= 1
+
     def newly_failed(self, result: TrialResult) -> bool:
         """Return True if a trial failed and its task always passed in the baseline."""
         before = self.baseline.samples.get((result.task, result.agent)) if self.baseline else None

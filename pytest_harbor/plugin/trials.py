@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -65,12 +66,14 @@ def record_lost(session: HarborSession) -> list[TrialResult]:
 def _new_trial(item: pytest.Item, task: Task, confirmation: int = 0) -> Trial:
     session = session_of(item.config)
     assignment = assignment_of(item)
-    agent = assignment.agent if assignment else ""
+    name = assignment.agent if assignment else ""
+    agent = session.agents.agent(name)
+    model_calls = session.gate.model_calls(task.id, agent.name) if agent else None
     trial = open_runner(session).trial(
         task,
-        session.agents.settings(agent),
+        replace(session.agents.settings(name), model_calls=model_calls),
         key=f"{item.nodeid} {confirmation}".removesuffix(" 0"),
-        agent=session.agents.agent(agent),
+        agent=agent,
         attempt=assignment.attempt if assignment else 1,
         confirmation=confirmation,
         node_id=item.nodeid,

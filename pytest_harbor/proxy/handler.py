@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from typing import Any, TypeVar
 
 import aiohttp
@@ -69,14 +69,19 @@ class Handler:
         task.add_done_callback(self._tasks.discard)
         headers = {name.lower(): value for name, value in request.headers.items()}
         vendor: Vendor = "anthropic" if "anthropic-version" in headers else "openai"
+        body: bytes | None = None
         try:
             self._trial.authorize(headers)
-            endpoint = find_endpoint(request.method, request.raw_path, headers)
+            target = _origin_form(request.raw_path, {headers.get("host", ""), *self._trial.addresses})
+            endpoint = find_endpoint(request.method, target, headers)
             if endpoint is None:
-                raise self._trial.unsupported_endpoint(request.method, request.raw_path)
+                raise self._trial.unsupported_endpoint(request.method, target)
             vendor = endpoint.vendor
-            return await self._answer(request, endpoint, await self._read_body(request, headers, task))
+            body = await self._read_body(request, headers, task)
+            return await self._answer(request, endpoint, target, body)
         except HTTPError as error:
+            if body is None:
+                self._trial.refuse(error)
             return _error_response(vendor, error)
         except RecursionError:
             return _error_response(vendor, HTTPError(400, "harbor_too_deep", "the body is nested too deeply"))
@@ -123,11 +128,14 @@ class Handler:
         work.add_done_callback(self._thread_work.discard)
         return await asyncio.shield(work)
 
-    async def _answer(self, request: web.BaseRequest, endpoint: Endpoint, body: bytes) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.BaseRequest, endpoint: Endpoint, target: str, body: bytes
+    ) -> web.StreamResponse:
         trial = self._trial
-        if trial.model and (endpoint.is_turn or request.raw_path.startswith("/v1/messages")):
+        trial.access.attempted = trial.access.attempted or endpoint.is_metered
+        if trial.model and (endpoint.is_turn or target.startswith("/v1/messages")):
             body = replace_model(body, trial.model)
-        call = trial.start_call(endpoint, request.method, request.raw_path, body)
+        call = trial.start_call(endpoint, request.method, target, body)
         try:
             if trial.recorder is not None:
                 call.normalized = await self._normalize(call, trial.recorder)
@@ -275,6 +283,20 @@ async def note_reuse(session: Any, context: Any, parameters: Any) -> None:
     """Record that a call reuses a connection; a trace signal of the client session."""
     if context.trace_request_ctx is not None:
         context.trace_request_ctx.reused = True
+
+
+def _origin_form(target: str, hosts: Set[str]) -> str:
+    """Return the path and query of a request, also of one with a whole URL, which clients send to an HTTP proxy.
+
+    Args:
+        target: the request's target as it was sent.
+        hosts: the names of this server.
+
+    """
+    scheme, separator, rest = target.partition("://")
+    host, slash, path = rest.partition("/")
+    is_own = separator and scheme.lower() in ("http", "https") and host in hosts
+    return slash + path if is_own else target
 
 
 def _response_to_stream(answer: aiohttp.ClientResponse, decoder: Decoder, redactor: KeyRedactor) -> web.StreamResponse:

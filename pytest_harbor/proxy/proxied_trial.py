@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pytest_harbor._util.text import one_line
+from pytest_harbor.agent import always_calls_models
 from pytest_harbor.errors import InfrastructureError, UnmetRequirement
+from pytest_harbor.proxy.access import ModelAccess
 from pytest_harbor.proxy.call import MAX_MODEL_NAME, Call
 from pytest_harbor.proxy.cassette import RecordedCall
 from pytest_harbor.proxy.endpoints import CREDENTIAL_HEADERS, SUPPORTED, Endpoint, HTTPError
@@ -27,11 +28,7 @@ from pytest_harbor.trial import ServiceContext, Usage
 DIRECTORY = "proxy"
 CALLS = "calls.jsonl"
 
-# Statuses caused by the key, the limits or the state of a model's server, and not by the agent.
-_SERVER_FAILURES = frozenset({401, 402, 403, 408, 409, 429, *range(500, 600)})
-# Those that last until somebody acts.
-_LASTING_FAILURES = frozenset({401, 402, 403})
-# Unsupported requests that are logged, so that an agent cannot fill the log.
+# Refused requests that are logged, so that an agent cannot fill the log.
 _MAX_LOGGED_REQUESTS = 1000
 
 
@@ -46,6 +43,8 @@ class ProxiedTrial:
         secret: the API key that the trial's agent gets.
         recorder: records or replays the calls; None in live mode.
         failure: the error that ends the trial as an infrastructure error; None if there is none.
+        access: what the calls say about the agent's access to its model.
+        addresses: each `host:port` of the proxy.
         spent_budget: a phrase for the first budget that was spent; empty if none was.
 
     Raises:
@@ -59,7 +58,8 @@ class ProxiedTrial:
         self.secret = f"sk-harbor-{secrets.token_hex(24)}"
         self.failure: InfrastructureError | None = None
         self.spent_budget = ""
-        self._last_call_failure: InfrastructureError | None = None
+        self.access = ModelAccess()
+        self.addresses: set[str] = set()
         self._count = 0
         self._finished_usage = Usage()
         # By number. A finished call is not kept, as each holds a whole conversation.
@@ -67,7 +67,6 @@ class ProxiedTrial:
         self._turns = 0
         # How often a call with this digest failed and was not retried yet.
         self._failed: dict[str, int] = {}
-        self._unsupported: set[str] = set()
         self._directory = context.work.directory / DIRECTORY
         self.recorder = None if settings.mode == "live" else CassetteRecorder(settings, context, lambda: self.redactor)
 
@@ -101,7 +100,8 @@ class ProxiedTrial:
         return usage
 
     def add_address(self, address: str) -> None:
-        """Make a `host:port` of the proxy a placeholder in cassettes, as it differs from trial to trial."""
+        """Add a `host:port` of the proxy, which becomes a placeholder in cassettes, as it differs between trials."""
+        self.addresses.add(address)
         if self.recorder is not None:
             self.recorder.placeholders.append((address, "<proxy>"))
 
@@ -126,12 +126,17 @@ class ProxiedTrial:
             raise HTTPError(403, "harbor_over", "the agent's work is being graded; model calls are no longer answered")
 
     def unsupported_endpoint(self, method: str, target: str) -> HTTPError:
-        """Return the error for an endpoint that is not supported, and log the first request to each."""
+        """Return the error for an endpoint that is not supported."""
         path = target.partition("?")[0][:200]
-        if f"{method} {path}" not in self._unsupported and len(self._unsupported) < _MAX_LOGGED_REQUESTS:
-            self._unsupported.add(f"{method} {path}")
-            self.log(f"{method} {path} is not supported (404)")
         return HTTPError(404, "harbor_unknown_path", f"{method} {path} is not supported; supported: {SUPPORTED}")
+
+    def refuse(self, error: HTTPError) -> None:
+        """Count a request that is refused before it becomes a call, and log the first one for each reason."""
+        # Once grading has begun, the agent had its chance.
+        if error.code == "harbor_over" or len(self.access.refused) >= _MAX_LOGGED_REQUESTS:
+            return
+        if reason := self.access.refuse(error):
+            self.log(f"{reason} ({error.status})")
 
     def internal_error(self, error: Exception) -> HTTPError:
         """Record an error in the proxy itself, which ends the trial, and return the response to its request."""
@@ -211,8 +216,9 @@ class ProxiedTrial:
         # An abandoned call may have cost as much as a completed one, so a repetition is not a retry.
         if call.status >= 400 or (call.status == 0 and not call.abandoned):
             self._failed[call.digest] = self._failed.get(call.digest, 0) + 1
-        if call.source == "upstream" and call.endpoint.is_metered and not call.abandoned:
-            self._last_call_failure = self._failure_of(call)
+        upstream = self.settings.upstreams[call.endpoint.vendor]
+        log = self._directory / CALLS if self.settings.log != "off" else None
+        self.access.finish_call(call, upstream, self.redactor, log)
         return True
 
     def save_call(self, call: Call, *, bodies: bool = True) -> None:
@@ -237,19 +243,6 @@ class ProxiedTrial:
             usage = call.usage(self.settings.prices)
             if usage.tokens:
                 self.settings.ledger.add(usage.cost or 0.0, usage.tokens)
-
-    def _failure_of(self, call: Call) -> InfrastructureError | None:
-        """Return the infrastructure error that a call ended with, if any."""
-        if call.status != 0 and call.status not in _SERVER_FAILURES and not (call.error and call.status < 400):
-            return None
-        response = self.redactor.hide_bytes(b"".join(call.chunks))[:300].decode("utf-8", "replace")
-        reason = self.redactor.hide(call.error) or f"{call.status} {one_line(response)}"
-        fix = "check the key, the quota and --harbor-*-base-url" if call.status in _LASTING_FAILURES else ""
-        if call.error and not call.chunks:
-            fix = "check that the server is running and that --harbor-*-base-url is correct"
-        kind = UnmetRequirement if call.status in _LASTING_FAILURES else InfrastructureError
-        log = self._directory / CALLS if self.settings.log != "off" else None
-        return kind(f"the last model call failed: {reason}", fix, log=log)
 
     def replay(self, call: Call) -> RecordedCall | None:
         """Return the recorded call for a call, or None if the call must go upstream. May be called from any thread.
@@ -292,8 +285,19 @@ class ProxiedTrial:
 
     @property
     def error(self) -> InfrastructureError | None:
-        """The error because of which the agent could not work; None if there is none."""
-        return self.failure or (None if self.spent_budget else self._last_call_failure)
+        """The error because of which the agent could not work, as far as its requests show; None if there is none."""
+        if self.failure or self.spent_budget:
+            return self.failure
+        return self.access.failure or self.access.unreached("", self.context.work.log.path)
+
+    @property
+    def _expected(self) -> str:
+        """A phrase for why the agent was expected to call its model; empty if it was not."""
+        if always_calls_models(self.context.agent):
+            return f"the agent {self.context.agent.name} always calls one"
+        if self.context.model_calls is not None:
+            return "in the baseline it calls one for this task" if self.context.model_calls else ""
+        return f"the model {self.model} is set for it" if self.model else ""
 
     def finish(self, *, completed: bool) -> None:
         """Set the usage, budget and warnings of the trial's result, and save the cassette.
@@ -310,7 +314,7 @@ class ProxiedTrial:
         result.budget = self.spent_budget
         if not completed:
             return
-        self.failure = self.error
+        self.failure = self.error or self.access.unreached(self._expected, self.context.work.log.path)
         if self.recorder is not None and self.failure is None:
             try:
                 result.warnings += self.recorder.save(cut_short=bool(self.spent_budget) or result.agent_timed_out)

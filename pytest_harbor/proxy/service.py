@@ -136,6 +136,8 @@ def _variables(address: str, secret: str, model: str) -> dict[str, str]:
     """Return the environment variables that give the clients of both vendors their base URL and key."""
     variables = {
         "OPENAI_BASE_URL": f"http://{address}/v1",
+        # Older clients read this one.
+        "OPENAI_API_BASE": f"http://{address}/v1",
         "OPENAI_API_KEY": secret,
         "ANTHROPIC_BASE_URL": f"http://{address}",
         "ANTHROPIC_API_KEY": secret,

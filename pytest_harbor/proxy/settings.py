@@ -35,6 +35,13 @@ class Upstream:
     key: str = field(default="", repr=False)
 
     @property
+    def shown_url(self) -> str:
+        """The URL for messages, without a user and password."""
+        scheme, separator, rest = self.url.partition("://")
+        host, slash, path = rest.partition("/")
+        return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+    @property
     def secret(self) -> str:
         """The key if it must stay secret; empty for a dummy such as `none`, given to servers that need no key."""
         return self.key if len(self.key) >= MIN_SECRET_LENGTH else ""

@@ -126,7 +126,9 @@ class AgentPhase:
         """Run the agent between the start and the end of its services, which add to its environment variables."""
         result = self.journal.result
         try:
-            with open_services(self.services, agent, context, result, self.hooks, grading) as added:
+            with open_services(
+                self.services, agent, context, result, self.hooks, grading, self.settings.model_calls
+            ) as added:
                 context.variables.update(added.environment)
                 context.host_variables.update(added.host)
                 self._change_variables(agent, context.variables)

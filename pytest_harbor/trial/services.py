@@ -30,6 +30,7 @@ class ServiceContext:
         graded: returns True once grading has started, which an agent may request while it works.
         grade: ends the agent's work, grades it, once, and returns the result so far. It may be called from any thread,
             and raises what grading raises.
+        model_calls: whether the agent called a model for this task in an earlier run; None if that is not known.
 
     """
 
@@ -39,6 +40,7 @@ class ServiceContext:
     hooks: TrialHooks
     graded: Callable[[], bool]
     grade: Callable[[], TrialResult]
+    model_calls: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ def open_services(
     result: TrialResult,
     hooks: TrialHooks,
     grading: Grading,
+    model_calls: bool | None = None,
 ) -> Iterator[AgentVariables]:
     """Open services for an agent while it works; gives the environment variables that they add.
 
@@ -182,7 +185,7 @@ def open_services(
     host: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         for service in services:
-            context = ServiceContext(agent, work, result, hooks, lambda: grading.begun, grading.ask)
+            context = ServiceContext(agent, work, result, hooks, lambda: grading.begun, grading.ask, model_calls)
             given = stack.enter_context(service.open(context))
             variables.update(given.environment)
             host.update(given.host)

@@ -26,6 +26,7 @@ class TrialSettings:
         reward_precedence: which reward file counts if there are both.
         missing_reward: whether a missing reward counts as 0 or as an error.
         infra_retries: how often a trial is retried after an infrastructure error.
+        model_calls: whether the agent called a model for this task in an earlier run; None if that is not known.
 
     """
 
@@ -42,3 +43,4 @@ class TrialSettings:
     reward_precedence: Literal["txt", "json"] = "txt"
     missing_reward: Literal["zero", "error"] = "zero"
     infra_retries: int = 1
+    model_calls: bool | None = None

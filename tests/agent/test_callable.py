@@ -7,12 +7,15 @@ import functools
 import threading
 from importlib import import_module
 
+import anthropic
+import openai
 import pytest
+from model_server import failure
 
 from pytest_harbor.agent import AgentEnvironment, AsyncAgentEnvironment, CallableAgent
 from pytest_harbor.agent.callable import AgentTimeout
 from pytest_harbor.environment import ExecResult
-from pytest_harbor.errors import CannotExecute, EnvironmentLost
+from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError
 
 # An attribute of the package hides the module's name.
 callable_module = import_module("pytest_harbor.agent.callable")
@@ -314,3 +317,46 @@ def test_interrupt_revokes_the_environment(context, monkeypatch):
     release.set()
     assert ended.wait(10)
     assert errors
+
+
+@pytest.mark.parametrize(
+    "reply, retry",
+    [(failure(404, "no model nosuch"), False), (failure(401, "bad key"), False), (failure(503, "busy"), True)],
+)
+def test_model_failure_of_a_client_library_is_an_infrastructure_error(context, model_server, reply, retry):
+    model_server.script.append(reply)
+
+    def solve(task, environment):
+        client = openai.OpenAI(base_url=f"{model_server.url}/v1", api_key="x", max_retries=0)
+        client.completions.create(model="nosuch", prompt="hi")
+
+    with pytest.raises(InfrastructureError, match="a model call failed and the agent raised .*Error: ") as caught:
+        CallableAgent(solve).run(context())
+    assert caught.value.retry is retry
+
+
+def test_unreachable_model_of_a_client_library(context, model_server):
+    model_server.close()
+
+    def solve(task, environment):
+        client = anthropic.Anthropic(base_url=model_server.url, api_key="x", max_retries=0)
+        client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
+
+    with pytest.raises(InfrastructureError, match="APIConnectionError: .*Connection refused"):
+        CallableAgent(solve).run(context())
+
+
+def test_other_errors_of_a_client_library_are_the_agents_own(context, model_server):
+    model_server.script += [failure(400, "temperature must be at most 2")] * 2
+
+    def solve(task, environment):
+        client = openai.OpenAI(base_url=f"{model_server.url}/v1", api_key="x", max_retries=0)
+        client.completions.create(model="m", prompt="hi")
+
+    report = CallableAgent(solve).run(context())
+    assert report.exit_code == 1
+    assert "raised BadRequestError" in report.note
+    # With the model proxy, which counts every call, the proxy decides.
+    model_server.script.append(failure(404, "no such thing"))
+    report = CallableAgent(solve).run(context(host_variables={"OPENAI_API_KEY": "sk-harbor-1"}))
+    assert report.exit_code == 1

@@ -236,20 +236,37 @@ def test_busy_server_is_retried(run, model_server):
     assert len(model_server.requests) == 3
 
 
-@pytest.mark.parametrize(
-    "reply, parts",
-    [
-        (failure(404, "no such model"), ["ModelError", "127.0.0.1", "404", "no such model"]),
-        (Reply([b"<html>"], headers=[("content-type", "text/html")]), ["<html>", "OPENAI_BASE_URL"]),
-        (Reply([b'{"error": "odd"}']), ["not a completion", "odd"]),
-    ],
-)
-def test_server_error_is_reported(run, reply, parts, logged):
-    report = run(reply)
-    assert report.exit_code == 1
+WRONG_SERVERS = [
+    (failure(404, "no such model"), ["127.0.0.1", "404", "no such model", "is the model's name right", "/v1?"]),
+    (failure(400, "no such model", "model_not_found"), ["no such model", "is the model's name right"]),
+    (failure(405, "use GET"), ["405", "end with /v1?"]),
+    (Reply([b"<html>"], headers=[("content-type", "text/html")]), ["<html>", "OPENAI_BASE_URL", "/v1?"]),
+    (Reply([b'{"error": "odd"}']), ["not a completion", "odd"]),
+]
+
+
+@pytest.mark.parametrize("reply, parts", WRONG_SERVERS)
+def test_wrong_model_or_url_is_an_infrastructure_error(run, reply, parts):
+    with pytest.raises(InfrastructureError) as caught:
+        run(reply)
+    assert not caught.value.retry
     for part in parts:
-        assert part in report.note
-        assert part in logged(run.context)
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("reply", [reply for reply, _ in WRONG_SERVERS])
+def test_the_same_answer_after_a_successful_call_is_the_agents_own(run, reply, logged):
+    report = run(Answer(calls=[LOOK]), reply)
+    assert report.exit_code == 1
+    assert report.note.startswith("raised ModelError: ")
+    assert "ModelError" in logged(run.context)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "localhost/v1", "http:///v1", "ftp://host/v1"])
+def test_malformed_url(run, url):
+    with pytest.raises(InfrastructureError, match="is not a URL; use http://HOST:PORT/v1") as caught:
+        run(OPENAI_BASE_URL=url)
+    assert f"OPENAI_BASE_URL={url}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,18 @@ class Proxies:
         return ProxySettings(mode, **settings)
 
     @contextlib.contextmanager
-    def __call__(self, mode="live", *, model="", attempt=1, confirmation=0, variables=None, graded=bool, **settings):
+    def __call__(
+        self,
+        mode="live",
+        *,
+        model="",
+        attempt=1,
+        confirmation=0,
+        variables=None,
+        graded=bool,
+        model_calls=None,
+        **settings,
+    ):
         """Yield a trial's proxy; if the trial ends with an infrastructure error, it is in `error` afterwards."""
         self.number += 1
         service = ProxyService(self.settings(mode, **settings))
@@ -114,7 +125,7 @@ class Proxies:
                 log=log,
                 directory=directory,
             )
-            context = ServiceContext(HostAgent(), work, result, self.hooks, graded, lambda: result)
+            context = ServiceContext(HostAgent(), work, result, self.hooks, graded, lambda: result, model_calls)
             proxied = None
             try:
                 with service.open(context) as given:

@@ -187,7 +187,10 @@ def test_unreachable_server_is_an_infrastructure_error(proxies, model_server):
             proxied.openai(max_retries=0).embeddings.create(model="m", input="x")
     assert "the last model call failed: " in str(proxied.error)
     assert model_server.url in str(proxied.error)
-    assert "check that the server is running and that --harbor-*-base-url is correct" in str(proxied.error)
+    assert (
+        "check that the server is running and that its URL (OPENAI_BASE_URL or --harbor-openai-base-url) is correct"
+        in str(proxied.error)
+    )
     assert proxied.error.retry
     assert "cannot be reached" in proxied.log
 
