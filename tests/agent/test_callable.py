@@ -327,10 +327,10 @@ def test_model_failure_of_a_client_library_is_an_infrastructure_error(context, m
     model_server.script.append(reply)
 
     def solve(task, environment):
-        client = openai.OpenAI(base_url=f"{model_server.url}/v1", api_key="x", max_retries=0)
-        client.completions.create(model="nosuch", prompt="hi")
+        with openai.OpenAI(base_url=f"{model_server.url}/v1", api_key="x", max_retries=0) as client:
+            client.completions.create(model="nosuch", prompt="hi")
 
-    with pytest.raises(InfrastructureError, match="a model call failed and the agent raised .*Error: ") as caught:
+    with pytest.raises(InfrastructureError, match="a model call failed and the agent raised ") as caught:
         CallableAgent(solve).run(context())
     assert caught.value.retry is retry
 
@@ -339,10 +339,10 @@ def test_unreachable_model_of_a_client_library(context, model_server):
     model_server.close()
 
     def solve(task, environment):
-        client = anthropic.Anthropic(base_url=model_server.url, api_key="x", max_retries=0)
-        client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
+        with anthropic.Anthropic(base_url=model_server.url, api_key="x", max_retries=0) as client:
+            client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
 
-    with pytest.raises(InfrastructureError, match="APIConnectionError: .*Connection refused"):
+    with pytest.raises(InfrastructureError, match=r"APIConnectionError: .*Connection refused"):
         CallableAgent(solve).run(context())
 
 
@@ -350,8 +350,8 @@ def test_other_errors_of_a_client_library_are_the_agents_own(context, model_serv
     model_server.script += [failure(400, "temperature must be at most 2")] * 2
 
     def solve(task, environment):
-        client = openai.OpenAI(base_url=f"{model_server.url}/v1", api_key="x", max_retries=0)
-        client.completions.create(model="m", prompt="hi")
+        with openai.OpenAI(base_url=f"{model_server.url}/v1", api_key="x", max_retries=0) as client:
+            client.completions.create(model="m", prompt="hi")
 
     report = CallableAgent(solve).run(context())
     assert report.exit_code == 1
