@@ -72,9 +72,18 @@ class EnvironmentLost(InfrastructureError):
 
 
 class CannotExecute(InfrastructureError):
-    """A command cannot be started in an environment: not found, not executable, no shell, or no process left."""
+    """A command cannot be started in an environment: not found, not executable, no shell, or no process left.
+
+    Attributes:
+        exit_code: the exit code that a shell would return: 127 if the command was not found, else 126.
+
+    """
 
     retry = False
+
+    def __init__(self, fact: str, fix: str = "", *, log: Path | None = None, exit_code: int = 126) -> None:
+        super().__init__(fact, fix, log=log)
+        self.exit_code = exit_code
 
 
 class HookError(InfrastructureError):

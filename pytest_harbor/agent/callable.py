@@ -14,7 +14,7 @@ from typing import Any
 from pytest_harbor._util.logs import LogFile
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.environment import ExecResult, Upload
-from pytest_harbor.errors import EnvironmentLost, InfrastructureError, UnmetRequirement
+from pytest_harbor.errors import CannotExecute, EngineUnavailable, EnvironmentLost, InfrastructureError, UnmetRequirement
 from pytest_harbor.task import Task
 
 
@@ -56,6 +56,8 @@ class AgentEnvironment:
     ) -> ExecResult:
         """Run a command and return its exit code and output.
 
+        A command that cannot be started has the exit code 127 if it was not found, else 126, and the reason as output.
+
         Args:
             command: a command line for bash, or a program and its arguments.
             timeout: the time limit in seconds; the agent's remaining time if that is shorter or None is given.
@@ -66,19 +68,24 @@ class AgentEnvironment:
 
         Raises:
             AgentTimeout: the agent is out of time.
-            CannotExecute: the command cannot be started; an `exit_code` of 127 comes only from a shell that ran.
 
         """
         remaining = self._remaining()
         with self._keep_loss():
-            return self._environment.exec(
-                command,
-                user=user or self._context.user,
-                cwd=cwd or self.workdir,
-                env={**self._context.variables, **(env or {})},
-                timeout=remaining if timeout is None else min(timeout, remaining),
-                output=self._context.log if log else None,
-            )
+            try:
+                return self._environment.exec(
+                    command,
+                    user=user or self._context.user,
+                    cwd=cwd or self.workdir,
+                    env={**self._context.variables, **(env or {})},
+                    timeout=remaining if timeout is None else min(timeout, remaining),
+                    output=self._context.log if log else None,
+                )
+            except CannotExecute as error:
+                # An agent's mistake, for the agent to deal with.
+                if log:
+                    self.log(f"{error.fact}\n")
+                return ExecResult(error.exit_code, f"{error.fact}\n")
 
     def upload(self, source: str | Path, target: str) -> None:
         """Copy a file or a directory from the host to an absolute path in the environment."""
@@ -180,7 +187,8 @@ class CallableAgent:
 
     def run(self, context: AgentContext) -> AgentReport:
         """Call the function in a thread and wait for it until the time limit."""
-        first = context.environment.exec(["true"], user="0", cwd="/").process
+        # Also checks the configured user and working directory: later, a missing one is the agent's own doing.
+        first = context.environment.exec(["true"], user=context.user, cwd=context.workdir).process
         environment = AgentEnvironment(context)
         outcome = _CallOutcome()
         thread = threading.Thread(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 
-from pytest_harbor.errors import CannotExecute, InfrastructureError
+from pytest_harbor.errors import InfrastructureError
 
 if TYPE_CHECKING:
     from pytest_harbor.agent.callable import AgentEnvironment
@@ -224,7 +224,7 @@ class Conversation:
         try:
             given = validate(name, arguments)
             return str(getattr(self, name)(**given))
-        except (ToolError, CannotExecute) as error:
+        except ToolError as error:
             self.environment.log(f"[{name}: {error}]\n")
             return f"Error: {error}"
 

@@ -94,7 +94,10 @@ class ShellEnvironment(ABC):
         if not parser.started:
             if exit_code is None:
                 raise CannotExecute(f"the command did not start within {START_TIMEOUT:g} s")
-            raise CannotExecute(one_line(parser.start_error, 400) or f"exit code {exit_code}, no output")
+            raise CannotExecute(
+                one_line(parser.start_error, 400) or f"exit code {exit_code}, no output",
+                exit_code=127 if exit_code == 127 else 126,
+            )
         if exit_code is None and parser.process is not None:
             self._kill("below", parser.process.pid)
         return ExecResult(

@@ -37,7 +37,7 @@ def test_function_gets_task_and_environment(context):
 
 def test_first_process_precedes_the_agent(context, environment):
     report = CallableAgent(lambda task, env: env.exec("work")).run(context())
-    assert environment.calls[0] == (["true"], {"user": "0", "cwd": "/"})
+    assert environment.calls[0] == (["true"], {"user": "agent", "cwd": "/work"})
     assert report.first_process.pid == 101
     assert environment.calls[1][0] == "work"
 
@@ -206,18 +206,24 @@ def test_agent_that_raises_agent_timeout_timed_out(context):
     assert report.timed_out
 
 
-def test_agent_may_handle_cannot_execute(context, environment):
-    environment.answers["nosuch"] = CannotExecute("nosuch: command not found")
-    messages = []
+def test_command_that_cannot_start_has_an_exit_code(context, environment, logged):
+    environment.answers["nosuch"] = CannotExecute("nosuch: command not found", exit_code=127)
+    environment.answers["x" * 9] = CannotExecute("argument list too long")
+    results = []
+    here = context()
+    report = CallableAgent(lambda task, env: results.extend(map(env.exec, ("nosuch", "x" * 9)))).run(here)
+    assert report.exit_code == 0
+    assert [(result.exit_code, result.output) for result in results] == [
+        (127, "nosuch: command not found\n"),
+        (126, "argument list too long\n"),
+    ]
+    assert logged(here) == "nosuch: command not found\nargument list too long\n"
 
-    def agent(task, env):
-        try:
-            env.exec("nosuch")
-        except CannotExecute as error:
-            messages.append(str(error))
 
-    assert CallableAgent(agent).run(context()).exit_code == 0
-    assert messages == ["nosuch: command not found"]
+def test_missing_user_is_not_the_agents_mistake(context, environment):
+    environment.answers[("true",)] = CannotExecute("unable to find user agent")
+    with pytest.raises(CannotExecute, match="unable to find user"):
+        CallableAgent(lambda task, env: None).run(context())
 
 
 def test_lost_environment_is_reported_even_if_the_agent_hides_it(context, environment):

@@ -161,7 +161,7 @@ def test_optional_arguments_may_be_null(run, tool_results):
 def test_command_that_cannot_be_started(run, environment, tool_results):
     environment.answers[shell("ls")] = CannotExecute("/bin/sh: No such file or directory")
     assert run(Answer(calls=[LOOK]), Answer("x")).exit_code == 0
-    assert tool_results() == ["Error: /bin/sh: No such file or directory"]
+    assert tool_results() == ["[exit code 126]\n/bin/sh: No such file or directory\n"]
 
 
 def test_command_that_times_out(run, environment, tool_results, logged):
