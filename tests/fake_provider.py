@@ -55,6 +55,7 @@ class FakeEnvironment:
     provider = "fake"
     workdir = "/app"
     notes = ()
+    kept = ()
 
     def __init__(self, rewards, image, request) -> None:
         self.rewards = rewards
@@ -67,8 +68,12 @@ class FakeEnvironment:
         self._check()
         return ExecResult(0, "")
 
-    def upload(self, uploads) -> None:
+    def upload(self, uploads) -> list[str]:
         self._check()
+        return []
+
+    def save(self, directory) -> None:
+        return None
 
     def download(self, source, destination, reserved=frozenset()) -> Extraction:
         # What the trial has recorded of itself tells whose reward this is.

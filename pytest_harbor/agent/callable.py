@@ -7,15 +7,27 @@ import inspect
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pytest_harbor._util.logs import LogFile
 from pytest_harbor.agent.base import AgentContext, AgentReport
-from pytest_harbor.environment import ExecResult, Upload
-from pytest_harbor.errors import CannotExecute, EngineUnavailable, EnvironmentLost, InfrastructureError, UnmetRequirement
+from pytest_harbor.environment import ExecResult
+from pytest_harbor.environment.tar.pack import UploadError
+from pytest_harbor.environment.uploads import user_uploads
+from pytest_harbor.errors import (
+    CannotExecute,
+    EngineUnavailable,
+    EnvironmentLost,
+    InfrastructureError,
+    UnmetRequirement,
+)
 from pytest_harbor.task import Task
+
+# Prints the ids of its user, with nothing but the shell's built-ins.
+IDS = "while read -r key id _; do case $key in Uid:|Gid:) echo $id ;; esac; done </proc/self/status"
 
 
 class AgentTimeout(Exception):
@@ -88,28 +100,32 @@ class AgentEnvironment:
                 return ExecResult(error.exit_code, f"{error.fact}\n")
 
     def upload(self, source: str | Path, target: str) -> None:
-        """Copy a file or a directory from the host to an absolute path in the environment."""
+        """Copy a file or a directory from the host to an absolute path in the environment.
+
+        The copies belong to the agent's user. Existing directories keep their owner and mode. Links are followed.
+
+        Raises:
+            FileNotFoundError: the source does not exist.
+            OSError: the source cannot be read, or the target cannot be written.
+
+        """
         self._remaining()
         root = Path(source)
         if not root.exists():
             raise FileNotFoundError(f"{root} does not exist")
-        uploads = [Upload(target, root)]
-        if root.is_dir():
-            uploads += [
-                Upload(f"{target}/{path.relative_to(root).as_posix()}", path) for path in sorted(root.rglob("*"))
-            ]
-        with self._keep_loss():
-            self._environment.upload(uploads)
+        with self._keep_loss(), _as_os_error():
+            self._environment.upload(user_uploads(root, target, self._owner))
 
     def download(self, source: str, target: str | Path) -> None:
         """Copy a file, or the contents of a directory, from the environment to a path on the host.
 
         Raises:
             FileNotFoundError: the path does not exist.
+            OSError: it cannot be read.
 
         """
         self._remaining()
-        with self._keep_loss():
+        with self._keep_loss(), _as_os_error():
             is_directory = self._environment.exec(["test", "-d", source], user="0", cwd="/").exit_code == 0
             if is_directory:
                 self._environment.download(source, Path(target))
@@ -123,6 +139,15 @@ class AgentEnvironment:
     def revoke(self) -> None:
         """Reject further calls."""
         self._revoked = True
+
+    @cached_property
+    def _owner(self) -> tuple[int, int]:
+        """The user and group id of the agent's user; root's if the agent has removed the shell that reports them."""
+        with contextlib.suppress(CannotExecute, ValueError):
+            result = self._environment.exec(["/bin/sh", "-c", IDS], user=self._context.user, cwd="/")
+            uid, gid = result.output.split()
+            return int(uid), int(gid)
+        return 0, 0
 
     def _remaining(self) -> float:
         remaining = self._deadline - time.monotonic()
@@ -248,6 +273,17 @@ class CallableAgent:
             if time.monotonic() >= environment._deadline:
                 raise AgentTimeout("the agent is out of time") from error
             raise
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Raise as OSError what is wrong with a path: it is for the agent to deal with."""
+    try:
+        yield
+    except (EnvironmentLost, EngineUnavailable):
+        raise
+    except (InfrastructureError, UploadError) as error:
+        raise OSError(str(error)) from error
 
 
 def _asyncio() -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import IO, Literal, Protocol
 
 from pytest_harbor._util.process import is_alive, machine_id, process_token
 from pytest_harbor.environment.tar.pack import Upload
@@ -97,7 +97,11 @@ class ExecResult:
 
 
 class Environment(Protocol):
-    """The running container (or embedded sandbox) of one trial."""
+    """The running container (or embedded sandbox) of one trial.
+
+    `notes` are facts for the reader of a result; `kept` are the targets of the request's uploads that existed and were
+    kept.
+    """
 
     id: str
     name: str
@@ -105,6 +109,7 @@ class Environment(Protocol):
     image: Image
     workdir: str
     notes: tuple[str, ...]
+    kept: tuple[str, ...]
 
     def exec(
         self,
@@ -137,8 +142,19 @@ class Environment(Protocol):
 
         """
 
-    def upload(self, uploads: Sequence[Upload]) -> None:
-        """Put files in place as root. Links on the way are followed only inside the environment."""
+    def upload(self, uploads: Sequence[Upload]) -> list[str]:
+        """Put files in place. Links on the way are followed only inside the environment.
+
+        Returns:
+            The targets that existed and were kept.
+
+        """
+
+    def save(self, directory: str) -> IO[bytes] | None:
+        """Return a tar archive of a directory, with owners, modes and links; None if there is no such directory."""
+
+    def restore(self, archive: IO[bytes], parent: str) -> None:
+        """Unpack an archive from save() below another directory."""
 
     def download(self, source: str, destination: Path, reserved: frozenset[str] = frozenset()) -> Extraction:
         """Copy the contents of a directory to the host; hostile contents can do no harm.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import posixpath
 import secrets
 import shutil
+import tarfile
 import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from pytest_harbor._util.logs import BoundedOutput
 from pytest_harbor._util.text import one_line
 from pytest_harbor.environment import shell_scripts as shell
 from pytest_harbor.environment.base import ExecResult, Output, Process
+from pytest_harbor.environment.tar.pack import Upload, pack
 from pytest_harbor.environment.tar.unpack import Extraction, unpack
 from pytest_harbor.errors import CannotExecute, InfrastructureError
 
@@ -22,6 +25,8 @@ from pytest_harbor.errors import CannotExecute, InfrastructureError
 KILL_TIMEOUT = 3.0
 # How long a command may take to start, in seconds, regardless of its own timeout.
 START_TIMEOUT = 30.0
+# Saved archives up to this size, in bytes, are kept in memory.
+SAVED_IN_MEMORY = 8 << 20
 
 
 class ShellEnvironment(ABC):
@@ -49,6 +54,14 @@ class ShellEnvironment(ABC):
     @abstractmethod
     def _download_archive(self, source: str) -> Iterator[bytes]:
         """Return a tar archive of a path in pieces; raise FileNotFoundError if the path does not exist."""
+
+    @abstractmethod
+    def _put_archive(self, archive: IO[bytes], parent: str) -> None:
+        """Unpack a tar archive in a directory."""
+
+    @abstractmethod
+    def _exists(self, path: str) -> bool:
+        """Return True if a file, link or directory exists."""
 
     @abstractmethod
     def _kill_all(self) -> str:
@@ -136,6 +149,40 @@ class ShellEnvironment(ABC):
         except InfrastructureError:
             return False
         return code == 0 and "none left" in output.text()
+
+    def upload(self, uploads: Sequence[Upload]) -> list[str]:
+        """Upload one archive, without what is to be kept."""
+        kept: list[str] = []
+        missing: set[str] = set()
+        for upload in uploads:
+            if upload.keep and posixpath.dirname(upload.target) not in missing and self._exists(upload.target):
+                kept.append(upload.target)
+            elif upload.keep:
+                missing.add(upload.target)
+        if wanted := [upload for upload in uploads if not (upload.keep and upload.target in kept)]:
+            with pack(wanted) as archive:
+                self._put_archive(archive, "/")
+        return kept
+
+    def save(self, directory: str) -> IO[bytes] | None:
+        """Download an archive of the directory."""
+        archive: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SAVED_IN_MEMORY)  # noqa: SIM115 - the caller's
+        try:
+            for piece in self._download_archive(directory):
+                archive.write(piece)
+            archive.seek(0)
+            with tarfile.open(fileobj=archive) as tar:
+                first = tar.next()
+            if first is not None and first.isdir():
+                return archive
+        except FileNotFoundError:
+            pass
+        archive.close()
+        return None
+
+    def restore(self, archive: IO[bytes], parent: str) -> None:
+        """Upload the archive."""
+        self._put_archive(archive, parent)
 
     def download(self, source: str, destination: Path, reserved: frozenset[str] = frozenset()) -> Extraction:
         """Download one archive and unpack it."""

@@ -120,6 +120,7 @@ class AgentConfig(Table):
     """``[agent]``: timeout_sec in seconds; None if the task sets no limit."""
 
     timeout_sec: Seconds | None = None
+    env: Env = {}
     user: User | None = None
     network_mode: NetworkMode | None = None
     allowed_hosts: list[str] = []

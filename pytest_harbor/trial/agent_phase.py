@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_harbor._util.logs import LogFile
-from pytest_harbor.agent import Agent, AgentContext, AgentReport
+from pytest_harbor.agent import Agent, AgentContext, AgentReport, needs_setup
 from pytest_harbor.environment import Environment, Process
 from pytest_harbor.errors import EnvironmentLost, HookError
 from pytest_harbor.task import Task
@@ -16,7 +16,7 @@ from pytest_harbor.trial.journal import Journal
 from pytest_harbor.trial.result import TrialResult
 from pytest_harbor.trial.services import AgentService, Grading, open_services
 from pytest_harbor.trial.settings import TrialSettings
-from pytest_harbor.trial.start import agent_variables
+from pytest_harbor.trial.start import TASK_DIRECTORY, agent_variables, task_agent_env
 from pytest_harbor.trial.verifier import AGENT_LOG
 
 
@@ -45,6 +45,7 @@ class AgentPhase:
         hooks: hooks to call.
         services: services for the agent, such as the model proxy.
         echo: takes the agent's output for a person who watches.
+        task_directory: where the task's texts are in the environment.
 
     """
 
@@ -54,6 +55,7 @@ class AgentPhase:
     hooks: TrialHooks
     services: Sequence[AgentService]
     echo: Callable[[bytes], None] | None
+    task_directory: str = TASK_DIRECTORY
 
     @property
     def timeout(self) -> float:
@@ -106,8 +108,10 @@ class AgentPhase:
         self, environment: Environment, environment_variables: Mapping[str, str], log: LogFile, grading: Grading
     ) -> AgentContext:
         workdir = self.settings.agent_workdir or environment.workdir
-        variables = agent_variables(self.task, self.settings, workdir, self.journal.directory.name)
+        trial_id = self.journal.directory.name
+        variables = agent_variables(self.task, self.settings, workdir, trial_id, self.task_directory)
         variables.update(environment_variables)
+        variables.update(task_agent_env(self.task, self.settings)[0])
         variables.update(self.settings.agent_env)
         return AgentContext(
             task=self.task,
@@ -131,6 +135,9 @@ class AgentPhase:
             ) as added:
                 context.variables.update(added.environment)
                 context.host_variables.update(added.host)
+                if needs_setup(agent):
+                    missing = task_agent_env(self.task, self.settings)[1]
+                    self.journal.warn(*(str(missing[name]) for name in missing if name not in context.variables))
                 self._change_variables(agent, context.variables)
                 for service in self.services:
                     service.admit(self.task, context.variables)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 
-from pytest_harbor.environment import Resources, StartRequest, Upload
+from pytest_harbor.environment import Environment, Resources, StartRequest, Upload
 from pytest_harbor.image import Image
 from pytest_harbor.task import Task
-from pytest_harbor.task.variables import resolve_variables
+from pytest_harbor.task.variables import MissingVariable, resolve_variables
 from pytest_harbor.trial.settings import TrialSettings
 
 TASK_DIRECTORY = "/task"
+OTHER_TASK_DIRECTORY = "/harbor-task"
+"""Where the task's texts are if the image has files of its own with their names in /task."""
 
 
 def start_request(
@@ -49,12 +51,31 @@ def start_request(
 def first_uploads(task: Task) -> list[Upload]:
     """Return what is uploaded before anything runs: the task's texts as in verifiers, /logs as in Harbor."""
     return [
-        Upload(TASK_DIRECTORY, None, 0o755),
-        Upload(f"{TASK_DIRECTORY}/instruction.md", task.instruction.encode("utf-8", "surrogateescape")),
-        Upload(f"{TASK_DIRECTORY}/task.toml", task.toml_path.read_bytes()),
-        Upload("/logs", None, 0o755),
+        *task_texts(task, TASK_DIRECTORY),
+        Upload("/logs", None, 0o755, keep=True),
         *(Upload(f"/logs/{name}", None, 0o777) for name in ("agent", "verifier", "artifacts")),
     ]
+
+
+def task_texts(task: Task, directory: str) -> list[Upload]:
+    """Return the uploads of the task's texts; they replace nothing."""
+    return [
+        Upload(directory, None, 0o755, keep=True),
+        Upload(f"{directory}/instruction.md", task.instruction.encode("utf-8", "surrogateescape"), keep=True),
+        Upload(f"{directory}/task.toml", task.toml_path.read_bytes(), keep=True),
+    ]
+
+
+def place_task_texts(task: Task, environment: Environment) -> tuple[str, str]:
+    """Return the directory of the task's texts in an environment, and a note if it is not the usual one."""
+    taken = sorted(path for path in environment.kept if path.startswith(f"{TASK_DIRECTORY}/"))
+    if not taken:
+        return TASK_DIRECTORY, ""
+    environment.upload(task_texts(task, OTHER_TASK_DIRECTORY))
+    return (
+        OTHER_TASK_DIRECTORY,
+        f"the image has its own {' and '.join(taken)}; the task's are in {OTHER_TASK_DIRECTORY} (HARBOR_TASK_DIR)",
+    )
 
 
 def environment_variables(task: Task) -> dict[str, str]:
@@ -72,16 +93,34 @@ def environment_variables(task: Task) -> dict[str, str]:
     return variables
 
 
-def agent_variables(task: Task, settings: TrialSettings, workdir: str, trial_id: str) -> dict[str, str]:
+def agent_variables(
+    task: Task, settings: TrialSettings, workdir: str, trial_id: str, directory: str = TASK_DIRECTORY
+) -> dict[str, str]:
     """Return the environment variables that describe an agent's task, as in verifiers' HarborEnv."""
     variables = {
         "HARBOR_TASK_NAME": task.name,
-        "HARBOR_TASK_DIR": TASK_DIRECTORY,
-        "HARBOR_INSTRUCTION_PATH": f"{TASK_DIRECTORY}/instruction.md",
+        "HARBOR_TASK_DIR": directory,
+        "HARBOR_INSTRUCTION_PATH": f"{directory}/instruction.md",
         "AGENT_WORKDIR": workdir,
         "HARBOR_TRIAL_ID": trial_id,
     }
     return {**variables, "OPENAI_MODEL": settings.model} if settings.model else variables
+
+
+def task_agent_env(task: Task, settings: TrialSettings) -> tuple[dict[str, str], dict[str, MissingVariable]]:
+    """Return the environment variables of [agent].env, and those that need a variable of the host that is not set.
+
+    Those that --harbor-agent-env overrides are in neither.
+    """
+    found: dict[str, str] = {}
+    missing = {}
+    for name, value in task.config.agent.env.items():
+        if name not in settings.agent_env:
+            try:
+                found |= resolve_variables({name: value}, "[agent].env")
+            except MissingVariable as error:
+                missing[name] = error
+    return found, missing
 
 
 def slug(text: str) -> str:

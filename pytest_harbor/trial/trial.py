@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from pytest_harbor.agent import Agent, needs_setup
 from pytest_harbor.environment import Environment, Process, Provider
@@ -23,9 +24,15 @@ from pytest_harbor.trial.journal import Journal, Recorder, TrialPlace, now
 from pytest_harbor.trial.result import TrialResult
 from pytest_harbor.trial.services import AgentService
 from pytest_harbor.trial.settings import TrialSettings
-from pytest_harbor.trial.start import environment_variables, start_request
+from pytest_harbor.trial.start import (
+    TASK_DIRECTORY,
+    environment_variables,
+    place_task_texts,
+    start_request,
+    task_agent_env,
+)
 from pytest_harbor.trial.usage import Usage, known
-from pytest_harbor.trial.verifier import Verification, verify
+from pytest_harbor.trial.verifier import TESTS, Verification, verify
 
 
 class Trial:
@@ -72,6 +79,8 @@ class Trial:
         self._services = services
         self._image: Image | None = None
         self._variables: dict[str, str] = {}
+        self._task_directory = TASK_DIRECTORY
+        self._image_tests: IO[bytes] | None = None
         self.result = TrialResult(
             run=place.run,
             task=task.id,
@@ -180,20 +189,27 @@ class Trial:
     def _start(self, image: Image) -> Environment:
         with self._journal.phase("start"):
             self._variables = environment_variables(self.task)
-            # The verifier's too, so that a missing one is found before the agent works.
+            # The verifier's and the agent's too, so that a missing one is found before the agent works. A service may
+            # provide what the host lacks, such as a key.
             resolve_variables(self.task.config.verifier.env, "[verifier].env")
+            if self.agent is not None and needs_setup(self.agent) and not self._services:
+                for missing in task_agent_env(self.task, self.settings)[1].values():
+                    raise missing
             for service in self._services:
                 service.admit(self.task, self._variables)
             request = start_request(self.task, image, self._run_id, self._variables, self.settings)
             environment = self._provider.start(image, request)
             self.environment = environment
             self._journal.warn(*environment.notes)
+            self._task_directory, note = place_task_texts(self.task, environment)
+            self._journal.warn(*filter(None, [note]))
         with self._journal.phase("setup"):
             if healthcheck := self.task.config.environment.healthcheck:
                 await_health(environment, healthcheck, self.settings.timeout_multiplier)
             if needs_setup(self.agent):
                 environment.upload(agent_uploads(self.settings.agent_files))
             call_hook("environment_started", lambda: self._hooks.environment_started(self.task, environment))
+            self._image_tests = environment.save(TESTS)
         return environment
 
     def run(self, agent: Agent | None = None) -> TrialResult:
@@ -235,6 +251,8 @@ class Trial:
         if self.environment is None:
             return
         environment, self.environment = self.environment, None
+        if self._image_tests is not None:
+            self._image_tests.close()
         with self._journal.phase("stop"):
             environment.stop()
         with self._journal.errors_as_warnings():
@@ -267,7 +285,9 @@ class Trial:
         return self._journal.directory
 
     def _run_and_grade(self, agent: Agent, environment: Environment) -> None:
-        phase = AgentPhase(self.task, self.settings, self._journal, self._hooks, self._services, self._echo)
+        phase = AgentPhase(
+            self.task, self.settings, self._journal, self._hooks, self._services, self._echo, self._task_directory
+        )
 
         def grade_early(first: Process | None) -> Callable[[], TrialResult]:
             verification = self._grade(environment, first)
@@ -292,6 +312,7 @@ class Trial:
                 self.settings,
                 self.directory,
                 agent_user=user_text(self.task.config.agent.user),
+                image_tests=self._image_tests,
                 first=first,
                 echo=self._echo,
             )

@@ -8,8 +8,9 @@ from __future__ import annotations
 import secrets
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 from pytest_harbor._util.logs import LogFile
 from pytest_harbor.environment import Environment, Extraction, Process, Upload
@@ -90,6 +91,7 @@ def verify(
     directory: Path,
     *,
     agent_user: str | None,
+    image_tests: IO[bytes] | None,
     first: Process | None,
     echo: Callable[[bytes], None] | None = None,
 ) -> Verification:
@@ -101,6 +103,7 @@ def verify(
         settings: the trial's settings.
         directory: the trial's directory; verifier/, agent/ and artifacts/ are written in it.
         agent_user: the agent's user.
+        image_tests: the image's own /tests, as it was before the agent worked; the task's tests are added to it.
         first: the agent's first process; what the agent left running is killed if grading is not possible otherwise.
         echo: takes the output of test.sh for a person who watches.
 
@@ -115,6 +118,7 @@ def verify(
         environment,
         user=user_text(verifier.user),
         agent_user=agent_user,
+        image_tests=image_tests,
         variables=resolve_variables(verifier.env, "[verifier].env"),
         timeout=verifier.timeout_sec * settings.timeout_multiplier,
     )
@@ -150,6 +154,7 @@ class _Tests:
     environment: Environment
     user: str | None
     agent_user: str | None
+    image_tests: IO[bytes] | None
     variables: Mapping[str, str]
     timeout: float
     warnings: list[str] = field(default_factory=list)
@@ -167,7 +172,14 @@ class _Tests:
         """Upload and run the tests; return the exit code of test.sh, None if it timed out, and whether it did."""
         stage = f"/.harbor-{secrets.token_hex(8)}"
         uploads, notes = folder_uploads(self.task, "tests", f"{stage}/tests")
-        self.environment.upload([Upload(stage, None, 0o700), *uploads])
+        # Every user can read /tests, whatever the image's was.
+        uploads[0] = replace(uploads[0], keep=False)
+        if self.image_tests is None:
+            uploads.insert(0, Upload(stage, None, 0o700))
+        else:
+            self.environment.upload([Upload(stage, None, 0o700)])
+            self.environment.restore(self.image_tests, stage)
+        self.environment.upload(uploads)
         self.warnings.extend(note for note in notes if note not in self.warnings)
         prepare = _prepare(stage, self.user, self.agent_user)
         if not _is_root(self.user, self.environment):

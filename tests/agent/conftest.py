@@ -45,8 +45,9 @@ class FakeEnvironment:
     def exec_prefix(self) -> str:
         return "fake exec harbor-fake"
 
-    def upload(self, uploads) -> None:
+    def upload(self, uploads) -> list[str]:
         self.uploaded += list(uploads)
+        return []
 
     def download(self, source, destination, reserved=frozenset()):
         self.downloaded.append((source, destination))

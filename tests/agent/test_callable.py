@@ -15,7 +15,8 @@ from model_server import failure
 from pytest_harbor.agent import AgentEnvironment, AsyncAgentEnvironment, CallableAgent
 from pytest_harbor.agent.callable import AgentTimeout
 from pytest_harbor.environment import ExecResult
-from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError
+from pytest_harbor.environment.tar.pack import UploadError
+from pytest_harbor.errors import CannotExecute, EngineUnavailable, EnvironmentLost, InfrastructureError
 
 # An attribute of the package hides the module's name.
 callable_module = import_module("pytest_harbor.agent.callable")
@@ -274,12 +275,38 @@ def test_upload_files_and_directories(context, environment, tmp_path):
 
     assert CallableAgent(agent).run(context()).exit_code == 0
     assert [upload.target for upload in environment.uploaded] == [
+        "/opt",
         "/opt/a.txt",
+        "/opt",
         "/opt/all",
         "/opt/all/a.txt",
         "/opt/all/deep",
         "/opt/all/deep/b.txt",
     ]
+
+
+@pytest.mark.parametrize(
+    "problem, raised",
+    [
+        (InfrastructureError("uploading: not a directory"), OSError),
+        (UploadError("relative is not an absolute path"), OSError),
+        (EngineUnavailable("no engine"), EngineUnavailable),
+    ],
+)
+def test_only_a_lost_engine_excuses_a_failed_upload(context, environment, problem, raised):
+    def refuse(uploads):
+        raise problem
+
+    environment.upload = refuse
+    caught = []
+
+    def agent(task, env):
+        with pytest.raises(raised) as error:
+            env.upload(__file__, "/x")
+        caught.append(error.value)
+
+    assert CallableAgent(agent).run(context()).exit_code == 0
+    assert str(problem) in str(caught[0])
 
 
 def test_upload_of_missing_file(context):

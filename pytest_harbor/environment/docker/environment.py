@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from typing import IO
 
 from docker import APIClient
 from docker.errors import APIError, NotFound
@@ -17,8 +18,7 @@ from pytest_harbor.environment.docker.labels import remove_container
 from pytest_harbor.environment.entrypoint import handover_fix
 from pytest_harbor.environment.shell_environment import ShellEnvironment
 from pytest_harbor.environment.shell_scripts import OutputParser
-from pytest_harbor.environment.tar.pack import Upload, pack
-from pytest_harbor.errors import EnvironmentLost, InfrastructureError, StartError
+from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
 
 # Archives up to this size, in bytes, are sent from memory.
@@ -49,6 +49,7 @@ class DockerEnvironment(ShellEnvironment):
         self.image = image
         self.workdir = workdir
         self.notes = tuple(notes)
+        self.kept: tuple[str, ...] = ()
         self._removed = False
 
     def _run(
@@ -72,6 +73,8 @@ class DockerEnvironment(ShellEnvironment):
             except APIError as error:
                 if error.status_code == 409:
                     raise self.lost() from error
+                if error.status_code == 400:
+                    raise CannotExecute(error_text(error)) from error
                 raise
         stream = ExecStream(raw)
         try:
@@ -148,15 +151,18 @@ class DockerEnvironment(ShellEnvironment):
             return EnvironmentLost(fact)
         return StartError(fact, handover_fix(self.image.details.entrypoint))
 
-    def upload(self, uploads: Sequence[Upload]) -> None:
-        """Upload one archive."""
-        if not uploads:
-            return
-        with pack(uploads) as archive, engine_errors(f"uploading to {self.name}"):
+    def _put_archive(self, archive: IO[bytes], parent: str) -> None:
+        with engine_errors(f"uploading to {self.name}"):
             # A large archive is on disk and must not be read into memory as a whole.
             is_small = archive.seek(0, 2) <= IN_MEMORY_SIZE
             archive.seek(0)
-            self._client.put_archive(self.id, "/", archive.read() if is_small else archive)
+            self._client.put_archive(self.id, parent, archive.read() if is_small else archive)
+
+    def _exists(self, path: str) -> bool:
+        with engine_errors(f"looking for {path} in {self.name}"):
+            # The SDK has no method for this request.
+            url = f"{self._client.base_url}/v{self._client.api_version}/containers/{self.id}/archive"
+            return self._client.head(url, params={"path": path}, timeout=self._client.timeout).ok
 
     def _download_archive(self, source: str) -> Iterator[bytes]:
         """Return the Engine's archive of a path in pieces; errors while it is read are the Engine's."""

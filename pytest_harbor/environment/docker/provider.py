@@ -219,7 +219,7 @@ class DockerProvider:
                 request.workdir or image.details.workdir or "/",
                 notes,
             )
-            environment.upload(request.uploads)
+            environment.kept = tuple(environment.upload(request.uploads))
             with engine_errors(f"starting {request.name}"):
                 self._client.start(container)
             if service:

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO
 
 from pytest_harbor._util.logs import tail
 from pytest_harbor.environment import shell_scripts as shell
@@ -15,7 +16,7 @@ from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.sandbox import Sandbox, processes_of
 from pytest_harbor.environment.namespace.sandbox_config import SandboxConfig
 from pytest_harbor.environment.shell_environment import ShellEnvironment
-from pytest_harbor.environment.tar.pack import Upload, pack
+from pytest_harbor.environment.tar.pack import Upload
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
 from pytest_harbor.image.adaptation import KEEP_ALIVE
@@ -52,6 +53,7 @@ class NamespaceEnvironment(ShellEnvironment):
         self.image = image
         self.workdir = workdir
         self.notes = tuple(notes)
+        self.kept: tuple[str, ...] = ()
         self._config = config
         self._variables = {
             "PATH": shell.SYSTEM_PATH,
@@ -69,7 +71,7 @@ class NamespaceEnvironment(ShellEnvironment):
 
     def prepare(self, uploads: Sequence[Upload]) -> None:
         """Put in place what must exist before anything runs, including the working directory."""
-        self.upload(uploads)
+        self.kept = tuple(self.upload(uploads))
         self._sandbox.make_directory(self.workdir)
 
     def start_services(self) -> None:
@@ -124,15 +126,14 @@ class NamespaceEnvironment(ShellEnvironment):
             parser.close()
         return exit_code if parser.exit_code is None else parser.exit_code
 
-    def upload(self, uploads: Sequence[Upload]) -> None:
-        """Unpack an archive of the files in the sandbox."""
-        if not uploads:
-            return
-        with pack(uploads) as archive:
-            try:
-                self._sandbox.put(archive)
-            except CannotExecute as error:
-                raise InfrastructureError(f"uploading to {self.name}: {error.fact}") from error
+    def _put_archive(self, archive: IO[bytes], parent: str) -> None:
+        try:
+            self._sandbox.put(archive, prefix=parent.rstrip("/"))
+        except CannotExecute as error:
+            raise InfrastructureError(f"uploading to {self.name}: {error.fact}") from error
+
+    def _exists(self, path: str) -> bool:
+        return self._sandbox.exists(path)
 
     def _download_archive(self, source: str) -> Iterator[bytes]:
         try:

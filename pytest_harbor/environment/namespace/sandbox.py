@@ -150,6 +150,10 @@ class Sandbox:
         """Return True if a path, with links followed, is a directory."""
         return self._call("isdir", path=path) == 0
 
+    def exists(self, path: str) -> bool:
+        """Return True if a file, link or directory exists."""
+        return self._call("exists", path=path) == 0
+
     def listen(self) -> socket.socket:
         """Return a socket that listens on an unused port of the sandbox's own loopback interface."""
         here, inner = socket.socketpair()

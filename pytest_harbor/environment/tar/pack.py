@@ -36,17 +36,21 @@ class Upload:
             the content of a file, or None for an empty directory.
         mode: permission bits; None means the source's own, 0o644 for content and 0o755 for an empty
             directory. Set-uid and set-gid bits are dropped. A symbolic link has no mode.
+        owner: user id and group id.
+        keep: whether to leave what already exists at the target as it is, with its owner and mode.
     """
 
     target: str
     source: Path | bytes | None
     mode: int | None = None
+    owner: tuple[int, int] = (0, 0)
+    keep: bool = False
 
 
 def pack(uploads: Iterable[Upload]) -> IO[bytes]:
     """Write uploads, in order, to a tar archive relative to "/".
 
-    The format is PAX, so that long and non-ASCII names survive. Everything belongs to root. Missing parent
+    The format is PAX, so that long and non-ASCII names survive. Missing parent
     directories are not part of the archive; whoever unpacks it creates them. Symbolic links are stored as links,
     never followed. A file keeps its modification time in whole seconds; content gets time 0.
 
@@ -79,6 +83,7 @@ def _pack_one(spool: IO[bytes], upload: Upload) -> None:
         target = escaped(upload.target, _SHOWN_CHARACTERS)
         raise UploadError(f"{target} is not an absolute path below / in the environment")
     info = tarfile.TarInfo("/".join(parts))
+    info.uid, info.gid = upload.owner
     if upload.source is None:
         info.type = tarfile.DIRTYPE
         info.mode = _permissions(upload.mode, 0o755)

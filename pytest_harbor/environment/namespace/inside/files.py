@@ -30,6 +30,7 @@ def put(request: dict[str, Any], archive: IO[bytes]) -> None:
     prefix = request.get("prefix", "")
     ids = _owner_ids(request["owner"]) if request.get("owner") else None
     mode = request.get("mode", -1)
+    directories = []
     with tarfile.open(fileobj=archive, mode="r|") as tar:
         for member in tar:
             path = f"{prefix}/{request.get('name') or member.name}"
@@ -41,6 +42,11 @@ def put(request: dict[str, Any], archive: IO[bytes]) -> None:
                 if not member.issym():
                     os.chmod(path, member.mode & 0o7777 if mode < 0 else mode)
                     os.utime(path, (member.mtime, member.mtime))
+                if member.isdir():
+                    directories.append((path, member.mtime))
+    # Putting files into a directory changed its time.
+    for path, time in directories:
+        os.utime(path, (time, time))
 
 
 def make_directory(request: dict[str, Any]) -> None:

@@ -233,6 +233,8 @@ class _Init:
             return self._await_process(request["argv"], request["seconds"])
         if action == "isdir":
             return 0 if os.path.isdir(request["path"]) else 1
+        if action == "exists":
+            return 0 if os.path.lexists(request["path"]) else 1
         if action == "put":
             with os.fdopen(data, "rb") as file:
                 files.put(request, file)

@@ -1,0 +1,69 @@
+"""What is uploaded: scripts that can run, and files that an agent can change."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pytest_harbor.environment.uploads import user_uploads
+
+OWNER = (1000, 1001)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Return a directory made under a strict umask, with links of all kinds."""
+    before = os.umask(0o077)
+    try:
+        outside = tmp_path / "outside"
+        (outside / "below").mkdir(parents=True)
+        (outside / "below" / "file").write_text("out")
+        top = tmp_path / "top"
+        (top / "sub").mkdir(parents=True)
+        (top / "plain").write_text("in")
+        (top / "program").write_text("#!/bin/sh\n")
+        (top / "program").chmod(0o700)
+        (top / "sub" / "inside").symlink_to("../plain")
+        (top / "outside").symlink_to(outside)
+        (top / "absolute").symlink_to(top / "plain")
+        (top / "dangling").symlink_to("/nowhere")
+        (top / "sub" / "up").symlink_to("..")
+        (top / "loop").symlink_to(tmp_path)
+        os.mkfifo(top / "pipe")
+    finally:
+        os.umask(before)
+    return top
+
+
+def test_user_uploads(tree: Path) -> None:
+    found = {upload.target: upload for upload in user_uploads(tree, "/data/set/", OWNER)}
+    assert {target: oct(upload.mode) if upload.mode else "link" for target, upload in found.items()} == {
+        "/data": "0o755",
+        "/data/set": "0o755",
+        "/data/set/absolute": "0o644",
+        "/data/set/dangling": "link",
+        "/data/set/outside": "0o755",
+        "/data/set/outside/below": "0o755",
+        "/data/set/outside/below/file": "0o644",
+        "/data/set/plain": "0o644",
+        "/data/set/program": "0o755",
+        "/data/set/sub": "0o755",
+        "/data/set/sub/inside": "link",
+        "/data/set/sub/up": "link",
+    }
+    assert {upload.owner for upload in found.values()} == {OWNER}
+    assert {target for target, upload in found.items() if upload.keep} == {
+        "/data", "/data/set", "/data/set/outside", "/data/set/outside/below", "/data/set/sub"
+    }  # fmt: skip
+
+
+def test_link_as_source_is_followed(tree: Path) -> None:
+    (upload,) = user_uploads(tree / "sub" / "inside", "/plain", OWNER)
+    assert (upload.source, upload.mode) == (tree / "plain", 0o644)
+
+
+def test_dangling_link_as_source(tree: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        user_uploads(tree / "dangling", "/x", OWNER)
