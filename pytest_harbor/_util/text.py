@@ -14,6 +14,8 @@ def printable(text: str) -> str:
 
     Lines and tabs stay; escape sequences are removed, and every other control character becomes U+FFFD.
     """
+    if text.isprintable():
+        return text
     text = _ESCAPE_SEQUENCE.sub("", text)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     # Line by line, as nearly all lines can stay as they are.

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_harbor._util.text import listed, plural
-from pytest_harbor.gate import Verdict, confirmations_of, samples_of
+from pytest_harbor.gate import confirmations_of, samples_of
 from pytest_harbor.plugin.options.table import HarborConfig
+from pytest_harbor.plugin.page import page_path, write_page
 from pytest_harbor.plugin.runner import open_runner
 from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.plugin.trials import record_lost
@@ -76,11 +77,22 @@ class TerminalReport:
         session.table.write(reporter, session.runner.run, rates)
         for line in session.baseline_notes:
             reporter.write_line(line)
-        if session.options.html:
-            _write_page(session.options.html, session.table.results, session.verdict, reporter)
         if on_github and report.results:
             for line in github.publish(report, os.environ, session.runner.run.directory / github.COMMENT):
                 terminalreporter.write_line(line)
+        self._write_page(reporter)
+
+    def _write_page(self, reporter: Any) -> None:
+        """Write the HTML page, and print its path or why there is none."""
+        path = page_path(self._session)
+        if path is None:
+            return
+        try:
+            write_page(self._session, path)
+        except OSError as error:
+            reporter.write_line(f"--harbor-html: {path} cannot be written: {error}", red=True)
+        else:
+            reporter.write_line(f"page: {_relative(path)}")
 
     def _write_verdict(self, reporter: Any, report: github.Report) -> None:
         session = self._session
@@ -106,18 +118,6 @@ class TerminalReport:
             confirmations_of(results),
             None if session.options.record_only or session.gate.deferred else "error",
         )
-
-
-def _write_page(path: Path, results: list[TrialResult], verdict: Verdict | None, reporter: Any) -> None:
-    """Write the HTML page, and print its path or why there is none."""
-    from pytest_harbor.report import html
-
-    try:
-        html.write(path, results, verdict=verdict)
-    except OSError as error:
-        reporter.write_line(f"--harbor-html: {path} cannot be written: {error}", red=True)
-    else:
-        reporter.write_line(f"page: {_relative(path)}")
 
 
 def _proxy(options: HarborConfig) -> str:

@@ -1,38 +1,81 @@
-"""--harbor-html: when the page is written, and what is reported."""
+"""--harbor-html: where the page is written, and what is reported."""
 
 from __future__ import annotations
+
+import html
+import re
+import shlex
 
 import pytest
 
 SKIPPED = '[environment]\nos = "windows"\n'
 
 
+def page_text(project) -> str:
+    """Return the page of the only run."""
+    (page,) = project.path.glob("harbor-results/*/report.html")
+    return page.read_text(encoding="utf-8")
+
+
+def last_line(outcome) -> str:
+    """Return the last line of the plugin's section."""
+    lines = outcome.out.splitlines()
+    start = next(number for number, line in enumerate(lines) if re.fullmatch("=+ harbor =+", line))
+    end = next(number for number, line in enumerate(lines) if number > start and line.startswith(("===", "!!!")))
+    return lines[end - 1]
+
+
 @pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)])
-def test_run_writes_a_page(project, workers):
-    for name in "abc":
-        project.task(f"tb2/{name}", SKIPPED)
-    options = ["--harbor-dataset=tb2", "--harbor-agent=oracle", "--harbor-html=out/report.html", *workers]
-    outcome = project.run(*options, subprocess=bool(workers))
-    assert outcome.counts == {"skipped": 3}
-    outcome.has("page: out/report.html")
-    page = (project.path / "out" / "report.html").read_text(encoding="utf-8")
-    assert page.count('<article id="trial-') == 3
-    assert "<title>Harbor run of tb2</title>" in page
+def test_each_run_writes_a_page_and_ends_with_its_path(project, workers):
+    project.rewards(a=1.0, b=0.0, c=1.0)
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", *workers, subprocess=bool(workers))
+    assert outcome.counts == {"passed": 2, "failed": 1}
+    page = page_text(project)
+    assert page.count('<tbody id="trial-') == 3
+    assert "<title>1 of 3 tasks failed: tb2 with nop</title>" in page
+    path = last_line(outcome).removeprefix("page: ")
+    assert re.fullmatch("harbor-results/[^/]+/report.html", path)
+    assert (project.path / path).is_file()
 
 
-def test_page_is_written_only_by_runs(project):
+def test_off_writes_no_page(project):
+    project.rewards(a=1.0)
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-html=off")
+    outcome.lacks("page: ")
+    assert list(project.path.rglob("*.html")) == []
+
+
+def test_another_file(project):
     project.task("tb2/a", SKIPPED)
-    project.ini("harbor_html = report.html")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-html=out/report.html")
+    assert last_line(outcome) == "page: out/report.html"
+    assert "1 task skipped" in (project.path / "out" / "report.html").read_text(encoding="utf-8")
+    assert list(project.path.glob("harbor-results/*/report.html")) == []
+
+
+def test_page_is_written_only_by_runs_of_tasks(project):
+    project.task("tb2/a", SKIPPED)
     project.file("test_unit.py", "def test_one(): pass\n")
     assert project.run("--harbor-dataset=tb2", "--collect-only").ret == 0
     assert project.run("test_unit.py").ret == 0
-    assert not (project.path / "report.html").exists()
+    assert list(project.path.rglob("*.html")) == []
+
+
+def test_interrupted_run_writes_a_page(project):
+    project.rewards(a=1.0)
+    project.file("test_later.py", "def test_stop():\n    raise KeyboardInterrupt\n")
+    outcome = project.run(
+        "tb2/a/task.toml", "test_later.py", "--harbor-dataset=tb2", "--harbor-agent=nop", subprocess=True
+    )
+    assert outcome.ret == 2
+    assert last_line(outcome).startswith("page: harbor-results/")
+    assert "1 task passed" in page_text(project)
 
 
 def test_directory_is_a_usage_error(project):
     project.task("tb2/a", SKIPPED)
     (project.path / "out").mkdir()
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", "--harbor-html=out")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-html=out")
     assert outcome.ret == 4
     outcome.has("ERROR: --harbor-html: ", "out is a directory; give the path of a file to write")
     outcome.shows_no_bug()
@@ -41,8 +84,72 @@ def test_directory_is_a_usage_error(project):
 def test_page_that_cannot_be_written(project):
     project.task("tb2/a", SKIPPED)
     project.file("out", "no directory\n")
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", "--harbor-html=out/report.html")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-html=out/report.html")
     assert outcome.counts == {"skipped": 1}
-    assert outcome.ret == 0
     outcome.has("out/report.html cannot be written: ", "results: ")
     outcome.shows_no_bug()
+
+
+# The command that reruns a trial.
+
+
+def commands(project) -> list[list[str]]:
+    """Return the words of the commands on the page."""
+    found = re.findall(r'aria-label="Command that reruns this">(.*?)</code>', page_text(project))
+    commands = [html.unescape(command).removesuffix(" -p no:xdist") for command in found]
+    return [shlex.split(command) for command in commands]
+
+
+def test_the_command_on_the_page_reruns_the_trial(project):
+    project.rewards(a=[1.0, 0.0], b=1.0)
+    options = ("--harbor-dataset=tb2", "--harbor-agent-command=echo 'it  runs'; true", "--harbor-attempts=2")
+    project.run(*options, "--harbor-task=a", "--harbor-save-baseline=base.json", "-p", "no:randomly")
+    command, other = commands(project)
+    assert command == [
+        "pytest",
+        "tb2/a/task.toml::a[2]",
+        "--harbor-agent-command=echo 'it  runs'; true",
+        "--harbor-attempts=2",
+        *("-p", "no:randomly"),
+    ]
+    assert other[1] == "tb2/a/task.toml::a"
+    outcome = project.run(*command[1:], "--harbor-html=off")
+    assert outcome.counts == {"failed": 1}
+    outcome.has("tb2/a/task.toml::a[2]")
+
+
+def test_the_command_starts_where_the_run_started(project, monkeypatch):
+    project.ini()
+    project.rewards(a=1.0)
+    (project.path / "sub").mkdir()
+    monkeypatch.chdir(project.path / "sub")
+    project.run("--harbor-dataset=../tb2", "--harbor-agent=nop", "--harbor-results=../harbor-results")
+    ((_, node_id, *_),) = commands(project)
+    assert node_id == "../tb2/a/task.toml::a"
+
+
+def test_the_command_of_a_test_names_its_dataset(project):
+    project.rewards(a=1.0)
+    project.file("test_mine.py", "import pytest\n@pytest.mark.harbor\ndef test_it(harbor_trial):\n    pass\n")
+    project.run("test_mine.py", "--harbor-dataset=tb2", "--harbor-agent=nop")
+    assert commands(project) == [["pytest", "test_mine.py::test_it[a]", "--harbor-dataset=tb2", "--harbor-agent=nop"]]
+
+
+def test_the_page_holds_no_secrets(project, monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "token-0123456789")
+    project.rewards(a=1.0)
+    line = "API_KEY={} agent --auth {} --url http://{}@host/ --max-tokens=12345678"
+    project.run(
+        "--harbor-dataset=tb2",
+        f"--harbor-agent-command={line.format('sk-abcdefgh', 'token-0123456789', 'me:pass')}",
+        "--harbor-agent-env=SOME=hidden-value",
+    )
+    page = page_text(project)
+    for secret in ("sk-abcdefgh", "token-0123456789", "me:pass", "hidden-value"):
+        assert secret not in page
+    ((*_, command, environment),) = commands(project)
+    assert (
+        command
+        == "--harbor-agent-command=API_KEY=*** agent --auth <MY_TOKEN> --url http://***@host/ --max-tokens=12345678"
+    )
+    assert environment == "--harbor-agent-env=SOME"

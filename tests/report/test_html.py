@@ -8,8 +8,10 @@ import os
 import random
 import re
 import stat
+import time
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from html_runs import call, full_result, long_run, result_of, verdict_on, write_calls, write_logs
@@ -18,8 +20,9 @@ from hypothesis import strategies as st
 
 from pytest_harbor._util.logs import MAX_LINES, read_tail
 from pytest_harbor.report.html import render, write
-from pytest_harbor.report.html.markup import Markup, duration, number, tag
-from pytest_harbor.report.html.page import MAX_LOG_BYTES
+from pytest_harbor.report.html.failing_tests import diff
+from pytest_harbor.report.html.markup import Markup, duration, moment, number, tag
+from pytest_harbor.report.html.trials import MAX_LOG_BYTES
 from pytest_harbor.trial.ctrf import InnerTest, InnerTests
 from pytest_harbor.trial.verifier import AGENT_LOG, TEST_LOG
 
@@ -93,7 +96,12 @@ def hostile_page(text: str, directory: Path) -> str:
     (directory / "exception.txt").write_bytes(text.encode("utf-8", "replace"))
     write_calls(directory, call(at=text, method=text, path=text, model=text, source=text, error=text))
     results = [full_result(text, directory), full_result(text, directory, attempt=2, outcome="error", reward=None)]
-    return page_of(*results, verdict=verdict_on(results), title=text)
+    instruction = directory / "task" / "instruction.md"
+    instruction.parent.mkdir(exist_ok=True)
+    instruction.write_bytes(text.encode("utf-8", "replace"))
+    for result in results:
+        result.task_path = str(instruction.parent)
+    return page_of(*results, verdict=verdict_on(results), title=text, base=directory.parent, rerun=lambda _: text)
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -104,7 +112,8 @@ def test_hostile_text_is_not_markup(text, tmp_path):
     assert page.texts == tame.texts
 
 
-@given(text=st.text(st.characters(), min_size=1).filter(lambda text: text.strip()))
+# Without a plus: lines of a diff are marked.
+@given(text=st.text(st.characters(exclude_characters="+"), min_size=1).filter(lambda text: text.strip()))
 @pytest.mark.slow
 def test_arbitrary_text_is_not_markup(text):
     result = full_result(text + "x")
@@ -125,7 +134,7 @@ def test_content_security_policy(tmp_path):
         assert not key.startswith("on"), (element, key)
         assert key not in ("style", "src", "srcset", "action", "srcdoc"), (element, key)
         if key == "href":
-            assert value == "data:," if element == "link" else re.fullmatch(r"#[a-z]+(-\d+)?", value), value
+            assert value == "data:," if element == "link" else re.fullmatch(r"#[a-z]+(-\d+)?|[\w./%-]+", value), value
     assert [name for name, _ in found.elements].count("script") == 1
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
@@ -261,29 +270,90 @@ def test_verdict_comes_first():
     page = page_of(*results, verdict=verdict, title="Nightly")
     assert "<title>regressed: Nightly</title>" in page
     text = outline(page).text
-    places = [text.index(part) for part in ("Verdict: regressed", verdict.reasons[0], "Rule: ", "Totals")]
+    places = [text.index(part) for part in ("Verdict: regressed", verdict.reasons[0], "Rule: ", "Totals", "pass rate")]
     assert places == sorted(places)
     assert "Regressions (5)" in text
     assert "1.00 → 0.25" in text
 
 
-def test_page_without_a_verdict():
-    text = outline(page_of(result_of())).text
-    assert "Verdict" not in text
-    assert "Changes" not in text
-    assert "1 trial of 1 task in 1 min 10 s; mean reward 1.000, pass rate 100.0% (1 of 1 graded)" in text
+@pytest.mark.parametrize(
+    "outcomes, words",
+    [
+        (["passed"], "1 task passed"),
+        (["passed", "passed", "skipped"], "All 2 tasks passed"),
+        (["passed", "failed", "unverified", "error"], "2 of 4 tasks failed"),
+        (["passed", "error"], "1 error in 2 tasks"),
+        (["skipped", "skipped"], "2 tasks skipped"),
+        ([], "No trial ran"),
+    ],
+)
+def test_page_without_a_verdict_begins_with_what_failed(outcomes, words):
+    page = page_of(*(result_of(f"tb2/{number}", outcome) for number, outcome in enumerate(outcomes)))
+    assert f"<title>{words}: " in page
+    assert f"{words}</p>" in page
+    assert "Verdict" not in page
+    assert "Changes" not in page
 
 
-def test_page_without_trials():
-    text = outline(page_of()).text
-    assert "0 trials of 0 tasks" in text
-    assert "No phase was timed." in text
+def test_title_names_datasets_and_agents():
+    assert "<title>All 2 trials passed: tb2 with claude, codex</title>" in page_of(
+        result_of(), result_of(agent="codex")
+    )
+
+
+def rows_of(page: str) -> list[str]:
+    """Return the text of each row of the table of trials."""
+    return [outline(row).text for row in re.findall(r'<tr class="row">.*?</tr>', page, re.DOTALL)]
+
+
+def test_trials_that_did_not_pass_come_first_with_their_reasons():
+    tests = InnerTests(1, 2, 0, 0, [InnerTest("test_a", "no such file: out.txt"), InnerTest("test_b", "x")])
+    rows = rows_of(
+        page_of(
+            result_of("tb2/a"),
+            result_of("tb2/b", "skipped", reason="Windows is not supported", phases={}),
+            result_of("tb2/c", "error", reason="the engine does not answer"),
+            result_of("tb2/d", "failed", tests=tests),
+            result_of("tb2/e", agent_timed_out=True, agent_note="timed out after 60 s"),
+        )
+    )
+    assert [re.search(r"tb2/(.)", row)[1] for row in rows] == ["d", "c", "a", "e", "b"]
+    for row, expected in zip(
+        rows,
+        ("2 of 3 tests failed", "the engine does not answer", "", "agent timed out", "Windows is not supported"),
+        strict=True,
+    ):
+        assert expected in row
+
+
+def test_a_mean_is_never_pooled_over_agents():
+    results = [result_of(), result_of("tb2/b", "failed"), result_of(agent="codex"), result_of("tb2/b", agent="codex")]
+    page = page_of(*results)
+    section = page[page.index('<section id="agents"') :]
+    cells = [
+        re.findall(r"<t[hd](?: [^>]*)?>(?:<svg.*?</svg>)?\s*(.*?)</t[hd]>", row)
+        for row in section[: section.index("</section>")].split("</tr>")
+    ]
+    assert cells[:3] == [
+        ["agent", "passed", "pass rate", "mean reward", "time per trial"],
+        ["claude", "1 of 2", "50.0%", "0.62", "1 min 2 s"],
+        ["codex", "2 of 2", "100.0%", "1.00", "1 min 2 s"],
+    ]
+    assert outline(page).text.count("mean reward") == 1
+
+
+def test_pass_at_k():
+    page = page_of(result_of(), result_of("tb2/a", "failed", attempt=2))
+    assert '<th scope="col">pass@k</th>' in page
+    assert "100.0% (k=2)" in page
+    assert "50.0%" in page
 
 
 def test_grid_has_rewards_and_a_mark_per_attempt():
     results = [result_of(attempt=1), result_of("tb2/a", "failed", attempt=2), result_of("tb2/b", "error", "codex")]
     page = page_of(*results, verdict=verdict_on(results))
-    grid = page[page.index('<table class="grid">') : page.index("</table>", page.index('<table class="grid">')) + 8]
+    start = page.index('<table class="grid')
+    grid = page[start : page.index("</table>", start) + 8]
     text = outline(grid).text
     assert "0.62▼ worse, was 1.00flaky✓✕" in text
     assert "no reward!" in text
@@ -291,31 +361,33 @@ def test_grid_has_rewards_and_a_mark_per_attempt():
     assert 'aria-label="tb2/a, attempt 2: failed, reward 0.25"' in grid
 
 
+def test_single_attempts_of_one_agent_need_no_grid():
+    assert 'class="grid' not in page_of(result_of(), result_of("tb2/b"))
+
+
 def test_confirmations_are_shown_and_do_not_count():
     results = [result_of("tb2/a", "failed"), *(result_of(confirmation=n, node_id=f"a[c{n}]") for n in (1, 2))]
     text = outline(page_of(*results, verdict=verdict_on(results))).text
-    assert "1 trial of 1 task" in text
-    assert "2 confirmations not included" in text
+    assert "1 task, 2 confirmations not included" in text
     assert "confirmation 2" in text
     assert "0.25▼ worse, was 1.00✕✓✓" in text
     assert "flaky" not in text
 
 
-def test_trial_section(tmp_path):
+def test_details_of_a_trial(tmp_path):
     write_logs(tmp_path, "from the agent <x>\n", "from the tests\n")
     result = full_result(directory=tmp_path, task="tb2/a", reason="no reward\nat all", warnings=["64 CPUs"])
     page = page_of(result)
-    section = page[page.index('<article id="trial-1"') :]
-    text = outline(section[: section.index("</article>") + 10]).text
+    section = page[page.index('<tbody id="trial-1"') :]
+    text = outline(section[: section.index("</tbody>") + 8]).text
     for expected in (
         "failed",
         "tb2/a",
-        "attempt 1",
         "0.25, needs 1",
         "exited with 1",
         "test.sh exited with 3",
         "text 1.5",
-        "1 min 00 s",
+        "agent 1 min 0 s",
         "no reward\nat all",
         "2 of 10 tests failed",
         "and 1 more",
@@ -342,13 +414,66 @@ def test_rewards_are_not_rounded_to_0_or_1(value, text):
 
 
 def test_durations():
-    assert [duration(seconds) for seconds in (0.04, 59.9, 61, 3600, 360_000)] == [
+    assert [duration(seconds) for seconds in (0.04, 59.9, 59.97, 125, 3600, 3_723, 360_000)] == [
         "0.0 s",
         "59.9 s",
-        "1 min 01 s",
-        "1 h 00 min",
-        "100 h 00 min",
+        "1 min 0 s",
+        "2 min 5 s",
+        "1 h 0 min",
+        "1 h 2 min",
+        "100 h 0 min",
     ]
+
+
+def test_times_are_local_and_readable(monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        shown = moment("2026-11-21T08:00:00.123+00:00")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert shown == '<time datetime="2026-11-21T09:00:00+01:00">Nov 21, 2026, 09:00 CET</time>'
+    assert moment("<b>never") == "&lt;b&gt;never"
+    assert moment("") is None
+
+
+def test_same_message_is_shown_once():
+    tests = InnerTests(0, 25, 0, 0, [InnerTest(f"row {n}", "no file" if n != 7 else "wrong") for n in range(20)])
+    text = outline(page_of(result_of(outcome="failed", tests=tests))).text
+    assert text.count("no file") == 2, "once in the reason and once in the details"
+    assert "row 0, row 1, row 2" in text
+    assert "(19 tests, same message)" in text
+    assert "and 5 more" in text
+
+
+def test_lines_of_a_diff_are_marked():
+    assert diff("E   assert\nE   - a<\nE   + b") == (
+        'E   assert\n<span class="del">E   - a&lt;</span>\n<span class="add">E   + b</span>'
+    )
+    assert diff("- one\n- two") == "- one\n- two"
+
+
+def test_instruction_is_shown(tmp_path):
+    (tmp_path / "instruction.md").write_text("<!-- canary x -->\nWrite a <file>.\n")
+    page = page_of(result_of(task_path=str(tmp_path)))
+    assert "<summary>Instruction</summary><pre>Write a &lt;file&gt;.</pre>" in page
+
+
+def test_links_lead_to_the_files_of_a_trial(tmp_path):
+    trial = write_logs(tmp_path / "runs" / "a b%__1", "agent", "tests")
+    (trial / "verifier" / "reward.txt").symlink_to("/etc/hostname")
+    write(tmp_path / "report.html", [result_of(directory=str(trial))])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    found = re.findall(r'<a href="(runs[^"]*)"', page)
+    assert found == [f"runs/a%20b%25__1/{name}" for name in ("agent/agent.log", "verifier/test-stdout.txt", "")]
+    assert all((tmp_path / unquote(href)).exists() for href in found)
+
+
+def test_command_that_reruns_a_trial():
+    page = page_of(result_of(node_id="t::a"), rerun=lambda result: f"pytest '{result.node_id}' --x=\"<&\"")
+    assert "pytest 't::a' --x=\"&lt;&amp;\"</code>" in page
+    assert "Rerun" not in page_of(result_of(), rerun=lambda _: "")
 
 
 # The file.

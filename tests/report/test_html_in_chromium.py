@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -53,6 +54,7 @@ SMALL_TARGETS = """[...document.querySelectorAll("a.mark, button, select, summar
   return e.checkVisibility() && (box.width < 24 || box.height < 24);
 }).map((e) => e.outerHTML.slice(0, 100))"""
 
+EXPANDED = "document.activeElement.ariaExpanded"
 FOCUSED = "(document.activeElement.id || document.activeElement.name || document.activeElement.tagName)"
 
 
@@ -85,10 +87,14 @@ def page(tmp_path):
 def test_the_page_in_chromium(page, tmp_path):
     results = mixed_run(tmp_path / "run")
     file = tmp_path / "report.html"
-    write(file, results, verdict=verdict_on(results), title="Nightly")
+    write(file, results, verdict=verdict_on(results), title="Nightly", rerun=command_of)
     page.look()
     page.open(file)
     check_filter(page)
+    page.open(file)
+    check_sorting(page)
+    check_copying(page)
+    check_times(page)
     page.open(file)
     check_keyboard(page)
     check_links(page)
@@ -111,6 +117,10 @@ def test_the_page_in_chromium(page, tmp_path):
     results = long_run(334, 3, tmp_path / "thousand")
     write(thousand, results, verdict=verdict_on(results))
     check_thousand(page, thousand)
+
+
+def command_of(result) -> str:
+    return f"pytest 'tb2/x/task.toml::{result.attempt}'  --harbor-agent-command='<b>  two\nlines'"
 
 
 def shown(page: Page) -> str:
@@ -145,6 +155,52 @@ def check_filter(page: Page) -> None:
     assert shown(page) == "43 of 43 trials shown"
 
 
+def check_sorting(page: Page) -> None:
+    """Check that columns are sorted with the keyboard, both ways, and say so."""
+    tasks = "[...document.querySelectorAll('.trial')].map((trial) => trial.querySelector('.toggle').textContent)"
+    rewards = "[...document.querySelectorAll('.trial .c-reward')].map((cell) => cell.dataset.value)"
+    directions = "[...document.querySelectorAll('.trials thead th')].map((head) => head.ariaSort).filter(Boolean)"
+    assert page.run(directions) == ["ascending"]
+    assert page.run("document.querySelector('.trial').dataset.outcome") == "failed", "what failed is first"
+    press_head(page, "task")
+    assert page.run(tasks) == sorted(page.run(tasks))
+    press_head(page, "task")
+    assert page.run(tasks) == sorted(page.run(tasks), reverse=True)
+    assert page.run(directions) == ["descending"]
+    for direction in (1, -1):
+        press_head(page, "reward")
+        found = [float(value) for value in page.run(rewards) if value]
+        assert found == sorted(found, reverse=direction < 0)
+        assert page.run(rewards)[-1] == "", "without a reward, a trial comes last"
+
+
+def press_head(page: Page, column: str) -> None:
+    page.run(f"document.querySelector('.trials thead .c-{column} button').focus()")
+    page.press("Enter")
+
+
+def check_copying(page: Page) -> None:
+    """Check that a command is copied as it is, with the browser's clipboard and without."""
+    page.send("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    copy = "document.querySelector('.trial:has(#trial-3-more) .copy')"
+    page.run("location.hash = 'trial-3'")
+    page.settle()
+    for breaking in ("", "navigator.clipboard.writeText = () => Promise.reject()"):
+        page.run(breaking)
+        page.run(f"{copy}.focus()")
+        page.press("Enter")
+        page.run("new Promise((done) => setTimeout(done, 50))")
+        assert page.run(f"{copy}.textContent") == "Copied"
+        command = page.run(f"{copy}.parentElement.querySelector('code').textContent")
+        assert command.startswith("pytest 'tb2/")
+        assert page.run("navigator.clipboard.readText()") == command
+        page.run("navigator.clipboard.readText().then(() => 0)")
+
+
+def check_times(page: Page) -> None:
+    assert re.fullmatch(r"Nov \d+, 2026, \d+:00\s[AP]M", page.run("document.querySelector('#totals time').textContent"))
+
+
 def choose(page: Page, control: str, value: str) -> None:
     page.run(
         f"(() => {{ const control = document.getElementById('{control}'); control.value = '{value}';"
@@ -169,11 +225,11 @@ def check_keyboard(page: Page) -> None:
     page.press(" ")
     assert shown(page) == "43 of 43 trials shown"
     tab_to(page, "document.activeElement.id === 'close'")
-    tab_to(page, "document.activeElement.matches('.mark.failed')")
+    tab_to(page, "document.activeElement.matches('.mark.failed')", 120)
     page.press("Enter")
     page.settle()
-    opened = "document.activeElement.closest('details')?.open"
-    assert page.run("document.activeElement.tagName") == "SUMMARY"
+    opened = f"{EXPANDED} === 'true' && document.activeElement.closest('.trial').querySelector('pre').checkVisibility()"
+    assert page.run("document.activeElement.className") == "toggle"
     assert page.run(opened) is True
     page.press("Enter")
     assert page.run(opened) is False
@@ -195,12 +251,12 @@ def check_links(page: Page) -> None:
     """Check that a link opens its trial, even if the filter has hidden it, and a second time."""
     enter(page, "needle1")
     for _ in range(2):
-        page.run("document.querySelector('.trial[data-outcome=error] details').open = false")
+        page.run("document.getElementById('close').click()")
         target = page.run("document.querySelector('.trial[data-outcome=error]').id")
         page.run(f"document.querySelector('.grid a[href=\"#{target}\"]').click()")
         page.run("new Promise((done) => setTimeout(done, 50))")
         page.settle()
-        assert page.run(f"document.getElementById('{target}').querySelector('details').open")
+        assert page.run(f"document.getElementById('{target}').querySelector('.toggle').ariaExpanded") == "true"
         assert page.run(f"document.getElementById('{target}').getBoundingClientRect().top < innerHeight")
     enter(page, "x")
     page.run("document.getElementById('search').value = ''; document.getElementById('filter').reset()")
@@ -209,8 +265,8 @@ def check_links(page: Page) -> None:
 
 
 def check_accessible_names(page: Page) -> None:
-    needs = ("link", "button", "searchbox", "checkbox", "combobox", "heading", "region", "table", "article", "form")
-    needs += ("search", "navigation", "group", "DisclosureTriangle", "columnheader", "rowheader", "image")
+    needs = ("link", "button", "searchbox", "checkbox", "combobox", "heading", "region", "table", "form")
+    needs += ("search", "navigation", "group", "columnheader", "rowheader", "image")
     nodes = page.send("Accessibility.getFullAXTree")["nodes"]
     roles = [node["role"]["value"] for node in nodes if not node["ignored"]]
     nameless = [
@@ -221,7 +277,7 @@ def check_accessible_names(page: Page) -> None:
         and not node.get("name", {}).get("value", "").strip()
     ]
     assert nameless == []
-    for role in ("banner", "main", "navigation", "search", "status", "table", "columnheader", "rowheader", "article"):
+    for role in ("banner", "main", "navigation", "search", "status", "table", "columnheader", "rowheader"):
         assert role in roles, f"nothing has the role {role}"
     assert roles.count("main") == roles.count("banner") == 1
     assert page.run("document.documentElement.lang") == "en"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -147,9 +147,9 @@ def _base(key: str, config: pytest.Config) -> Path:
     return config.inipath.parent if from_ini and config.inipath else config.invocation_params.dir
 
 
-def _writable(flag: str, path: Path | None) -> Path | None:
+def _writable(flag: str, path: Path | Literal[False] | None) -> Path | Literal[False] | None:
     """Return the path of a file to write, unless something else is there."""
-    if path is not None and path.exists() and not path.is_file():
+    if path and path.exists() and not path.is_file():
         what = "a directory" if path.is_dir() else "not a regular file"
         raise pytest.UsageError(f"{flag}: {path} is {what}; give the path of a file to write")
     return path
@@ -169,6 +169,6 @@ def _value(option: Option, config: pytest.Config) -> Any:
     if option.kind in ("many", "paths"):
         return tuple(option.parse(str(item), source) for item in given or ())
     value = option.parse(str(given), source) if given not in (None, "") else option.default
-    if option.kind == "path" and value is not None:
+    if option.kind == "path" and isinstance(value, str):
         return Path(os.path.abspath(_base(option.key, config) / value))  # noqa: PTH100 - links stay
     return value

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import pytest
 
@@ -37,6 +37,11 @@ def path(value: str, flag: str) -> str:
             f"{flag}: an empty path is not valid; give the path of a task, a dataset or another directory or file"
         )
     return os.path.expanduser(value)  # noqa: PTH111 - shells do not expand --flag=~/x
+
+
+def path_or_off(value: str, flag: str) -> str | Literal[False]:
+    """Return a path with `~` expanded, or False for `off`."""
+    return False if value == "off" else path(value, flag)
 
 
 def choice(*choices: str) -> Callable[[str, str], str]:

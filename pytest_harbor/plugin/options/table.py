@@ -326,8 +326,13 @@ class HarborConfig:
     results: Path = option(
         "harbor-results", "Directory of the results of all runs", parsers.path, "harbor-results", "DIR", "path"
     )
-    html: Path | None = option(
-        "harbor-html", "Write a self-contained HTML page with all results", parsers.path, None, "FILE", "path"
+    html: Path | Literal[False] | None = option(
+        "harbor-html",
+        "Write the HTML page with all results to FILE instead of report.html in the run's directory, or off for none",
+        parsers.path_or_off,
+        None,
+        "FILE",
+        "path",
     )
     reward_key: str = option(
         "harbor-reward-key",

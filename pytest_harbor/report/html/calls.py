@@ -57,7 +57,7 @@ def calls_table(result: TrialResult, share: Share) -> Markup | None:
     cut = f", last {plural(len(shown), 'call')}; {omitted:,} omitted" if omitted else ""
     return join(
         [
-            tag("h4", "Model calls", tag("span", f" {CALLS}{cut}", class_="quiet")),
+            tag("h3", "Model calls", tag("span", f" {CALLS}{cut}", class_="quiet")),
             tag(
                 "div",
                 tag(

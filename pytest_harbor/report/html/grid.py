@@ -17,13 +17,13 @@ def grid(groups: Mapping[Key, Group]) -> Iterator[Markup]:
     """Yield the grid in pieces."""
     agents = sorted({agent for _, agent in groups})
     yield Markup(
-        '<div class="wide" tabindex="0" role="region" aria-labelledby="grid-title"><table class="grid">'
-        '<caption class="sr-only">Rewards by task and agent</caption>'
+        '<div class="wide" tabindex="0" role="region" aria-labelledby="tasks-title">'
+        '<table class="grid sortable" aria-labelledby="tasks-title">'
     )
     heads = (tag("th", one_line(agent) or "(no agent)", scope="col") for agent in agents)
     yield tag("thead", tag("tr", tag("th", "task", scope="col"), *heads))
     yield Markup("<tbody>")
-    for task in dict.fromkeys(task for task, _ in groups):
+    for task in sorted({task for task, _ in groups}):
         yield tag(
             "tr",
             tag("th", one_line(task), scope="row"),
@@ -34,7 +34,7 @@ def grid(groups: Mapping[Key, Group]) -> Iterator[Markup]:
 
 def _cell(group: Group | None) -> Markup:
     if group is None:
-        return tag("td", tag("span", "not run", class_="quiet"))
+        return tag("td", tag("span", "not run", class_="quiet"), data_value="")
     return tag(
         "td",
         tag(
@@ -48,6 +48,7 @@ def _cell(group: Group | None) -> Markup:
         ),
         _usage(group),
         tag("div", *(_mark(entry) for entry in group.entries), class_="marks"),
+        data_value="" if group.reward is None else group.reward,
     )
 
 

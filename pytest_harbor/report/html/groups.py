@@ -28,9 +28,19 @@ class Entry:
         confirmation = self.result.confirmation
         return f"confirmation {confirmation}" if confirmation else f"attempt {self.result.attempt}"
 
+    @property
+    def seconds(self) -> float:
+        """Duration of the trial: the sum of its phases."""
+        return sum(self.result.phases.values())
+
     def kinds(self, group: Group) -> list[str]:
         """Return what the filter can select the trial by, besides outcome and agent."""
-        kinds = {group.change: bool(group.change), "flaky": group.flaky, "budget": bool(self.result.budget)}
+        kinds = {
+            group.change: bool(group.change),
+            "flaky": group.flaky,
+            "timeout": self.result.agent_timed_out,
+            "budget": bool(self.result.budget),
+        }
         return [kind for kind, applies in kinds.items() if applies]
 
 
@@ -71,9 +81,25 @@ class Group:
         return "worse" if self.pair.difference < 0 else "better"
 
 
+# What did not pass comes first.
+ORDER = ("failed", "unverified", "error", "passed", "skipped")
+
+
 def entries_of(results: Iterable[TrialResult]) -> list[Entry]:
     """Return the trials in the order of the page, which does not depend on the order in which they ended."""
-    ordered = sorted(results, key=lambda r: (r.task, r.agent, r.confirmation, r.attempt, r.node_id, r.run, r.directory))
+    ordered = sorted(
+        results,
+        key=lambda r: (
+            ORDER.index(r.outcome),
+            r.task,
+            r.agent,
+            r.confirmation,
+            r.attempt,
+            r.node_id,
+            r.run,
+            r.directory,
+        ),
+    )
     return [Entry(number, result) for number, result in enumerate(ordered, 1)]
 
 
@@ -83,4 +109,8 @@ def group_entries(entries: Sequence[Entry], verdict: Verdict | None) -> dict[Key
     found: dict[Key, list[Entry]] = {}
     for entry in entries:
         found.setdefault((entry.result.task, entry.result.agent), []).append(entry)
-    return {key: Group(key, tuple(each), pairs.get(key)) for key, each in found.items()}
+    # By attempt: on the page, the trials that did not pass come first.
+    by_attempt = {
+        key: sorted(each, key=lambda e: (e.result.confirmation, e.result.attempt)) for key, each in found.items()
+    }
+    return {key: Group(key, tuple(each), pairs.get(key)) for key, each in by_attempt.items()}

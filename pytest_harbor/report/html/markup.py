@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
+from datetime import datetime
 
 from pytest_harbor._util.text import one_line, printable
 
@@ -44,6 +45,45 @@ def join(children: Iterable[Child]) -> Markup:
     return Markup("".join(_escape(child) for child in children if child is not None))
 
 
+def data_table(title: str, heads: Iterable[str], rows: Iterable[Markup], *, sortable: bool = False) -> Markup:
+    """Return a table that scrolls by itself if it is too wide.
+
+    Args:
+        title: id of the heading that names it.
+        heads: the heads of the columns.
+        rows: the rows.
+        sortable: whether the script lets readers sort it.
+
+    """
+    return tag(
+        "div",
+        tag(
+            "table",
+            tag("thead", tag("tr", *(tag("th", head, scope="col") for head in heads))),
+            tag("tbody", *rows),
+            class_="sortable" if sortable else None,
+            aria_labelledby=title,
+        ),
+        class_="wide",
+        tabindex=0,
+        role="region",
+        aria_labelledby=title,
+    )
+
+
+def share_bar(share: float) -> Markup:
+    """Return a bar that is filled to a share."""
+    return tag(
+        "svg",
+        tag("rect", class_="groove", width=100, height=8, rx=4),
+        tag("rect", class_="bar", width=f"{100 * share:.2f}", height=8, rx=4),
+        viewBox="0 0 100 8",
+        class_="share",
+        aria_hidden="true",
+        preserveAspectRatio="none",
+    )
+
+
 def screen_reader_text(text: str) -> Markup:
     """Return text that is read by screen readers and not shown."""
     return tag("span", text, class_="sr-only")
@@ -58,12 +98,28 @@ def number(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration for people: 4.2 s, 3 min 05 s, 1 h 02 min."""
-    if seconds < 60:
+    """Return a duration for people: 12.3 s, 2 min 5 s, 1 h 2 min."""
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def moment(text: str) -> Markup | None:
+    """Return a time in ISO 8601 as one for people, in this machine's time zone; the script makes it the reader's.
+
+    Args:
+        text: the time; what is not one is shown as it is, and nothing for an empty text.
+
+    """
+    try:
+        local = datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        return join([one_line(text, 100)]) if text else None
+    month = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][local.month - 1]
+    shown = f"{month} {local.day}, {local.year}, {local:%H:%M} {local.tzname()}"
+    return tag("time", shown, datetime=local.isoformat(timespec="seconds"))
 
 
 def _escape(child: str | int) -> str:

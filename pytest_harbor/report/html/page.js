@@ -1,5 +1,6 @@
 "use strict";
-// The page is complete without this script, which adds the filter and opens the trial that a link points to.
+// The page is complete without this script, which closes the trials, filters and sorts them, opens the one that a link
+// points to, copies commands, and shows times in the reader's time zone.
 (() => {
   const form = document.getElementById("filter");
   const search = document.getElementById("search");
@@ -12,6 +13,16 @@
     trials: [...row.querySelectorAll(".mark")].map((mark) => byId.get(mark.hash.slice(1))),
   }));
   const texts = new Map();
+
+  // A closed trial can still be found by the browser's own search, which opens it.
+  function setOpen(trial, state) {
+    const more = trial.querySelector(".more div");
+    if (state) more.removeAttribute("hidden");
+    else more.setAttribute("hidden", "until-found");
+    trial.querySelector(".toggle").setAttribute("aria-expanded", String(state));
+  }
+
+  const isOpen = (trial) => trial.querySelector(".toggle").getAttribute("aria-expanded") === "true";
 
   function textOf(trial) {
     if (!texts.has(trial)) texts.set(trial, trial.textContent.toLowerCase());
@@ -42,16 +53,82 @@
     const trial = byId.get(id);
     if (!trial) return;
     trial.hidden = false;
-    const details = trial.querySelector("details");
-    details.open = true;
-    details.querySelector("summary").focus({ preventScroll: true });
+    setOpen(trial, true);
+    trial.querySelector(".toggle").focus({ preventScroll: true });
     trial.scrollIntoView();
   }
 
   function setAll(state) {
-    for (const trial of trials) if (!trial.hidden) trial.querySelector("details").open = state;
+    for (const trial of trials) if (!trial.hidden) setOpen(trial, state);
   }
 
+  // A row is a table row, or a tbody of them. Rows without a value come last in either direction.
+  function sort(table, column, head) {
+    const descending = head.getAttribute("aria-sort") === "ascending";
+    const several = table.tBodies.length > 1;
+    const units = [...(several ? table.tBodies : table.tBodies[0].rows)].map((unit) => {
+      const cell = (several ? unit.rows[0] : unit).cells[column];
+      const text = cell.dataset.value ?? cell.textContent.trim();
+      return { unit, text, number: text === "" ? NaN : Number(text) };
+    });
+    const compare = new Intl.Collator("en", { numeric: true }).compare;
+    units.sort((a, b) => {
+      if (a.text === "" || b.text === "") return (a.text === "") - (b.text === "");
+      const order = Number.isNaN(a.number) || Number.isNaN(b.number) ? compare(a.text, b.text) : a.number - b.number;
+      return descending ? -order : order;
+    });
+    for (const each of head.parentElement.cells) each.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    (several ? table : table.tBodies[0]).append(...units.map(({ unit }) => unit));
+  }
+
+  function makeSortable(table) {
+    [...table.tHead.rows[0].cells].forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      button.addEventListener("click", () => sort(table, column, head));
+      head.append(button);
+    });
+  }
+
+  function select(element) {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const selection = getSelection();
+    selection.removeAllRanges();
+    selection.addRange(range);
+  }
+
+  async function copy(button) {
+    const code = button.parentElement.querySelector("code");
+    let copied = false;
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      copied = true;
+    } catch {
+      // Browsers may refuse this for files; the selection works everywhere, if only by hand.
+      select(code);
+      copied = document.execCommand("copy");
+    }
+    button.textContent = copied ? "Copied" : "Selected";
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  }
+
+  for (const trial of trials) {
+    setOpen(trial, false);
+    trial.querySelector(".more div").addEventListener("beforematch", () => setOpen(trial, true));
+  }
+  for (const table of document.querySelectorAll(".sortable")) makeSortable(table);
+  document.querySelector(".trials thead th")?.setAttribute("aria-sort", "ascending");
+  for (const time of document.querySelectorAll("time")) {
+    const local = new Date(time.dateTime);
+    if (!Number.isNaN(local.valueOf())) {
+      time.title = time.textContent;
+      time.textContent = local.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+    }
+  }
+  for (const button of document.querySelectorAll(".copy")) button.hidden = false;
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   document.getElementById("open").addEventListener("click", () => setAll(true));
@@ -60,6 +137,13 @@
     const link = event.target.closest("a");
     // Needed if the link points to the current hash: that fires no hashchange event.
     if (link && byId.has(link.hash.slice(1))) setTimeout(open, 0, link.hash.slice(1));
+    const button = event.target.closest("button");
+    if (button?.classList.contains("copy")) copy(button);
+    const row = event.target.closest(".row");
+    if (row && !link && getSelection().isCollapsed) {
+      const trial = row.parentElement;
+      setOpen(trial, !isOpen(trial));
+    }
   });
   addEventListener("hashchange", () => open(location.hash.slice(1)));
   form.hidden = false;

@@ -1,81 +1,76 @@
-"""The section about one trial."""
+"""All that is known of one trial: what its row in the table opens to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pytest_harbor._util.logs import read_tail
 from pytest_harbor._util.text import one_line, plural, shorten
 from pytest_harbor.report.failure import agent_end
 from pytest_harbor.report.html.calls import Share, calls_table
-from pytest_harbor.report.html.grid import outcome_pill
+from pytest_harbor.report.html.failing_tests import failing_tests
+from pytest_harbor.report.html.files import links
 from pytest_harbor.report.html.groups import Entry, Group
-from pytest_harbor.report.html.markup import Child, Markup, duration, join, number, tag
+from pytest_harbor.report.html.instruction import instruction
+from pytest_harbor.report.html.markup import Child, Markup, duration, join, moment, number, tag
 from pytest_harbor.report.usage_text import money
 from pytest_harbor.trial import TrialResult
-from pytest_harbor.trial.ctrf import InnerTests
 from pytest_harbor.trial.verifier import AGENT_LOG, TEST_LOG
 
 EXCEPTION = "exception.txt"
 MAX_ITEMS = 20
-_BROAD = ("metrics", "files", "node id")
+_BROAD = ("phases", "metrics", "image", "files", "node id")
+
+Rerun = Callable[[TrialResult], str]
+"""Returns the command that reruns a trial's test; empty if there is none."""
 
 
-def trial_section(entry: Entry, group: Group, room: int, share: Share) -> Markup:
-    """Return the section of a trial.
+def details(
+    entry: Entry, group: Group, room: int, share: Share, *, base: Path | None, rerun: Rerun | None
+) -> Iterator[Markup | None]:
+    """Yield the parts, the most telling first.
 
     Args:
         entry: the trial.
         group: all trials of its task and agent.
         room: the most bytes of messages and logs to show.
         share: the trial's share of the page for model calls.
+        base: the directory of the page; None for no links to files.
+        rerun: returns the command that reruns a trial's test.
 
     """
     result = entry.result
-    tests, used = _tests(result.tests, room // 3) if result.tests else (None, 0)
-    title = f"{entry.anchor}-title"
-    seconds = sum(result.phases.values())
-    reward = "" if result.reward is None else f"reward {number(result.reward)}"
-    summary = tag(
-        "summary",
-        outcome_pill(result.outcome),
-        tag(
-            "h3",
-            one_line(result.task),
-            tag("span", f" {one_line(result.agent)}", f" {entry.label}", class_="quiet"),
-            join([" ", tag("span", "budget spent", class_="note")]) if result.budget else None,
-            id=title,
-        ),
-        tag("span", reward, class_="number reward"),
-        tag("span", duration(seconds) if seconds else "", class_="number quiet"),
+    tests, used = failing_tests(result.tests, room // 3) if result.tests else (None, 0)
+    yield tag("p", shorten(result.reason, 2_000), class_="reason") if result.reason else None
+    yield tests
+    yield _texts("Warnings", result.warnings)
+    yield _texts(
+        "Earlier attempts", [f"[{retry.phase}] {retry.message} ({retry.directory})" for retry in result.retries]
     )
-    return tag(
-        "article",
-        tag(
-            "details",
-            summary,
-            tag("p", shorten(result.reason, 2_000), class_="reason") if result.reason else None,
-            _facts(result, group),
-            _phases(result),
-            tests,
-            _texts("Warnings", result.warnings),
-            _texts(
-                "Earlier attempts", [f"[{retry.phase}] {retry.message} ({retry.directory})" for retry in result.retries]
-            ),
-            calls_table(result, share),
-            *_logs(result, room - used),
-        ),
-        id=entry.anchor,
-        class_="trial",
-        aria_labelledby=title,
-        data_outcome=result.outcome,
-        data_agent=result.agent,
-        data_kind=" ".join(entry.kinds(group)) or None,
-    )
+    yield _command(rerun(result)) if rerun else None
+    yield instruction(result.task_path, room // 4)
+    yield from _logs(result, room - used)
+    yield calls_table(result, share)
+    yield _facts(result, group, base)
 
 
-def _facts(result: TrialResult, group: Group) -> Markup:
+def _command(command: str) -> Markup | None:
+    """Return the command with a button to copy it, which the script shows."""
+    if not command:
+        return None
+    line = tag(
+        "div",
+        tag("code", command, tabindex=0, role="group", aria_label="Command that reruns this"),
+        tag(
+            "button", "Copy", type="button", class_="copy", aria_label="Copy the command that reruns this", hidden=True
+        ),
+        class_="command",
+    )
+    return join([tag("h3", "Rerun"), line])
+
+
+def _facts(result: TrialResult, group: Group, base: Path | None) -> Markup:
     image = result.image
     setup = (
         f"(with the agent's setup, {image['setup']}, on top of {image.get('below', '')})" if image.get("setup") else ""
@@ -88,12 +83,13 @@ def _facts(result: TrialResult, group: Group) -> Markup:
         ("verifier", _verifier_end(result)),
         ("budget", one_line(result.budget)),
         *_usage(result),
+        ("provider", one_line(result.provider)),
+        ("started", moment(result.started_at)),
+        ("phases", _phases(result)),
         ("metrics", one_line(", ".join(f"{name} {value:g}" for name, value in result.metrics.items()), 2_000)),
         ("image", one_line(" ".join(filter(None, (image.get("ref"), image.get("source"), setup))))),
-        ("provider", one_line(result.provider)),
-        ("started", one_line(result.started_at)),
-        ("files", one_line(result.directory, 1_000)),
         ("node id", one_line(result.node_id, 1_000)),
+        ("files", _files(result, base)),
     ]
     return tag(
         "dl",
@@ -140,35 +136,15 @@ def _verifier_end(result: TrialResult) -> str:
     return "" if result.verifier_exit is None else f"test.sh exited with {result.verifier_exit}"
 
 
-def _phases(result: TrialResult) -> Markup | None:
-    if not result.phases:
+def _phases(result: TrialResult) -> str:
+    return ", ".join(f"{one_line(phase)} {duration(seconds)}" for phase, seconds in result.phases.items())
+
+
+def _files(result: TrialResult, base: Path | None) -> Markup | None:
+    if not result.directory:
         return None
-    return tag(
-        "dl",
-        *(
-            tag("div", tag("dt", one_line(phase)), tag("dd", duration(seconds)))
-            for phase, seconds in result.phases.items()
-        ),
-        class_="phases number",
-    )
-
-
-def _tests(tests: InnerTests, room: int) -> tuple[Markup, int]:
-    """Return the failed tests, and how much of the room they took."""
-    total = tests.passed + tests.failed + tests.skipped + tests.other
-    items: list[Markup] = []
-    used = 0
-    for failure in tests.failures:
-        if used >= room:
-            break
-        message = shorten(failure.message, max(200, room - used))
-        used += len(failure.name) + len(message)
-        items.append(tag("li", tag("code", one_line(failure.name)), tag("pre", message) if message else None))
-    more = tests.failed - len(items)
-    if items and more > 0:
-        items.append(tag("li", f"and {more:,} more", class_="quiet"))
-    heading = tag("h4", f"{tests.failed:,} of {plural(total, 'test')} failed")
-    return join([heading, tag("ul", *items, class_="failures") if items else None]), used
+    items = [tag("li", link) for link in links(result, base)]
+    return join([one_line(result.directory, 1_000), tag("ul", *items, class_="links") if items else None])
 
 
 def _texts(title: str, texts: list[str]) -> Markup | None:
@@ -177,7 +153,7 @@ def _texts(title: str, texts: list[str]) -> Markup | None:
     items = [tag("li", one_line(text, 500)) for text in texts[:MAX_ITEMS]]
     if len(texts) > MAX_ITEMS:
         items.append(tag("li", f"and {len(texts) - MAX_ITEMS:,} more", class_="quiet"))
-    return join([tag("h4", title), tag("ul", *items)])
+    return join([tag("h3", title), tag("ul", *items)])
 
 
 def _logs(result: TrialResult, room: int) -> Iterator[Markup]:
@@ -193,5 +169,5 @@ def _logs(result: TrialResult, room: int) -> Iterator[Markup]:
         room -= len(log.text)
         lines = log.text.count("\n") + 1
         cut = "" if log.complete else f", last {plural(lines, 'line')} of {log.size:,} bytes"
-        yield tag("h4", title, tag("span", f" {name}{cut}", class_="quiet"))
+        yield tag("h3", title, tag("span", f" {name}{cut}", class_="quiet"))
         yield tag("pre", log.text)

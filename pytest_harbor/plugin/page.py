@@ -1,0 +1,30 @@
+"""The HTML page of a run: by default report.html in the run's directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_harbor.plugin.session import HarborSession
+
+PAGE = "report.html"
+
+
+def page_path(session: HarborSession) -> Path | None:
+    """Return the path of the page; None if no trial ran or there should be none."""
+    path = session.options.html
+    if path is False or session.runner is None or not session.table.results:
+        return None
+    return path or session.runner.run.directory / PAGE
+
+
+def write_page(session: HarborSession, path: Path) -> None:
+    """Write the page.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    from pytest_harbor.plugin.rerun import RerunCommands
+    from pytest_harbor.report import html
+
+    html.write(path, session.table.results, verdict=session.verdict, rerun=RerunCommands(session))

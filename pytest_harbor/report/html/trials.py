@@ -1,0 +1,145 @@
+"""The table of trials: what did not pass first, each with its reason; a row opens to all that is known of its trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pytest_harbor._util.text import one_line
+from pytest_harbor.gate.baseline import Key
+from pytest_harbor.report.html.calls import Share
+from pytest_harbor.report.html.details import Rerun, details
+from pytest_harbor.report.html.grid import before, outcome_pill
+from pytest_harbor.report.html.groups import ORDER, Entry, Group
+from pytest_harbor.report.html.markup import Markup, duration, number, tag
+from pytest_harbor.report.reason import reason
+from pytest_harbor.report.usage_text import money
+from pytest_harbor.trial import TrialResult
+
+# The most bytes of messages and logs on a page; trials get equal shares within limits.
+MAX_LOG_BYTES = 8 << 20
+LOG_BYTES_PER_TRIAL = (1 << 10, 64 << 10)
+
+
+class TrialTable:
+    """The table, with columns for what these trials have.
+
+    Args:
+        entries: the trials.
+        groups: the trials by task and agent.
+        base: the directory of the page, which links start from; None for no links.
+        rerun: returns the command that reruns a trial's test.
+
+    """
+
+    def __init__(
+        self, entries: Sequence[Entry], groups: Mapping[Key, Group], base: Path | None, rerun: Rerun | None
+    ) -> None:
+        self._entries = entries
+        self._groups = groups
+        self._base = base
+        self._rerun = rerun
+        low, high = LOG_BYTES_PER_TRIAL
+        self._room = min(high, max(low, MAX_LOG_BYTES // max(1, len(entries))))
+        self._share = Share.of(len(entries))
+        self._agents = len({entry.result.agent for entry in entries}) > 1
+        self._usage = any(entry.result.usage is not None for entry in entries)
+        self._attempts = any(entry.result.attempt > 1 or entry.result.confirmation for entry in entries)
+
+    def render(self) -> Iterator[Markup]:
+        """Yield the table in pieces, one per trial."""
+        heads = ["outcome", "task", *(["agent"] if self._agents else []), "reward"]
+        heads += ["calls", "cost"] if self._usage else []
+        heads.append("time")
+        yield Markup('<table class="trials sortable" aria-labelledby="trials-title">')
+        yield tag("thead", tag("tr", *(tag("th", head, scope="col", class_=f"c-{head}") for head in heads)))
+        for entry in self._entries:
+            yield self._trial(entry, len(heads))
+            yield Markup("\n")
+        yield Markup("</table>")
+
+    def _trial(self, entry: Entry, columns: int) -> Markup:
+        result = entry.result
+        group = self._groups[(result.task, result.agent)]
+        # Of a trial that passed, the ends of the logs are enough.
+        room = self._room // 4 if result.outcome == "passed" else self._room
+        inside = details(entry, group, room, self._share, base=self._base, rerun=self._rerun)
+        return tag(
+            "tbody",
+            tag("tr", *self._cells(entry, group), class_="row"),
+            tag(
+                "tr",
+                tag("td", tag("div", tag("div", *inside, class_="inside"), id=_more(entry)), colspan=columns),
+                class_="more",
+            ),
+            id=entry.anchor,
+            class_="trial",
+            data_outcome=result.outcome,
+            data_agent=result.agent,
+            data_kind=" ".join(entry.kinds(group)) or None,
+        )
+
+    def _cells(self, entry: Entry, group: Group) -> Iterator[Markup]:
+        result = entry.result
+        yield tag("td", outcome_pill(result.outcome), class_="c-outcome", data_value=ORDER.index(result.outcome))
+        yield tag(
+            "th",
+            tag(
+                "button",
+                one_line(result.task),
+                type="button",
+                class_="toggle",
+                aria_expanded="true",
+                aria_controls=_more(entry),
+            ),
+            *self._notes(entry, group),
+            *_reason(result),
+            scope="row",
+            class_="c-task",
+            data_value=f"{result.task} {entry.label}",
+        )
+        if self._agents:
+            yield tag("td", one_line(result.agent), class_="c-agent")
+        reward = result.reward
+        yield tag(
+            "td",
+            "-" if reward is None else number(reward),
+            class_="c-reward number",
+            data_value="" if reward is None else reward,
+        )
+        if self._usage:
+            usage = result.usage
+            calls, cost = (usage.requests, usage.cost) if usage else ("", None)
+            yield tag("td", f"{calls:,}" if usage else "", class_="c-calls number", data_value=calls)
+            text = money(cost, estimated=bool(usage.estimated)) if usage else ""
+            yield tag("td", text, class_="c-cost number", data_value="" if cost is None else cost)
+        seconds = entry.seconds
+        yield tag("td", duration(seconds) if seconds else "", class_="c-time number", data_value=f"{seconds:.3f}")
+
+    def _notes(self, entry: Entry, group: Group) -> Iterator[Markup]:
+        result = entry.result
+        notes = [entry.label] if self._attempts else []
+        if group.change:
+            yield Markup(" ")
+            yield before(group) or Markup()
+        notes += ["flaky"] if group.flaky else []
+        notes += ["agent timed out"] if result.agent_timed_out else []
+        notes += ["budget spent"] if result.budget else []
+        for note in notes:
+            yield Markup(" ")
+            yield tag("span", note, class_="note")
+
+
+def _more(entry: Entry) -> str:
+    return f"{entry.anchor}-more"
+
+
+def _reason(result: TrialResult) -> Iterator[Markup]:
+    """Yield why a trial did not pass, and the beginning of the first message of its tests."""
+    # Notes say it of trials that passed.
+    why = reason(result) if result.outcome != "passed" else ""
+    if why:
+        yield tag("p", why, class_="why")
+    messages = [failure.message for failure in result.tests.failures] if result.tests and why else []
+    if line := next((line for message in messages for line in message.splitlines() if line.strip()), ""):
+        yield tag("p", one_line(line), class_="what")
