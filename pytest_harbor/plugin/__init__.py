@@ -25,6 +25,7 @@ from pytest_harbor.plugin.fixtures import (
     need_task,
 )
 from pytest_harbor.plugin.options import config as options
+from pytest_harbor.plugin.places import guard
 from pytest_harbor.plugin.session import session_of
 
 __all__ = [
@@ -67,13 +68,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Collect datasets and tasks."""
+    """Collect datasets and tasks, and keep pytest out of other tasks."""
     session = session_of(parent.config)
+    if session.selection is not None:
+        from pytest_harbor.plugin.collection import collect_directory
+
+        if node := collect_directory(session, path, parent):
+            return node
+    return guard(path, parent)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Collect tasks in directories that pytest would skip because of their names."""
+    session = session_of(config)
     if session.selection is None:
         return None
-    from pytest_harbor.plugin.collection import collect_directory
+    from pytest_harbor.plugin.collection import leads_to_tasks
 
-    return collect_directory(session, path, parent)
+    return False if leads_to_tasks(session, collection_path) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

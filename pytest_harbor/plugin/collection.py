@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ def selection_of(config: pytest.Config) -> Selection:
 
 
 class DatasetDirectory(pytest.Directory):
-    """A directory with tasks somewhere below it; nothing else in it is collected."""
+    """A directory with tasks somewhere below it, where pytest would not look for tests; nothing else is collected."""
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
         """Yield the directories that lead to tasks, and test files named on the command line."""
@@ -47,12 +46,16 @@ class DatasetDirectory(pytest.Directory):
                 yield from self.ihook.pytest_collect_file(file_path=path, parent=self)
 
     def _ignored(self, path: Path) -> bool:
-        """Respect --ignore, collect_ignore and the like, but collect tasks with names such as `build` or `venv`."""
-        never = [*self.config.getini("norecursedirs"), "__pycache__"]
-        norecurse = any(fnmatch(path.name, pattern) for pattern in never)
-        if norecurse or (path / "pyvenv.cfg").is_file() or self.session.isinitpath(path, with_parents=True):
+        """Respect --ignore, collect_ignore and the like."""
+        if self.session.isinitpath(path, with_parents=True):
             return False
         return bool(self.ihook.pytest_ignore_collect(collection_path=path, config=self.config))
+
+
+def leads_to_tasks(session: HarborSession, path: Path) -> bool:
+    """Return True for a directory that pytest would skip because of its name, such as `build`, but has tasks."""
+    selection = selection_of(session.config)
+    return (path in selection.tasks or path in selection.children) and session.places.skip(path)
 
 
 class _InTask:
@@ -100,7 +103,7 @@ def collect_directory(session: HarborSession, path: Path, parent: pytest.Collect
         return TaskDirectory.from_parent(parent, path=path, nodeid=_node_id(path, session.config))
     if path in selection.within:
         return ConvertedDirectory.from_parent(parent, path=path, nodeid=_node_id(path, session.config))
-    if path in selection.children or path in selection.found:
+    if path in selection.found or (path in selection.children and path not in selection.shared):
         return DatasetDirectory.from_parent(parent, path=path, nodeid=_node_id(path, session.config))
     return None
 

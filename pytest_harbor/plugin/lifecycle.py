@@ -18,7 +18,7 @@ from pytest_harbor.plugin.collection import HarborItem
 from pytest_harbor.plugin.progress import live_progress
 from pytest_harbor.plugin.run_record import write_run_record
 from pytest_harbor.plugin.runner import check_environment, open_runner
-from pytest_harbor.plugin.selection import Selection
+from pytest_harbor.plugin.selection import select
 from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.plugin.trials import abandon, record_lost
 
@@ -42,10 +42,7 @@ class Lifecycle:
         """Find the tasks and check the options, so that mistakes are reported before anything runs."""
         session = self._session
         session.table.began = time.monotonic()
-        if not session.options.datasets:
-            return
-        session.selection = Selection.of(session.options, session.gate)
-        if session.is_worker or not session.runs_trials:
+        if select(session) is None or session.is_worker or not session.runs_trials:
             return
         session.agents.load()
         runner = open_runner(session)

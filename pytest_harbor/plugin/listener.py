@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_harbor._util.text import listed, plural
+from pytest_harbor.plugin.places import shown
 from pytest_harbor.plugin.session import HarborSession
 
 
@@ -20,6 +24,31 @@ class Listener:
 
     def __init__(self, session: HarborSession) -> None:
         self._session = session
+        self._base = session.config.invocation_params.dir
+
+    def pytest_report_header(self) -> list[str]:
+        """Name the datasets that the command line leaves out."""
+        unused = [shown(path, self._base) for path in self._session.places.unused]
+        if not unused:
+            return []
+        what = "dataset" if len(unused) == 1 else "datasets"
+        cure = f"add {unused[0]} to run its tasks" if len(unused) == 1 else "add those whose tasks should run"
+        return [f"harbor: {what} {listed(unused, 5)} not collected, since the command line names other paths; {cure}"]
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say how to run the tasks that pytest was pointed at, if no agent was chosen."""
+        session = self._session
+        ran = any(terminalreporter.stats.get(kind) for kind in ("passed", "failed", "error", "skipped"))
+        # pytest also enters directories next to its arguments.
+        tasks = [task for task in session.guarded if session.places.include(task)]
+        if tasks and session.selection is None and (session.places.named or not ran):
+            terminalreporter.write_line(f"harbor: {_not_collected(tasks, self._base)}")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_sessionfinish(self) -> None:
+        """Send the tasks that a pytest-xdist worker was kept out of to its controller."""
+        if self._session.is_worker:
+            self._session.config.workeroutput["harbor_guarded"] = [*map(str, self._session.guarded)]  # type: ignore[attr-defined]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Count failures that no verdict on trials may excuse."""
@@ -40,8 +69,9 @@ class Listener:
             pytest.UsageError: a worker found one.
 
         """
-        problem = getattr(node, "workeroutput", {}).get("harbor_usage_error")
-        if problem:
+        output = getattr(node, "workeroutput", {})
+        self._session.guarded = [*map(Path, output.get("harbor_guarded", ()))]
+        if problem := output.get("harbor_usage_error"):
             raise pytest.UsageError(problem)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -73,3 +103,13 @@ class Listener:
             self._session.table.add(TrialResult.from_json(report.harbor))
         if hasattr(report, "harbor_stop"):
             self._session.table.add_stop(**report.harbor_stop)
+
+
+def _not_collected(tasks: list[Path], base: Path) -> str:
+    """Return the message about tasks in a run without an agent."""
+    if len(tasks) == 1:
+        what, them = f"the Harbor task {shown(tasks[0], base)} was", "it"
+    else:
+        top = Path(os.path.commonpath(tasks))
+        what, them = f"{plural(len(tasks), 'Harbor task')} below {shown(top, base)} were", "them"
+    return f"{what} not collected; choose an agent to run {them}, such as --harbor-agent=oracle"

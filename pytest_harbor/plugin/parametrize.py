@@ -10,6 +10,7 @@ from pytest_harbor._util.text import printable_name
 from pytest_harbor.plugin.activation import activate
 from pytest_harbor.plugin.cases import Assignment, assignments
 from pytest_harbor.plugin.fixtures import AGENT_FIXTURES
+from pytest_harbor.plugin.selection import select
 from pytest_harbor.plugin.session import session_of
 from pytest_harbor.task import DatasetError, Task, discover, select_tasks
 
@@ -33,12 +34,13 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         return
     session = session_of(metafunc.config)
     mark = definition.get_closest_marker("harbor")
-    if mark is None and not session.options.datasets:
+    if mark is None and not session.options.datasets and not session.places.found:
         return
     arguments = _arguments(mark, definition.name)
     # If no dataset was given, this test is the first to need the options that trials depend on.
     try:
         activate(session)
+        select(session)
         # A test that requests only tasks or environments is not about an agent.
         agents = ("",) if AGENT_FIXTURES.isdisjoint(metafunc.fixturenames) else session.agents.names
     except pytest.UsageError as error:

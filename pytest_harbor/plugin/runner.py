@@ -64,7 +64,7 @@ def _provider(session: HarborSession) -> tuple[Provider, str]:
         return own, ""
     # Workers take what their controller has chosen.
     choice = getattr(config, "workerinput", {}).get("harbor_environment", options.environment)
-    hidden = (config.rootpath, config.invocation_params.dir, options.results, *options.datasets)
+    hidden = (config.rootpath, config.invocation_params.dir, options.results, *options.datasets, *session.places.found)
     return create_provider(choice, hidden)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pytest_harbor.plugin.gate import Gate
 from pytest_harbor.plugin.options.table import HarborConfig
+from pytest_harbor.plugin.places import Places
+from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.task import DatasetError, Task, discover, discover_taskset, select_tasks
 from pytest_harbor.task.shards import Shard
 
@@ -26,12 +27,9 @@ class Selection:
     """The selected tasks.
 
     Args:
-        paths: absolute paths of tasks, datasets, or directories of datasets.
-        include: globs of tasks to select; empty selects all.
-        exclude: globs of tasks to skip.
-        taskset: a taskset.json; only its tasks are selected, in its order.
-        shard: the part of the selected tasks to run.
-        seconds: seconds of an attempt by task id, as far as they are known.
+        options: the plugin's options.
+        places: where pytest looks for tests.
+        seconds: seconds of an attempt by task id, as far as they are known; they divide tasks into shards.
 
     Attributes:
         found: all tasks below the paths, by directory.
@@ -39,6 +37,7 @@ class Selection:
         tasks: the selected tasks of this shard, in the order in which they run; may be empty if there are more shards
             than tasks.
         children: for each directory above a task, up to the given paths, its entries that lead to tasks.
+        shared: those of these directories in which pytest collects other tests too.
         within: the directories of converted environments and their tasks/; pytest collects nothing but tasks in them.
 
     Raises:
@@ -46,42 +45,24 @@ class Selection:
 
     """
 
-    @classmethod
-    def of(cls, options: HarborConfig, gate: Gate) -> Selection:
-        """Return the selection that the options describe.
-
-        Raises:
-            pytest.UsageError: a path holds no task, or a pattern matches none.
-
-        """
-        seconds = gate.seconds() if options.shard else {}
-        return cls(options.datasets, options.tasks, options.exclude_tasks, options.taskset, options.shard, seconds)
-
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        include: Sequence[str],
-        exclude: Sequence[str],
-        taskset: Path | None = None,
-        shard: Shard | None = None,
-        seconds: Mapping[str, float] | None = None,
-    ) -> None:
-        if taskset is None:
+    def __init__(self, options: HarborConfig, places: Places, seconds: Mapping[str, float]) -> None:
+        paths = (*options.datasets, *places.found)
+        if options.taskset is None:
             with _usage_error("--harbor-dataset"):
                 found = discover(paths)
         else:
             with _usage_error("--harbor-taskset"):
-                found = discover_taskset(taskset)
+                found = discover_taskset(options.taskset)
         with _usage_error("--harbor-task"):
-            chosen = select_tasks(found, include, ())
+            chosen = select_tasks(found, options.tasks, ())
         with _usage_error("--harbor-exclude-task"):
-            left = {task.path for task in select_tasks(found, (), exclude)}
+            left = {task.path for task in select_tasks(found, (), options.exclude_tasks)}
         chosen = [task for task in chosen if task.path in left]
         if not chosen:
             raise pytest.UsageError("--harbor-task and --harbor-exclude-task together select no task")
         self.found = {task.path: task for task in found}
         self.whole = {task.path: task for task in chosen}
-        members = (shard or Shard()).select((task.id for task in chosen), seconds or {})
+        members = (options.shard or Shard()).select((task.id for task in chosen), seconds)
         self.tasks = {path: task for path, task in self.whole.items() if task.id in members}
         converted = [task for task in found if task.converted]
         self.within = {place for task in converted for place in (task.path.parent, task.environment_dir)}
@@ -96,6 +77,11 @@ class Selection:
                 seen.add(child)
                 self.children.setdefault(child.parent, []).append(child)
                 child = child.parent
+        for path in [*self.children]:
+            for child in places.skipped_way(path):
+                self.children.setdefault(child.parent, []).append(child)
+        own = {task.parent_dir for task in converted}
+        self.shared = {path for path in self.children if path not in own and places.cover(path)}
 
     def datasets(self) -> dict[str, list[Task]]:
         """Return the selected tasks of all shards by dataset name."""
@@ -103,3 +89,16 @@ class Selection:
         for task in self.whole.values():
             groups.setdefault(task.dataset, []).append(task)
         return groups
+
+
+def select(session: HarborSession) -> Selection | None:
+    """Return the selected tasks, found at the first call, or None if no option or argument names any.
+
+    Raises:
+        pytest.UsageError: a path holds no task, or a pattern matches none.
+
+    """
+    if session.selection is None and (session.options.datasets or session.places.found):
+        seconds = session.gate.seconds() if session.options.shard else {}
+        session.selection = Selection(session.options, session.places, seconds)
+    return session.selection

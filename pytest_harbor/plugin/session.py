@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_harbor.plugin.agents import Agents
     from pytest_harbor.plugin.gate import Gate
     from pytest_harbor.plugin.options.table import HarborConfig
+    from pytest_harbor.plugin.places import Places
     from pytest_harbor.plugin.selection import Selection
     from pytest_harbor.report.terminal import TrialTable
     from pytest_harbor.runner import Runner
@@ -38,6 +40,8 @@ class HarborSession:
 
     """
 
+    # Set by startup.configure().
+    places: Places
     # Set by activation.activate(), which every run with Harbor tasks goes through.
     gate: Gate
     agents: Agents
@@ -48,8 +52,10 @@ class HarborSession:
         self.options = options
         self.active = False
         self.restore_sigterm: Callable[[], Any] | None = None
-        # Set by lifecycle.py at the start of the session; None if no dataset was given.
+        # Set by activation.select(); None if no dataset was given, or none is used.
         self.selection: Selection | None = None
+        # The tasks that pytest was kept out of (places.py).
+        self.guarded: list[Path] = []
         # Set by runner.open_runner().
         self.runner: Runner | None = None
         self.provider_reason = ""

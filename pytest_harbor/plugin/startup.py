@@ -8,16 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_harbor.plugin import places
 from pytest_harbor.plugin.listener import Listener
-from pytest_harbor.plugin.options.config import read_options
+from pytest_harbor.plugin.options.config import check_datasets, read_options
+from pytest_harbor.plugin.places import Places
 from pytest_harbor.plugin.session import SESSION, HarborSession
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MARKER = (
     "harbor(dataset=None, task='*'): run this test once for each task of a dataset (its name, or a path relative to "
@@ -26,25 +24,54 @@ MARKER = (
 
 
 def keep_conftests_out(early_config: pytest.Config) -> None:
-    """Keep pytest from importing conftest.py files of tasks and of converted environments given as arguments.
+    """Keep pytest from importing conftest.py files of tasks and of converted environments before it collects tests.
 
-    They belong in the task's environment. For this early search only, each such directory is replaced by the one above
-    it.
+    They belong in the task's environment. pytest imports those in and above its arguments and in their directories
+    named test*. For this early search only, an argument that leads to a task is replaced by files outside of the task.
     """
     namespace = early_config.known_args_namespace
     base = early_config.invocation_params.dir
-    given = getattr(namespace, "file_or_dir", None) or getattr(namespace, "harbor_dataset", None)
+    given = namespace.file_or_dir or getattr(namespace, "harbor_dataset", None)
     if not given and (taskset := getattr(namespace, "harbor_taskset", None)):
         given = [str(Path(taskset).parent)]
     if not given:
-        return
-    replaced = []
-    for argument in given:
-        path = base / str(argument).partition("::")[0]
-        directory = path.parent if path.name == "task.toml" else path
-        outside = _outside(directory)
-        replaced.append(str(argument) if outside == directory else str(outside))
-    namespace.file_or_dir = replaced
+        given, _ = early_config._decide_args(
+            args=[],
+            pyargs=namespace.pyargs,
+            testpaths=early_config.getini("testpaths"),
+            invocation_dir=base,
+            rootpath=early_config.rootpath,
+            warn=False,
+        )
+    replaced = [anchor for argument in given for anchor in _anchors(str(argument), base)]
+    if replaced != [str(argument) for argument in given]:
+        namespace.file_or_dir = replaced
+
+
+def _anchors(argument: str, base: Path) -> list[str]:
+    """Return what to give to pytest's search for conftest.py files in place of an argument."""
+    path = Path(os.path.abspath(base / argument.partition("::")[0]))  # noqa: PTH100
+    if not path.exists():
+        return [argument]
+    outside = places.outside_tasks(path)
+    if not outside.is_dir():
+        return [argument]
+    tests = [child for child in outside.glob("test*") if child.is_dir()]
+    safe = [child for child in tests if not places.is_task(child)]
+    if outside == path and len(safe) == len(tests):
+        return [argument]
+    # For a file, pytest loads the conftest.py files beside and above it, and looks into no directory.
+    return [str(file) for directory in (outside, *safe) if (file := _file_in(directory)) is not None]
+
+
+def _file_in(directory: Path) -> Path | None:
+    """Return a file in a directory or, if there is none, in the nearest one above it that has one."""
+    for place in (directory, *directory.parents):
+        with contextlib.suppress(OSError):
+            for entry in sorted(place.iterdir()):
+                if entry.is_file():
+                    return entry
+    return None
 
 
 def keep_root_outside(early_config: pytest.Config) -> None:
@@ -64,15 +91,6 @@ def keep_root_outside(early_config: pytest.Config) -> None:
     early_config._inipath = None
 
 
-def _outside(directory: Path) -> Path:
-    """Return the nearest directory, going up, that belongs to neither a task nor a converted environment."""
-    if (directory / "task.toml").is_file():
-        directory = directory.parent
-    if directory.name == "tasks" and (directory.parent / "Dockerfile.hud").is_file():
-        directory = directory.parent
-    return directory.parent if (directory / "Dockerfile.hud").is_file() else directory
-
-
 def configure(config: pytest.Config) -> None:
     """Read the options, and take part in the run if they name datasets.
 
@@ -84,11 +102,14 @@ def configure(config: pytest.Config) -> None:
     config.stash[SESSION] = session
     config.addinivalue_line("markers", MARKER)
     config.pluginmanager.register(Listener(session), "harbor-listener")
-    if session.options.datasets:
+    session.places = Places(config, session.options)
+    by_flag = config.getoption("harbor_dataset")
+    check_datasets(config, session.options.datasets if by_flag else session.places.used)
+    if session.places.used or session.places.found:
         from pytest_harbor.plugin.activation import activate
 
         activate(session)
-        _collect_only_datasets(config, session.options.datasets)
+        session.places.add_datasets()
 
 
 def unconfigure(config: pytest.Config) -> None:
@@ -102,15 +123,3 @@ def unconfigure(config: pytest.Config) -> None:
         with contextlib.ExitStack() as stack:
             stack.callback(session.runner.provider.close)
             stack.callback(session.runner.close)
-
-
-def _collect_only_datasets(config: pytest.Config, datasets: Sequence[Path]) -> None:
-    """Collect nothing but the datasets if the command line names no path.
-
-    pytest-xdist workers need this too, since they parse the command line again.
-    """
-    if config.args_source is not pytest.Config.ArgsSource.ARGS:
-        paths = dict.fromkeys(datasets)
-        # A dataset below another is collected with it; older versions of pytest fail if given both.
-        config.args = [str(path) for path in paths if paths.keys().isdisjoint(path.parents)]
-        config.args_source = pytest.Config.ArgsSource.ARGS

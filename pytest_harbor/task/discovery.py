@@ -2,15 +2,17 @@
 
 Paths are plain strings here, because with pathlib, discovering 10,000 tasks takes several times as long.
 """
-# ruff: noqa: PTH100, PTH112, PTH116, PTH119, PTH120, PTH206
+# ruff: noqa: PTH100, PTH112, PTH116, PTH119, PTH118, PTH120, PTH206, PTH207
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_harbor._util.text import plural
 from pytest_harbor.task.converted import DOCKERFILE, TASKS, environment_folder
 from pytest_harbor.task.errors import DatasetError
 from pytest_harbor.task.task import Task
@@ -80,6 +82,11 @@ def _tasks_below(path: str | os.PathLike[str]) -> list[str]:
         raise DatasetError(f"{top} is not a directory; give a task, a dataset or a directory of datasets{hint}")
     found = _search(top)
     if not found:
+        if old := glob.glob(os.path.join(glob.escape(top), "**", "task.yaml"), recursive=True):
+            raise DatasetError(
+                f"{top} contains {plural(len(old), 'task')} in the format of Terminal-Bench 1 (task.yaml), and none in "
+                f"that of Harbor; convert it with `harbor tasks migrate -i {top} -o {top}-harbor`"
+            )
         raise DatasetError(
             f"{top} contains no task; a task is a directory with a task.toml, and hidden directories are skipped"
         )

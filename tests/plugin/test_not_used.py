@@ -50,6 +50,7 @@ def test_unused_plugin_imports_nothing_heavy(plain):
         "fixtures",
         "listener",
         "session",
+        "places",
         "hookspecs",
     )
     light = {"pytest_harbor", "pytest_harbor.plugin", *(f"pytest_harbor.plugin.{name}" for name in names)}

@@ -6,6 +6,7 @@ Imported in every project that has the plugin installed, so: pytest and the stan
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from pytest_harbor._util.choices import COMMAND
 from pytest_harbor.plugin.options.option import Option
 from pytest_harbor.plugin.options.table import OPTIONS, HarborConfig
 
-INI_TYPES: Any = {"one": "string", "path": "string", "many": "linelist", "paths": "paths", "switch": "bool"}
+INI_TYPES: Any = {"one": "string", "path": "string", "many": "linelist", "paths": "args", "switch": "bool"}
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -100,23 +101,33 @@ def _tasks(
     config: pytest.Config, datasets: tuple[str, ...], taskset: Path | None
 ) -> tuple[tuple[Path, ...], Path | None]:
     """Return datasets and taskset as absolute paths, with the conflict between the two options settled."""
-    base = config.invocation_params.dir
     by_flag = bool(config.getoption("harbor_dataset")), bool(config.getoption("harbor_taskset"))
     if taskset and datasets and by_flag[0] == by_flag[1]:
         raise pytest.UsageError("--harbor-dataset and --harbor-taskset exclude each other; give one of them")
     if taskset and by_flag != (True, False):
         return (taskset.parent,), taskset
-    paths = tuple(Path(os.path.abspath(base / path)) for path in datasets)  # noqa: PTH100 - links stay
-    return paths or _pasted_tasks(config), None
+    base = _base("harbor_dataset", config)
+    return tuple(Path(os.path.abspath(base / path)) for path in datasets), None  # noqa: PTH100 - links stay
 
 
-def _pasted_tasks(config: pytest.Config) -> tuple[Path, ...]:
-    """Return the directories of the tasks whose node ids are among pytest's arguments."""
-    if config.args_source is not pytest.Config.ArgsSource.ARGS:
-        return ()
-    paths = [Path(arg.partition("::")[0]) for arg in config.args]
-    base = config.invocation_params.dir
-    return tuple(Path(os.path.abspath(base / path)).parent for path in paths if path.name == "task.toml")  # noqa: PTH100
+def check_datasets(config: pytest.Config, datasets: Iterable[Path]) -> None:
+    """Refuse datasets that do not exist.
+
+    Raises:
+        pytest.UsageError: one of them does not; the message says how to get it.
+
+    """
+    if not datasets:
+        return
+    from pytest_harbor.plugin.options.datasets import check_dataset
+
+    by_flag = config.getoption("harbor_dataset")
+    source = "--harbor-dataset" if by_flag else "ini key harbor_dataset"
+    base = _base("harbor_dataset", config)
+    for text in by_flag or config.getini("harbor_dataset"):
+        path = base / os.path.expanduser(text)  # noqa: PTH111 - as the parser
+        if Path(os.path.abspath(path)) in datasets:  # noqa: PTH100 - links stay
+            check_dataset(text, path, base, source)
 
 
 def _agent_files(config: pytest.Config, files: tuple[tuple[str, str], ...]) -> tuple[tuple[Path, str], ...]:
