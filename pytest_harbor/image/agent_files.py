@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pytest_harbor.errors import ImageError, UnmetRequirement
-from pytest_harbor.image.context import ignore_patterns
+from pytest_harbor.image.context import ignore_matcher
 from pytest_harbor.task import TaskError
 from pytest_harbor.task.files import readable_mode, walk
 
@@ -87,14 +87,12 @@ def _below(source: Path) -> Iterator[tuple[PurePosixPath, int]]:
         uploadable = stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISLNK(mode)
         return uploadable and EXCLUDED.isdisjoint(path.parts)
 
-    patterns = ignore_patterns(source, (".dockerignore",))
-    if not patterns:
+    if not (source / ".dockerignore").is_file():
         yield from ((path, mode) for path, _, mode in walk(source, PurePosixPath(), keep))
         return
-    from docker.utils.build import PatternMatcher
-
     # EXCLUDED as patterns too: the walk skips only the directories that a pattern matches.
-    for name in PatternMatcher([*(f"**/{name}" for name in EXCLUDED), *patterns]).walk(str(source)):
+    matcher = ignore_matcher(source, (".dockerignore",), always=[f"**/{name}" for name in EXCLUDED])
+    for name in matcher.walk(source):
         mode = (source / name).lstat().st_mode
         if keep(PurePosixPath(name), mode):
             yield PurePosixPath(name), mode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from pytest_harbor._util.files import Digest, file_digest
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.adaptation import Adaptation
 from pytest_harbor.image.dockerfile import DockerfileError
+from pytest_harbor.image.ignore import IgnoreMatcher, read_patterns
 
 # Part of the digest of a context without an adaptation.
 PLAIN = "plain-1"
@@ -81,27 +82,26 @@ class BuildContext:
             yield adapted
 
     @cached_property
-    def ignore_patterns(self) -> list[str]:
-        """The patterns of the ignore file, without comments and blank lines."""
-        return ignore_patterns(self.path, self.ignore_files)
+    def ignored(self) -> IgnoreMatcher:
+        """The patterns of the ignore file.
+
+        Raises:
+            ImageError: the ignore file cannot be read, or BuildKit would refuse it.
+
+        """
+        return ignore_matcher(self.path, self.ignore_files)
 
     def files(self) -> Iterator[str]:
-        """Yield the paths that a build sees, relative and sorted, without those that .dockerignore excludes."""
-        from docker.utils import exclude_paths
+        """Yield the paths that COPY and ADD can copy: those that the ignore file does not exclude.
 
-        # The Dockerfile and the ignore file are sent even if they are ignored: the engine needs them.
-        patterns = [*self.ignore_patterns, "!.dockerignore"] if self.ignore_patterns else []
-        yield from sorted(exclude_paths(str(self.path), patterns, dockerfile=self.name))
+        Raises:
+            ImageError: the ignore file or a directory cannot be read.
 
-    def copyable_files(self) -> Iterator[str]:
-        """Yield the paths that COPY and ADD can copy: files() without those that only the engine reads."""
-        from docker.utils.build import PatternMatcher
-
-        matcher = PatternMatcher(self.ignore_patterns)
-        matcher.patterns.pop()  # docker-py's own exception for .dockerignore
-        for path in self.files():
-            if path not in (self.name, ".dockerignore") or not matcher.matches(path):  # type: ignore[arg-type]
-                yield path
+        """
+        try:
+            yield from self.ignored.walk(self.path)
+        except OSError as error:
+            raise ImageError(f"the build context {self.path} cannot be read: {error}") from error
 
     @cached_property
     def digest(self) -> str:
@@ -118,8 +118,11 @@ class BuildContext:
         digest.add(self.adaptation.key if self.adaptation else PLAIN)
         for name, value in sorted(self.arguments):
             digest.add("argument", name, value)
+        files = list(self.files())
+        if self.name not in files:
+            files.append(self.name)  # the builder reads it even if it is excluded
         try:
-            for relative in self.files():
+            for relative in files:
                 path = self.path / relative
                 status = path.lstat()
                 mode = f"{_comparable(stat.S_IMODE(status.st_mode)):o}"
@@ -134,22 +137,25 @@ class BuildContext:
         return digest.hex()
 
 
-def ignore_patterns(directory: Path, names: Iterable[str]) -> list[str]:
+def ignore_matcher(directory: Path, names: Sequence[str], *, always: Sequence[str] = ()) -> IgnoreMatcher:
     """Return the patterns of the first of these ignore files that exists in a directory.
 
+    Args:
+        directory: the directory.
+        names: names of ignore files.
+        always: patterns that apply before those of the file.
+
     Raises:
-        ImageError: the ignore file cannot be read.
+        ImageError: the ignore file cannot be read, or BuildKit would refuse it.
 
     """
-    for name in names:
-        try:
-            lines = (directory / name).read_text(encoding="utf-8-sig").splitlines()
-        except FileNotFoundError:
-            continue
-        except (OSError, UnicodeDecodeError) as error:
-            raise ImageError(f"{directory / name} cannot be read: {error}") from error
-        return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return []
+    paths = (directory / name for name in names)
+    path = next((path for path in paths if path.is_file()), None)
+    try:
+        found = read_patterns(path.read_bytes().decode("utf-8")) if path else []
+        return IgnoreMatcher([*always, *found])
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImageError(f"{path} cannot be read: {error}") from error
 
 
 def _comparable(mode: int) -> int:

@@ -90,11 +90,13 @@ def test_ignored_files_do_not_count(tree):
     assert digest(root) != before
 
 
-def test_the_dockerfile_and_ignore_file_always_count(tree):
+def test_the_dockerfile_always_counts(tree):
     root = tree()
     (root / ".dockerignore").write_text("*\n")
     before = digest(root)
-    assert set(BuildContext(root).files()) == {"Dockerfile", ".dockerignore"}
+    assert list(BuildContext(root).files()) == []
+    (root / ".dockerignore").write_text("*\n# comment\n")
+    assert digest(root) == before
     (root / "Dockerfile").write_text("FROM debian\n")
     assert digest(root) != before
 
@@ -118,6 +120,13 @@ def test_unreadable_ignore_file_is_named(tree):
     root = tree()
     (root / ".dockerignore").write_bytes(b"\xff")
     with pytest.raises(ImageError, match=r"\.dockerignore cannot be read"):
+        digest(root)
+
+
+def test_pattern_that_buildkit_refuses(tree):
+    root = tree()
+    (root / ".dockerignore").write_text("data\n[a-\n")
+    with pytest.raises(ImageError, match=r"ignore pattern '\[a-' has an invalid character class; correct it"):
         digest(root)
 
 

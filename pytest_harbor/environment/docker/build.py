@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import requests
 import urllib3
 from docker import APIClient
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
+from docker.utils.build import create_archive
 
 from pytest_harbor._util.logs import tail
 from pytest_harbor.environment.docker.errors import engine_errors, error_text
@@ -130,11 +135,12 @@ def _build_with_engine(
     client: APIClient, context: BuildContext, ref: str, file: BinaryIO, log: Path, timeout: float
 ) -> None:
     deadline = time.monotonic() + timeout
-    with context.adapted_dockerfile() as dockerfile, engine_errors(f"building {context.dockerfile}"):
+    with _archive(context) as (archive, dockerfile), engine_errors(f"building {context.dockerfile}"):
         try:
             for message in client.build(
-                path=str(context.path),
-                dockerfile=str(dockerfile),
+                fileobj=archive,
+                custom_context=True,
+                dockerfile=dockerfile,
                 tag=ref,
                 rm=True,
                 forcerm=True,
@@ -158,6 +164,27 @@ def _build_with_engine(
             raise _timeout_error(timeout, log) from None
         except (TypeError, DockerException) as error:
             raise _build_error(error_text(error), "", log) from error
+
+
+@contextlib.contextmanager
+def _archive(context: BuildContext) -> Iterator[tuple[IO[bytes], str]]:
+    """Yield a build context as an archive for the legacy builder, and the Dockerfile's name in it."""
+    files = dict.fromkeys(context.files())
+    ignored = context.path / ".dockerignore"
+    extra = []
+    with context.adapted_dockerfile() as dockerfile:
+        name = context.name
+        patterns = ignored.read_text(encoding="utf-8") if ignored.is_file() else ""
+        if dockerfile != context.dockerfile:
+            name = f".dockerfile.{secrets.token_hex(8)}"
+            # The builder itself removes the Dockerfile and this file from the context if this file excludes them.
+            hidden = "" if ".dockerignore" in files else ".dockerignore\n"
+            extra = [(name, dockerfile.read_text(encoding="utf-8")), (".dockerignore", f"{patterns}\n{name}\n{hidden}")]
+        else:
+            files |= dict.fromkeys([name, *([".dockerignore"] if patterns else [])])
+        with tempfile.TemporaryFile() as archive:
+            create_archive(str(context.path), files=list(files), fileobj=archive, extra_files=extra)
+            yield archive, name
 
 
 def _buildkit_fix(context: BuildContext) -> str:

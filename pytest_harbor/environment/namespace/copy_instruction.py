@@ -148,7 +148,7 @@ class _ContextFiles:
     def __init__(self, context: BuildContext) -> None:
         self._root = context.path
         self._paths: set[str] = {""}
-        for path in context.copyable_files():
+        for path in context.files():
             while path and path not in self._paths:
                 self._paths.add(path)
                 path = posixpath.dirname(path)

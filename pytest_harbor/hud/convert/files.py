@@ -94,11 +94,8 @@ def _ignore_file(environment: ConvertedEnvironment, paths: list[PurePosixPath]) 
 
 def _hides(context: BuildContext, paths: list[PurePosixPath]) -> bool:
     """Return True if a context's ignore patterns would exclude generated files from the build."""
-    from docker.utils.build import PatternMatcher
-
-    matcher = PatternMatcher(context.ignore_patterns)
     generated = [str(path) for path in paths if path.parts and path.parts[0] in (ENV_PY, PYPROJECT, TASKS)]
-    return any(matcher.matches(path) for path in generated)  # type: ignore[arg-type]
+    return any(context.ignored.excludes(path) for path in generated)
 
 
 def all_files(environments: Sequence[ConvertedEnvironment]) -> Iterator[OutputFile]:

@@ -17,7 +17,6 @@ from pytest_harbor.errors import ImageError
 from pytest_harbor.hud.convert.dockerfile import Original, from_dockerfile, from_image
 from pytest_harbor.hud.names import base_name, scenario
 from pytest_harbor.image import BuildContext
-from pytest_harbor.image.context import ignore_patterns
 from pytest_harbor.image.dockerfile import DockerfileError
 from pytest_harbor.task import DatasetError, Task, TaskError
 from pytest_harbor.task.converted import GENERATED
@@ -209,13 +208,13 @@ def _hud_dockerfile(task: Task) -> HudDockerfile | ValueError:
     path = task.dockerfile
     context = BuildContext(task.environment_dir)
     try:
-        ignore_patterns(context.path, context.ignore_files)  # raises if the ignore file cannot be read
+        copied = not context.ignored.excludes("Dockerfile")
         if path is None:
             return HudDockerfile(from_image(task.config.environment.docker_image).encode())
         text = path.read_bytes().decode("utf-8", "surrogateescape")
         # The mode may be visible in the image, and is part of the build context's digest.
         mode = stat.S_IMODE(path.stat().st_mode)
-        original = Original(text, f"{task.id}/environment", "Dockerfile" in context.copyable_files(), mode)
+        original = Original(text, f"{task.id}/environment", copied, mode)
         return HudDockerfile(from_dockerfile(original).encode("utf-8", "surrogateescape"), mode)
     except OSError as error:
         raise TaskError(path or task.environment_dir, f"cannot be read: {error.strerror or error}") from error
