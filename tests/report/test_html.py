@@ -447,6 +447,16 @@ def test_same_message_is_shown_once():
     assert "and 5 more" in text
 
 
+def test_filter_offers_reasons_that_trials_share():
+    tests = InnerTests(0, 1, 0, 0, [InnerTest("a", "\n no <file>\nmore")])
+    results = [result_of(f"tb2/{n}", "failed", tests=tests) for n in range(3)]
+    results += [result_of("tb2/b", "error", reason="lost"), result_of("tb2/c")]
+    page = page_of(*results)
+    assert re.findall(r"<option[^>]*>(.*?)</option>", page) == ["all reasons", "no &lt;file&gt; (3)"]
+    assert page.count('data-cause="no &lt;file&gt;"') == 3
+    assert 'id="by-reason"' not in page_of(*results[2:])
+
+
 def test_lines_of_a_diff_are_marked():
     assert diff("E   assert\nE   - a<\nE   + b") == (
         'E   assert\n<span class="del">E   - a&lt;</span>\n<span class="add">E   + b</span>'

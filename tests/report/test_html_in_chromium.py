@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -145,6 +146,11 @@ def check_filter(page: Page) -> None:
     page.run("document.querySelector('[value=passed]').click()")
     for control, value, fits in (
         ("by-agent", "codex", "trial.dataset.agent === 'codex'"),
+        (
+            "by-reason",
+            "AssertionError: assert 'a,b' == 'a,c'",
+            "trial.querySelector('.what')?.textContent.startsWith('Assert')",
+        ),
         ("by-kind", "worse", "trial.dataset.kind?.includes('worse')"),
         ("by-kind", "flaky", "trial.dataset.kind?.includes('flaky')"),
     ):
@@ -203,7 +209,7 @@ def check_times(page: Page) -> None:
 
 def choose(page: Page, control: str, value: str) -> None:
     page.run(
-        f"(() => {{ const control = document.getElementById('{control}'); control.value = '{value}';"
+        f"(() => {{ const control = document.getElementById('{control}'); control.value = {json.dumps(value)};"
         "control.dispatchEvent(new Event('input', {bubbles: true})); })()"
     )
 

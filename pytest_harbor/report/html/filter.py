@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pytest_harbor._util.text import one_line
 from pytest_harbor.gate.baseline import Key
 from pytest_harbor.report.html.grid import MARKS
-from pytest_harbor.report.html.groups import Group
+from pytest_harbor.report.html.groups import Entry, Group
 from pytest_harbor.report.html.markup import Markup, join, tag
 from pytest_harbor.report.terminal import count_outcomes
-from pytest_harbor.trial import TrialResult
 
 KINDS = {
     "worse": "worse than the baseline",
@@ -19,11 +19,14 @@ KINDS = {
     "timeout": "agent timed out",
     "budget": "budget spent",
 }
+MAX_CAUSES = 30
 
 
-def trial_filter(results: Sequence[TrialResult], groups: Mapping[Key, Group]) -> Markup:
+def trial_filter(entries: Sequence[Entry], groups: Mapping[Key, Group]) -> Markup:
     """Return the filter. It is hidden until the script shows it, because it does nothing without the script."""
+    results = [entry.result for entry in entries]
     counts = count_outcomes(results)
+    causes = _causes(entries)
     boxes = [
         tag(
             "label",
@@ -57,6 +60,9 @@ def trial_filter(results: Sequence[TrialResult], groups: Mapping[Key, Group]) ->
         _select("kind", [(kind, text) for kind, text in KINDS.items() if kind in known], "all tasks")
         if known
         else None,
+        _select("reason", [(cause, f"{cause} ({number:,})") for cause, number in causes], "all reasons")
+        if causes
+        else None,
         tag(
             "div",
             tag("button", "Open all", type="button", id="open"),
@@ -69,6 +75,12 @@ def trial_filter(results: Sequence[TrialResult], groups: Mapping[Key, Group]) ->
         aria_label="Filter trials",
         hidden=True,
     )
+
+
+def _causes(entries: Sequence[Entry]) -> list[tuple[str, int]]:
+    """Return what several trials failed of, the most frequent first."""
+    counts = Counter(entry.cause for entry in entries if entry.cause)
+    return [(cause, number) for cause, number in counts.most_common(MAX_CAUSES) if number > 1]
 
 
 def _select(name: str, choices: Sequence[tuple[str, str]], everything: str) -> Markup:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from pytest_harbor._util.text import one_line, shorten
 from pytest_harbor.gate.baseline import GRADED, Key
 from pytest_harbor.gate.verdict import Pair, Verdict
+from pytest_harbor.report.reason import reason
 from pytest_harbor.trial import TrialResult
 
 
@@ -27,6 +30,23 @@ class Entry:
         """The trial's attempt or confirmation, such as "attempt 2"."""
         confirmation = self.result.confirmation
         return f"confirmation {confirmation}" if confirmation else f"attempt {self.result.attempt}"
+
+    @cached_property
+    def reason(self) -> str:
+        """Why the trial did not pass; empty if it did."""
+        return reason(self.result) if self.result.outcome != "passed" else ""
+
+    @cached_property
+    def message(self) -> str:
+        """The first line of what the first failing tests say; empty if they say nothing, or the trial passed."""
+        tests = self.result.tests if self.reason else None
+        lines = (line for failure in (tests.failures if tests else ()) for line in failure.message.splitlines())
+        return one_line(next((line for line in lines if line.strip()), ""))
+
+    @property
+    def cause(self) -> str:
+        """What trials that failed alike share, in a few words."""
+        return shorten(self.message or self.reason, 100)
 
     @property
     def seconds(self) -> float:

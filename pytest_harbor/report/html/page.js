@@ -32,12 +32,14 @@
   function filter() {
     const outcomes = new Set([...form.querySelectorAll("[name=outcome]:checked")].map((box) => box.value));
     const agent = document.getElementById("by-agent")?.value ?? "";
+    const reason = document.getElementById("by-reason")?.value ?? "";
     const kind = document.getElementById("by-kind")?.value ?? "";
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
     for (const trial of trials) {
       const data = trial.dataset;
       const matches = outcomes.has(data.outcome) && (!agent || data.agent === agent)
+        && (!reason || data.cause === reason)
         && (!kind || (data.kind ?? "").split(" ").includes(kind))
         && words.every((word) => textOf(trial).includes(word));
       trial.hidden = !matches;

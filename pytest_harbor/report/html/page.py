@@ -94,7 +94,7 @@ def render(
         if section is not None:
             yield section
     yield Markup('<section id="trials" tabindex="-1" aria-labelledby="trials-title"><h2 id="trials-title">Trials</h2>')
-    yield trial_filter(results, groups)
+    yield trial_filter(entries, groups)
     yield from TrialTable(entries, groups, base, rerun).render()
     yield tag("p", "No trial matches the filter.", id="no-match", hidden=True)
     yield Markup("</section>")

@@ -12,9 +12,7 @@ from pytest_harbor.report.html.details import Rerun, details
 from pytest_harbor.report.html.grid import before, outcome_pill
 from pytest_harbor.report.html.groups import ORDER, Entry, Group
 from pytest_harbor.report.html.markup import Markup, duration, number, tag
-from pytest_harbor.report.reason import reason
 from pytest_harbor.report.usage_text import money
-from pytest_harbor.trial import TrialResult
 
 # The most bytes of messages and logs on a page; trials get equal shares within limits.
 MAX_LOG_BYTES = 8 << 20
@@ -76,6 +74,7 @@ class TrialTable:
             class_="trial",
             data_outcome=result.outcome,
             data_agent=result.agent,
+            data_cause=entry.cause or None,
             data_kind=" ".join(entry.kinds(group)) or None,
         )
 
@@ -93,7 +92,8 @@ class TrialTable:
                 aria_controls=_more(entry),
             ),
             *self._notes(entry, group),
-            *_reason(result),
+            tag("p", entry.reason, class_="why") if entry.reason else None,
+            tag("p", entry.message, class_="what") if entry.message else None,
             scope="row",
             class_="c-task",
             data_value=f"{result.task} {entry.label}",
@@ -132,14 +132,3 @@ class TrialTable:
 
 def _more(entry: Entry) -> str:
     return f"{entry.anchor}-more"
-
-
-def _reason(result: TrialResult) -> Iterator[Markup]:
-    """Yield why a trial did not pass, and the beginning of the first message of its tests."""
-    # Notes say it of trials that passed.
-    why = reason(result) if result.outcome != "passed" else ""
-    if why:
-        yield tag("p", why, class_="why")
-    messages = [failure.message for failure in result.tests.failures] if result.tests and why else []
-    if line := next((line for message in messages for line in message.splitlines() if line.strip()), ""):
-        yield tag("p", one_line(line), class_="what")

@@ -10,11 +10,11 @@ from pytest_harbor.gate.baseline import Key
 from pytest_harbor.gate.verdict import Comparison, Pair, Verdict
 from pytest_harbor.report import usage_text
 from pytest_harbor.report.html.groups import Group
-from pytest_harbor.report.html.markup import Markup, join, number, screen_reader_text, tag
+from pytest_harbor.report.html.markup import Markup, data_table, join, number, screen_reader_text, tag
 
 SIGNS = {"pass": "✓", "regressed": "▼", "inconclusive": "?"}
-# The grid shows all tasks.
-MAX_CHANGES = 20
+# The table of trials shows all tasks.
+MAX_CHANGES = 10
 MAX_NAMES = 10
 
 
@@ -105,36 +105,51 @@ def _changes(verdict: Verdict, groups: Mapping[Key, Group]) -> Iterator[Markup]:
     better = [pair for each in verdict.comparisons for pair in each.improvements]
     for title, pairs in (("Regressions", worse), ("Improvements", better)):
         if pairs:
-            yield tag("h3", f"{title} ({len(pairs):,})")
-            yield _pairs(pairs, groups)
+            place = title.lower()
+            yield tag("h3", f"{title} ({len(pairs):,})", id=place)
+            yield _pairs(place, pairs, groups)
+            if len(pairs) > MAX_CHANGES:
+                more = f"and {len(pairs) - MAX_CHANGES:,} more: choose a kind of tasks in the filter"
+                yield tag("p", more, class_="quiet")
     not_compared = {reason: keys for reason, keys in verdict.not_compared.items() if keys}
     if not_compared:
         yield tag("h3", f"Not compared ({sum(map(len, not_compared.values())):,})")
         yield tag("ul", *(_not_compared(reason, keys) for reason, keys in not_compared.items()))
 
 
-def _pairs(pairs: Sequence[Pair], groups: Mapping[Key, Group]) -> Markup:
-    items = [
+def _pairs(title: str, pairs: Sequence[Pair], groups: Mapping[Key, Group]) -> Markup:
+    agents = len({agent for _, agent in groups}) > 1
+    rows = [
         tag(
-            "li",
-            task_link(pair, groups),
-            " ",
-            tag("span", one_line(pair.agent), class_="quiet"),
-            " ",
-            tag("span", f"{number(pair.before.mean)} → {number(pair.after.mean)}", class_="number"),
-            join([" ", tag("span", "significant", class_="note")]) if pair.significant else None,
+            "tr",
+            tag("th", task_link(pair, groups), _why(groups.get((pair.task, pair.agent))), scope="row"),
+            tag("td", one_line(pair.agent)) if agents else None,
+            tag(
+                "td",
+                f"{number(pair.before.mean)} → {number(pair.after.mean)}",
+                join([" ", tag("span", "significant", class_="note")]) if pair.significant else None,
+                class_="number",
+            ),
         )
         for pair in pairs[:MAX_CHANGES]
     ]
-    more = len(pairs) - len(items)
-    return tag("ul", *items, tag("li", f"and {more:,} more, in the grid", class_="quiet") if more else None)
+    return data_table(title, ("task", *(["agent"] if agents else []), "mean reward"), rows)
+
+
+def _why(group: Group | None) -> Markup | None:
+    """Return why the first attempt that did not pass did not."""
+    why = next((entry.reason for entry in (group.entries if group else ()) if entry.reason), "")
+    return tag("p", why, class_="why") if why else None
 
 
 def task_link(pair: Pair, groups: Mapping[Key, Group]) -> Markup:
-    """Return the name of a task as a link to its first trial."""
+    """Return the name of a task as a link to its first trial that did not pass, or else to its first one."""
     found = groups.get((pair.task, pair.agent))
     name = one_line(pair.task)
-    return tag("a", name, href=f"#{found.entries[0].anchor}") if found else tag("span", name)
+    if found is None:
+        return tag("span", name)
+    entry = next((entry for entry in found.entries if entry.reason), found.entries[0])
+    return tag("a", name, href=f"#{entry.anchor}")
 
 
 def _not_compared(reason: str, keys: Sequence[Key]) -> Markup:
