@@ -39,7 +39,7 @@ def test_workflows_have_commands():
 
 @pytest.mark.parametrize("words", commands("pytest"), ids=" ".join)
 def test_pytest_options(project, words):
-    project.task("tasks/a")
+    project.task("examples/tasks/hello-world")
     # xdist, which defines -n, is not loaded in this process.
     place = words.index("-n")
     config = project.pytester.parseconfig(*words[:place], *words[place + 2 :], "-p", "no:cacheprovider")
@@ -47,11 +47,11 @@ def test_pytest_options(project, words):
     assert not [word for word in config.known_args_namespace.file_or_dir or [] if word.startswith("-")]
     read = options.read_options(config)
     if read.proxy == "replay":
-        assert (read.agent, read.model) == ("openai", "gpt-5-mini")
+        assert (read.agent, read.model) == ("openai", "example-model")
     else:
         assert str(read.shard) == "1/4"
         assert read.attempts == 3
-    assert read.datasets == (project.path / "tasks",)
+    assert read.datasets == (project.path / "examples" / "tasks",)
 
 
 @pytest.mark.parametrize("words", commands("pytest-harbor"), ids=" ".join)
