@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,6 +38,22 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
         with contextlib.suppress(OSError):
             scratch.unlink()
         raise
+
+
+def check_writable(path: Path) -> None:
+    """Check that write_atomically() can write a file, by creating a file near it, which leaves no trace.
+
+    Raises:
+        OSError: it could not be written.
+
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
+    place = path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    with tempfile.TemporaryFile(dir=place, prefix=f".{path.name[:100]}.", suffix=".tmp"):
+        pass
 
 
 class Digest:

@@ -65,6 +65,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
 
 def run(options: argparse.Namespace) -> int:
     """Judge the runs, write what is asked for, and return the exit status."""
+    from pytest_harbor._util.files import check_writable
     from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Limit, confirmations_of, judge, samples_of
     from pytest_harbor.report.github import Report
     from pytest_harbor.results import RunError, merge
@@ -72,6 +73,14 @@ def run(options: argparse.Namespace) -> int:
     judges = options.baseline is not None or options.gate is not None
     if not judges and options.save_baseline is None:
         return _usage_error("give --baseline=FILE to compare with, --gate=RULE, or --save-baseline=FILE")
+    rule = options.gate or GateSpec()
+    if judges and options.baseline is None and rule.needs_baseline:
+        return _usage_error(rule.missing_baseline("--gate", "--baseline", "--save-baseline"))
+    if options.github_comment:
+        try:
+            check_writable(options.github_comment)
+        except OSError as error:
+            return _usage_error(f"--github-comment: {options.github_comment} cannot be written: {error.strerror}")
     try:
         baseline = Baseline.read(options.baseline) if options.baseline else None
     except BaselineError as error:
@@ -81,7 +90,6 @@ def run(options: argparse.Namespace) -> int:
     except RunError as error:
         return _usage_error(str(error))
     samples, limit = samples_of(merged.results), options.max_infra_errors or Limit()
-    rule = options.gate or GateSpec()
     verdict = judge(samples, baseline, rule, limit, doubts=_doubts(merged, limit)) if judges else None
     _report(options, merged, Report(merged.results, samples, verdict, confirmations_of(merged.results), None))
     status = verdict.exit_status(options.inconclusive) if verdict else 0

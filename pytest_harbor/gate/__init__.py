@@ -1,9 +1,10 @@
 """Verdicts on runs: pure functions from rewards to what a CI job should conclude."""
 
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample
+from pytest_harbor.gate.comparison import Comparison, Pair
 from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of, save_baseline
 from pytest_harbor.gate.spec import GateSpec
-from pytest_harbor.gate.verdict import INCONCLUSIVE, Comparison, Limit, Pair, Verdict, judge
+from pytest_harbor.gate.verdict import INCONCLUSIVE, Limit, Verdict, judge, unknown_agents
 
 __all__ = [
     "INCONCLUSIVE",
@@ -21,4 +22,5 @@ __all__ = [
     "judge",
     "samples_of",
     "save_baseline",
+    "unknown_agents",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_harbor._util.files import write_atomically
+from pytest_harbor._util.json_text import DuplicateKey, has_conflicts, unique_keys
 
 VERSION = 1
 
@@ -86,12 +87,13 @@ class Baseline:
             raise BaselineError(f"{path} cannot be read: {error}") from error
         if not text.strip():
             raise BaselineError(f"{path} is empty; {fix}")
-        if any(line.startswith(("<<<<<<< ", ">>>>>>> ")) for line in text.splitlines()):
-            raise BaselineError(
-                f"{path} has merge conflicts; take one side (git checkout --ours or --theirs), or {fix}"
-            )
+        take_a_side = "take one side (git checkout --ours or --theirs), or"
+        if has_conflicts(text):
+            raise BaselineError(f"{path} has merge conflicts; {take_a_side} {fix}")
         try:
-            data = json.loads(text)
+            data = unique_keys(text)
+        except DuplicateKey as error:
+            raise BaselineError(f"{path} {error}, perhaps after a merge; {take_a_side} {fix}") from None
         except (ValueError, RecursionError) as error:
             raise BaselineError(f"{path} is not JSON ({error}); {fix}") from error
         version = data.get("schema_version") if isinstance(data, dict) else None
@@ -102,9 +104,21 @@ class Baseline:
                 f"{path} has version {version}, but this pytest-harbor reads up to {VERSION}; upgrade pytest-harbor"
             )
         try:
-            return cls(dict(_samples(data["tasks"])), dict(data.get("run", {})))
+            found = cls(dict(_samples(data["tasks"])), dict(data.get("run", {})))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BaselineError(f"{path} is not a valid baseline: {error}; {fix}") from error
+        if not found.samples:
+            raise BaselineError(f"{path} has no results of any task; {fix}")
+        return found
+
+    @property
+    def agents(self) -> list[str]:
+        """The names of the agents, sorted."""
+        return sorted({agent for _, agent in self.samples})
+
+    def calls_models(self, agent: str) -> bool:
+        """Return True if an agent called models in any trial whose usage was metered."""
+        return any(sample.usage.get("calls") for (_, name), sample in self.samples.items() if name == agent)
 
     def write(self, path: Path) -> None:
         """Write the baseline, sorted and with a line per agent, so that diffs stay small.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 VALID = "drop=SHARE, alpha=SHARE, pass-rate=SHARE (each from 0 to 1) or each, joined by commas"
 
@@ -17,6 +17,7 @@ class GateSpec:
         alpha: the accepted rate of false alarms when the agent has not changed.
         pass_rate: the lowest share of graded trials that must pass; None for no minimum.
         each: whether every trial must pass.
+        compares: whether the rule names `drop` or `alpha`, and so needs a baseline.
 
     """
 
@@ -24,6 +25,8 @@ class GateSpec:
     alpha: float = 0.05
     pass_rate: float | None = None
     each: bool = False
+    # How the rule was written, not what it means.
+    compares: bool = field(default=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> GateSpec:
@@ -46,10 +49,31 @@ class GateSpec:
             alpha=found.get("alpha", cls.alpha),
             pass_rate=found.get("pass-rate"),
             each="each" in found,
+            compares="drop" in found or "alpha" in found,
+        )
+
+    @property
+    def needs_baseline(self) -> bool:
+        """Whether the rule cannot be applied without a baseline."""
+        return self.compares or (self.pass_rate is None and not self.each)
+
+    def missing_baseline(self, gate: str, baseline: str, save: str) -> str:
+        """Return the message for a rule that compares, but has no baseline to compare with.
+
+        Args:
+            gate: the option that gave the rule.
+            baseline: the option that gives a baseline.
+            save: the option that makes one.
+
+        """
+        return (
+            f"{gate}={self} compares with a baseline, and there is none; add {baseline}=FILE ({save}=FILE makes one "
+            "from a run), or use a rule that needs none: pass-rate=SHARE or each"
         )
 
     def __str__(self) -> str:
-        words = [f"drop={self.drop:g}", f"alpha={self.alpha:g}"]
+        compares = self.needs_baseline or (self.drop, self.alpha) != (GateSpec.drop, GateSpec.alpha)
+        words = [f"drop={self.drop:g}", f"alpha={self.alpha:g}"] if compares else []
         words += [] if self.pass_rate is None else [f"pass-rate={self.pass_rate:g}"]
         return ",".join([*words, *(["each"] if self.each else [])])
 

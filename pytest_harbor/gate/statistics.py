@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from statistics import fmean, stdev
 
@@ -128,18 +128,29 @@ def _require_attempts(attempts: int, k: int) -> None:
         raise ValueError(f"k is {k}, and must be from 1 to the number of attempts, {attempts}")
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def reward_range(rewards: Iterable[float]) -> tuple[float, float]:
+    """Return the lowest and the highest reward that is possible: 0 and 1, unless some reward is outside."""
+    return (0.0, 1.0) if all(0 <= reward <= 1 for reward in rewards) else (-math.inf, math.inf)
+
+
+def mean_interval(
+    values: Sequence[float], confidence: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float]:
     """Return the confidence interval of a mean by Student's t; it is infinite for fewer than two values.
 
     Args:
         values: one per task.
         confidence: confidence level, from 0 to 1.
+        bounds: the lowest and the highest mean that are possible.
 
     """
     if len(values) < 2:
         return -math.inf, math.inf
     half = student_quantile((1 + confidence) / 2, len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return fmean(values) - half, fmean(values) + half
+    # Rounding may put the mean itself a hair outside.
+    return min(max(fmean(values) - half, bounds[0]), fmean(values)), max(
+        min(fmean(values) + half, bounds[1]), fmean(values)
+    )
 
 
 def student_quantile(probability: float, freedom: int) -> float:

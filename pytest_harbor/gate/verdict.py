@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from statistics import NormalDist, fmean, stdev
 from typing import Literal
 
-from pytest_harbor._util.text import plural
+from pytest_harbor._util.text import listed, plural
 from pytest_harbor.gate.baseline import Baseline, Key, Sample
+from pytest_harbor.gate.comparison import Comparison, compare_all, is_large, is_significant
 from pytest_harbor.gate.spec import GateSpec
-from pytest_harbor.gate.statistics import discoveries, fisher, mean_interval, sign_flip
 
 Word = Literal["pass", "regressed", "inconclusive"]
 
 INCONCLUSIVE = 10
 """The exit status of an inconclusive run; pytest's own exit statuses end at 5."""
 
-# The part of alpha spent on the test of the mean.
-MEAN_TEST_SHARE = 0.85
-# The chance that the suggested number of attempts settles it, if the estimate is right.
-POWER = 0.8
+# The most names of agents in a message.
+MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -59,73 +56,6 @@ class Limit:
         if not 0 <= value <= 1:
             raise ValueError("use a number of trials such as 3, or a share such as 0.1 or 10%")
         return cls(value)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One agent's results on one task, before and after.
-
-    Attributes:
-        significant: whether this task alone has regressed, by Fisher's test corrected for all tasks.
-
-    """
-
-    task: str
-    agent: str
-    before: Sample
-    after: Sample
-    significant: bool = False
-
-    @property
-    def difference(self) -> float:
-        """The mean reward after minus the mean reward before."""
-        return self.after.mean - self.before.mean
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The comparison of one agent with the baseline.
-
-    Attributes:
-        estimate: mean over tasks of the change of the mean reward.
-        interval: 95% confidence interval of the estimate, over tasks.
-        p_value: p-value of the sign-flip test against "no worse".
-        attempts: attempts per task that would settle an undecided comparison; None if it is decided or unknown.
-
-    """
-
-    agent: str
-    pairs: tuple[Pair, ...]
-    estimate: float
-    interval: tuple[float, float]
-    p_value: float
-    attempts: int | None = None
-
-    @property
-    def regressions(self) -> tuple[Pair, ...]:
-        """The tasks with a lower reward, the worst first."""
-        return tuple(sorted((p for p in self.pairs if p.difference < 0), key=lambda p: (p.difference, p.task)))
-
-    @property
-    def improvements(self) -> tuple[Pair, ...]:
-        """The tasks with a higher reward, the best first."""
-        return tuple(sorted((p for p in self.pairs if p.difference > 0), key=lambda p: (-p.difference, p.task)))
-
-    def mean_usage(self, *names: str) -> tuple[float, float] | None:
-        """Return the mean usage per trial before and after, averaged over tasks. It does not affect the verdict.
-
-        Args:
-            names: keys of Sample.usage to add up.
-
-        Returns:
-            None if one of them is unknown for any task.
-
-        """
-        samples = [(pair.before.usage, pair.after.usage) for pair in self.pairs]
-        if not all(name in usage for both in samples for usage in both for name in names):
-            return None
-        before, after = (fmean(sum(both[when][name] for name in names) for both in samples) for when in (0, 1))
-        return before, after
 
 
 @dataclass(frozen=True)
@@ -171,27 +101,27 @@ def judge(
         run: the samples of the run.
         baseline: the baseline to compare with; None if the rule needs none.
         spec: the rule.
-        limit: the most infrastructure errors, and the most unverified trials, before the run is inconclusive.
+        limit: the most infrastructure errors, and the most unverified trials, before the run is inconclusive. None for
+            the default, with which the excluded trials must not decide either.
         stopped: why the run ended early; empty if it did not.
         doubts: other reasons why the run is inconclusive.
 
     """
     not_compared: dict[str, list[Key]] = {}
-    comparisons: list[Comparison] = []
     if baseline is not None:
-        pairs = _pairs(run, baseline, not_compared)
-        agents = sorted({pair.agent for pair in pairs})
-        comparisons = [_compare(agent, [pair for pair in pairs if pair.agent == agent], spec) for agent in agents]
-    regressed = [*_broken_rules(run, spec), *(reason for each in comparisons for reason in _regressions(each, spec))]
+        spec = replace(spec, compares=True)
+    comparisons = compare_all(run, baseline, spec, not_compared)
+    regressed = _all_regressions(run, comparisons, spec)
     early_end = [f"the run was stopped: {stopped}"] if stopped else []
     unsure = [*early_end, *doubts, *_missing_data(run, limit or Limit())]
-    if baseline is not None and not comparisons:
-        unsure.append("no task of this run can be compared with the baseline")
+    unsure += _not_measured(run, baseline, spec, {each.agent for each in comparisons})
+    if not (unsure or regressed or limit):
+        unsure += _hidden_by_errors(run, baseline, spec)
     undecided = [reason for each in comparisons for reason in _undecided(each, spec)]
     word: Word = "inconclusive" if unsure else "regressed" if regressed else "inconclusive" if undecided else "pass"
     return Verdict(
         word,
-        tuple([*unsure, *(regressed or undecided)] or [_pass_reason(comparisons, spec)]),
+        (*([*unsure, *(regressed or undecided)] or _pass_reasons(run, comparisons, spec)), *_excluded(run)),
         spec,
         tuple(comparisons),
         {reason: tuple(keys) for reason, keys in not_compared.items()},
@@ -199,82 +129,25 @@ def judge(
     )
 
 
-def _pairs(run: Mapping[Key, Sample], baseline: Baseline, not_compared: dict[str, list[Key]]) -> list[Pair]:
-    pairs = []
-    for key in sorted({*run, *baseline.samples}):
-        before, after = baseline.samples.get(key), run.get(key)
-        why = _why_not_comparable(before, after)
-        if why or before is None or after is None:
-            not_compared.setdefault(why, []).append(key)
-        else:
-            pairs.append(Pair(*key, before, after))
-    return pairs
+def _all_regressions(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
+    return [*_broken_rules(run, spec), *(reason for each in comparisons for reason in _regressions(each, spec))]
 
 
-def _why_not_comparable(before: Sample | None, after: Sample | None) -> str:
-    """Return why two samples cannot be compared, or an empty text if they can."""
-    if after is None:
-        return "in the baseline but not in this run"
-    if before is None:
-        return "not in the baseline"
-    if not after.rewards:
-        return "only infrastructure errors in this run"
-    if not before.rewards:
-        return "only infrastructure errors in the baseline"
-    if before.digest != after.digest:
-        return "the task has changed"
-    if before.provider != after.provider:
-        unknown = "an unknown provider"
-        return f"ran on {after.provider or unknown}, the baseline on {before.provider or unknown}"
-    return ""
-
-
-def _compare(agent: str, pairs: Sequence[Pair], spec: GateSpec) -> Comparison:
-    differences = [pair.difference for pair in pairs]
-    tests = [
-        fisher(pair.before.passed, len(pair.before.rewards), pair.after.passed, len(pair.after.rewards))
-        for pair in pairs
-    ]
-    regressed = {
-        place for place in discoveries(tests, spec.alpha) if pairs[place].difference <= -max(spec.drop, math.ulp(1.0))
+def _hidden_by_errors(run: Mapping[Key, Sample], baseline: Baseline | None, spec: GateSpec) -> list[str]:
+    """Return why the run only passes because trials are excluded; it must not regress even if all of those failed."""
+    if not any(sample.errors for sample in run.values()):
+        return []
+    worst = {
+        key: replace(sample, rewards=(*sample.rewards, *(0.0,) * sample.errors), errors=0)
+        for key, sample in run.items()
     }
-    marked = tuple(
-        Pair(pair.task, pair.agent, pair.before, pair.after, place in regressed) for place, pair in enumerate(pairs)
-    )
-    estimate, p_value = fmean(differences), sign_flip(differences)
-    interval = mean_interval(differences)
-    comparison = Comparison(agent, marked, estimate, interval, p_value)
-    if not _is_large(comparison, spec) or _is_significant(comparison, spec):
-        return comparison
-    return replace(comparison, attempts=_attempts_to_decide(comparison, spec))
-
-
-def _is_large(comparison: Comparison, spec: GateSpec) -> bool:
-    # Allow for rounding: the mean of tenths is not exactly a tenth.
-    return comparison.estimate < 0 and comparison.estimate <= -spec.drop + 1e-9
-
-
-def _is_significant(comparison: Comparison, spec: GateSpec) -> bool:
-    return comparison.p_value <= spec.alpha * MEAN_TEST_SHARE
-
-
-def _attempts_to_decide(comparison: Comparison, spec: GateSpec) -> int | None:
-    """Return roughly how many attempts per task would make the estimated drop significant, None if that is unknown."""
-    differences = [pair.difference for pair in comparison.pairs]
-    if len(differences) < 2:
-        return None
-    normal = NormalDist()
-    needed = normal.inv_cdf(1 - spec.alpha * MEAN_TEST_SHARE) + normal.inv_cdf(POWER)
-    now = -comparison.estimate * math.sqrt(len(differences)) / (stdev(differences) or math.inf)
-    if not now:
-        return None
-    least = min(min(len(pair.before.rewards), len(pair.after.rewards)) for pair in comparison.pairs)
-    return max(least + 1, math.ceil(least * (needed / now) ** 2))
+    reasons = _all_regressions(worst, compare_all(worst, baseline, spec, {}), spec)
+    return [f"excluded trials decide: had they failed, the run would have regressed ({reasons[0]})"] if reasons else []
 
 
 def _regressions(comparison: Comparison, spec: GateSpec) -> list[str]:
     reasons = []
-    if _is_large(comparison, spec) and _is_significant(comparison, spec):
+    if is_large(comparison, spec) and is_significant(comparison, spec):
         reasons.append(f"{_describe(comparison)}, statistically significant (p = {comparison.p_value:.2g})")
     tasks = [pair.task for pair in comparison.pairs if pair.significant]
     if tasks:
@@ -283,7 +156,7 @@ def _regressions(comparison: Comparison, spec: GateSpec) -> list[str]:
 
 
 def _undecided(comparison: Comparison, spec: GateSpec) -> list[str]:
-    if not _is_large(comparison, spec) or _is_significant(comparison, spec):
+    if not is_large(comparison, spec) or is_significant(comparison, spec):
         return []
     advice = f"; about {comparison.attempts} attempts per task would settle it" if comparison.attempts else ""
     return [f"{_describe(comparison)}, not statistically significant (p = {comparison.p_value:.2g}){advice}"]
@@ -292,19 +165,64 @@ def _undecided(comparison: Comparison, spec: GateSpec) -> list[str]:
 def _describe(comparison: Comparison) -> str:
     low, high = comparison.interval
     tasks = plural(len(comparison.pairs), "task")
-    change = f"{comparison.agent}: mean reward change {comparison.estimate:+.3f} over {tasks}"
-    return f"{change}, 95% interval {low:+.3f} to {high:+.3f}" if math.isfinite(low) else change
+    means = f"{comparison.before:.3f} -> {comparison.after:.3f}"
+    change = f"{comparison.agent}: mean reward change {comparison.estimate:+.3f} over {tasks} ({means})"
+    return f"{change}, 95% interval {low:+.3f} to {high:+.3f}" if math.isfinite(low) and low < high else change
 
 
-def _pass_reason(comparisons: Iterable[Comparison], spec: GateSpec) -> str:
-    changes = "; ".join(f"{_describe(each)} (p = {each.p_value:.2g})" for each in comparisons)
-    return f"{changes}; no drop of {spec.drop:g} or more" if changes else "the run meets the rule"
+def _pass_reasons(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
+    graded, passed = _count(run)
+    reasons = [f"{_describe(each)}, p = {each.p_value:.2g}; no drop of {spec.drop:g} or more" for each in comparisons]
+    if spec.pass_rate is not None:
+        reasons.append(f"pass rate {passed / graded:.1%} ({passed} of {graded}), at least {spec.pass_rate:.1%}")
+    return [*reasons, f"all {plural(graded, 'graded trial')} passed"] if spec.each else reasons
+
+
+def _count(run: Mapping[Key, Sample]) -> tuple[int, int]:
+    """Return how many trials were graded, and how many of those passed."""
+    return sum(len(sample.rewards) for sample in run.values()), sum(sample.passed for sample in run.values())
+
+
+def _excluded(run: Mapping[Key, Sample]) -> list[str]:
+    """Return which trials do not count, as nobody should have to look for them."""
+    errors = {task: sample.errors for (task, _), sample in sorted(run.items()) if sample.errors}
+    if not errors:
+        return []
+    excluded, total = sum(sample.errors for sample in run.values()), _count(run)[0]
+    trials = f"{excluded} of {plural(total + excluded, 'trial')}"
+    return [f"excluded: {trials} ended with an infrastructure error ({listed(list(errors), MAX_NAMES)})"]
+
+
+def _not_measured(
+    run: Mapping[Key, Sample], baseline: Baseline | None, spec: GateSpec, compared: Set[str]
+) -> list[str]:
+    """Return what the rule asks for and the run does not answer; a run never passes because nothing was measured."""
+    if baseline is None:
+        return ["there is no baseline to compare with"] if spec.needs_baseline else []
+    agents = {agent for _, agent in run}
+    known = agents & set(baseline.agents)
+    reasons = unknown_agents(agents, baseline)
+    if not compared:
+        return [": ".join(["no task of this run can be compared with the baseline", *reasons][:2])]
+    rest = sorted(known - compared)
+    return [*reasons, *(f"no task of agent {agent} can be compared with the baseline" for agent in rest)]
+
+
+def unknown_agents(agents: Set[str], baseline: Baseline) -> list[str]:
+    """Return a message for each agent that is not in the baseline, with the fix if it may have been renamed."""
+    unknown = sorted(agents - set(baseline.agents))
+    others = [agent for agent in baseline.agents if agent not in agents]
+    has = f"the baseline has {'agent' if len(baseline.agents) == 1 else 'agents'} {listed(baseline.agents, MAX_NAMES)}"
+    fix = ""
+    if others and len(agents) == 1:
+        name = others[0] if len(others) == 1 else "NAME"
+        fix = f"; --harbor-agent-name={name} compares with {'it' if len(baseline.agents) == 1 else 'one of them'}"
+    return [f"agent {agent} is not in the baseline; {has}{fix}" for agent in unknown]
 
 
 def _broken_rules(run: Mapping[Key, Sample], spec: GateSpec) -> list[str]:
     """Return how the run breaks the parts of the rule that need no baseline."""
-    graded = sum(len(sample.rewards) for sample in run.values())
-    passed = sum(sample.passed for sample in run.values())
+    graded, passed = _count(run)
     reasons = []
     if spec.pass_rate is not None and graded and passed / graded < spec.pass_rate - 1e-9:
         reasons.append(
@@ -326,6 +244,8 @@ def _missing_data(run: Mapping[Key, Sample], limit: Limit) -> list[str]:
     for number, what in ((errors, "infrastructure errors"), (unverified, "unverified")):
         if limit.is_exceeded(number, total):
             reasons.append(f"{number} of {total} trials are {what}, more than the limit of {limit}")
-    if total == errors and not reasons:
-        reasons.append("no trial was graded")
+    graded = {agent for (_, agent), sample in run.items() if sample.rewards}
+    if not reasons:
+        missing = sorted({agent for _, agent in run} - graded)
+        reasons += [f"no trial of agent {agent} was graded" for agent in missing] if graded else ["no trial was graded"]
     return reasons

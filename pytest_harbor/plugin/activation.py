@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import pytest
+
 from pytest_harbor.plugin.agents import Agents
 from pytest_harbor.plugin.gate import Gate
 from pytest_harbor.plugin.lifecycle import Lifecycle
@@ -26,7 +28,7 @@ def activate(session: HarborSession) -> None:
     """
     if session.active:
         return
-    session.gate = Gate(session.options)
+    session.gate = Gate(session.options, on_command_line=asks_for_verdict(session.config))
     session.agents = Agents(session.config, session.options)
     session.table = TrialTable()
     session.config.pluginmanager.register(Lifecycle(session), "harbor-lifecycle")
@@ -34,6 +36,11 @@ def activate(session: HarborSession) -> None:
     if session.runs_trials:
         session.restore_sigterm = interrupt_on_sigterm()
     session.active = True
+
+
+def asks_for_verdict(config: pytest.Config) -> bool:
+    """Return True if a flag asks for a verdict on the run."""
+    return bool(config.getoption("harbor_gate") or config.getoption("harbor_baseline"))
 
 
 def interrupt_on_sigterm() -> Callable[[], Any] | None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Verdict, judge, samples_of, save_baseline
+from pytest_harbor.gate import (
+    Baseline,
+    BaselineError,
+    GateSpec,
+    Key,
+    Verdict,
+    judge,
+    samples_of,
+    save_baseline,
+    unknown_agents,
+)
 
 if TYPE_CHECKING:
     from pytest_harbor.plugin.options.table import HarborConfig
@@ -21,14 +31,19 @@ class Gate:
 
     Args:
         options: the plugin's options.
+        on_command_line: whether flags ask for a verdict, rather than an ini file alone.
 
     Raises:
-        pytest.UsageError: the baseline is not usable, or options exclude each other.
+        pytest.UsageError: the baseline is not usable or missing, or options exclude each other.
 
     """
 
-    def __init__(self, options: HarborConfig) -> None:
+    def __init__(self, options: HarborConfig, *, on_command_line: bool = False) -> None:
         self._options = options
+        self._on_command_line = on_command_line
+        if options.baseline is None and options.gate is not None and options.gate.needs_baseline:
+            flags = ("--harbor-gate", "--harbor-baseline", "--harbor-save-baseline")
+            raise pytest.UsageError(options.gate.missing_baseline(*flags))
         if options.update_baseline and options.baseline is None:
             raise pytest.UsageError("--harbor-update-baseline needs --harbor-baseline=FILE, the file to update")
         self.baseline = self._read(options.baseline) if options.baseline else None
@@ -73,15 +88,28 @@ class Gate:
             return False
         return before.digest == result.task_digest and 0 < len(before.rewards) == before.passed
 
+    def problem(self, keys: Collection[Key]) -> str:
+        """Return why a run of these tasks and agents cannot be compared at all, or an empty text if it can."""
+        options, baseline = self._options, self.baseline
+        if not self._on_command_line or baseline is None or options.update_baseline or self.deferred:
+            return ""
+        if not keys or not baseline.samples.keys().isdisjoint(keys):
+            return ""
+        reasons = unknown_agents({agent for _, agent in keys}, baseline)
+        reasons = reasons or ["none of the selected tasks is in it; save it again with --harbor-save-baseline"]
+        return f"--harbor-baseline: nothing can be compared with {options.baseline}: {'; '.join(reasons)}"
+
     def judge(self, results: list[TrialResult], stopped: str = "") -> Verdict | None:
         """Return the verdict on a run, or None if no option asks for one.
+
+        If only an ini file asks for one, a run without trials is not judged: its tests are of another kind.
 
         Args:
             results: all results of the run.
             stopped: why the run ended early; empty if it did not.
 
         """
-        if self.deferred or (self.baseline is None and self._options.gate is None):
+        if self.deferred or not self.scores or not (results or self._on_command_line):
             return None
         spec = self._options.gate or GateSpec()
         return judge(samples_of(results), self.baseline, spec, self._options.max_infra_errors, stopped)
@@ -90,23 +118,36 @@ class Gate:
         """Return the exit status for a verdict; updating the baseline accepts any."""
         return 0 if self._options.update_baseline else verdict.exit_status(self._options.inconclusive)
 
-    def save(self, results: list[TrialResult]) -> list[str]:
-        """Write the requested baselines and return a message about each."""
-        return [self._save(file, results, update) for file, update in self._baselines_to_write()]
+    def save(self, results: list[TrialResult], stopped: str = "") -> list[tuple[bool, str]]:
+        """Write the requested baselines.
 
-    def _save(self, file: Path, results: list[TrialResult], update: Baseline | None) -> str:
+        Args:
+            results: all results of the run.
+            stopped: why the run ended early; empty if it did not.
+
+        Returns:
+            For each baseline, whether it was written, and a message.
+
+        """
+        gaps = [f"the run was stopped: {stopped}"] if stopped else []
+        return [self._save(file, results, update, gaps) for file, update in self.files_to_write()]
+
+    def _save(
+        self, file: Path, results: list[TrialResult], update: Baseline | None, gaps: list[str]
+    ) -> tuple[bool, str]:
         try:
-            return save_baseline(
+            return True, save_baseline(
                 file,
                 results,
                 update=update,
+                gaps=gaps,
                 forced=self._options.force_baseline,
                 force_option="--harbor-force-baseline",
             )
         except BaselineError as error:
-            return str(error)
+            return False, str(error)
 
-    def _baselines_to_write(self) -> Iterator[tuple[Path, Baseline | None]]:
+    def files_to_write(self) -> Iterator[tuple[Path, Baseline | None]]:
         """Yield each file to write and the baseline to update, None for a new one."""
         options = self._options
         if options.save_baseline:

@@ -14,13 +14,14 @@ import pytest
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.plugin import fixtures
 from pytest_harbor.plugin.agents import NO_AGENT
+from pytest_harbor.plugin.cases import assignment_of
 from pytest_harbor.plugin.collection import HarborItem
 from pytest_harbor.plugin.progress import live_progress
 from pytest_harbor.plugin.run_record import write_run_record
 from pytest_harbor.plugin.runner import check_environment, open_runner
 from pytest_harbor.plugin.selection import select
 from pytest_harbor.plugin.session import HarborSession
-from pytest_harbor.plugin.trials import abandon, record_lost
+from pytest_harbor.plugin.trials import abandon, all_results, record_lost
 
 
 class Lifecycle:
@@ -52,20 +53,36 @@ class Lifecycle:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Sort tasks into the order of their taskset, and refuse to run them without an agent."""
+        """Sort tasks into the order of their taskset, and refuse to run them without an agent or for no verdict."""
         config = self._config
         if self._session.options.taskset is not None:
             self._sort(items)
-        if config.option.collectonly or config.option.setuponly or self._session.agents.chosen:
+        if config.option.collectonly or config.option.setuponly:
             return
-        if config.hook.pytest_harbor_agent.get_hookimpls() or not any(_takes_configured_agent(item) for item in items):
+        problem = self._problem(items)
+        if not problem:
             return
         self._refused = True
         if not self._session.is_worker:
-            raise pytest.UsageError(NO_AGENT)
+            raise pytest.UsageError(problem)
         # A worker cannot end the run; its controller does once it reads this.
-        config.workeroutput["harbor_usage_error"] = NO_AGENT  # type: ignore[attr-defined]
+        config.workeroutput["harbor_usage_error"] = problem  # type: ignore[attr-defined]
         items.clear()
+
+    def _problem(self, items: list[pytest.Item]) -> str:
+        """Return why the run would be useless, or an empty text if nothing is known to be wrong."""
+        agents = self._session.agents
+        if self._config.hook.pytest_harbor_agent.get_hookimpls():
+            return ""
+        found = {item: assignment for item in items if (assignment := assignment_of(item)) and not _is_skipped(item)}
+        configured = [item for item in found if _takes_configured_agent(item)]
+        if not agents.chosen:
+            return NO_AGENT if configured else ""
+        if len(configured) < len(found):
+            return ""
+        return self._session.gate.problem(
+            {(task.task.id, agent.name) for task in found.values() if (agent := agents.agent(task.agent))}
+        )
 
     def _sort(self, items: list[pytest.Item]) -> None:
         """Sort the items of tasks among themselves; other tests keep their positions."""
@@ -114,6 +131,8 @@ class Lifecycle:
             return (yield)
         finally:
             harbor = self._session
+            if harbor.output_missing and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
             abandon(harbor, KeyboardInterrupt())
             if harbor.runner is not None:
                 if not harbor.is_worker:
@@ -126,19 +145,21 @@ class Lifecycle:
     def _judge(self, session: pytest.Session) -> None:
         """Let the verdict decide the exit status of a run that ended normally."""
         harbor = self._session
-        if harbor.is_worker or harbor.runner is None:
+        refused = session.exitstatus == pytest.ExitCode.USAGE_ERROR
+        if harbor.is_worker or refused or not harbor.runs_trials or self._config.option.setuponly:
             return
-        record_lost(harbor)
-        results = harbor.runner.run.results()
+        results = all_results(harbor)
         if harbor.options.shard and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             # There may be more shards than tasks, and that must not fail a matrix of jobs.
             session.exitstatus = pytest.ExitCode.OK
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         spent = next((result.budget or result.reason for result in results if result.cut_by_run), "")
-        stopped = str(session.shouldfail or session.shouldstop or (spent if ended else "interrupted"))
+        interrupted = session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        stopped = str(session.shouldfail or session.shouldstop or ("interrupted" if interrupted else spent))
         harbor.verdict = harbor.gate.judge(results, stopped)
-        if ended:
-            harbor.baseline_notes = harbor.gate.save(results)
+        saved = harbor.gate.save(results, stopped)
+        harbor.baseline_notes = [message for _, message in saved]
+        harbor.output_missing = not all(written for written, _ in saved)
         if ended and not harbor.other_failures:
             if harbor.gate.deferred:
                 session.exitstatus = pytest.ExitCode.OK
@@ -146,10 +167,14 @@ class Lifecycle:
                 session.exitstatus = harbor.gate.exit_status(harbor.verdict)
 
 
+def _is_skipped(item: pytest.Item) -> bool:
+    return any(mark.name == "skip" for mark in item.iter_markers())
+
+
 def _takes_configured_agent(item: pytest.Item) -> bool:
     """Return True if a test takes its agent from the options rather than from an overriding fixture."""
     definitions = getattr(item, "_fixtureinfo", None)
     found = definitions.name2fixturedefs.get("harbor_agent") if definitions is not None else None
-    if not found or any(mark.name == "skip" for mark in item.iter_markers()):
+    if not found or _is_skipped(item):
         return False
     return bool(getattr(found[-1].func, "__module__", "") == fixtures.__name__)

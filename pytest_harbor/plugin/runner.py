@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_harbor._util.files import check_writable
 from pytest_harbor.environment.factory import create_provider
 from pytest_harbor.errors import InfrastructureError, UnmetRequirement, error_message
 from pytest_harbor.plugin.agents import Agents
@@ -41,6 +42,8 @@ def open_runner(session: HarborSession) -> Runner:
             run.create_root()
         except OSError as error:
             raise pytest.UsageError(f"--harbor-results: {run.root} cannot be created: {error}") from error
+        if not session.is_worker:
+            _check_outputs(options, run)
         provider, session.provider_reason = _provider(session)
         session.runner = Runner(
             run,
@@ -54,6 +57,27 @@ def open_runner(session: HarborSession) -> Runner:
             proxy=proxy,
         )
     return session.runner
+
+
+def _check_outputs(options: HarborConfig, run: Run) -> None:
+    """Refuse outputs that cannot be written, which would otherwise be known only after the run."""
+    outputs = {
+        "--harbor-results": run.results_file,
+        "--harbor-save-baseline": options.save_baseline,
+        "--harbor-update-baseline": options.baseline if options.update_baseline else None,
+        "--harbor-html": options.html or None,
+        "--harbor-cassettes": options.cassettes / "cassette" if options.proxy in ("record", "auto") else None,
+    }
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        try:
+            check_writable(path)
+        except OSError as error:
+            what = path if flag not in ("--harbor-results", "--harbor-cassettes") else path.parent
+            raise pytest.UsageError(
+                f"{flag}: {what} cannot be written: {error.strerror or error}; give another path"
+            ) from error
 
 
 def _provider(session: HarborSession) -> tuple[Provider, str]:

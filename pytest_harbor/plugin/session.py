@@ -68,6 +68,8 @@ class HarborSession:
         # Set by lifecycle.py at the end of the session.
         self.verdict: Verdict | None = None
         self.baseline_notes: list[str] = []
+        # Whether a requested file was not written, which fails the run (lifecycle.py, terminal.py).
+        self.output_missing = False
 
     @cached_property
     def run_id(self) -> str:

@@ -13,7 +13,7 @@ from pytest_harbor.plugin.options.table import HarborConfig
 from pytest_harbor.plugin.page import page_path, write_page
 from pytest_harbor.plugin.runner import open_runner
 from pytest_harbor.plugin.session import HarborSession
-from pytest_harbor.plugin.trials import record_lost
+from pytest_harbor.plugin.trials import all_results
 from pytest_harbor.report import attempts, github, verdict_text
 from pytest_harbor.task import Task
 from pytest_harbor.trial import TrialResult
@@ -61,12 +61,15 @@ class TerminalReport:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the verdict, the table of trials and where the results are."""
         session = self._session
-        if session.is_worker or session.runner is None:
+        if session.is_worker:
             return
         # pytest prints this before the session has finished, and a worker that was killed had no chance to report.
-        record_lost(session)
         # An interrupted worker has written its results but could not report them.
-        results = session.runner.run.results()
+        results = all_results(session)
+        if session.runner is None:
+            if session.verdict is not None:
+                self._write_verdict(terminalreporter, self._report(results))
+            return
         for result in results:
             session.table.add_missing(result)
         on_github = github.is_github_actions(os.environ)
@@ -91,6 +94,7 @@ class TerminalReport:
             write_page(self._session, path)
         except OSError as error:
             reporter.write_line(f"--harbor-html: {path} cannot be written: {error}", red=True)
+            self._session.output_missing |= bool(self._session.options.html)
         else:
             reporter.write_line(f"page: {_relative(path)}")
 

@@ -63,6 +63,17 @@ def record_lost(session: HarborSession) -> list[TrialResult]:
     return lost
 
 
+def all_results(session: HarborSession) -> list[TrialResult]:
+    """Return the results of all trials of the run, those of workers that died included; none if nothing ran."""
+    if session.runner is None:
+        return []
+    record_lost(session)
+    results = session.runner.run.results()
+    # A result that could not be written is an error, which only its report knows of.
+    written = {result.directory for result in results}
+    return [*results, *(result for result in session.table.results if result.directory not in written)]
+
+
 def _new_trial(item: pytest.Item, task: Task, confirmation: int = 0) -> Trial:
     session = session_of(item.config)
     assignment = assignment_of(item)

@@ -9,11 +9,13 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_harbor._util.files import write_atomically
+from pytest_harbor._util.files import Digest, write_atomically
+from pytest_harbor._util.json_text import has_conflicts, unique_keys
 from pytest_harbor._util.text import plural
 from pytest_harbor.proxy.cassette_delta import compact, expand
 from pytest_harbor.proxy.normalize import request_digest
@@ -131,7 +133,10 @@ class Cassette:
 
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            if has_conflicts(text):
+                raise ValueError("it has merge conflicts")
+            data = unique_keys(text)
             version = data.get("schema_version") if isinstance(data, dict) else None
             if version != SCHEMA_VERSION or not isinstance(data.get("calls"), list):
                 raise ValueError(f"schema version {version!r} is not {SCHEMA_VERSION}, or it has no calls")
@@ -139,7 +144,10 @@ class Cassette:
                 raise ValueError("a call is not an object")
             requests = expand([call.get("request") for call in data["calls"]])
             responses = [call.get("response") for call in data["calls"]]
-            return cls(path, [RecordedCall.from_json(*pair) for pair in zip(requests, responses, strict=True)])
+            calls = [RecordedCall.from_json(*pair) for pair in zip(requests, responses, strict=True)]
+            if data.get("digest", _digest(calls)) != _digest(calls):
+                raise ValueError("its calls are not those of one recording, perhaps after a merge")
+            return cls(path, calls)
         except FileNotFoundError:
             raise
         except (OSError, ValueError, RecursionError) as error:
@@ -219,11 +227,10 @@ class Cassette:
             {"request": request, "response": call.response_to_json()}
             for request, call in zip(requests, calls, strict=True)
         ]
-        text = json.dumps({"schema_version": SCHEMA_VERSION, "calls": pairs}, indent=1, ensure_ascii=False) + "\n"
-        # A lone surrogate is valid in JSON and cannot be encoded as UTF-8.
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        data = {"schema_version": SCHEMA_VERSION, "digest": _digest(calls), "calls": pairs}
+        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
         # Several tests may run the same agent on the same task at the same time, in separate processes.
-        write_atomically(self.path, text)
+        write_atomically(self.path, _encodable(text))
 
 
 def split_body(body: bytes, *, streamed: bool) -> list[bytes]:
@@ -231,6 +238,21 @@ def split_body(body: bytes, *, streamed: bool) -> list[bytes]:
     end = (b"\r\n\r\n" if b"\r\n\r\n" in body else b"\n\n") if streamed else b"\n"
     *complete, last = body.split(end)
     return [*(chunk + end for chunk in complete), *([last] if last else [])]
+
+
+def _digest(calls: Sequence[RecordedCall]) -> str:
+    """Return a digest of the requests in their order.
+
+    A clean merge of two recordings may repeat calls, or base the delta of a request on another one than was meant.
+    """
+    digest = Digest()
+    digest.add(*(_encodable(json.dumps(call.request, sort_keys=True, ensure_ascii=False)) for call in calls))
+    return digest.hex()[:16]
+
+
+def _encodable(text: str) -> str:
+    """Return a text that can be encoded as UTF-8; a lone surrogate is valid in JSON and cannot."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _lines(request: dict[str, Any]) -> list[str]:

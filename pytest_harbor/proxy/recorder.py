@@ -167,7 +167,7 @@ def _load(settings: ProxySettings, context: ServiceContext) -> Cassette:
             f"there is no cassette {path} to replay", "record it once with --harbor-proxy=record"
         ) from error
     except CassetteError as error:
-        raise UnmetRequirement(str(error), "record it again with --harbor-proxy=record") from error
+        raise UnmetRequirement(str(error), "restore it, or record it again with --harbor-proxy=record") from error
 
 
 def _trial_specifics(context: ServiceContext) -> dict[str, str]:

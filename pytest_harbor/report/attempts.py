@@ -8,7 +8,7 @@ from statistics import fmean
 
 from pytest_harbor._util.text import listed, one_line, plural
 from pytest_harbor.gate import Key, Sample
-from pytest_harbor.gate.statistics import mean_interval, pass_at_k, pass_hat_k
+from pytest_harbor.gate.statistics import mean_interval, pass_at_k, pass_hat_k, reward_range
 
 MAX_NAMES = 10
 
@@ -46,6 +46,7 @@ def _rates(samples: list[Sample], k: int) -> str:
 
 def _mean(samples: list[Sample]) -> str:
     means = [sample.mean for sample in samples]
-    low, high = mean_interval(means)
-    interval = f", 95% interval {low:.3f} to {high:.3f}" if math.isfinite(low) else ""
+    possible = reward_range(reward for sample in samples for reward in sample.rewards)
+    low, high = mean_interval(means, bounds=possible)
+    interval = f", 95% interval {low:.3f} to {high:.3f}" if math.isfinite(low) and low < high else ""
     return f"mean reward {fmean(means):.3f} over {plural(len(means), 'task')}{interval}"

@@ -17,7 +17,7 @@ from pytest_harbor.gate import Key, Sample, Verdict
 from pytest_harbor.report import usage_text
 from pytest_harbor.report.failure import headline
 from pytest_harbor.report.terminal import agent_rates, totals
-from pytest_harbor.report.verdict_text import Section, number, sections
+from pytest_harbor.report.verdict_text import WORSE, Section, number, sections
 from pytest_harbor.trial import TrialResult
 
 MARKER = "<!-- pytest-harbor -->"
@@ -213,7 +213,7 @@ def _verdict_annotations(report: Report, verdict: Verdict) -> list[_Annotation]:
     levels: dict[str, Level] = {"unverified": "warning", "errors": "warning"}
     if verdict.word != "pass":
         # Under a `pass`, rewards differ by chance, and that needs nobody's attention.
-        levels.update({"regressions": level_if_worse, "failed": level_if_worse, "flaky": "notice"})
+        levels.update({**dict.fromkeys(WORSE, level_if_worse), "failed": level_if_worse, "flaky": "notice"})
     return [
         _Annotation(level, (row.task, row.agent), f"{section.title}: {row.task}", f"{row.rewards}, {row.note}")
         for section in sections(verdict, report.samples, report.confirmations)

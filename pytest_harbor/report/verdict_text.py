@@ -13,6 +13,9 @@ from pytest_harbor.report import usage_text
 MAX_ROWS = 20
 MAX_NAMES = 5
 
+# The title of the tasks with lower rewards: only a verdict makes them regressions.
+WORSE = ("lower than the baseline", "regressions")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -41,7 +44,7 @@ class Section:
 def sections(
     verdict: Verdict, run: Mapping[Key, Sample], confirmations: Mapping[Key, tuple[int, int]] | None = None
 ) -> list[Section]:
-    """Return the non-empty sections: regressions, improvements, failed, flaky, unverified and errors.
+    """Return the non-empty sections: lower rewards, improvements, failed, flaky, unverified and errors.
 
     Args:
         verdict: the verdict.
@@ -67,8 +70,9 @@ def sections(
         sample = run[key]
         return key not in pairs and not sample.passed and len(sample.rewards) > sample.unverified
 
+    worse = WORSE[verdict.word == "regressed"]
     found = [
-        Section("regressions", compared(pair for each in verdict.comparisons for pair in each.regressions)),
+        Section(worse, compared(pair for each in verdict.comparisons for pair in each.regressions)),
         Section("improvements", compared(pair for each in verdict.comparisons for pair in each.improvements)),
         Section("failed", tuple(row(key, _share(run[key])) for key in sorted(run) if failed(key))),
         Section("flaky", tuple(row(key, _share(run[key])) for key in verdict.flaky if key in run)),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from pytest_harbor._util.json_text import unique_keys
 from pytest_harbor.task.converted import TASKS, TASKSET, TasksetRow
 from pytest_harbor.task.errors import DatasetError
 
@@ -22,7 +22,7 @@ def read_taskset(path: Path) -> list[TasksetRow]:
 
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = unique_keys(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist; give the {TASKSET} of a converted folder") from None
     except OSError as error:

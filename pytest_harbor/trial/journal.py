@@ -172,6 +172,7 @@ class Journal:
             except OSError as error:
                 # A result that is not on disk must not look like one.
                 self.result.outcome = "error"
+                self.result.reward = None
                 self.result.reason = f"the result cannot be written: {error}; check whether the disk is full"
         with self.errors_as_warnings("the hook pytest_harbor_trial_finished: "):
             self._hooks.finished(self._task, self.result)

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pytest_harbor._util.files import Digest, file_digest, write_atomically
+from pytest_harbor._util.files import Digest, check_writable, file_digest, write_atomically
 
 
 @pytest.mark.parametrize(
@@ -133,3 +133,18 @@ def test_file_digest(tmp_path):
     assert file_digest(tmp_path / "file") == hashlib.sha256(content).digest()
     with pytest.raises(FileNotFoundError):
         file_digest(tmp_path / "gone")
+
+
+def test_check_writable_leaves_no_trace(tmp_path):
+    (tmp_path / "old").write_text("x")
+    for path in ("old", "new", "a/b/new"):
+        check_writable(tmp_path / path)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("path", ["file/new", "directory", "/proc/x/new", "/dev/null/new"])
+def test_unwritable_files(tmp_path, path):
+    (tmp_path / "file").touch()
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(OSError):
+        check_writable(tmp_path / path)

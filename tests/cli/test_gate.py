@@ -79,12 +79,10 @@ def test_equal_run_passes(gate, write, baseline):
     assert (status, err) == (0, "")
     assert out.splitlines() == [
         "verdict: pass (rule drop=0.05,alpha=0.05)",
-        "  bot: mean reward change +0.000 over 12 tasks, 95% interval +0.000 to +0.000 (p = 1); "
-        "no drop of 0.05 or more",
+        "  bot: mean reward change +0.000 over 12 tasks (1.000 -> 1.000), p = 1; no drop of 0.05 or more",
         "60 trials in 1 run: 60 passed, 0 failed, 0 unverified, 0 errors",
         "mean reward 1.000, pass rate 100.0% (60 of 60 graded)",
-        "bot: pass@1 100.0%, pass@5 100.0%, pass^5 100.0%; mean reward 1.000 over 12 tasks, "
-        "95% interval 1.000 to 1.000",
+        "bot: pass@1 100.0%, pass@5 100.0%, pass^5 100.0%; mean reward 1.000 over 12 tasks",
     ]
 
 
@@ -239,6 +237,8 @@ def test_no_trials_are_inconclusive(gate, write, baseline):
             ["--baseline", "absent.json"],
             "absent.json does not exist; create it with --harbor-save-baseline=absent.json",
         ),
+        (["--gate", "drop=0.1"], "compares with a baseline, and there is none; add --baseline=FILE (--save-baseline="),
+        (["--gate=each", "--github-comment", "/proc/x/c.md"], "--github-comment: /proc/x/c.md cannot be written: "),
         (["--gate", "drop=2"], "'drop=2' is not valid; use drop=SHARE"),
         (["--gate=each", "--max-infra-errors", "many"], "'many' is not valid; use a number of trials such as 3"),
         (["--gate=each", "--inconclusive", "maybe"], "invalid choice: 'maybe'"),

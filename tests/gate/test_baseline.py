@@ -25,7 +25,7 @@ SAMPLES = st.builds(
 )
 
 
-@given(st.dictionaries(st.tuples(st.text(), st.text()), SAMPLES, max_size=6))
+@given(st.dictionaries(st.tuples(st.text(), st.text()), SAMPLES, min_size=1, max_size=6))
 def test_round_trip(tmp_path_factory, samples):
     path = tmp_path_factory.mktemp("baseline") / "b.json"
     baseline = Baseline(samples, {"id": "x"})
@@ -73,6 +73,13 @@ GOOD = {"schema_version": 1, "tasks": {"ds/a": {"x": {"rewards": [1.0], "passed"
         (None, "does not exist; create it with --harbor-save-baseline="),
         (" \n", "is empty; save it again"),
         ("<<<<<<< ours\n{}\n=======\n>>>>>>> theirs\n", "has merge conflicts; take one side"),
+        ("a\n||||||| base\nb\n=======\n", "has merge conflicts; take one side"),
+        (
+            '{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [1]}}, "b": {}, "a": {"y": {"rewards": [1]}}}}',
+            "has 'a' twice, perhaps after a merge; take one side",
+        ),
+        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [1]}, "x": {"rewards": [0]}}}}', "has 'x' twice"),
+        ('{"schema_version": 1, "tasks": {}}', "has no results of any task; save it again"),
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("[]", "is not a baseline: it has no schema_version"),

@@ -26,7 +26,7 @@ def test_same_rewards_pass():
     verdict = judge(same, Baseline(same), DROP)
     assert verdict.word == "pass"
     assert verdict.reasons == (
-        "a: mean reward change +0.000 over 10 tasks, 95% interval +0.000 to +0.000 (p = 1); no drop of 0.05 or more",
+        "a: mean reward change +0.000 over 10 tasks (0.667 -> 0.667), p = 1; no drop of 0.05 or more",
     )
 
 
@@ -92,7 +92,11 @@ def test_incomparable_task_is_reported_and_excluded(before, after, reason):
 def test_no_comparable_task_is_inconclusive():
     verdict = judge(run((1,)), Baseline(run((1,), agent="b")), DROP)
     assert verdict.word == "inconclusive"
-    assert verdict.reasons == ("no task of this run can be compared with the baseline",)
+    assert verdict.reasons == (
+        "no task of this run can be compared with the baseline: agent a is not in the baseline; the baseline has agent "
+        "b; --harbor-agent-name=b compares with it",
+    )
+    assert verdict.not_compared == {}
 
 
 def test_agents_are_compared_separately_and_the_worst_decides():
@@ -107,7 +111,7 @@ def test_agents_are_compared_separately_and_the_worst_decides():
     "spec, word, reason",
     [
         (GateSpec(pass_rate=0.7), "regressed", "pass rate 66.7% (2 of 3), below the required 70.0%"),
-        (GateSpec(pass_rate=2 / 3), "pass", "the run meets the rule"),
+        (GateSpec(pass_rate=2 / 3), "pass", "pass rate 66.7% (2 of 3), at least 66.7%"),
         (GateSpec(each=True), "regressed", "1 of 3 trials did not pass; the rule requires each to pass"),
     ],
 )

@@ -15,7 +15,7 @@ from model_server import Answer, Call, Reply, Tokens, failure
 
 from pytest_harbor.errors import EnvironmentLost, UnmetRequirement
 from pytest_harbor.proxy import Ledger, SessionBudget, TrialBudget
-from pytest_harbor.proxy.cassette import Cassette, RecordedCall, cassette_path
+from pytest_harbor.proxy.cassette import Cassette, CassetteError, RecordedCall, cassette_path
 
 
 def ask(proxied, text="hi", **options):
@@ -138,6 +138,8 @@ def test_replay_without_cassette(proxies):
         '{"schema_version": 2, "calls": []}',
         '{"schema_version": 1, "calls": 3}',
         '{"schema_version": 1, "calls": [{}]}',
+        '{"schema_version": 1, "calls": [], "calls": []}',
+        '<<<<<<< HEAD\n{"schema_version": 1, "calls": []}\n=======\n{"schema_version": 1}\n>>>>>>> other\n',
         '{"schema_version": 1, "calls": [{"request": {}, "response": {"status": "200", "headers": {}, "body": []}}]}',
         '{"schema_version": 1, "calls": [{"request": {}, "response": {"status": 200, "headers": {}, "body": [1]}}]}',
         '{"schema_version": 1, "calls": [{"request": {}, "response": {"status": 200, "headers": {}, "base64": [7]}}]}',
@@ -150,6 +152,20 @@ def test_invalid_cassette(proxies, text):
     for mode in ("replay", "auto"):
         with pytest.raises(UnmetRequirement, match=r"is not a valid cassette.*record it again"), proxies(mode):
             pass
+
+
+@pytest.mark.parametrize("kept", [(0, 1, 0), (1,), (1, 0)])
+def test_merged_recordings_are_not_read_silently(proxies, model_server, kept):
+    model_server.script += [Answer("one"), Answer("two")]
+    with proxies("record") as proxied:
+        ask(proxied, "first")
+        ask(proxied, "second")
+    path = cassette_path(proxies.directory / "cassettes", "tb2/hello", "tester", 1)
+    data = json.loads(path.read_text())
+    Cassette.load(path)
+    path.write_text(json.dumps({**data, "calls": [data["calls"][number] for number in kept]}))
+    with pytest.raises(CassetteError, match="is not a valid cassette"):
+        Cassette.load(path)
 
 
 def test_each_attempt_has_its_own_cassette(proxies, model_server):

@@ -16,7 +16,7 @@ def test_rates_mean_and_flaky_tasks_per_agent():
         ("ds/a", "once"): sample(1),
     }
     assert lines(run) == [
-        "bot: pass@1 44.4%, pass@3 66.7%, pass^3 33.3%; mean reward 0.444 over 3 tasks, 95% interval -0.820 to 1.709",
+        "bot: pass@1 44.4%, pass@3 66.7%, pass^3 33.3%; mean reward 0.444 over 3 tasks, 95% interval 0.000 to 1.000",
         "bot: 1 flaky task: ds/b",
     ]
     assert lines(run, flaky=False) == lines(run)[:1]

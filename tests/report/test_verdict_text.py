@@ -25,7 +25,7 @@ def test_green_run_is_two_lines():
     text = text_of(GOOD, GOOD)
     assert text == [
         "verdict: pass (rule drop=0.05,alpha=0.05)",
-        "  bot: mean reward change +0.000 over 7 tasks, 95% interval +0.000 to +0.000 (p = 1); no drop of 0.05 or more",
+        "  bot: mean reward change +0.000 over 7 tasks (1.000 -> 1.000), p = 1; no drop of 0.05 or more",
     ]
 
 
@@ -33,7 +33,10 @@ def test_green_run_counts_its_sections():
     after = {**GOOD, "tb2/0": sample(1, 1, 1, 1, 0), "tb2/1": sample(1, 1, 1, 1, errors=1)}
     text = text_of(GOOD, after)
     assert text[0].startswith("verdict: pass")
-    assert text[2:] == ["regressions 1, flaky 1, errors 1; use -v to list them"]
+    assert text[2:] == [
+        "  excluded: 1 of 35 trials ended with an infrastructure error (tb2/1)",
+        "lower than the baseline 1, flaky 1, errors 1; use -v to list them",
+    ]
     every = text_of(GOOD, after, every=True)
     assert "  tb2/0  bot  1.00 -> 0.80  passed 5 of 5, now 4 of 5" in every
 
@@ -80,7 +83,7 @@ def test_confirmations_are_shown_with_their_task():
 def test_without_a_baseline():
     text = text_of(None, {"tb2/a": sample(1), "tb2/b": sample(0)}, "each")
     assert text == [
-        "verdict: regressed (rule drop=0.05,alpha=0.05,each)",
+        "verdict: regressed (rule each)",
         "  1 of 2 trials did not pass; the rule requires each to pass",
         "failed (1):",
         "  tb2/b  bot  - -> 0.00  0 of 1 passed",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pytest_harbor._util.text import one_line, shorten
+from pytest_harbor.gate import Pair, Verdict
 from pytest_harbor.gate.baseline import GRADED, Key
-from pytest_harbor.gate.verdict import Pair, Verdict
 from pytest_harbor.report.reason import reason
 from pytest_harbor.trial import TrialResult
 

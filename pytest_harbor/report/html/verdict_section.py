@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_harbor._util.text import listed, one_line, plural
-from pytest_harbor.gate.baseline import Key
-from pytest_harbor.gate.verdict import Comparison, Pair, Verdict
+from pytest_harbor.gate import Comparison, Key, Pair, Verdict
 from pytest_harbor.report import usage_text
 from pytest_harbor.report.html.groups import Group
 from pytest_harbor.report.html.markup import Markup, data_table, join, number, screen_reader_text, tag

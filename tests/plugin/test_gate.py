@@ -1,0 +1,255 @@
+"""Gates on whole runs: nothing passes that was not measured."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_harbor.gate import Baseline, Sample
+
+RUN = ("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-infra-retries=0")
+
+
+@pytest.fixture
+def baseline(project):
+    """Run the agent oracle on tasks, save the baseline, and return the options that compare with it."""
+
+    def baseline(**rewards) -> str:
+        project.rewards(**rewards)
+        outcome = project.run(*RUN, "--harbor-agent-name=oracle", "--harbor-save-baseline=baseline.json")
+        outcome.has("saved to ")
+        for run in project.path.glob("harbor-results/*"):
+            run.rename(project.path / run.name)
+        return "--harbor-baseline=baseline.json"
+
+    return baseline
+
+
+def nothing_ran(project) -> bool:
+    return not list(project.path.glob("harbor-results/*/"))
+
+
+# No baseline to compare with.
+
+
+@pytest.mark.parametrize("rule", ["drop=0.05", "alpha=0.05", "pass-rate=0.5,drop=0.1", "each,alpha=0.1"])
+@pytest.mark.parametrize("more", [(), ("--harbor-save-baseline=new.json",), ("--collect-only",)])
+def test_comparing_rule_needs_a_baseline(project, rule, more):
+    project.rewards(a=0.0)
+    outcome = project.run(*RUN, f"--harbor-gate={rule}", *more)
+    assert outcome.ret == 4
+    outcome.has("compares with a baseline, and there is none", "--harbor-baseline=FILE", "--harbor-save-baseline=FILE")
+    outcome.lacks("collected")
+    assert nothing_ran(project)
+
+
+def test_comparing_rule_in_an_ini_file_needs_a_baseline(project):
+    project.rewards(a=1.0)
+    project.ini("harbor_gate = drop=0.02")
+    assert project.run(*RUN).ret == 4
+    project.file("test_unit.py", "def test_it(): pass")
+    assert project.run("test_unit.py").ret == 0, "a run without tasks does not care"
+
+
+@pytest.mark.parametrize("rule, status", [("pass-rate=0.5", 0), ("pass-rate=0.9", 1), ("each", 1)])
+def test_other_rules_need_none(project, rule, status):
+    project.rewards(a=1.0, b=0.0)
+    outcome = project.run(*RUN, f"--harbor-gate={rule}")
+    assert outcome.ret == status
+    outcome.has(f"(rule {rule})")
+
+
+def test_first_update_of_a_baseline_is_no_pass(project):
+    project.rewards(a=0.0)
+    outcome = project.run(*RUN, "--harbor-baseline=new.json", "--harbor-update-baseline")
+    assert outcome.ret == 0
+    outcome.has("verdict: inconclusive", "there is no baseline to compare with", "saved to ")
+
+
+# Nothing in common with the baseline.
+
+
+def test_renamed_agent_is_found_before_the_run(project, baseline):
+    compared = baseline(a=1.0, b=1.0)
+    outcome = project.run(*RUN, compared)
+    assert outcome.ret == 4
+    outcome.has(
+        "nothing can be compared with ",
+        "agent nop is not in the baseline; the baseline has agent oracle; --harbor-agent-name=oracle compares with it",
+    )
+    assert nothing_ran(project)
+    outcome = project.run(*RUN, "--harbor-agent-name=oracle", compared)
+    assert outcome.ret == 0
+    outcome.has("verdict: pass")
+
+
+def test_renamed_agent_with_workers(project, baseline):
+    compared = baseline(a=1.0, b=1.0)
+    outcome = project.run(*RUN, compared, "-n2", subprocess=True)
+    assert outcome.ret == 4
+    outcome.has("--harbor-agent-name=oracle compares with it")
+
+
+def test_renamed_agent_under_a_baseline_of_the_ini_file(project, baseline):
+    baseline(a=1.0, b=1.0)
+    project.ini("harbor_baseline = baseline.json")
+    outcome = project.run(*RUN)
+    assert outcome.ret == 10
+    outcome.has("verdict: inconclusive", "--harbor-agent-name=oracle compares with it")
+    outcome.lacks("not compared")
+
+
+def test_other_tasks_are_found_before_the_run(project, baseline):
+    compared = baseline(a=1.0)
+    project.rewards(b=1.0)
+    outcome = project.run(*RUN, "--harbor-agent-name=oracle", "--harbor-task=b", compared)
+    assert outcome.ret == 4
+    outcome.has("none of the selected tasks is in it")
+
+
+def test_changed_tasks_are_inconclusive(project, baseline):
+    compared = baseline(a=1.0)
+    project.file("tb2/a/instruction.md", "Something else.\n")
+    outcome = project.run(*RUN, "--harbor-agent-name=oracle", compared)
+    assert outcome.ret == 10
+    outcome.has("no task of this run can be compared with the baseline", "the task has changed")
+
+
+def test_new_agent_is_inconclusive_although_another_passes(project, baseline):
+    baseline(a=1.0)
+    Baseline({("tb2/a", "one"): Sample((1.0,), 1)}).write(project.path / "baseline.json")
+    project.file("agents.toml", '[[agents]]\nname = "one"\nagent = "nop"\n[[agents]]\nname = "nop"\nagent = "nop"\n')
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agents=agents.toml", "--harbor-baseline=baseline.json")
+    assert outcome.ret == 10
+    outcome.has("agent nop is not in the baseline; the baseline has agent one")
+
+
+def test_empty_baseline_is_a_usage_error(project):
+    project.rewards(a=1.0)
+    project.file("baseline.json", '{"schema_version": 1, "tasks": {}}')
+    outcome = project.run(*RUN, "--harbor-baseline=baseline.json")
+    assert outcome.ret == 4
+    outcome.has("has no results of any task; save it again with --harbor-save-baseline")
+
+
+# Nothing ran.
+
+
+@pytest.mark.parametrize("rule", ["--harbor-gate=each", "--harbor-gate=pass-rate=0", "--harbor-baseline=baseline.json"])
+def test_run_without_tasks_is_no_pass(project, rule):
+    Baseline({("tb2/a", "nop"): Sample((1.0,), 1)}).write(project.path / "baseline.json")
+    project.file("test_unit.py", "def test_it(): pass")
+    outcome = project.run("test_unit.py", rule)
+    assert outcome.ret == 10
+    outcome.has("verdict: inconclusive", "no trial ran", "1 passed")
+    project.rewards(a=1.0)
+    assert project.run("test_unit.py", *RUN, rule).ret == 10
+    assert project.run("test_unit.py", *RUN, rule, "--harbor-inconclusive=pass").ret == 0
+    assert project.run(*RUN, rule, "-k", "nosuch").ret == 5
+
+
+def test_run_without_tasks_passes_if_only_an_ini_file_has_the_rule(project):
+    project.rewards(a=0.0)
+    project.file("test_unit.py", "def test_it(): pass")
+    project.ini("harbor_gate = each", "harbor_dataset = tb2", "harbor_agent = nop")
+    outcome = project.run("test_unit.py")
+    assert outcome.ret == 0
+    outcome.lacks("verdict:")
+
+
+@pytest.mark.parametrize("how", ["--collect-only", "--setup-plan"])
+def test_listing_has_no_verdict(project, how):
+    project.rewards(a=0.0)
+    outcome = project.run(*RUN, "--harbor-gate=each", how)
+    assert outcome.ret == 0
+    outcome.lacks("verdict:")
+
+
+@pytest.mark.parametrize("rule", ["each", "pass-rate=0.1"])
+def test_skipped_or_failing_environments_are_no_pass(project, rule):
+    project.rewards(a=None, b=None)
+    outcome = project.run(*RUN, f"--harbor-gate={rule}", "--harbor-max-infra-errors=100%")
+    assert outcome.ret == 10
+    outcome.has("no trial was graded")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=oracle", f"--harbor-gate={rule}")
+    assert outcome.ret == 10
+    outcome.has("no trial ran")
+
+
+def test_excluded_trials_do_not_help(project):
+    project.rewards(lost=None, wrong=0.0, **{f"t{number}": 1.0 for number in range(8)})
+    outcome = project.run(*RUN, "--harbor-gate=pass-rate=0.85")
+    assert outcome.ret == 10
+    outcome.has(
+        "excluded trials decide: had they failed, the run would have regressed (pass rate 80.0% (8 of 10), below the "
+        "required 85.0%)"
+    )
+    assert project.run(*RUN, "--harbor-gate=pass-rate=0.85", "--harbor-max-infra-errors=1").ret == 0
+    outcome = project.run(*RUN, "--harbor-gate=pass-rate=0.8")
+    assert outcome.ret == 0
+    outcome.has(
+        "verdict: pass",
+        "pass rate 88.9% (8 of 9), at least 80.0%",
+        "excluded: 1 of 10 trials ended with an infrastructure error (tb2/lost)",
+    )
+    assert project.run(*RUN, "--harbor-gate=each", "--harbor-exclude-task=wrong").ret == 10
+
+
+# Outputs that cannot be written.
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "file", "/dev/null"])
+@pytest.mark.parametrize(
+    "flag, options",
+    [
+        ("--harbor-save-baseline", ["--harbor-save-baseline={}/b.json"]),
+        ("--harbor-update-baseline", ["--harbor-update-baseline", "--harbor-baseline={}/b.json"]),
+        ("--harbor-html", ["--harbor-html={}/page.html"]),
+        ("--harbor-results", ["--harbor-results={}/results"]),
+        ("--harbor-cassettes", ["--harbor-proxy=auto", "--harbor-cassettes={}/cassettes"]),
+    ],
+)
+def test_unwritable_output_is_found_before_the_run(project, place, flag, options):
+    project.rewards(a=1.0)
+    project.file("file", "")
+    outcome = project.run(*RUN, *(option.format(place) for option in options))
+    assert outcome.ret == 4
+    outcome.has(f"{flag}: ", " cannot be ")
+    outcome.shows_no_bug()
+    assert nothing_ran(project)
+
+
+def test_output_directory_as_a_file(project):
+    project.rewards(a=1.0)
+    outcome = project.run(*RUN, "--harbor-save-baseline=tb2")
+    assert outcome.ret == 4
+    outcome.has("--harbor-save-baseline: ", "directory")
+
+
+@pytest.mark.parametrize("what", ["html=late/page.html", "save-baseline=late/b.json"])
+@pytest.mark.parametrize("gate", [(), ("--harbor-gate=each",)])
+def test_output_that_cannot_be_written_after_all(project, what, gate):
+    project.rewards(a=1.0)
+    project.file("test_unit.py", "from pathlib import Path\ndef test_it(): Path('late').touch()")
+    outcome = project.run("test_unit.py", "tb2", *RUN, f"--harbor-{what}", *gate)
+    assert outcome.ret == 1
+    outcome.has("late")
+
+
+def test_refused_baseline_is_not_a_success(project, baseline):
+    good = {f"t{number}": 1.0 for number in range(12)}
+    compared = baseline(**good)
+    project.rewards(lost=None)
+    project.file("rewards.json", json.dumps({**good, "lost": None}))
+    outcome = project.run(*RUN, "--harbor-agent-name=oracle", compared, "--harbor-save-baseline=new.json")
+    assert outcome.ret == 1
+    outcome.has("verdict: pass", "new.json was not written: 1 infrastructure error; run again")
+
+
+def test_stopped_run_makes_no_baseline(project):
+    project.rewards(a=0.0, b=1.0)
+    outcome = project.run(*RUN, "-x", "--harbor-save-baseline=new.json")
+    assert outcome.ret == 1
+    outcome.has("new.json was not written: the run was stopped: stopping after 1 failures; run again")
+    assert not (project.path / "new.json").exists()
