@@ -116,10 +116,6 @@ class Baseline:
         """The names of the agents, sorted."""
         return sorted({agent for _, agent in self.samples})
 
-    def calls_models(self, agent: str) -> bool:
-        """Return True if an agent called models in any trial whose usage was metered."""
-        return any(sample.usage.get("calls") for (_, name), sample in self.samples.items() if name == agent)
-
     def write(self, path: Path) -> None:
         """Write the baseline, sorted and with a line per agent, so that diffs stay small.
 
