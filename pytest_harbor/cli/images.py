@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
 import tempfile
 from collections import Counter
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_harbor._util.choices import DEFAULT_IMAGE
+from pytest_harbor._util.signals import interrupt_on_signals
 from pytest_harbor._util.text import listed, plural
 from pytest_harbor.errors import UnmetRequirement
 
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_harbor.image.publish import Publisher, default_jobs
 
     logs = _log_directory(options.logs)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_on_signals()
     provider = DockerProvider()
     failed = True
     try:

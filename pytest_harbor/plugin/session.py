@@ -51,7 +51,7 @@ class HarborSession:
         self.config = config
         self.options = options
         self.active = False
-        self.restore_sigterm: Callable[[], Any] | None = None
+        self.restore_signals: Callable[[], Any] | None = None
         # Set by activation.select(); None if no dataset was given, or none is used.
         self.selection: Selection | None = None
         # The tasks that pytest was kept out of (places.py).

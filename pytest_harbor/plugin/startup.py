@@ -115,12 +115,12 @@ def configure(config: pytest.Config) -> None:
 
 
 def unconfigure(config: pytest.Config) -> None:
-    """Restore the SIGTERM handler and close the provider and the services."""
+    """Restore the signal handlers and close the provider and the services."""
     session = config.stash.get(SESSION, None)
     if session is None:
         return
-    if session.restore_sigterm is not None:
-        session.restore_sigterm()
+    if session.restore_signals is not None:
+        session.restore_signals()
     if session.runner is not None:
         with contextlib.ExitStack() as stack:
             stack.callback(session.runner.provider.close)

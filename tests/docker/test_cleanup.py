@@ -45,7 +45,7 @@ def outcomes(harbor: Harbor) -> dict[str, tuple[str, str]]:
     }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_to_a_single_process(harbor: Harbor, number: signal.Signals) -> None:
     harbor.task("a-done", "true")
     harbor.task("b-working", WORKING)
@@ -72,7 +72,7 @@ def test_two_interrupts(harbor: Harbor) -> None:
     assert harbor.containers() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
 def test_signal_to_the_controller(harbor: Harbor, number: signal.Signals) -> None:
     for name in ("one", "two", "three"):
         harbor.task(name, WORKING)
