@@ -1,25 +1,21 @@
-"""ENTRYPOINTs of images: which of them start services, and how long they may take."""
+"""ENTRYPOINTs of images that start services: how long they may take, and how to fix those that fail."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 # How long to wait for an ENTRYPOINT to run the keep-alive command before the trial continues without it, in seconds.
 HANDOVER_TIMEOUT = 2.0
 
-# An ENTRYPOINT that is only one of these starts no service, and would take the keep-alive command for a script.
-SHELLS = {"sh", "bash", "dash", "ash", "zsh", "python", "python3", "node"}
 
-
-def starts_service(entrypoint: Sequence[str]) -> bool:
-    """Return True if an ENTRYPOINT is more than a bare shell or interpreter."""
-    if not entrypoint:
-        return False
-    bare = PurePosixPath(entrypoint[0]).name in SHELLS and all(word.startswith("-") for word in entrypoint[1:])
-    return not bare
-
-
-def handover_fix(entrypoint: Sequence[str]) -> str:
+def handover_fix(entrypoint: Sequence[str], problem: str = "") -> str:
     """Return the fix to suggest for an ENTRYPOINT that ends without running its arguments."""
-    return f'its ENTRYPOINT {list(entrypoint)} must run its arguments (exec "$@")' if entrypoint else ""
+    if not entrypoint:
+        return ""
+    if re.search(r"no such file or directory|exec format error", problem, re.IGNORECASE):
+        return (
+            f"its ENTRYPOINT {list(entrypoint)} must exist, and the first line of a script must name an installed "
+            "interpreter and end with LF, not CRLF"
+        )
+    return f'its ENTRYPOINT {list(entrypoint)} must run its arguments (exec "$@")'

@@ -15,6 +15,7 @@ from pytest_harbor.environment.base import Output, Process
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READY = b"harbor: ready"
+LINE_ENDINGS_FIX = "convert it with dos2unix, and keep Git from converting it back with 'eol=lf' in .gitattributes"
 
 # $1 is the prologue, $2 the word that must be a command, $3 the end marker, $4 "line" or "words"; the command follows.
 # The end is reported in the output because the Engine reports it only once no process holds the output open, or 2 s
@@ -38,8 +39,10 @@ if [ -n "$2" ]; then
          { echo "harbor: $2: command not found in PATH=$PATH"; exit 127; } ;;
   esac
   case "$found" in
-    /*) IFS= read -r first <"$found" 2>/dev/null
+    */*) IFS= read -r first <"$found" 2>/dev/null
         case "$first" in
+          '#!'*<CR>) echo "harbor: $found: its lines end with CRLF, so its interpreter is not found; <FIX>"; exit 126 ;;
+          '<BOM>#!'*) echo "harbor: $found: a byte order mark hides its interpreter; save it without one"; exit 126 ;;
           '#!'*) set -f; for first in ${first#'#!'}; do break; done; set +f
                  [ -x "$first" ] || { echo "harbor: $found: its interpreter $first is missing"; exit 126; } ;;
         esac ;;
@@ -55,6 +58,7 @@ code=$?
 printf '\nharbor: end %s %s\n' "$end" "$code"
 exit "$code"
 """
+LAUNCH = LAUNCH.replace("<CR>", "'\r'").replace("<BOM>", "\ufeff").replace("<FIX>", LINE_ENDINGS_FIX)
 
 # Kills all processes started since a moment, or a process and its descendants. Stops them first, so that they cannot
 # fork meanwhile. Writes the same format as LAUNCH. Runs as one process, as there may be no room for a second one.

@@ -12,29 +12,58 @@ from pytest_harbor.image.agent_files import agent_files
 from pytest_harbor.task import Task
 from pytest_harbor.task.files import readable_mode
 
+BOM = b"\xef\xbb\xbf"
+_FIRST_LINE_BYTES = 4096
+
 SCRIPTS = {"tests": "test.sh", "solution": "solve.sh"}
 
 
 def folder_uploads(task: Task, folder: Literal["tests", "solution"], target: str) -> tuple[list[Upload], list[str]]:
     """Return the uploads that put a folder of a task in place, and notes on what they change.
 
-    The folder's script becomes executable (Terminal-Bench's scripts are not), and CRLF line endings become LF: no
-    kernel finds the interpreter `bash\\r`.
+    The folder's script becomes executable (Terminal-Bench's scripts are not). In it, and in scripts next to it, CRLF
+    line endings become LF, and a byte order mark is removed: no kernel finds the interpreter `bash\\r`.
     """
     uploads = [Upload(target, None, 0o755, keep=True)]
     notes = []
     for relative, path in task.upload_files(folder):
         destination = f"{target}/{relative}"
-        if str(relative) == SCRIPTS[folder] and path.is_file():
-            content = path.read_bytes()
-            if b"\r\n" in content:
-                content = content.replace(b"\r\n", b"\n")
-                notes.append(f"{folder}/{relative} has CRLF line endings; it was run with LF")
-            uploads.append(Upload(destination, content, 0o755))
+        is_main = str(relative) == SCRIPTS[folder] and path.is_file()
+        problem = line_problem(path) if is_main or (path.is_file() and not path.is_symlink()) else ""
+        if is_main and not problem and b"\r\n" in path.read_bytes():
+            problem = "CRLF line endings"
+        if problem:
+            content = path.read_bytes().removeprefix(BOM).replace(b"\r\n", b"\n")
+            notes.append(f"{folder}/{relative} has {problem}; it was run without")
+            uploads.append(Upload(destination, content, 0o755 if is_main else _mode(path)))
+        elif is_main:
+            uploads.append(Upload(destination, path.resolve(), 0o755))
         else:
             is_directory = path.is_dir() and not path.is_symlink()
             uploads.append(Upload(destination, path, _mode(path), keep=is_directory))
     return uploads, notes
+
+
+def line_problem(path: Path) -> str:
+    """Return what keeps a script from being run as one: CRLF line endings or a byte order mark; empty if nothing does.
+
+    A file is a script if it names its interpreter or is named as a shell script.
+    """
+    with path.open("rb") as file:
+        first = file.readline(_FIRST_LINE_BYTES)
+    is_script = first.removeprefix(BOM).startswith(b"#!") or path.suffix in (".sh", ".bash")
+    if is_script and first.endswith(b"\r\n"):
+        return "CRLF line endings"
+    return "a byte order mark" if is_script and first.startswith(BOM) else ""
+
+
+def agent_file_problems(files: Iterable[tuple[Path, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the path in the environment, and the problem, of each agent file that cannot be run as a script."""
+    for source, target in files:
+        for file in agent_files(source, target):
+            may_run = file.mode is not None and file.path.is_file() and (file.mode & 0o100 or file.path.suffix == ".sh")
+            if may_run and (problem := line_problem(file.path)):
+                yield file.target, problem
 
 
 def agent_uploads(files: Iterable[tuple[Path, str]]) -> list[Upload]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pytest_harbor.environment import Environment, Resources, StartRequest, Upload
+from pytest_harbor.environment.shell_scripts import LINE_ENDINGS_FIX
+from pytest_harbor.environment.uploads import agent_file_problems
+from pytest_harbor.errors import UnmetRequirement
 from pytest_harbor.image import Image
 from pytest_harbor.task import Task
 from pytest_harbor.task.variables import MissingVariable, resolve_variables
@@ -91,6 +95,26 @@ def environment_variables(task: Task) -> dict[str, str]:
         if server.url:
             variables[f"HARBOR_MCP_{slug(server.name).upper().replace('-', '_')}_URL"] = server.url
     return variables
+
+
+def check_agent_files(files: Sequence[tuple[Path, str]], line: str) -> list[str]:
+    """Return notes on agent files that cannot be run as scripts.
+
+    Args:
+        files: the agent files.
+        line: the agent's command line.
+
+    Raises:
+        UnmetRequirement: the command line names such a file.
+
+    """
+    notes = []
+    for target, problem in agent_file_problems(files):
+        note = f"the agent's {target} has {problem}, with which it cannot be run as a script"
+        if target in line:
+            raise UnmetRequirement(note, LINE_ENDINGS_FIX if "CRLF" in problem else "save it as UTF-8 without one")
+        notes.append(note)
+    return notes
 
 
 def agent_variables(

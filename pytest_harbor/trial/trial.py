@@ -26,6 +26,7 @@ from pytest_harbor.trial.services import AgentService
 from pytest_harbor.trial.settings import TrialSettings
 from pytest_harbor.trial.start import (
     TASK_DIRECTORY,
+    check_agent_files,
     environment_variables,
     place_task_texts,
     start_request,
@@ -197,6 +198,8 @@ class Trial:
                     raise missing
             for service in self._services:
                 service.admit(self.task, self._variables)
+            if needs_setup(self.agent):
+                self._journal.warn(*check_agent_files(self.settings.agent_files, getattr(self.agent, "line", "")))
             request = start_request(self.task, image, self._run_id, self._variables, self.settings)
             environment = self._provider.start(image, request)
             self.environment = environment

@@ -12,7 +12,13 @@ JSON = "/logs/verifier/reward.json"
 
 def test_forms_of_test_sh(harbor: Harbor) -> None:
     other = "[ $(cat /tests/data.txt) = data ] && [ -x /tests/sub/tool ] && /tests/sub/tool && "
-    harbor.task("crlf", test=f"#!/bin/bash\n{ONE}".replace("\n", "\r\n"))
+    helped = f"#!/bin/bash\nset -e\nsh /tests/helper.sh\n. /tests/lib.sh\n{ONE}".replace("\n", "\r\n")
+    helpers = {
+        "tests/helper.sh": "\ufeff#!/bin/sh\r\nset -e\r\n",
+        "tests/lib.sh": "set -e\r\n",
+        "tests/data.txt": "a\r\n",
+    }
+    harbor.task("crlf", test=helped, files=helpers)
     harbor.task("no-shebang", test=ONE)
     harbor.task("sh", test=f"#!/bin/sh\n{ONE}")
     harbor.task("exit-code", test=f"#!/bin/bash\n{ONE}exit 9\n")
@@ -39,7 +45,8 @@ def test_forms_of_test_sh(harbor: Harbor) -> None:
         "interpreter": "unverified",
     }, run.text
     assert run["exit-code"]["verifier_exit"] == 9
-    assert any("CRLF" in note for note in run["crlf"]["warnings"])
+    for name in ("test.sh", "helper.sh", "lib.sh"):
+        assert f"tests/{name} has CRLF line endings; it was run without" in run["crlf"]["warnings"]
     assert "/tests/test.sh: cannot execute" in run.file("interpreter", "verifier/test-stdout.txt")
 
 

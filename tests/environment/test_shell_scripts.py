@@ -105,7 +105,10 @@ def test_process_is_an_ancestor_of_the_command():
         ("{tmp}/plain", "plain: not executable", 126),
         ("{tmp}/orphan.sh arg", "orphan.sh: its interpreter /no/such/interpreter is missing", 126),
         (["{tmp}/orphan-env.sh"], "its interpreter /no/such/env is missing", 126),
-        ("{tmp}/crlf.sh", "its interpreter", 126),
+        ("{tmp}/crlf.sh", "crlf.sh: its lines end with CRLF", 126),
+        ("{tmp}/crlf.sh", "dos2unix", 126),
+        (["{tmp}/crlf-env.sh"], "its lines end with CRLF", 126),
+        ("{tmp}/bom.sh", "bom.sh: a byte order mark hides its interpreter", 126),
         ("{tmp}/dangling", "dangling: no such file", 127),
     ],
 )
@@ -117,6 +120,8 @@ def test_commands_that_cannot_start(tmp_path, command, start_error, code):
         "orphan.sh": "#!/no/such/interpreter -x",
         "orphan-env.sh": "#! /no/such/env python",
         "crlf.sh": "#!/bin/sh\r",
+        "crlf-env.sh": "#!/usr/bin/env -S python3 -u\r",
+        "bom.sh": "\ufeff#!/bin/sh",
     }.items():
         (tmp_path / name).write_bytes(f"{first}\necho ran\n".encode())
         (tmp_path / name).chmod(0o755)
@@ -151,6 +156,8 @@ def test_relative_path_is_relative_to_the_working_directory(tmp_path):
     (tmp_path / "x.sh").chmod(0o755)
     assert run("./x.sh", cwd=tmp_path).output == b"ran\n"
     assert "no such file" in run("./x.sh", cwd="/").parser.start_error
+    (tmp_path / "x.sh").write_bytes(b"#!/bin/sh\r\necho ran\r\n")
+    assert "its lines end with CRLF" in run("./x.sh", cwd=tmp_path).parser.start_error
 
 
 def test_exit_127_is_not_command_not_found():

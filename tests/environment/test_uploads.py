@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_harbor.environment.uploads import user_uploads
+from pytest_harbor.environment.uploads import line_problem, user_uploads
+from pytest_harbor.errors import UnmetRequirement
+from pytest_harbor.trial.start import check_agent_files
 
 OWNER = (1000, 1001)
 
@@ -67,3 +69,31 @@ def test_link_as_source_is_followed(tree: Path) -> None:
 def test_dangling_link_as_source(tree: Path) -> None:
     with pytest.raises(FileNotFoundError):
         user_uploads(tree / "dangling", "/x", OWNER)
+
+
+@pytest.mark.parametrize(
+    "name, content, problem",
+    [
+        ("run", b"#!/bin/sh\r\ntrue\r\n", "CRLF line endings"),
+        ("run.py", b"#!/usr/bin/env python3\r\n", "CRLF line endings"),
+        ("lib.sh", b"true\r\n", "CRLF line endings"),
+        ("run", b"\xef\xbb\xbf#!/bin/sh\ntrue\n", "a byte order mark"),
+        ("run", b"#!/bin/sh\nprintf 'a\r\n'\n", ""),
+        ("data.csv", b"a,b\r\n", ""),
+        ("data.csv", b"\xef\xbb\xbfa,b\n", ""),
+        ("empty.sh", b"", ""),
+    ],
+)
+def test_line_problem(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert line_problem(tmp_path / name) == problem
+
+
+def test_agent_files_with_crlf(tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_bytes(b"#!/bin/bash\r\ntrue\r\n")
+    (tmp_path / "other.sh").write_bytes(b"#!/bin/bash\ntrue\n")
+    files = [(tmp_path, "/agent")]
+    note = "the agent's /agent/run.sh has CRLF line endings, with which it cannot be run as a script"
+    assert check_agent_files(files, "bash /agent/other.sh") == [note]
+    with pytest.raises(UnmetRequirement, match=f"{note}; convert it with dos2unix"):
+        check_agent_files(files, "bash /agent/run.sh")

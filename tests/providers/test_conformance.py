@@ -298,6 +298,14 @@ def test_exiting_entrypoint(start, build):
         start(image)
 
 
+@pytest.mark.parametrize("entrypoint", ['["/usr/bin/env", "bash"]', '["/begin.sh", "python3"]'])
+def test_entrypoint_that_ends_with_an_interpreter(start, build, entrypoint):
+    image = build(f"FROM BASE\nCOPY --chmod=755 begin.sh /\nENTRYPOINT {entrypoint}\n", **{"begin.sh": ENTRYPOINT})
+    environment = start(image, uploads=[Upload("/early", b"bird\n")])
+    assert environment.is_running()
+    assert ("sleep 444" in processes(environment)) == ("begin" in entrypoint)
+
+
 def test_services_survive_kill_since(start, build):
     environment = start(
         build('FROM BASE\nCOPY --chmod=755 begin.sh /\nENTRYPOINT ["/begin.sh"]\n', **{"begin.sh": ENTRYPOINT})

@@ -31,6 +31,7 @@ from pytest_harbor.environment.docker.labels import IMAGE_LABEL
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image import BuildContext
 
+_HEREDOC = re.compile(r"""^\s*(?:RUN|COPY|ADD)\b.*?<<-?["']?\w+""", re.IGNORECASE | re.MULTILINE)
 _NEEDS_BUILDKIT = re.compile(
     r"""^\s*(?:(?:RUN|COPY|ADD)\b.*?<<-?["']?\w+
           |RUN\s+(?:--\S+\s+)*?--(?:mount|network|security)\b
@@ -38,6 +39,15 @@ _NEEDS_BUILDKIT = re.compile(
           |\#\s*syntax\s*=)""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
+_SYNTAX = re.compile(r"(?:#[^\n]*\n)*?#\s*syntax\s*=\s*(\S+)", re.IGNORECASE)
+# How frontends report what they do not know: the first lines of heredocs, and flags.
+_UNKNOWN_INSTRUCTION = re.compile(r"unknown instruction|<<", re.IGNORECASE)
+_UNKNOWN_FLAG = re.compile(
+    r"""unknown\ flag:?\s*-*
+        (?:link|chmod|parents|exclude|checksum|keep-git-dir|unpack|mount|network|security|device|start-interval)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+NEWEST_FRONTEND = "`# syntax=docker/dockerfile:1`"
 
 
 class Builder:
@@ -61,7 +71,7 @@ class Builder:
             if has_buildx():
                 with context.adapted_dockerfile() as dockerfile:
                     command = _buildx_command(context, dockerfile, ref)
-                    self._run(command, file, log, timeout)
+                    self._run(command, context, file, log, timeout)
             else:
                 _build_with_engine(client, context, ref, file, log, timeout)
 
@@ -72,7 +82,7 @@ class Builder:
             for process in self._running:
                 _kill(process)
 
-    def _run(self, command: list[str], file: BinaryIO, log: Path, timeout: float) -> None:
+    def _run(self, command: list[str], context: BuildContext, file: BinaryIO, log: Path, timeout: float) -> None:
         process = self._start(command, file, log)
         try:
             code = process.wait(timeout)
@@ -84,7 +94,8 @@ class Builder:
                 _kill(process)
             process.wait()
         if code != 0:
-            raise _build_error(_last_error(log), "", log)
+            why = _last_error(log)
+            raise _build_error(why, _frontend_fix(why, context), log)
 
     def _start(self, command: list[str], file: BinaryIO, log: Path) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -191,6 +202,26 @@ def _buildkit_fix(context: BuildContext) -> str:
     text = context.dockerfile.read_text(encoding="utf-8", errors="replace")
     if _NEEDS_BUILDKIT.search(text):
         return "this Dockerfile needs BuildKit: install the docker CLI with its buildx plugin"
+    return ""
+
+
+def _frontend_fix(why: str, context: BuildContext) -> str:
+    """Return what to do about a BuildKit whose frontend does not know a Dockerfile's syntax, or cannot get it."""
+    text = context.dockerfile.read_text(encoding="utf-8", errors="replace")
+    named = _SYNTAX.match(text.lstrip("\ufeff"))
+    is_unknown = _UNKNOWN_FLAG.search(why) or (_UNKNOWN_INSTRUCTION.search(why) and _HEREDOC.search(text))
+    if is_unknown and named:
+        return f"the frontend {named[1]} does not know this syntax: change the first line to {NEWEST_FRONTEND}"
+    if is_unknown:
+        return (
+            "the engine's own frontend does not know this syntax: make "
+            f"{NEWEST_FRONTEND} the first line of the Dockerfile, or update the engine"
+        )
+    if named and re.sub(r"(?::[^:/@]*)?(?:@.*)?$", "", named[1]) in why:
+        return (
+            f"the engine cannot get the frontend {named[1]}, which the Dockerfile's first line names: pull or load it, "
+            "or remove the line if the engine's own frontend suffices"
+        )
     return ""
 
 

@@ -149,7 +149,7 @@ class DockerEnvironment(ShellEnvironment):
             fact += f", last output: {error_text(output)}"
         if self._has_executed:
             return EnvironmentLost(fact)
-        return StartError(fact, handover_fix(self.image.details.entrypoint))
+        return StartError(fact, handover_fix(self.image.details.entrypoint, output))
 
     def _put_archive(self, archive: IO[bytes], parent: str) -> None:
         with engine_errors(f"uploading to {self.name}"):

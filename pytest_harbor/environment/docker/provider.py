@@ -33,7 +33,8 @@ from pytest_harbor.environment.docker.labels import (
     remove_container,
 )
 from pytest_harbor.environment.docker.registry import SILENCE_TIMEOUT, RegistryClient, is_published, pull, push
-from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT, starts_service
+from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT
+from pytest_harbor.environment.start_command import keep_alive_arguments, starts_service
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 from pytest_harbor.image.adaptation import KEEP_ALIVE
@@ -195,7 +196,7 @@ class DockerProvider:
             with engine_errors(f"creating a container from {image.ref}"):
                 config = self._client.create_container_config(
                     image=image.details.id,
-                    command=list(KEEP_ALIVE),
+                    command=keep_alive_arguments(entrypoint if service else ()),
                     entrypoint=None if service or not entrypoint else [""],
                     working_dir=request.workdir or None,
                     environment=dict(request.variables),

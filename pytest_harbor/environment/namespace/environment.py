@@ -10,12 +10,13 @@ from typing import IO
 
 from pytest_harbor._util.logs import tail
 from pytest_harbor.environment import shell_scripts as shell
-from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT, handover_fix, starts_service
+from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT, handover_fix
 from pytest_harbor.environment.listener import accept_connections, listen_on, port_of
 from pytest_harbor.environment.namespace.inside.cleanup import remove_tree
 from pytest_harbor.environment.namespace.sandbox import Sandbox, processes_of
 from pytest_harbor.environment.namespace.sandbox_config import SandboxConfig
 from pytest_harbor.environment.shell_environment import ShellEnvironment
+from pytest_harbor.environment.start_command import keep_alive_arguments, starts_service
 from pytest_harbor.environment.tar.pack import Upload
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, InfrastructureError, StartError
 from pytest_harbor.image import Image
@@ -86,7 +87,7 @@ class NamespaceEnvironment(ShellEnvironment):
             return
         log = self._config.directory / SERVICE_LOG
         self._sandbox.start_service(
-            [*entrypoint, *KEEP_ALIVE],
+            [*entrypoint, *keep_alive_arguments(entrypoint)],
             log,
             user=self.image.details.user,
             cwd=self.workdir,
@@ -95,7 +96,7 @@ class NamespaceEnvironment(ShellEnvironment):
         if not self._sandbox.await_process(KEEP_ALIVE, HANDOVER_TIMEOUT):
             output = tail(log, 20).strip()
             fact = f"the ENTRYPOINT of {self.name} stopped by itself"
-            raise StartError(fact + (f", last output: {output}" if output else ""), handover_fix(entrypoint))
+            raise StartError(fact + (f", last output: {output}" if output else ""), handover_fix(entrypoint, output))
 
     def _run(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from pytest_harbor.environment.entrypoint import starts_service
+from pytest_harbor.environment.start_command import starts_service
 from pytest_harbor.image.adaptation import KEEP_ALIVE
 from pytest_harbor.image.dockerfile import Dockerfile, Piece
 from pytest_harbor.image.layers import LAYER_PYTHON
