@@ -73,6 +73,7 @@ class Runner:
         agent: Agent | None = None,
         attempt: int = 1,
         confirmation: int = 0,
+        rerun: int = 0,
         node_id: str = "",
         hooks: TrialHooks | None = None,
         echo: Callable[[bytes], None] | None = None,
@@ -86,12 +87,14 @@ class Runner:
             agent: the agent, unless it is only known later.
             attempt: number of the attempt, from 1.
             confirmation: number of the confirmation of a task that newly failed, from 1; 0 for an attempt.
+            rerun: number of the rerun of the same test, from 1; 0 for its first run.
             node_id: node id of the test that the trial belongs to.
             hooks: hooks to call.
             echo: takes the output of agent and tests for a person who watches.
 
         """
-        place = TrialPlace(self.run.id, self.run.trial_directory(task.name, key), attempt, confirmation, node_id)
+        directory = self.run.trial_directory(task.name, key)
+        place = TrialPlace(self.run.id, directory, attempt, confirmation, rerun, node_id)
         trial = Trial(
             task,
             self.provider,

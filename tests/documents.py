@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from inner_pytest import FEWER_PLUGINS
+from inner_pytest import FEWER_PLUGINS, NO_RERUNS
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -154,7 +154,7 @@ def run(section: Section, directory: Path, *options: str) -> None:
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "ANTHROPIC_"))},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTEST_ADDOPTS": " ".join([*FEWER_PLUGINS, *options]),
+        "PYTEST_ADDOPTS": " ".join([*FEWER_PLUGINS, *NO_RERUNS, *options]),
     }
     for block in section.blocks:
         if block.file:

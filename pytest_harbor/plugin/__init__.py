@@ -98,6 +98,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give each run of a test a trial of its own."""
+    if need_task(getattr(item, "fixturenames", ())):
+        from pytest_harbor.plugin.trials import begin_rerun
+
+        begin_rerun(item)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Run the trial, so that a test starts when its trial has ended."""
     trial: Any = pyfuncitem.funcargs.get("harbor_trial")

@@ -134,7 +134,7 @@ class TaskFile(_InTask, pytest.Module):
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """Yield an item for each agent and attempt."""
         session = session_of(self.config)
-        for assignment, marks in assignments([self.task], self, session.options.attempts, session.agents.names):
+        for assignment, marks in assignments([self.task], self, session.attempts, session.agents.names):
             label = f"[{assignment.label}]" if assignment.label else ""
             item: HarborItem = HarborItem.from_parent(
                 self, name=f"{printable_name(assignment.task.name)}{label}", callobj=run_task

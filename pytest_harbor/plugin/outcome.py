@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.report.failure import headline
 from pytest_harbor.trial import TrialResult
 
@@ -33,9 +36,15 @@ def check(result: TrialResult, *, record_only: bool = False) -> None:
     Raises:
         TrialFailed: the trial failed or is unverified, and rewards are not only recorded.
         NoReward: the trial is unverified, and that is an error.
+        InfrastructureError: the trial ended with an error.
+        pytest.skip.Exception: the trial was skipped.
 
     """
     if result.outcome == "unverified" and result.reward is None:
         raise NoReward(result)
-    if result.outcome in ("failed", "unverified") and not record_only:
+    if result.outcome == "skipped":
+        pytest.skip(result.reason)
+    if result.outcome == "error":
+        raise InfrastructureError(result.reason)
+    if result.outcome != "passed" and not record_only:
         raise TrialFailed(result)

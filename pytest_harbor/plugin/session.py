@@ -85,6 +85,14 @@ class HarborSession:
         return hasattr(self.config, "workerinput")
 
     @property
+    def attempts(self) -> int:
+        """How often each agent attempts each task: pytest-repeat's --count multiplies --harbor-attempts."""
+        repeats = self.config.pluginmanager.has_plugin("pytest_repeat") or self.config.pluginmanager.has_plugin(
+            "repeat"
+        )
+        return self.options.attempts * max(self.config.getoption("count", 1) if repeats else 1, 1)
+
+    @property
     def runs_trials(self) -> bool:
         """Whether this invocation runs anything, rather than only listing what it would run."""
         return not self.config.option.collectonly

@@ -45,7 +45,7 @@ class TerminalReport:
             lines.append(f"harbor: shard {options.shard}, {share}, divided by {how}")
         if not session.runs_trials:
             return lines
-        attempts_each = f", {options.attempts} attempts" if options.attempts > 1 else ""
+        attempts_each = f", {session.attempts} attempts" if session.attempts > 1 else ""
         agents = session.agents.describe()
         lines.append(f"harbor: {agents}{attempts_each}, threshold {options.threshold:g}")
         runner = open_runner(session)

@@ -17,6 +17,7 @@ from pytest_harbor.task import Task
 from pytest_harbor.trial import Trial, TrialResult
 
 TRIAL: pytest.StashKey[Trial] = pytest.StashKey()
+_RERUN: pytest.StashKey[int] = pytest.StashKey()
 
 WORKER_DIED = "the worker process died while the trial ran (killed, out of memory, or crashed)"
 
@@ -26,6 +27,15 @@ def trial_of(item: pytest.Item, task: Task) -> Trial:
     if TRIAL not in item.stash:
         item.stash[TRIAL] = _new_trial(item, task)
     return item.stash[TRIAL]
+
+
+def begin_rerun(item: pytest.Item) -> None:
+    """Forget the trial of a test that a plugin such as pytest-rerunfailures runs again, so that it gets a new one."""
+    if TRIAL not in item.stash:
+        return
+    del item.stash[TRIAL]
+    item.stash[_RERUN] = item.stash.get(_RERUN, 0) + 1
+    item.user_properties[:] = [pair for pair in item.user_properties if not pair[0].startswith("harbor_")]
 
 
 def confirm(item: pytest.Item, failed: Trial) -> None:
@@ -80,13 +90,17 @@ def _new_trial(item: pytest.Item, task: Task, confirmation: int = 0) -> Trial:
     name = assignment.agent if assignment else ""
     agent = session.agents.agent(name)
     model_calls = session.gate.model_calls(task.id, agent.name) if agent else None
+    rerun = item.stash.get(_RERUN, 0)
+    # With --dist=each, and with plugins that copy items, several workers run the same test.
+    worker = getattr(item.config, "workerinput", {}).get("workerid", "")
     trial = open_runner(session).trial(
         task,
         replace(session.agents.settings(name), model_calls=model_calls),
-        key=f"{item.nodeid} {confirmation}".removesuffix(" 0"),
+        key=f"{item.nodeid} {worker} {rerun} {confirmation}",
         agent=agent,
         attempt=assignment.attempt if assignment else 1,
         confirmation=confirmation,
+        rerun=rerun,
         node_id=item.nodeid,
         hooks=ItemHooks(item),
         echo=_echo if getattr(item.config.option, "capture", "") == "no" else None,

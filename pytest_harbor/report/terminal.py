@@ -23,7 +23,7 @@ class TrialTable:
     """Collects results and prints them by task."""
 
     def __init__(self) -> None:
-        self._results: dict[tuple[str, str, int, str], TrialResult] = {}
+        self._results: dict[tuple[str | int, ...], TrialResult] = {}
         self._by_node: dict[str, TrialResult] = {}
         self.leftovers: list[str] = []
         self.began = time.monotonic()
@@ -35,12 +35,12 @@ class TrialTable:
 
     def add(self, result: TrialResult) -> None:
         """Add a result, replacing an earlier one of the same trial."""
-        self._results[(result.task, result.agent, result.attempt, result.node_id)] = result
+        self._results[_key(result)] = result
         self._by_node[result.node_id] = result
 
     def add_missing(self, result: TrialResult) -> None:
-        """Add a result unless its trial already has one."""
-        if result.node_id not in self._by_node:
+        """Add a result unless it is known, or is that of a confirmation."""
+        if _key(result) not in self._results and not result.confirmation:
             self.add(result)
 
     def add_stop(self, node_id: str, seconds: float) -> None:
@@ -94,6 +94,11 @@ class TrialTable:
                 for column, (cell, width) in enumerate(zip(line, widths, strict=True))
             ]
             reporter.write_line("  ".join(cells).rstrip())
+
+
+def _key(result: TrialResult) -> tuple[str | int, ...]:
+    """Return what a trial has for itself; a test that is run again has several."""
+    return result.task, result.agent, result.attempt, result.node_id, result.directory
 
 
 class _Row:

@@ -28,6 +28,7 @@ class TrialPlace:
         directory: the directory for the trial's files.
         attempt: number of the attempt, from 1.
         confirmation: number of the confirmation of a task that newly failed, from 1; 0 for an attempt.
+        rerun: number of the rerun of the same test, from 1; 0 for its first run.
         node_id: node id of the trial's test; empty without pytest.
 
     """
@@ -36,6 +37,7 @@ class TrialPlace:
     directory: Path
     attempt: int = 1
     confirmation: int = 0
+    rerun: int = 0
     node_id: str = ""
 
 

@@ -81,6 +81,7 @@ class TrialResult:
             `cached` (`setup`), and the name of the image `below` it.
         provider: the provider of the environment.
         confirmation: number of the confirmation of a task that newly failed, from 1; 0 for an attempt.
+        rerun: number of the rerun of its test by a plugin such as pytest-rerunfailures, from 1; 0 for the first run.
         retries: earlier runs of the trial that ended with an infrastructure error.
         directory: the trial's directory, absolute.
         started_at: start in ISO 8601, UTC.
@@ -115,6 +116,7 @@ class TrialResult:
     provider: str = ""
     task_digest: str = ""
     confirmation: int = 0
+    rerun: int = 0
     retries: list[Retry] = field(default_factory=list)
     directory: str = ""
     node_id: str = ""
@@ -174,7 +176,7 @@ class TrialResult:
         """
         texts = {entry.name for entry in dataclasses.fields(self) if entry.type == "str"}
         wrong = sorted(name for name in texts if not isinstance(getattr(self, name), str))
-        wrong += [name for name in ("attempt", "confirmation") if type(getattr(self, name)) is not int]
+        wrong += [name for name in ("attempt", "confirmation", "rerun") if type(getattr(self, name)) is not int]
         wrong += [] if self.outcome in get_args(Outcome) else ["outcome"]
         wrong += [] if self.reward is None or _is_number(self.reward) else ["reward"]
         wrong += [] if _is_number(self.threshold) else ["threshold"]

@@ -90,6 +90,7 @@ class Trial:
             agent="",
             attempt=place.attempt,
             confirmation=place.confirmation,
+            rerun=place.rerun,
             threshold=self.settings.threshold,
             model=self.settings.model,
             provider=provider.name,

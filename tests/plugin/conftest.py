@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from failing_engine import failing_engine
-from inner_pytest import FEWER_PLUGINS
+from inner_pytest import FEWER_PLUGINS, NO_RERUNS
 
 # Loaded here once: pytester drops the modules that a run inside this process is the first to import.
 import pytest_harbor.environment.docker
@@ -87,7 +87,7 @@ class Project:
         """Run pytest in this process or in a subprocess."""
         words = [str(arg) for arg in args]
         run = self.pytester.runpytest_subprocess if subprocess else self.pytester.runpytest_inprocess
-        return Outcome(run(*words, *(FEWER_PLUGINS if subprocess else ["-p", "no:xdist"])), self)
+        return Outcome(run(*NO_RERUNS, *words, *(FEWER_PLUGINS if subprocess else ["-p", "no:xdist"])), self)
 
     def ids(self, *args: object, subprocess: bool = False) -> list[str]:
         """Return the node ids that pytest collects."""
