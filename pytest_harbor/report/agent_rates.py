@@ -54,6 +54,14 @@ class AgentRates:
         return sum(result.outcome == outcome for result in self.results)
 
 
+def percent(share: float | None) -> str:
+    """Return a share in percent, never rounded to 0% or 100%; a dash for None."""
+    if share is None:
+        return "-"
+    rounded = round(100 * share, 1)
+    return f"{rounded if share in (0, 1) else min(max(rounded, 0.1), 99.9):.1f}%"
+
+
 def rates_by_agent(results: Iterable[TrialResult]) -> list[AgentRates]:
     """Return what each agent achieved, by name. Confirmations do not count."""
     groups: dict[str, list[TrialResult]] = {}

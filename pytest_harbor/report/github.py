@@ -15,8 +15,11 @@ from typing import Any, Literal
 from pytest_harbor._util.text import one_line, plural
 from pytest_harbor.gate import Key, Sample, Verdict
 from pytest_harbor.report import usage_text
+from pytest_harbor.report.agent_rates import percent, rates_by_agent
 from pytest_harbor.report.failure import headline
-from pytest_harbor.report.terminal import agent_rates, totals
+from pytest_harbor.report.headline import headline as run_headline
+from pytest_harbor.report.reason import reason
+from pytest_harbor.report.terminal import totals
 from pytest_harbor.report.verdict_text import WORSE, Section, number, sections
 from pytest_harbor.trial import TrialResult
 
@@ -26,6 +29,8 @@ COMMENT = "github-comment.md"
 # GitHub's limits for a step summary, in bytes, and for a comment, in characters.
 SUMMARY_LIMIT = 1 << 20
 COMMENT_LIMIT = 65_536
+# The most trials in the table of those that did not pass; the table of all trials has the others.
+MAX_ROWS = 30
 # The number of annotations per level that GitHub shows for a step.
 MAX_ANNOTATIONS = 10
 
@@ -86,31 +91,108 @@ def inline_code(text: str) -> str:
 
 
 def summary(report: Report) -> list[str]:
-    """Return a report in Markdown, in parts; any number of parts can be cut from the end."""
+    """Return a report in Markdown, in parts; any number of parts can be cut from the end.
+
+    First the verdict, then what did not pass and why, then the agents.
+    """
     parts = ["## pytest-harbor\n"]
     if report.verdict is not None:
         parts.append(f"**Verdict: {report.verdict.word}** (rule {inline_code(str(report.verdict.spec))})\n\n")
         parts += [f"- {inline_code(line)}\n" for line in (*report.verdict.reasons, *usage_text.changes(report.verdict))]
-    parts += ["\n", *(f"{line}\n\n" for line in totals(list(report.results), "total"))]
-    parts += [f"{inline_code(agent)}: {rates}\n\n" for agent, rates in agent_rates(report.results)]
-    parts += [f"{inline_code(line)}\n\n" for line in usage_text.lines(report.results)]
+    else:
+        parts.append(f"**{run_headline(report.results)[0]}**\n")
+    parts.append(f"\n{totals(list(report.results), 'total')[0]}\n")
     if report.verdict is not None:
+        reasons = _reasons(report.results)
         for section in sections(report.verdict, report.samples, report.confirmations):
-            parts += _table(section)
-        for reason, keys in report.verdict.not_compared.items():
-            parts.append(f"\nNot compared ({plural(len(keys), 'task')}, {inline_code(reason)}):\n\n")
+            parts += _section(section, reasons)
+        for why, keys in report.verdict.not_compared.items():
+            parts.append(f"\nNot compared ({plural(len(keys), 'task')}, {inline_code(why)}):\n\n")
             parts += [f"- {inline_code(task)}\n" for task in dict.fromkeys(task for task, _ in keys)]
+    else:
+        parts += _not_passed(report.results)
+    parts += _agents(report.results)
+    parts += [f"\n{inline_code(line)}\n" for line in usage_text.lines(report.results)]
     parts += _all_trials(report.results)
     return parts
 
 
-def _table(section: Section) -> list[str]:
+def _reasons(results: Iterable[TrialResult]) -> dict[Key, str]:
+    """Return for each task and agent why its first trial that did not pass did not."""
+    found: dict[Key, str] = {}
+    for result in sorted(results, key=lambda each: each.attempt):
+        if result.outcome != "passed":
+            found.setdefault((result.task, result.agent), reason(result))
+    return found
+
+
+def _section(section: Section, reasons: Mapping[Key, str]) -> list[str]:
     rows = [
-        _row((inline_code(row.task), inline_code(row.agent), number(row.before), number(row.after), row.note))
+        _row(
+            (
+                inline_code(row.task),
+                inline_code(row.agent),
+                number(row.before),
+                number(row.after),
+                row.note,
+                inline_code(reasons.get((row.task, row.agent), "")),
+            )
+        )
         for row in section.rows
     ]
-    title = f"\n### {section.title.capitalize()} ({len(rows)})\n"
-    return [f"{title}| task | agent | before | after | |\n| --- | --- | ---: | ---: | --- |\n", *rows]
+    title = f"{section.title.capitalize()} ({len(rows)})"
+    return _table(title, ("task", "agent", "before:", "after:", "", "reason"), rows)
+
+
+def _not_passed(results: Iterable[TrialResult]) -> list[str]:
+    """Return a table of the trials that were neither passed nor skipped, the errors last."""
+    chosen = [result for result in results if result.outcome not in ("passed", "skipped")]
+    chosen.sort(key=lambda each: (each.outcome == "error", each.task, each.agent, each.attempt))
+    rows = [
+        _row(
+            (
+                inline_code(each.task),
+                inline_code(each.agent),
+                each.outcome,
+                number(each.reward),
+                inline_code(reason(each)),
+            )
+        )
+        for each in chosen[:MAX_ROWS]
+    ]
+    more = len(chosen) - len(rows)
+    table = _table(f"Not passed ({len(chosen)})", ("task", "agent", "outcome", "reward:", "reason"), rows)
+    return [*table, f"\nand {more:,} more, below\n"] if more else table
+
+
+def _agents(results: Sequence[TrialResult]) -> list[str]:
+    rates = [each for each in rates_by_agent(results) if each.graded]
+    has_k, has_usage = any(each.k > 1 for each in rates), usage_text.total(results) is not None
+    heads = ["agent", "passed:", "pass rate:", "mean reward:", *([f"{inline_code('pass@k')}:"] if has_k else [])]
+    heads += [*(["cost per trial:"] if has_usage else []), "time per trial:"]
+    rows = [
+        _row(
+            (
+                inline_code(each.agent),
+                f"{each.passed} of {each.graded}",
+                percent(each.pass_rate),
+                number(each.mean),
+                *([f"{percent(each.pass_at_k)} (k={each.k})"] if has_k else []),
+                *([inline_code(usage_text.cells(each.results)[2])] if has_usage else []),
+                "-" if each.seconds is None else f"{each.seconds:,.1f} s",
+            )
+        )
+        for each in rates
+    ]
+    return _table("Agents" if len(rows) > 1 else "Agent", heads, rows)
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[str]) -> list[str]:
+    """Return a table with a title, or nothing if it has no rows. A head with a colon is that of a column of numbers."""
+    if not rows:
+        return []
+    rules = ["---:" if head.endswith(":") else "---" for head in heads]
+    return [f"\n### {title}\n{_row(head.rstrip(':') for head in heads)}{_row(rules)}", *rows]
 
 
 def _all_trials(results: Iterable[TrialResult]) -> list[str]:

@@ -96,7 +96,7 @@ def test_no_text_escapes_in_a_summary(text):
     assert set(re.findall(r"<[^>]*>", without_code)) <= {"<details>", "</details>", "<summary>", "</summary>"}
     assert not re.search(r"[@`\[\]!\x1b]", without_code)
     rows = [line for line in without_code.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in rows} <= {6, 8}
+    assert {line.count("|") for line in rows} <= {6, 7, 8}
 
 
 def test_verdict_then_tasks():
@@ -107,15 +107,37 @@ def test_verdict_then_tasks():
     assert "60 trials in total: 30 passed, 30 failed, 0 unverified, 0 errors" in lines
     assert "### Regressions (6)" in lines
     note = "passed 5 of 5, now 0 of 5; statistically significant"
-    assert f"| <code>tb2/0000</code> | <code>bot</code> | 1.00 | 0.00 | {note} |" in lines
+    assert (
+        f"| <code>tb2/0000</code> | <code>bot</code> | 1.00 | 0.00 | {note} | <code>reward 0, needs 1</code> |" in lines
+    )
     assert whole.index("Verdict") < whole.index("Regressions") < whole.index("All trials (60)")
 
 
-def test_no_verdict_without_a_gate():
-    whole = text_of(report(result(), result("tb2/b", 0.0), result("tb2/c", None, reason="no engine")))
+def test_without_a_gate_what_failed_comes_first_with_its_reason():
+    results = [result(), result("tb2/b", 0.0, agent_exit=3), result("tb2/c", None, reason="no engine; start one")]
+    whole = html.unescape(text_of(report(*results)))
     assert "Verdict" not in whole
-    assert whole.index("tb2/b") < whole.index("tb2/a"), "trials that did not pass come first"
-    assert "no engine" in html.unescape(whole)
+    lines = [line for line in whole.splitlines() if line]
+    assert lines[1] == "**1 of 3 tasks failed**"
+    rows = lines[lines.index("### Not passed (2)") + 3 :]
+    why = "reward 0, needs 1; agent exited with 3"
+    assert rows[0] == f"| <code>tb2/b</code> | <code>bot</code> | failed | 0.00 | <code>{why}</code> |"
+    assert rows[1] == "| <code>tb2/c</code> | <code>bot</code> | error | - | <code>no engine</code> |"
+    assert whole.index("Not passed") < whole.index("### Agent\n") < whole.index("All trials (3)")
+
+
+def test_agents_have_rows_and_no_common_mean():
+    results = [result(f"tb2/{n}", reward, n, agent=agent) for agent, reward in (("a", 1.0), ("b", 0.0)) for n in (1, 2)]
+    whole = html.unescape(text_of(report(*results)))
+    assert "| <code>a</code> | 2 of 2 | 100.0% | 1.00 | - |" in whole
+    assert "| <code>b</code> | 0 of 2 | 0.0% | 0.00 | - |" in whole
+    assert whole.count("mean reward") == 1
+
+
+def test_many_failures_are_cut_short():
+    whole = text_of(report(*many(0, 20)))
+    assert "### Not passed (100)" in whole
+    assert "\nand 70 more, below\n" in whole
 
 
 def test_tables_follow_an_empty_line():

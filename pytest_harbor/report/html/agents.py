@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pytest_harbor._util.text import listed, one_line
 from pytest_harbor.report import usage_text
-from pytest_harbor.report.agent_rates import AgentRates, rates_by_agent
+from pytest_harbor.report.agent_rates import AgentRates, percent, rates_by_agent
 from pytest_harbor.report.html.markup import Child, Markup, data_table, duration, join, number, share_bar, tag
 from pytest_harbor.trial import TrialResult
 
@@ -71,12 +71,7 @@ def _pass_rate(each: AgentRates) -> _Cell:
 
 
 def _share(value: float | None, k: int = 0) -> _Cell:
-    if value is None:
-        return "-", None
-    # A share is never rounded to 0% or 100%.
-    percent = min(round(100 * value, 1), 99.9) if value < 1 else 100.0
-    percent = max(percent, 0.1) if value > 0 else percent
-    return f"{percent:.1f}%{f' (k={k})' if k else ''}", value
+    return f"{percent(value)}{f' (k={k})' if k and value is not None else ''}", value
 
 
 def _mean(each: AgentRates) -> _Cell:

@@ -12,6 +12,7 @@ from pathlib import Path
 from pytest_harbor._util.files import write_atomically
 from pytest_harbor._util.text import listed, one_line
 from pytest_harbor.gate.verdict import Verdict
+from pytest_harbor.report.headline import headline
 from pytest_harbor.report.html.agents import agents_section
 from pytest_harbor.report.html.details import Rerun
 from pytest_harbor.report.html.filter import trial_filter
@@ -19,7 +20,7 @@ from pytest_harbor.report.html.grid import grid
 from pytest_harbor.report.html.groups import entries_of, group_entries
 from pytest_harbor.report.html.markup import Markup, tag
 from pytest_harbor.report.html.time_section import time_section
-from pytest_harbor.report.html.totals import headline, totals_section
+from pytest_harbor.report.html.totals import totals_section
 from pytest_harbor.report.html.trials import TrialTable
 from pytest_harbor.report.html.verdict_section import changes_section, verdict_section
 from pytest_harbor.trial import TrialResult

@@ -1,0 +1,25 @@
+"""A run in a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_harbor._util.text import plural
+from pytest_harbor.report.terminal import count_outcomes
+from pytest_harbor.trial import TrialResult
+
+
+def headline(results: Sequence[TrialResult]) -> tuple[str, str]:
+    """Return the run in a few words, and the outcome that stands for it."""
+    attempts = [result for result in results if not result.confirmation]
+    counts = count_outcomes(attempts)
+    ran = len(attempts) - counts["skipped"]
+    if not ran:
+        return (f"{plural(len(attempts), 'task')} skipped" if attempts else "No trial ran"), "skipped"
+    # An attempt or an agent more makes a task several trials.
+    noun = "trial" if len({result.task for result in attempts}) < len(attempts) else "task"
+    if failed := counts["failed"] + counts["unverified"]:
+        return f"{failed:,} of {plural(ran, noun)} failed", "failed" if counts["failed"] else "unverified"
+    if errors := counts["error"]:
+        return f"{plural(errors, 'error')} in {plural(ran, noun)}", "error"
+    return f"All {plural(ran, noun)} passed" if ran > 1 else f"1 {noun} passed", "passed"
