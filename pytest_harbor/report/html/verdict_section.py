@@ -10,6 +10,7 @@ from pytest_harbor.gate import Comparison, Key, Pair, Verdict
 from pytest_harbor.report import usage_text
 from pytest_harbor.report.html.groups import Group
 from pytest_harbor.report.html.markup import Markup, data_table, join, number, screen_reader_text, tag
+from pytest_harbor.report.verdict_text import WORSE
 
 SIGNS = {"pass": "✓", "regressed": "▼", "inconclusive": "?"}
 # The table of trials shows all tasks.
@@ -94,7 +95,7 @@ def _ends(comparison: Comparison) -> tuple[float, float]:
 
 
 def changes_section(verdict: Verdict, groups: Mapping[Key, Group]) -> Markup | None:
-    """Return the section with regressions, improvements and tasks not compared, or None if there are none."""
+    """Return the section with lower rewards, improvements and tasks not compared, or None if there are none."""
     parts = list(_changes(verdict, groups))
     return tag("section", tag("h2", "Changes"), *parts, id="changes") if parts else None
 
@@ -102,9 +103,9 @@ def changes_section(verdict: Verdict, groups: Mapping[Key, Group]) -> Markup | N
 def _changes(verdict: Verdict, groups: Mapping[Key, Group]) -> Iterator[Markup]:
     worse = [pair for each in verdict.comparisons for pair in each.regressions]
     better = [pair for each in verdict.comparisons for pair in each.improvements]
-    for title, pairs in (("Regressions", worse), ("Improvements", better)):
+    title_if_worse = WORSE[verdict.word == "regressed"].capitalize()
+    for place, title, pairs in (("worse", title_if_worse, worse), ("better", "Improvements", better)):
         if pairs:
-            place = title.lower()
             yield tag("h3", f"{title} ({len(pairs):,})", id=place)
             yield _pairs(place, pairs, groups)
             if len(pairs) > MAX_CHANGES:
