@@ -77,6 +77,7 @@ class Runner:
         node_id: str = "",
         hooks: TrialHooks | None = None,
         echo: Callable[[bytes], None] | None = None,
+        recorded: bool = True,
     ) -> Trial:
         """Return a trial that is ready to run; its result will be written to the run's results.
 
@@ -91,6 +92,7 @@ class Runner:
             node_id: node id of the test that the trial belongs to.
             hooks: hooks to call.
             echo: takes the output of agent and tests for a person who watches.
+            recorded: False to write nothing, for an environment without a trial.
 
         """
         directory = self.run.trial_directory(task.name, key)
@@ -102,7 +104,7 @@ class Runner:
             place,
             settings,
             hooks,
-            recorder=self.run,
+            recorder=self.run if recorded else None,
             echo=echo,
             services=self._services,
         )

@@ -119,18 +119,20 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add a trial's result to the report of its test."""
-    report = yield
-    if need_task(getattr(item, "fixturenames", ())):
-        from pytest_harbor.plugin.item_reports import complete
+    if not need_task(getattr(item, "fixturenames", ())):
+        return (yield)
+    from pytest_harbor.plugin.item_reports import complete, hide_internals
 
-        complete(item, call, report)
+    hide_internals(item, call)
+    report = yield
+    complete(item, call, report)
     return report
 
 
-def pytest_report_teststatus(report: Any) -> Any:
+def pytest_report_teststatus(report: Any, config: pytest.Config) -> Any:
     """Show the reward next to the outcome."""
     if hasattr(report, "harbor_word"):
         from pytest_harbor.plugin.item_reports import status
 
-        return status(report)
+        return status(report, with_reward=not session_of(config).summarizing)
     return None

@@ -115,7 +115,9 @@ def harbor_trial(
     harbor_environment: Environment,
 ) -> Trial:
     """The trial. It runs before the test function does, so a test can read the result from it."""
-    trial = _trial(request, harbor_task)
+    from pytest_harbor.plugin.trials import requested_trial
+
+    trial = requested_trial(request.node, harbor_task)
     trial.agent = harbor_checked_agent
     trial.environment = harbor_environment
     return trial

@@ -81,7 +81,8 @@ class Listener:
             self._add_to_table(report)
         # A user's own test may fail for reasons other than its trial.
         self._session.other_failures += report.failed and not getattr(report, "harbor_scored", False)
-        if report.when != "call" or not getattr(report, "harbor_error", False):
+        # A worker's controller does the rest, and needs to know the phase.
+        if report.when != "call" or not getattr(report, "harbor_error", False) or self._session.is_worker:
             yield
             return
         # JUnit XML and many plugins distinguish errors from failures by the report's phase.

@@ -9,8 +9,8 @@ from pytest_harbor.report.failure import headline
 from pytest_harbor.trial import TrialResult
 
 
-class TrialFailed(Exception):
-    """A trial's reward does not pass.
+class TrialFailed(AssertionError):
+    """A trial's reward does not pass: a failed assertion to everything that reports tests.
 
     Attributes:
         result: the trial's result.
@@ -22,8 +22,17 @@ class TrialFailed(Exception):
         self.result = result
 
 
-class NoReward(TrialFailed):
-    """A trial was graded without a usable reward, and --harbor-missing-reward=error makes that an error."""
+class NoReward(Exception):
+    """A trial was graded without a usable reward, and --harbor-missing-reward=error makes that an error.
+
+    Attributes:
+        result: the trial's result.
+
+    """
+
+    def __init__(self, result: TrialResult) -> None:
+        super().__init__(headline(result))
+        self.result = result
 
 
 def check(result: TrialResult, *, record_only: bool = False) -> None:

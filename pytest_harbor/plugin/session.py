@@ -70,6 +70,8 @@ class HarborSession:
         self.baseline_notes: list[str] = []
         # Whether a requested file was not written, which fails the run (lifecycle.py, terminal.py).
         self.output_missing = False
+        # Whether pytest prints its summary (terminal.py).
+        self.summarizing = False
 
     @cached_property
     def run_id(self) -> str:

@@ -61,6 +61,7 @@ class TerminalReport:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the verdict, the table of trials and where the results are."""
         session = self._session
+        session.summarizing = True
         if session.is_worker:
             return
         # pytest prints this before the session has finished, and a worker that was killed had no chance to report.

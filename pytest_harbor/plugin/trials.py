@@ -18,14 +18,18 @@ from pytest_harbor.trial import Trial, TrialResult
 
 TRIAL: pytest.StashKey[Trial] = pytest.StashKey()
 _RERUN: pytest.StashKey[int] = pytest.StashKey()
+_REQUESTED: pytest.StashKey[bool] = pytest.StashKey()
 
 WORKER_DIED = "the worker process died while the trial ran (killed, out of memory, or crashed)"
 
 
 def trial_of(item: pytest.Item, task: Task) -> Trial:
-    """Return the trial of a test, made at the first call."""
+    """Return the trial of a test, made at the first call.
+
+    For a test that only uses a task or an environment it is never run, and leaves no result.
+    """
     if TRIAL not in item.stash:
-        item.stash[TRIAL] = _new_trial(item, task)
+        item.stash[TRIAL] = _new_trial(item, task, recorded=is_requested(item))
     return item.stash[TRIAL]
 
 
@@ -36,6 +40,23 @@ def begin_rerun(item: pytest.Item) -> None:
     del item.stash[TRIAL]
     item.stash[_RERUN] = item.stash.get(_RERUN, 0) + 1
     item.user_properties[:] = [pair for pair in item.user_properties if not pair[0].startswith("harbor_")]
+
+
+def is_requested(item: pytest.Item) -> bool:
+    """Return True if a test requests a trial, so that the trial has a result even if it could not run."""
+    return "harbor_trial" in getattr(item, "fixturenames", ()) or item.stash.get(_REQUESTED, False)
+
+
+def requested_trial(item: pytest.Item, task: Task) -> Trial:
+    """Return the trial of a test that requests it."""
+    trial = trial_of(item, task)
+    if not is_requested(item):
+        # By request.getfixturevalue().
+        item.stash[_REQUESTED] = True
+        session = session_of(item.config)
+        trial.record(open_runner(session).run)
+        session.open_trials.add(trial)
+    return trial
 
 
 def confirm(item: pytest.Item, failed: Trial) -> None:
@@ -84,7 +105,7 @@ def all_results(session: HarborSession) -> list[TrialResult]:
     return [*results, *(result for result in session.table.results if result.directory not in written)]
 
 
-def _new_trial(item: pytest.Item, task: Task, confirmation: int = 0) -> Trial:
+def _new_trial(item: pytest.Item, task: Task, confirmation: int = 0, *, recorded: bool = True) -> Trial:
     session = session_of(item.config)
     assignment = assignment_of(item)
     name = assignment.agent if assignment else ""
@@ -104,8 +125,10 @@ def _new_trial(item: pytest.Item, task: Task, confirmation: int = 0) -> Trial:
         node_id=item.nodeid,
         hooks=ItemHooks(item),
         echo=_echo if getattr(item.config.option, "capture", "") == "no" else None,
+        recorded=recorded,
     )
-    session.open_trials.add(trial)
+    if recorded:
+        session.open_trials.add(trial)
     return trial
 
 

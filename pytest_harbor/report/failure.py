@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pytest_harbor._util.logs import read_tail
@@ -24,7 +25,7 @@ def headline(result: TrialResult) -> str:
         budget = f"; {result.budget}" if result.budget else ""
         return one_line(f"{result.reason} (unverified; {agent_end(result)}{budget})", None)
     # The reason may have the reward, or the end of an agent that did not end well.
-    why, reward = reason(result), reward_text(result)
+    why, reward = reason(result) or result.outcome, reward_text(result)
     end = agent_end(result) if result.agent_exit in (None, 0) and not result.agent_note else f"agent {result.agent}"
     return one_line(f"{why}{'' if reward in why else f'; {reward}'} ({end})", None)
 
@@ -39,10 +40,17 @@ def agent_end(result: TrialResult) -> str:
     return f"agent {result.agent} exited with {result.agent_exit}{note}"
 
 
-def describe_failure(result: TrialResult, *, logs: bool = True) -> str:
-    """Return the report of a failed or unverified trial, with the last lines of its logs unless `logs` is False."""
+def describe_failure(result: TrialResult, *, logs: bool = True, base: Path | None = None) -> str:
+    """Return the report of a trial that was graded.
+
+    Args:
+        result: the result.
+        logs: whether to add the last lines of the trial's logs.
+        base: the directory that paths below it are relative to; None for absolute paths.
+
+    """
     directory = Path(result.directory)
-    lines = [f"{_where(result)} {headline(result)}"]
+    lines = [f"{_where(result)} {relative_paths(headline(result), base)}"]
     tests = result.tests
     listed = tests is not None and bool(tests.failures) and not tests.from_output
     if tests is not None:
@@ -54,12 +62,18 @@ def describe_failure(result: TrialResult, *, logs: bool = True) -> str:
         lines += _log(directory, TEST_LOG)
     if logs:
         lines += _log(directory, AGENT_LOG)
-    return _finish(lines, result)
+    return _finish(lines, result, base)
 
 
-def describe_error(result: TrialResult) -> str:
-    """Return the report of a trial that ended with an infrastructure error."""
-    lines = [printable(f"{_where(result)} {result.reason}")]
+def describe_error(result: TrialResult, *, base: Path | None = None) -> str:
+    """Return the report of a trial that ended with an infrastructure error.
+
+    Args:
+        result: the result.
+        base: the directory that paths below it are relative to; None for absolute paths.
+
+    """
+    lines = [printable(f"{_where(result)} {relative_paths(result.reason, base)}")]
     if "Log: " in result.reason:
         path = Path(result.reason.rpartition("Log: ")[2])
         # Inside the trial's directory, an agent may have replaced directories by links too.
@@ -69,16 +83,22 @@ def describe_error(result: TrialResult) -> str:
         if path.suffix not in (".jsonl", ".diff"):
             lines += _log(directory, path.relative_to(directory).as_posix())
     for retry in result.retries:
-        lines.append(f"an earlier attempt also failed in [{retry.phase}]; its files are in {retry.directory}")
-    return _finish(lines, result)
+        files = relative_paths(retry.directory, base)
+        lines.append(f"an earlier attempt also failed in [{retry.phase}]; its files are in {files}")
+    return _finish(lines, result, base)
 
 
-def _finish(lines: list[str], result: TrialResult) -> str:
+def relative_paths(text: str, base: Path | None) -> str:
+    """Return a text with the paths below a directory relative to it."""
+    return text.replace(f"{base}{os.sep}", "") if base and base != base.parent else text
+
+
+def _finish(lines: list[str], result: TrialResult, base: Path | None) -> str:
     if result.budget:
         lines.append(f"note: {printable(spent_budget(result))}")
     lines += [f"note: {printable(warning)}" for warning in result.warnings]
     if Path(result.directory).is_dir():
-        lines.append(f"Logs: {result.directory}")
+        lines.append(f"Logs: {relative_paths(result.directory, base)}")
     return "\n".join(lines) + "\n"
 
 

@@ -48,6 +48,9 @@ def describe(error: BaseException) -> str:
         return text
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if not isinstance(error, Exception | SystemExit):
+        # Raised from outside to end a test, such as by a plugin that limits its time.
+        return text
     return f"{type(error).__name__}: {text}"
 
 

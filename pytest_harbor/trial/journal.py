@@ -64,6 +64,7 @@ class Journal:
     Attributes:
         directory: the directory of the current attempt to run the trial; a retry gets a new one.
         closed: whether the result is final.
+        recorder: writes to disk; None writes nothing.
         retries: how often the trial was retried.
 
     """
@@ -78,7 +79,7 @@ class Journal:
         self._task = task
         self._place = place
         self._hooks = hooks
-        self._recorder = recorder
+        self.recorder = recorder
         self._phase = ""
 
     def note(self, state: State) -> None:
@@ -88,8 +89,8 @@ class Journal:
             OSError: it cannot be written.
 
         """
-        if self._recorder:
-            self._recorder.note(self.result, state, self._phase if state == "running" else "")
+        if self.recorder:
+            self.recorder.note(self.result, state, self._phase if state == "running" else "")
 
     def warn(self, *texts: str) -> None:
         """Add warnings to the result, each once."""
@@ -167,9 +168,9 @@ class Journal:
         self.result.finished_at = now()
         with self.errors_as_warnings():
             self.result.task_digest = self._task.digest
-        if self._recorder:
+        if self.recorder:
             try:
-                self._recorder.append(self.result)
+                self.recorder.append(self.result)
                 self.note("finished")
             except OSError as error:
                 # A result that is not on disk must not look like one.

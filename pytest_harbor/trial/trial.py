@@ -100,6 +100,21 @@ class Trial:
         )
         self._journal = Journal(task, place, self.result, self._hooks, recorder)
 
+    def __repr__(self) -> str:
+        result = self.result
+        reward = "" if result.reward is None else f", reward {result.reward:g}"
+        state = f"{result.outcome}{reward}" if self.ended else "not finished"
+        return f"<Trial {result.task} {state}, {self.directory}>"
+
+    def record(self, recorder: Recorder) -> None:
+        """Write the trial to disk from now on, if it was created without a recorder."""
+        self._journal.recorder = recorder
+
+    @property
+    def ended(self) -> bool:
+        """Whether the trial has its final result."""
+        return self._journal.closed
+
     # Shortcuts for user tests. Each runs the trial first if it has not run.
 
     @property
@@ -226,7 +241,7 @@ class Trial:
             InfrastructureError: something around the trial failed, after retries; the result is on disk as an error.
 
         """
-        if self._journal.closed:
+        if self.ended:
             return self.result
         self.agent = agent = agent or self.agent
         assert agent is not None, "a trial needs an agent"
@@ -270,12 +285,12 @@ class Trial:
             phase: the phase it happened in, if the error does not say.
 
         """
-        if not self._journal.closed:
+        if not self.ended:
             self._journal.fail(error, phase)
 
     def skip(self, reason: str) -> None:
         """Make the trial's result that it was skipped and record it, unless there is a result."""
-        if self._journal.closed:
+        if self.ended:
             return
         self.result.outcome = "skipped"
         self.result.reason = reason

@@ -40,7 +40,7 @@ def test_error_names_file_and_reason(project, kind):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-v")
     assert outcome.ret == 1
     assert outcome.counts == {"errors": 1}
-    outcome.has("tb2/broken/task.toml::broken ERROR", f"{directory}/", message, "tb2/broken")
+    outcome.has("tb2/broken/task.toml::broken ERROR", f"tb2/broken: {directory.relative_to(project.path)}/", message)
     outcome.shows_no_bug()
     (result,) = project.results()
     assert (result["task"], result["outcome"], result["reward"]) == ("tb2/broken", "error", None)

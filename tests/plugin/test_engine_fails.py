@@ -133,7 +133,7 @@ def test_traceback_is_only_in_the_trial_directory(project):
     (file,) = project.path.glob("harbor-results/*/a__*/exception.txt")
     assert str(file.parent) == result["directory"]
     assert "Traceback" in file.read_text()
-    outcome.has(f"Logs: {file.parent}")
+    outcome.has(f"Logs: {file.parent.relative_to(project.path)}")
 
 
 @pytest.mark.parametrize("style", ["short", "line", "native", "no", "auto"])

@@ -30,7 +30,9 @@ def test_missing_engine_is_an_error_element(project, cases, workers):
     suite, found = cases(*(["-n", "2"] if workers else []), subprocess=workers)
     assert (suite.get("errors"), suite.get("failures"), suite.get("tests")) == ("1", "0", "1")
     error = found["a"].find("error")
-    assert "tb2/a [build] looking for image python:3.11-slim: the Docker Engine does not answer" in error.get("message")
+    fact = "looking for image python:3.11-slim: the Docker Engine does not answer"
+    assert fact in error.get("message")
+    assert f"tb2/a [build] {fact}" in error.text
     assert "Logs: " in error.text
     assert "Traceback" not in error.text
 

@@ -24,7 +24,7 @@ def test_summary_comment_and_annotations(project, summary, workers):
     lines = [line for line in outcome.out.splitlines() if line.startswith("::")]
     assert len(lines) == 2
     assert lines[0].startswith(
-        "::error file=tb2/a/task.toml,line=1,title=error%3A tb2/a::tb2/a [build] looking for image"
+        "::error file=tb2/a/task.toml,line=1,title=error%3A tb2/a::looking for image"
     )
     assert "2 trials in total: 0 passed, 0 failed, 0 unverified, 2 errors" in summary.read_text()
     assert summary.read_text().count("## pytest-harbor") == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 BODY = "import pytest\n\n\n{mark}\ndef test_it(harbor_task):\n    print('TASK', harbor_task.id)\n"
@@ -226,3 +228,89 @@ def test_in_workers(project, tasks):
     outcome = project.run("tests", "-n", "2", "-v", subprocess=True)
     assert outcome.counts == {"passed": 2}
     outcome.has("tests/test_mine.py::test_it[ab]")
+
+
+USES_AN_ENVIRONMENT = """
+import pytest
+
+@pytest.mark.harbor('tb2')
+def test_image(harbor_environment):
+    assert harbor_environment.exec("true").exit_code == 0
+
+@pytest.mark.harbor('tb2')
+def test_task(harbor_task):
+    assert harbor_task.instruction
+
+@pytest.mark.harbor('tb2')
+def test_unused(harbor_task, request):
+    request.getfixturevalue("harbor_trial")
+"""
+
+
+@pytest.mark.parametrize("workers", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_trials_that_never_ran_are_not_reported(project, workers):
+    project.rewards(a=1.0)
+    project.file("test_mine.py", USES_AN_ENVIRONMENT)
+    words = ["-n", "2"] if workers else []
+    outcome = project.run("test_mine.py", "--harbor-agent=nop", "--junitxml=out.xml", *words, subprocess=workers)
+    assert outcome.counts == {"passed": 3}
+    outcome.lacks("= harbor =", "error", "results.jsonl")
+    assert not list(project.path.glob("harbor-results/*/results.jsonl"))
+    assert "harbor_" not in (project.path / "out.xml").read_text()
+
+
+def test_environment_that_does_not_start(project, tasks):
+    project.file("test_mine.py", USES_AN_ENVIRONMENT.replace("'tb2'", "'data/tb2', 'a'"))
+    outcome = project.run("test_mine.py", "-k", "image")
+    assert outcome.counts == {"errors": 1, "deselected": 2}
+    outcome.has("tb2/a [build] looking for image ", "test_image[a] - looking for image ")
+    outcome.lacks("= harbor =")
+    outcome.shows_no_bug()
+    assert not list(project.path.glob("harbor-results/*/results.jsonl"))
+
+
+def test_trial_requested_by_name(project):
+    project.rewards(a=0.5)
+    text = "\n    assert request.getfixturevalue('harbor_trial').reward == 0.5\n"
+    project.file(
+        "test_mine.py", f"import pytest\n\n@pytest.mark.harbor('tb2')\ndef test_it(harbor_environment, request):{text}"
+    )
+    outcome = project.run("test_mine.py", "--harbor-agent=nop", "-v")
+    assert outcome.counts == {"passed": 1}
+    outcome.has("PASSED reward 0.50")
+    assert [result["outcome"] for result in project.results()] == ["failed"]
+
+
+@pytest.mark.parametrize("workers", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_failing_test_shows_its_trial(project, workers):
+    project.rewards(a=1.0)
+    project.file(
+        "test_mine.py",
+        "import pytest\n\n@pytest.mark.harbor('tb2')\ndef test_it(harbor_trial):\n    assert harbor_trial.reward > 1\n",
+    )
+    words = ["-n", "1"] if workers else []
+    outcome = project.run("test_mine.py", "--harbor-agent=nop", *words, subprocess=workers)
+    assert outcome.counts == {"failed": 1}
+    (result,) = project.results()
+    directory = Path(result["directory"])
+    outcome.has(
+        f"where 1.0 = <Trial tb2/a passed, reward 1, {directory}>.reward",
+        "- trial tb2/a -",
+        "tb2/a: passed; reward 1, needs 1 (agent nop exited with 0)",
+        f"Logs: {directory.relative_to(project.path)}",
+    )
+    outcome.lacks("pytest_harbor/")
+
+
+def test_own_frames_are_not_in_the_traceback(project):
+    project.rewards(a=1.0)
+    project.file(
+        "test_mine.py",
+        "import pytest\nfrom pytest_harbor import Dataset\n\n"
+        "@pytest.mark.harbor('tb2')\ndef test_it(harbor_task):\n    Dataset('nowhere')\n",
+    )
+    outcome = project.run("test_mine.py")
+    assert outcome.counts == {"failed": 1}
+    outcome.has(">       Dataset('nowhere')\nE ")
+    outcome.lacks("pytest_harbor/")
+    project.run("test_mine.py", "--full-trace").has("pytest_harbor/task/")

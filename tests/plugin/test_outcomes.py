@@ -1,0 +1,59 @@
+"""How pytest and other reporters see the outcomes of trials."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pytest_harbor.plugin.outcome import NoReward, TrialFailed
+
+REWARDS = {"good": 1.0, "bad": 0.25, "lost": None}
+OPTIONS = ("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-infra-retries=0")
+
+
+def test_failed_trial_is_a_failed_assertion_and_an_error_is_not():
+    assert issubclass(TrialFailed, AssertionError)
+    assert not issubclass(NoReward, AssertionError)
+
+
+@pytest.mark.parametrize("workers", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_short_summary_has_the_node_id_second_and_then_the_reason(project, workers):
+    project.rewards(**REWARDS)
+    outcome = project.run(*OPTIONS, "-rA", *(["-n", "2"] if workers else []), subprocess=workers)
+    summary = outcome.out.partition("short test summary info")[2]
+    assert "PASSED tb2/good/task.toml::good\n" in summary
+    assert "FAILED tb2/bad/task.toml::bad - reward 0.25, needs 1 (agent nop exited with 0)\n" in summary
+    assert re.search(r"^ERROR tb2/lost/task.toml::lost - the container is gone", summary, flags=re.M)
+
+
+@pytest.mark.parametrize("workers", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_error_of_the_agent_phase_is_an_error_at_call(project, workers):
+    project.rewards(**REWARDS)
+    outcome = project.run(*OPTIONS, *(["-n", "2"] if workers else []), subprocess=workers)
+    outcome.has("ERROR at call of lost")
+    outcome.lacks("ERROR at setup of")
+
+
+def test_unverified_trial_is_listed_as_failed(project):
+    project.rewards(odd="none")
+    outcome = project.run(*OPTIONS, "-v")
+    outcome.has("UNVERIFIED reward 0.00", 'FAILED tb2/odd/task.toml::odd - "reward" in reward.json is')
+
+
+END_THE_TEST = """
+
+def pytest_harbor_agent_env(variables):
+    pytest.fail("Timeout (>1.0s) from a plugin")
+"""
+
+
+def test_end_from_outside_is_an_error_without_a_traceback(project):
+    project.rewards(a=1.0)
+    conftest = project.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + END_THE_TEST)
+    outcome = project.run(*OPTIONS)
+    assert outcome.counts == {"errors": 1}
+    outcome.has("tb2/a [agent] Timeout (>1.0s) from a plugin", "task.toml::a - Timeout (>1.0s) from a plugin")
+    outcome.shows_no_bug()
+    assert [result["outcome"] for result in project.results()] == ["error"]
