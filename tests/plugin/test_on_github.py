@@ -23,9 +23,7 @@ def test_summary_comment_and_annotations(project, summary, workers):
     assert outcome.ret == 1
     lines = [line for line in outcome.out.splitlines() if line.startswith("::")]
     assert len(lines) == 2
-    assert lines[0].startswith(
-        "::error file=tb2/a/task.toml,line=1,title=error%3A tb2/a::looking for image"
-    )
+    assert lines[0].startswith("::error file=tb2/a/task.toml,line=1,title=error%3A tb2/a::looking for image")
     assert "2 trials in total: 0 passed, 0 failed, 0 unverified, 2 errors" in summary.read_text()
     assert summary.read_text().count("## pytest-harbor") == 1
     (comment,) = project.path.glob("harbor-results/*/github-comment.md")
