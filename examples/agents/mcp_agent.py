@@ -1,6 +1,6 @@
 """A tiny agent on the host that uses MCP tools and requests its reward when it is done.
 
-    pip install "pytest-harbor[hud]"
+    pip install ".[hud]"    # in a checkout
     pytest --harbor-dataset=examples/tasks --harbor-task=hello-world --harbor-adapt=hud --harbor-agent-where=host \
         --harbor-agent-command="python3 \"$PWD/examples/agents/mcp_agent.py\""
 

@@ -11,6 +11,6 @@ def test_host_agent_needs_the_mcp_library(project):
     outcome = project.run(*words, "--harbor-agent-where=host", subprocess=True)
     assert outcome.ret == 4
     fact = "--harbor-adapt=hud: an agent's MCP server requires the package mcp, which is not installed"
-    assert f'ERROR: {fact}; install it: pip install "pytest-harbor[hud]"' in str(outcome)
+    assert f'ERROR: {fact}; install it: pip install "mcp<3"' in str(outcome)
     # An agent in the environment does not need it.
     assert "requires the package mcp" not in str(project.run(*words, subprocess=True))

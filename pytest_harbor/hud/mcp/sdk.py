@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from pytest_harbor.errors import InfrastructureError, UnmetRequirement
 
-FIX = 'install it: pip install "pytest-harbor[hud]"'
+# Not the extra, which has another name in a checkout than once the package is published.
+FIX = 'install it: pip install "mcp<3"'
 # Maximum size of a request in bytes: larger than any file that the tools write.
 REQUEST_LIMIT = 64 * 1024 * 1024
 # Seconds to wait for a server to stop.
