@@ -35,7 +35,7 @@ def test_image_details(build_dockerfile):
     assert details.variables == {"X": "1", "Y": "two words", "OLD": "old style"}
     assert (details.workdir, details.user) == ("/a/b", "games:games")
     assert details.entrypoint == ("/bin/sh", "-c", "exec $X")
-    assert details.notes[0].startswith("FROM a: this host's own system (")
+    assert details.notes[0].startswith("a: this host's own system (")
 
 
 def test_arguments(build_dockerfile):

@@ -18,6 +18,7 @@ from pytest_harbor.environment.namespace.copy_instruction import CopyInstruction
 from pytest_harbor.environment.namespace.image_record import ImageRecord
 from pytest_harbor.environment.namespace.layers import LayerStack
 from pytest_harbor.environment.namespace.sandbox import Sandbox
+from pytest_harbor.environment.namespace.stand_in import StandIn
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, ImageError
 from pytest_harbor.image import BuildContext, ImageDetails
 from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, Piece, expand, split_words
@@ -167,12 +168,12 @@ class _Builder:
         if base == "scratch":
             raise UnsupportedInstruction("images always include this host's own system")
         record = ImageRecord.read(self._base_stack.cache, base)
-        if record is not None:
+        if record is not None and not record.stands_in:
             return self._state_of_image(record)
-        note = f"FROM {base}: this host's own system ({self._base_stack.host.description}) stands in for it"
-        if note not in self.notes:
-            self.notes.append(note)
-        return StageState(self._base_stack)
+        stand_in = StandIn.create(self._base_stack, base, self._file.write)
+        if stand_in.note not in self.notes:
+            self.notes.append(stand_in.note)
+        return StageState(stand_in.stack, dict(stand_in.variables))
 
     def _state_of_image(self, record: ImageRecord) -> StageState:
         """Return the state for an image that was built here."""

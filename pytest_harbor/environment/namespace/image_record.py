@@ -21,6 +21,7 @@ class ImageRecord:
         base: the id of the base layer, directly above the host's root.
         layers: the ids of the layers above that, lowest first.
         details: everything else that the image defines.
+        stands_in: whether it stands in for an image that was not built here.
 
     """
 
@@ -28,6 +29,7 @@ class ImageRecord:
     base: str
     layers: tuple[str, ...]
     details: ImageDetails
+    stands_in: bool = False
 
     @classmethod
     def read(cls, cache: Cache, ref: str) -> ImageRecord | None:
@@ -36,7 +38,9 @@ class ImageRecord:
             record = json.loads(_path(cache, ref).read_text(encoding="utf-8"))
             details = record["details"]
             details["entrypoint"], details["notes"] = tuple(details["entrypoint"]), tuple(details["notes"])
-            return cls(record["ref"], record["base"], tuple(record["layers"]), ImageDetails(**details))
+            return cls(
+                record["ref"], record["base"], tuple(record["layers"]), ImageDetails(**details), record["stands_in"]
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -28,6 +28,7 @@ from pytest_harbor.environment.namespace.launcher import Launcher
 from pytest_harbor.environment.namespace.layers import LayerStack
 from pytest_harbor.environment.namespace.sandbox import FIX, Sandbox, processes_of
 from pytest_harbor.environment.namespace.sandbox_config import SandboxConfig
+from pytest_harbor.environment.namespace.stand_in import StandIn
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError, UnmetRequirement
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 
@@ -117,13 +118,24 @@ class NamespaceProvider:
     def find_image(self, ref: str) -> ImageDetails | None:
         """Look up an image that was built here; any other name stands for the host's own system."""
         record = ImageRecord.read(self._cache, ref)
-        if record is None:
-            return None if ref.startswith("pytest-harbor:") else self._host_image(ref)
-        return record.details if record.usable(self._cache, self._base) else None
+        if record is not None and record.usable(self._cache, self._base):
+            return record.details
+        if (record is None or record.stands_in) and not ref.startswith("pytest-harbor:"):
+            return self._stand_in(ref)
+        return None
 
-    def _host_image(self, ref: str) -> ImageDetails:
-        note = f"{ref}: this host's own system ({self._host.description}) stands in for the image"
-        return ImageDetails(id=f"host:{self._base}", notes=(note,))
+    def _stand_in(self, ref: str) -> ImageDetails:
+        self._check()
+        stand_in = StandIn.create(self._base_stack, ref, lambda data: None)
+        details = ImageDetails(
+            id=f"host:{stand_in.stack.id}", variables=dict(stand_in.variables), notes=(stand_in.note,)
+        )
+        ImageRecord(ref, self._base, stand_in.stack.layers, details, stands_in=True).write(self._cache)
+        return details
+
+    @property
+    def _base_stack(self) -> LayerStack:
+        return LayerStack(self._launcher, self._cache, self._host, self._base)
 
     def pull_image(self, ref: str, *, log: Path, timeout: float) -> None:
         """Raise ImageError, because there is no registry to pull from."""
@@ -148,8 +160,7 @@ class NamespaceProvider:
     def build_image(self, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
         """Build an image, one layer per instruction that writes files."""
         self._check()
-        stack = LayerStack(self._launcher, self._cache, self._host, self._base)
-        build(stack, context, ref, log=log, timeout=timeout)
+        build(self._base_stack, context, ref, log=log, timeout=timeout)
 
     def start(self, image: Image, request: StartRequest) -> NamespaceEnvironment:
         """Start a sandbox, put files in place, and start the image's services."""
