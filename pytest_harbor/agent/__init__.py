@@ -7,6 +7,7 @@ from pytest_harbor.agent.base import (
     always_calls_models,
     may_call_models,
     runs_on_host,
+    unmet_requirement,
 )
 from pytest_harbor.agent.callable import AgentEnvironment, AsyncAgentEnvironment, CallableAgent
 from pytest_harbor.agent.command import CommandAgent
@@ -35,4 +36,5 @@ __all__ = [
     "may_call_models",
     "needs_setup",
     "runs_on_host",
+    "unmet_requirement",
 ]

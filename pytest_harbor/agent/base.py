@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -64,8 +64,9 @@ class AgentReport:
 class Agent(Protocol):
     """The protocol of agents.
 
-    Two attributes are optional: `where` is `host` for an agent that runs a program on the host, and `calls_models` is
-    False for an agent that never calls a model, and True for one that always does.
+    Three attributes are optional: `where` is `host` for an agent that runs a program on the host; `calls_models` is
+    False for an agent that never calls a model, and True for one that always does; `unmet_requirement(variables)`
+    returns what the host lacks for the agent with these environment variables, and how to fix it, or an empty string.
     """
 
     @property
@@ -99,3 +100,15 @@ def may_call_models(agent: Agent) -> bool:
 def always_calls_models(agent: Agent) -> bool:
     """Return True if an agent declares that it calls a model for every task."""
     return getattr(agent, "calls_models", None) is True
+
+
+def unmet_requirement(agent: Agent, variables: Mapping[str, str]) -> str:
+    """Return what the host lacks for an agent, with the fix, or an empty string.
+
+    Args:
+        agent: the agent.
+        variables: environment variables that are set for it.
+
+    """
+    check: Callable[[Mapping[str, str]], str] | None = getattr(agent, "unmet_requirement", None)
+    return check(variables) if check is not None else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,13 +42,42 @@ def as_agent(value: Any, name: str = "") -> Agent:
     if isinstance(value, str):
         if value in _BUILT_IN:
             return _BUILT_IN[value](name or value)
-        return CallableAgent(load_callable(value), name)
+        return CallableAgent(_checked(load_callable(value), value), name or _default_name(value))
     if callable(getattr(value, "run", None)) and hasattr(value, "name") and hasattr(value, "skip_reason"):
         return cast("Agent", value)
     if callable(value):
-        return CallableAgent(value, name)
+        return CallableAgent(_checked(value, getattr(value, "__qualname__", repr(value))), name)
     valid = alternatives((*BUILT_IN_AGENTS, CALLABLE, "a callable", "an object with run()"))
     raise AgentError(f"{value!r} is not an agent; use {valid}")
+
+
+def _default_name(spec: str) -> str:
+    """Return a callable's name with its module's, since many are called solve or run."""
+    module, _, function = spec.rpartition(":")
+    return f"{Path(module).stem if module.endswith('.py') else module}.{function}"
+
+
+def _checked(function: Callable[..., Any], shown: str) -> Callable[..., Any]:
+    """Return a callable if it can be called as an agent: a mistake here would otherwise look like one of the agent.
+
+    Raises:
+        AgentError: it is a class or a generator, or does not take a task and an environment.
+
+    """
+    if inspect.isclass(function):
+        raise AgentError(f"{shown} is a class", "give a function, or a bound method of an instance")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise AgentError(f"{shown} is a generator, so calling it runs nothing", "use return instead of yield")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return function  # a built-in function may not have one
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        fact = f"{shown} takes {signature}, and agents are called with (task, environment): {error}"
+        raise AgentError(fact, "let it take these two arguments") from error
+    return function
 
 
 def needs_setup(agent: Agent | None) -> bool:

@@ -9,12 +9,13 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_harbor._util.choices import COMMAND
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.environment.shell_scripts import first_word
-from pytest_harbor.errors import CannotExecute
+from pytest_harbor.errors import CannotExecute, error_message
 from pytest_harbor.task import Task
 
 TICK = 0.05
@@ -55,16 +56,8 @@ class HostCommandAgent:
         variables = {**os.environ, **context.variables, **context.host_variables}
         variables["HARBOR_CONTAINER"] = context.environment.name
         variables["HARBOR_EXEC"] = context.environment.exec_prefix()
-        word = first_word(self.line)
-        if "/" in word:
-            # The shell resolves the path from the agent's working directory.
-            if not os.access(workdir / word, os.X_OK) or (workdir / word).is_dir():
-                raise CannotExecute(
-                    f"{word}: program not found on the host, or not executable",
-                    "give an absolute path, because the agent runs in its own working directory",
-                )
-        elif word and shutil.which(word, path=variables.get("PATH")) is None and not _is_builtin(word):
-            raise CannotExecute(f"{word}: command not found on the host, or not executable")
+        if problem := self._problem(variables, workdir):
+            raise CannotExecute(*problem)
         process = subprocess.Popen(
             ["/bin/sh", "-c", self.line],
             cwd=workdir,
@@ -82,6 +75,26 @@ class HostCommandAgent:
             if process.stdout is not None:
                 process.stdout.close()
         return AgentReport(None if timed_out else process.returncode, timed_out, first)
+
+    def unmet_requirement(self, variables: Mapping[str, str]) -> str:
+        """Return that the command does not exist on the host, with the fix, or ""."""
+        problem = self._problem({**os.environ, **variables}, Path("/nonexistent"))
+        return error_message(*problem) if problem else ""
+
+    def _problem(self, variables: Mapping[str, str], workdir: Path) -> tuple[str, str] | None:
+        """Return why the command cannot be started, and the fix, or None."""
+        word = first_word(self.line)
+        if "/" in word:
+            # The shell resolves the path from the agent's working directory.
+            program = workdir / word
+            if os.access(program, os.X_OK) and not program.is_dir():
+                return None
+            fact = f"{word}: program not found on the host, or not executable"
+            return fact, "give an absolute path, because the agent runs in its own working directory"
+        if not word or shutil.which(word, path=variables.get("PATH")) is not None or _is_builtin(word):
+            return None
+        fact = f"{word}: command not found on the host, or not executable"
+        return fact, "install it, or give its absolute path; without --harbor-agent-where=host it runs in the container"
 
     @staticmethod
     def _wait(process: subprocess.Popen[bytes], context: AgentContext) -> bool:

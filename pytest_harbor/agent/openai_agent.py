@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from pytest_harbor._util.choices import OPENAI
@@ -42,3 +43,13 @@ class OpenAIAgent:
         if variables.get("OPENAI_MODEL") or os.environ.get("OPENAI_MODEL"):
             return ""
         return "no model is set; give --harbor-model=NAME"
+
+    @staticmethod
+    def unmet_requirement(variables: Mapping[str, str]) -> str:
+        """Return what is wrong with the model's server in the environment variables, with the fix, or ""."""
+        url, key = (variables.get(name) or os.environ.get(name, "") for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"))
+        if not url and not key:
+            return "no model server is set; set OPENAI_API_KEY, or OPENAI_BASE_URL for your own server"
+        if url and not re.match(r"https?://[^/]", url):
+            return f"OPENAI_BASE_URL={url} is not a URL; use http://HOST:PORT/v1 or https://HOST/v1"
+        return ""

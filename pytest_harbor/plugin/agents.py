@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,34 +123,47 @@ class Agents:
         own = [(f"agent {spec.name!r}: env", *pair) for spec in self.listed for pair in spec.env]
         return [*(("--harbor-agent-env", *pair) for pair in self._options.agent_env), *own]
 
-    def load(self) -> None:
-        """Create every agent now, so that mistakes are found before anything runs.
+    @property
+    def used(self) -> Iterator[tuple[Agent, TrialSettings]]:
+        """The agents that can be created, and their settings."""
+        for name in self._specs:
+            with contextlib.suppress(pytest.UsageError):
+                agent = self.agent(name)
+                assert agent is not None
+                yield agent, self.settings(name)
 
-        Raises:
-            pytest.UsageError: MODULE:CALLABLE cannot be imported, an agent's files are missing, or an agent that calls
-                a model has no model name.
-
-        """
+    def problems(self) -> list[str]:
+        """Return what is wrong with the agents, each created now, so that mistakes are found before anything runs."""
+        problems = []
         # A hook may still set the model.
         model_may_follow = self._config.option.setuponly or self._config.hook.pytest_harbor_agent_env.get_hookimpls()
         for name in self._specs:
-            agent, settings = self.agent(name), self.settings(name)
-            if needs_setup(agent):
-                try:
+            try:
+                agent, settings = self.agent(name), self.settings(name)
+                if needs_setup(agent):
                     check_sources(settings.agent_files)
-                except UnmetRequirement as error:
-                    raise pytest.UsageError(f"agent {name!r}: {error}" if name else str(error)) from error
+            except UnmetRequirement as error:
+                problems.append(f"agent {name!r}: {error}" if name else str(error))
+                continue
+            except pytest.UsageError as error:
+                problems.append(str(error))
+                continue
             if isinstance(agent, OpenAIAgent) and not model_may_follow:
                 problem = agent.missing_setting({"OPENAI_MODEL": settings.model, **settings.agent_env})
-                if problem:
-                    raise pytest.UsageError(f"agent {agent.name}: {problem}")
+                problems += [f"agent {agent.name}: {problem}"] if problem else []
+        return problems
 
     def describe(self) -> str:
         """Return a phrase that names the agents, for the run's header."""
         if not self.listed:
-            agent = self.agent()
             command = self._options.agent_command
-            return f"agent {agent.name if agent else 'none chosen'}{f' ({command})' if command else ''}"
+            try:
+                agent = self.agent()
+                name = agent.name if agent else "none chosen"
+            except pytest.UsageError:
+                # Reported once the tests are known, if any of them needs it.
+                name = self._options.agent
+            return f"agent {name}{f' ({command})' if command else ''}"
         return f"agent{'' if len(self.names) == 1 else 's'} {listed(self.names, _SHOWN)}"
 
     def agent(self, name: str = "") -> Agent | None:

@@ -16,6 +16,7 @@ from pytest_harbor.plugin import fixtures
 from pytest_harbor.plugin.agents import NO_AGENT
 from pytest_harbor.plugin.cases import assignment_of
 from pytest_harbor.plugin.collection import HarborItem
+from pytest_harbor.plugin.preflight import find_problems
 from pytest_harbor.plugin.progress import live_progress
 from pytest_harbor.plugin.run_record import write_run_record
 from pytest_harbor.plugin.runner import check_environment, open_runner
@@ -45,40 +46,56 @@ class Lifecycle:
         session.table.began = time.monotonic()
         if select(session) is None or session.is_worker or not session.runs_trials:
             return
-        session.agents.load()
         runner = open_runner(session)
         check_environment(session, runner)
+        if self._config.pluginmanager.hasplugin("dsession"):
+            session.problems = find_problems(session)
         with contextlib.suppress(InfrastructureError):
             session.table.leftovers = runner.provider.remove_owned("dead")
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Sort tasks into the order of their taskset, and refuse to run them without an agent or for no verdict."""
-        config = self._config
+        """Sort tasks into the order of their taskset, and refuse to run them if that would be useless."""
         if self._session.options.taskset is not None:
             self._sort(items)
-        if config.option.collectonly or config.option.setuponly:
+        if self._config.option.collectonly:
             return
-        problem = self._problem(items)
-        if not problem:
+        problems = self._problems(items)
+        if not problems:
             return
         self._refused = True
         if not self._session.is_worker:
-            raise pytest.UsageError(problem)
+            raise pytest.UsageError(*problems)
         # A worker cannot end the run; its controller does once it reads this.
-        config.workeroutput["harbor_usage_error"] = problem  # type: ignore[attr-defined]
+        self._config.workeroutput["harbor_usage_errors"] = problems  # type: ignore[attr-defined]
         items.clear()
 
-    def _problem(self, items: list[pytest.Item]) -> str:
-        """Return why the run would be useless, or an empty text if nothing is known to be wrong."""
-        agents = self._session.agents
-        if self._config.hook.pytest_harbor_agent.get_hookimpls():
-            return ""
-        found = {item: assignment for item in items if (assignment := assignment_of(item)) and not _is_skipped(item)}
-        configured = [item for item in found if _takes_configured_agent(item)]
+    def _problems(self, items: list[pytest.Item]) -> list[str]:
+        """Return why the run would be useless; empty if nothing is known to be wrong."""
+        config, agents = self._config, self._session.agents
+        configured = [item for item in items if _takes_configured_agent(item)]
+        will_run = [item for item in configured if not _is_skipped(item)]
+        agent_may_follow = config.option.setuponly or config.hook.pytest_harbor_agent.get_hookimpls()
         if not agents.chosen:
-            return NO_AGENT if configured else ""
-        if len(configured) < len(found):
+            return [NO_AGENT] if will_run and not agent_may_follow else []
+        if not configured:
+            found: tuple[list[str], list[str]] = ([], [])
+        elif self._session.is_worker:
+            # Checked once, by the controller; without a dataset, it does not know of any task.
+            found = config.workerinput.get("harbor_problems", ([], []))  # type: ignore[attr-defined]
+        else:
+            found = find_problems(self._session, any_runs=bool(will_run))
+        mistakes, missing = found
+        problems = [*mistakes, *(missing if will_run else ())]
+        if not mistakes and not agent_may_follow and (problem := self._gate_problem(items, len(will_run))):
+            problems.append(problem)
+        return problems
+
+    def _gate_problem(self, items: list[pytest.Item], configured: int) -> str:
+        """Return why there would be no verdict, if every test about a task takes a configured agent."""
+        agents = self._session.agents
+        found = {item: assignment for item in items if (assignment := assignment_of(item)) and not _is_skipped(item)}
+        if configured < len(found):
             return ""
         return self._session.gate.problem(
             {(task.task.id, agent.name) for task in found.values() if (agent := agents.agent(task.agent))}
@@ -175,6 +192,6 @@ def _takes_configured_agent(item: pytest.Item) -> bool:
     """Return True if a test takes its agent from the options rather than from an overriding fixture."""
     definitions = getattr(item, "_fixtureinfo", None)
     found = definitions.name2fixturedefs.get("harbor_agent") if definitions is not None else None
-    if not found or _is_skipped(item):
+    if not found:
         return False
     return bool(getattr(found[-1].func, "__module__", "") == fixtures.__name__)

@@ -56,14 +56,15 @@ class Listener:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Pass the run's id, and the provider if one was chosen, to a pytest-xdist worker."""
+        """Pass the run's id, what is wrong, and the provider if one was chosen, to a pytest-xdist worker."""
         node.workerinput["harbor_run"] = self._session.run_id
+        node.workerinput["harbor_problems"] = self._session.problems
         if self._session.runner is not None:
             node.workerinput["harbor_environment"] = self._session.runner.provider.name
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Raise the usage error that a worker found, since a worker cannot end the run.
+        """Raise the usage errors that a worker found, since a worker cannot end the run.
 
         Raises:
             pytest.UsageError: a worker found one.
@@ -71,8 +72,8 @@ class Listener:
         """
         output = getattr(node, "workeroutput", {})
         self._session.guarded = [*map(Path, output.get("harbor_guarded", ()))]
-        if problem := output.get("harbor_usage_error"):
-            raise pytest.UsageError(problem)
+        if problems := output.get("harbor_usage_errors"):
+            raise pytest.UsageError(*problems)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> Generator[None, None, None]:

@@ -56,6 +56,8 @@ class HarborSession:
         self.selection: Selection | None = None
         # The tasks that pytest was kept out of (places.py).
         self.guarded: list[Path] = []
+        # What was found before workers started (preflight.py): mistakes in settings, and unmet requirements.
+        self.problems: tuple[list[str], list[str]] = ([], [])
         # Set by runner.open_runner().
         self.runner: Runner | None = None
         self.provider_reason = ""

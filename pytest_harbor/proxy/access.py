@@ -24,7 +24,7 @@ _SERVER_FAILURES = frozenset({408, 409, 429, *range(500, 600)})
 # Statuses of a URL that leads elsewhere. Once a model has answered, they are the agent's own.
 _WRONG_URL = frozenset({*range(300, 400), 404, 405, 410})
 # How servers reject a model's name with a status that also stands for other mistakes.
-_UNKNOWN_MODEL = re.compile(
+UNKNOWN_MODEL = re.compile(
     r"model_not_found|unknown.model|no such model|invalid model|not a valid model|model\b.{0,120}(not found|not exist)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -93,7 +93,7 @@ class ModelAccess:
             return UnmetRequirement(f"the last model call failed: {fact}", fix, log=log)
         if call.status in _SERVER_FAILURES:
             return InfrastructureError(f"the last model call failed: {fact}", log=log)
-        unknown = call.status in (400, 422) and _UNKNOWN_MODEL.search(response)
+        unknown = call.status in (400, 422) and UNKNOWN_MODEL.search(response)
         if self._answered or call.endpoint.kind == "poll" or not (call.status in _WRONG_URL or is_page or unknown):
             return None
         model = f" ({redactor.hide(call.requested_model)})" if call.requested_model else ""

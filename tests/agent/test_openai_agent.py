@@ -121,7 +121,7 @@ def test_copy_works_without_changes(run, tmp_path, model_server):
     copy = tmp_path / "my_agent.py"
     copy.write_bytes(Path(original.__file__).read_bytes())
     agent = as_agent(f"{copy}:solve")
-    assert agent.name == "solve"
+    assert agent.name == "my_agent.solve"
     assert run(Answer("x"), agent=agent).exit_code == 0
     assert len(model_server.requests) == 1
 

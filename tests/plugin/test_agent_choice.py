@@ -140,7 +140,7 @@ def test_callable_in_the_working_directory(project):
     for spec in ("agents:run_slow", "agents.py:run_slow"):
         outcome = project.run("--harbor-dataset=tb2", f"--harbor-agent={spec}")
         assert outcome.ret == 0, str(outcome)
-        outcome.has("agent run_slow")
+        outcome.has("agent agents.run_slow")
 
 
 @pytest.mark.slow

@@ -65,6 +65,7 @@ CASES: dict[str, tuple] = {
         {bad: ["SRC:DST"] for bad in ("one", "a:b", ":/a", "a:/", "a:/b/../c", "a:")},
     ),
     "harbor-agents": ("one", "two", None, None, {}),
+    "harbor-check-model": ("probe", "off", "probe", "off", {"never": ["list", "probe", "off"]}),
     "harbor-proxy": (
         "live",
         "record",

@@ -138,6 +138,14 @@ class HarborConfig:
         "NAME",
         recorded=True,
     )
+    check_model: Literal["list", "probe", "off"] = option(
+        "harbor-check-model",
+        "How a model is checked before anything is built: list (ask its server for the names of its models, which is "
+        "free), probe (ask the model itself for one token) or off",
+        parsers.choice("list", "probe", "off"),
+        "list",
+        "HOW",
+    )
     proxy: Literal["off", "live", "record", "replay", "auto"] = option(
         "harbor-proxy",
         "Send the agent's model calls through a proxy that meters and logs them: off (no proxy), live, record (also "

@@ -1,0 +1,145 @@
+"""Checks before the first build: what would keep every trial from running is one usage error, not an error per task."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_harbor._util.text import listed
+from pytest_harbor.agent import Agent, OpenAIAgent, may_call_models, unmet_requirement
+from pytest_harbor.plugin.runner import open_runner
+from pytest_harbor.plugin.session import HarborSession
+from pytest_harbor.trial import TrialSettings
+
+if TYPE_CHECKING:
+    from pytest_harbor.proxy import Upstream
+    from pytest_harbor.proxy.endpoints import Vendor
+
+# Bytes without which not even a small trial can be recorded.
+MIN_FREE_BYTES = 20 << 20
+_AGENTS_SHOWN = 8
+
+
+def find_problems(session: HarborSession, *, any_runs: bool = True) -> tuple[list[str], list[str]]:
+    """Return mistakes in the settings of agents, and what trials require and is missing, each with its fix.
+
+    Args:
+        session: the plugin's session.
+        any_runs: whether a trial will run; if none will, nothing is missing.
+
+    """
+    mistakes = session.agents.problems()
+    config = session.config
+    if not any_runs or config.option.setuponly:
+        return mistakes, []
+    # A hook may still replace the agent, or set its environment variables.
+    hooks = (config.hook.pytest_harbor_agent, config.hook.pytest_harbor_agent_env)
+    found = [] if any(hook.get_hookimpls() for hook in hooks) else _agent_problems(session)
+    return mistakes, [*found, *_disk_problems(open_runner(session).run.root)]
+
+
+def _agent_problems(session: HarborSession) -> list[str]:
+    """Return what the agents lack, each problem once with the names of the agents that have it."""
+    check = ModelServerCheck(session)
+    names: dict[str, list[str]] = {}
+    for agent, settings in session.agents.used:
+        variables = {"OPENAI_MODEL": settings.model, **settings.agent_env}
+        if check.has_proxy:
+            # The proxy will set this one.
+            variables["OPENAI_BASE_URL"] = "http://proxy"
+        if problem := unmet_requirement(agent, variables) or check.problem(agent, settings):
+            names.setdefault(problem, []).append(agent.name)
+    return [
+        f"agent{'' if len(agents) == 1 else 's'} {listed(agents, _AGENTS_SHOWN)}: {problem}"
+        for problem, agents in names.items()
+    ]
+
+
+class ModelServerCheck:
+    """Checks whether the agents' model servers can be used; each server is asked once for each model.
+
+    Args:
+        session: the plugin's session.
+
+    """
+
+    def __init__(self, session: HarborSession) -> None:
+        self._options = session.options
+        self.has_proxy = session.options.proxy != "off"
+        self._found: dict[tuple[Vendor, Upstream, str], str] = {}
+
+    def problem(self, agent: Agent, settings: TrialSettings) -> str:
+        """Return what is certainly wrong with the model servers of an agent, with the fix, or ""."""
+        if not may_call_models(agent) or self._answers_are_recorded:
+            return ""
+        servers = self._servers(agent, settings)
+        if servers is None:
+            return ""
+        if not servers:
+            return (
+                f"--harbor-proxy={self._options.proxy} has no API key; set {self._options.openai_key} or "
+                f"{self._options.anthropic_key}, or name a server that needs none with --harbor-openai-base-url"
+            )
+        if malformed := [server.url for server in servers.values() if not re.match(r"https?://[^/]", server.url)]:
+            return f"{malformed[0]!r} is not the URL of a model server; use http(s)://HOST[:PORT][/PATH]"
+        if self._options.check_model == "off":
+            return ""
+        model = settings.model or settings.agent_env.get("OPENAI_MODEL", "")
+        if isinstance(agent, OpenAIAgent):
+            model = model or os.environ.get("OPENAI_MODEL", "")
+        problems = [self._ask(vendor, upstream, model) for vendor, upstream in servers.items()]
+        # Which of several servers the agent uses is its own business.
+        return "; ".join(problems) if all(problems) else ""
+
+    @property
+    def _answers_are_recorded(self) -> bool:
+        """Whether no server may be needed."""
+        mode, cassettes = self._options.proxy, self._options.cassettes
+        return mode == "replay" or (mode == "auto" and next(cassettes.glob("*/*/*.json"), None) is not None)
+
+    def _servers(self, agent: Agent, settings: TrialSettings) -> dict[Vendor, Upstream] | None:
+        """Return the servers that an agent may use, by vendor, or None if only the agent knows."""
+        from pytest_harbor.proxy import upstreams_of
+        from pytest_harbor.proxy.settings import DEFAULT_URLS
+
+        options = self._options
+        if not self.has_proxy:
+            if not isinstance(agent, OpenAIAgent):
+                return None
+            return {"openai": upstreams_of({**os.environ, **settings.agent_env})["openai"]}
+        upstreams = upstreams_of(
+            os.environ,
+            openai_base_url=options.openai_base_url,
+            openai_key=options.openai_key,
+            anthropic_base_url=options.anthropic_base_url,
+            anthropic_key=options.anthropic_key,
+        )
+        if isinstance(agent, OpenAIAgent):
+            upstreams = {"openai": upstreams["openai"]}
+        return {
+            vendor: server for vendor, server in upstreams.items() if server.key or server.url != DEFAULT_URLS[vendor]
+        }
+
+    def _ask(self, vendor: Vendor, upstream: Upstream, model: str) -> str:
+        from pytest_harbor.proxy.model_check import find_model_problem
+
+        key = (vendor, upstream, model)
+        if key not in self._found:
+            self._found[key] = find_model_problem(vendor, upstream, model, probe=self._options.check_model == "probe")
+        return self._found[key]
+
+
+def _disk_problems(root: Path) -> list[str]:
+    """Return that the disk of the results is full."""
+    try:
+        free = shutil.disk_usage(root).free
+    except OSError:
+        return []
+    if free >= MIN_FREE_BYTES:
+        return []
+    return [
+        f"only {free >> 20} MB are free for results in {root}; free some, or use --harbor-results=DIR on another disk"
+    ]
