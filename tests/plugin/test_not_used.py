@@ -66,8 +66,15 @@ def test_collecting_tasks_does_not_import_docker(plain):
 
 
 @pytest.mark.parametrize("agent", ["nop", "openai"])
-def test_openai_is_imported_only_when_needed(plain, agent):
-    outcome = plain.run("--harbor-dataset=tb2", f"--harbor-agent={agent}", "--harbor-model=m", subprocess=True)
+def test_openai_is_imported_only_when_needed(plain, monkeypatch, agent):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    outcome = plain.run(
+        "--harbor-dataset=tb2",
+        f"--harbor-agent={agent}",
+        "--harbor-model=m",
+        "--harbor-check-model=off",
+        subprocess=True,
+    )
     assert outcome.counts == {"errors": 1}
     assert "openai" not in json.loads((plain.path / "modules.json").read_text())
 
