@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from pytest_harbor.plugin.session import HarborSession
@@ -27,4 +28,10 @@ def write_page(session: HarborSession, path: Path) -> None:
     from pytest_harbor.plugin.rerun import RerunCommands
     from pytest_harbor.report import html
 
-    html.write(path, session.table.results, verdict=session.verdict, rerun=RerunCommands(session))
+    html.write(
+        path,
+        session.table.results,
+        verdict=session.verdict,
+        seconds=time.monotonic() - session.began,
+        rerun=RerunCommands(session),
+    )

@@ -5,6 +5,7 @@ Imported in every project that has the plugin installed, so: pytest and the stan
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,7 @@ class HarborSession:
     def __init__(self, config: pytest.Config, options: HarborConfig) -> None:
         self.config = config
         self.options = options
+        self.began = time.monotonic()
         self.active = False
         self.restore_signals: Callable[[], Any] | None = None
         # Set by activation.select(); None if no dataset was given, or none is used.

@@ -34,6 +34,7 @@ def write(
     *,
     verdict: Verdict | None = None,
     title: str = "",
+    seconds: float | None = None,
     rerun: Rerun | None = None,
 ) -> None:
     """Write the page of a run in one step. A symbolic link stays a link, and its target is replaced.
@@ -43,6 +44,7 @@ def write(
         results: the trials, in any order.
         verdict: the verdict of the gate, if there is one.
         title: title of the page; empty for one that names datasets and agents.
+        seconds: duration of the run; None for the time from the start of the first trial to the end of the last one.
         rerun: returns the command that reruns a trial's test; None for no commands.
 
     Raises:
@@ -52,7 +54,9 @@ def write(
     target = path.resolve()
     if target.exists() and not target.is_file():
         raise OSError(f"{path} is not a regular file")
-    write_atomically(target, render(results, verdict=verdict, title=title, base=path.parent.resolve(), rerun=rerun))
+    base = path.parent.resolve()
+    page = render(results, verdict=verdict, title=title, seconds=seconds, base=base, rerun=rerun)
+    write_atomically(target, page)
 
 
 def render(
@@ -60,6 +64,7 @@ def render(
     *,
     verdict: Verdict | None = None,
     title: str = "",
+    seconds: float | None = None,
     base: Path | None = None,
     rerun: Rerun | None = None,
 ) -> Iterator[str]:
@@ -69,6 +74,7 @@ def render(
         results: the trials, in any order.
         verdict: the verdict of the gate, if there is one.
         title: title of the page; empty for one that names datasets and agents.
+        seconds: duration of the run; None for the time from the start of the first trial to the end of the last one.
         base: the directory of the page, which links to files start from; None for no such links.
         rerun: returns the command that reruns a trial's test; None for no commands.
 
@@ -90,7 +96,7 @@ def render(
     yield Markup("<main>")
     if verdict is not None:
         yield verdict_section(verdict)
-    yield totals_section(results, has_verdict=verdict is not None)
+    yield totals_section(results, seconds, has_verdict=verdict is not None)
     for section in (changes, agents):
         if section is not None:
             yield section

@@ -16,7 +16,7 @@ from pytest_harbor.trial import TrialResult
 MAX_NAMES = 5
 
 
-def totals_section(results: Sequence[TrialResult], *, has_verdict: bool) -> Markup:
+def totals_section(results: Sequence[TrialResult], seconds: float | None, *, has_verdict: bool) -> Markup:
     """Return the section. With a verdict, which then is the headline, only the counts."""
     attempts = [result for result in results if not result.confirmation]
     words, outcome = headline(results)
@@ -26,7 +26,7 @@ def totals_section(results: Sequence[TrialResult], *, has_verdict: bool) -> Mark
         tag("h2", "Totals", class_="sr-only"),
         None if has_verdict else tag("p", sign, words, class_="word"),
         _counts(attempts),
-        _facts(results, attempts),
+        _facts(results, attempts, seconds),
         id="totals",
         class_="totals" if has_verdict else f"verdict is-{outcome}",
     )
@@ -49,7 +49,7 @@ def _counts(attempts: Sequence[TrialResult]) -> Markup | None:
     return join([bar, tag("ul", *items, class_="counts")])
 
 
-def _facts(results: Sequence[TrialResult], attempts: Sequence[TrialResult]) -> Markup:
+def _facts(results: Sequence[TrialResult], attempts: Sequence[TrialResult], seconds: float | None) -> Markup:
     tasks, agents = ({getattr(result, name) for result in results} for name in ("task", "agent"))
     size = [plural(len(tasks), "task")]
     if len(agents) > 1:
@@ -62,7 +62,7 @@ def _facts(results: Sequence[TrialResult], attempts: Sequence[TrialResult]) -> M
     started = min((result.started_at for result in results if result.started_at), default="")
     facts: list[tuple[str, Child]] = [
         ("started", moment(started)),
-        ("took", _wall_time(results)),
+        ("took", _wall_time(results) if seconds is None else duration(seconds)),
         ("size", ", ".join(size)),
         ("environment", _names(result.provider for result in results)),
         ("run", _names(result.run for result in results)),

@@ -118,16 +118,14 @@ class TrialTable:
 
     def _notes(self, entry: Entry, group: Group) -> Iterator[Markup]:
         result = entry.result
-        notes = [entry.label] if self._attempts else []
         if group.change:
             yield Markup(" ")
             yield before(group) or Markup()
-        notes += ["flaky"] if group.flaky else []
-        notes += ["agent timed out"] if result.agent_timed_out else []
-        notes += ["budget spent"] if result.budget else []
-        for note in notes:
+        notes = {entry.label: self._attempts, "flaky": group.flaky}
+        warnings = {"agent timed out": result.agent_timed_out, "budget spent": bool(result.budget)}
+        for note in (note for note, applies in (notes | warnings).items() if applies):
             yield Markup(" ")
-            yield tag("span", note, class_="note")
+            yield tag("span", note, class_="note warning" if note in warnings else "note")
 
 
 def _more(entry: Entry) -> str:
