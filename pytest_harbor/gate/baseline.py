@@ -18,6 +18,10 @@ VERSION = 1
 GRADED = ("passed", "failed", "unverified")
 
 
+# The numbers of attempts in a sample.
+COUNTS = ("passed", "unverified", "expected", "errors")
+
+
 class BaselineError(ValueError):
     """A baseline that cannot be read or written; the message says why and how to fix it."""
 
@@ -30,6 +34,7 @@ class Sample:
         rewards: the rewards of the graded attempts, in order.
         passed: number of graded attempts that passed.
         unverified: number of graded attempts that left no usable reward and count as 0.
+        expected: number of graded attempts that did not pass, as an xfail mark expects.
         errors: number of attempts that ended with an infrastructure error; they have no reward.
         digest: digest of the task's files.
         image: id of the image.
@@ -45,6 +50,7 @@ class Sample:
     rewards: tuple[float, ...]
     passed: int
     unverified: int = 0
+    expected: int = 0
     errors: int = 0
     digest: str = ""
     image: str = ""
@@ -159,7 +165,7 @@ def _samples(tasks: Any) -> Iterable[tuple[Key, Sample]]:
                 raise ValueError(f"{where}: unknown key {unknown[0]!r}")
             rewards = tuple(_finite(reward, where) for reward in data["rewards"])
             known: dict[str, Any] = {
-                **{name: _count(data.get(name, 0), f"{where}: {name}") for name in ("passed", "unverified", "errors")},
+                **{name: _count(data.get(name, 0), f"{where}: {name}") for name in COUNTS},
                 **{name: str(data.get(name, "")) for name in ("digest", "image", "provider", "model")},
                 "seconds": _finite(data.get("seconds", 0.0), f"{where}: seconds"),
                 "usage": {
@@ -167,8 +173,8 @@ def _samples(tasks: Any) -> Iterable[tuple[Key, Sample]]:
                 },
             }
             sample = Sample(rewards, **known)
-            if sample.passed > len(rewards) or sample.unverified > len(rewards):
-                raise ValueError(f"{where}: more attempts are passed or unverified than there are rewards")
+            if max(sample.passed, sample.unverified, sample.expected) > len(rewards):
+                raise ValueError(f"{where}: more attempts are passed, unverified or expected than there are rewards")
             yield (task, agent), sample
 
 

@@ -38,6 +38,7 @@ def _sample(results: list[TrialResult]) -> Sample:
         rewards=tuple(result.reward for result in graded if result.reward is not None),
         passed=sum(result.outcome == "passed" for result in graded),
         unverified=sum(result.outcome == "unverified" for result in graded),
+        expected=sum(result.xfail and result.outcome != "passed" for result in graded),
         errors=len(results) - len(graded),
         digest=known[0].task_digest,
         image=known[0].image.get("id", ""),

@@ -179,8 +179,9 @@ def _pass_reasons(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], 
 
 
 def _count(run: Mapping[Key, Sample]) -> tuple[int, int]:
-    """Return how many trials were graded, and how many of those passed."""
-    return sum(len(sample.rewards) for sample in run.values()), sum(sample.passed for sample in run.values())
+    """Return how many trials were graded, apart from expected failures, and how many of those passed."""
+    graded = sum(len(sample.rewards) - sample.expected for sample in run.values())
+    return graded, sum(sample.passed for sample in run.values())
 
 
 def _excluded(run: Mapping[Key, Sample]) -> list[str]:
@@ -188,8 +189,9 @@ def _excluded(run: Mapping[Key, Sample]) -> list[str]:
     errors = {task: sample.errors for (task, _), sample in sorted(run.items()) if sample.errors}
     if not errors:
         return []
-    excluded, total = sum(sample.errors for sample in run.values()), _count(run)[0]
-    trials = f"{excluded} of {plural(total + excluded, 'trial')}"
+    excluded = sum(sample.errors for sample in run.values())
+    total = excluded + sum(len(sample.rewards) for sample in run.values())
+    trials = f"{excluded} of {plural(total, 'trial')}"
     return [f"excluded: {trials} ended with an infrastructure error ({listed(list(errors), MAX_NAMES)})"]
 
 
@@ -197,6 +199,9 @@ def _not_measured(
     run: Mapping[Key, Sample], baseline: Baseline | None, spec: GateSpec, compared: Set[str]
 ) -> list[str]:
     """Return what the rule asks for and the run does not answer; a run never passes because nothing was measured."""
+    counts = spec.pass_rate is not None or spec.each
+    if counts and any(sample.expected for sample in run.values()) and not _count(run)[0]:
+        return ["every graded trial was expected to fail"]
     if baseline is None:
         return ["there is no baseline to compare with"] if spec.needs_baseline else []
     agents = {agent for _, agent in run}

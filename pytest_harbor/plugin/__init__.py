@@ -111,6 +111,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Run the trial, so that a test starts when its trial has ended."""
     trial: Any = pyfuncitem.funcargs.get("harbor_trial")
     if trial is not None:
+        from pytest_harbor.plugin.expected_failure import note_expectation
+
+        note_expectation(pyfuncitem)
         trial.run()
 
 

@@ -108,8 +108,11 @@ def _finish(item: pytest.Item, report: pytest.TestReport, error: BaseException |
         if assignment is None:
             return None
         trial = trial_of(item, assignment.task)
-    if report.skipped:
+    if report.skipped and (error is None or isinstance(error, pytest.skip.Exception)):
         trial.skip(str(report.longrepr[2]).removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else "")
+    elif isinstance(error, pytest.xfail.Exception):
+        # The mark says not to run it, or the test gives up; a trial that has ended keeps its result.
+        trial.skip(str(error))
     elif error is not None and report.when == "setup":
         trial.fail(error, "" if isinstance(error, TaskError) else "setup")
     return trial
@@ -134,7 +137,9 @@ def _add_result(item: pytest.Item, result: TrialResult, report: pytest.TestRepor
     extra: Any = report
     extra.harbor = result.to_json()
     extra.harbor_word = _word(result)
-    extra.harbor_scored = isinstance(item, HarborItem) and session_of(item.config).gate.scores
+    # A test that xfail fails, since its trial passed or raised something else, is not the gate's to excuse.
+    unexpected = report.failed and result.xfail and result.outcome != "error"
+    extra.harbor_scored = isinstance(item, HarborItem) and session_of(item.config).gate.scores and not unexpected
     for name, value in _properties(result):
         item.user_properties.append((name, value))
     report.user_properties = list(item.user_properties)
@@ -173,7 +178,7 @@ def status(report: Any, *, with_reward: bool) -> tuple[str, str, Any] | None:
         with_reward: False for pytest's short summary, where scripts expect a node id after the outcome.
 
     """
-    if report.when == "teardown" or report.skipped:
+    if report.when == "teardown" or report.skipped or hasattr(report, "wasxfail"):
         return None
     reward = f" {report.harbor_word}" if report.harbor_word and with_reward else ""
     if getattr(report, "harbor_scored", False) and report.passed and report.when == "call":

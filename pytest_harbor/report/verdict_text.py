@@ -68,7 +68,8 @@ def sections(
 
     def failed(key: Key) -> bool:
         sample = run[key]
-        return key not in pairs and not sample.passed and len(sample.rewards) > sample.unverified
+        counted = len(sample.rewards) - sample.expected
+        return key not in pairs and not sample.passed and counted > sample.unverified
 
     worse = WORSE[verdict.word == "regressed"]
     found = [
@@ -77,6 +78,7 @@ def sections(
         Section("failed", tuple(row(key, _share(run[key])) for key in sorted(run) if failed(key))),
         Section("flaky", tuple(row(key, _share(run[key])) for key in verdict.flaky if key in run)),
         Section("unverified", counted(_unverified)),
+        Section("expected failures", counted(_expected)),
         Section("errors", counted(_errors)),
     ]
     return [section for section in found if section.rows]
@@ -89,6 +91,10 @@ def _share(sample: Sample) -> str:
 def _unverified(sample: Sample) -> str:
     number = sample.unverified
     return f"{number} of {len(sample.rewards) + sample.errors} left no usable reward" if number else ""
+
+
+def _expected(sample: Sample) -> str:
+    return f"{sample.expected} of {len(sample.rewards)} failed, as an xfail mark expects" if sample.expected else ""
 
 
 def _errors(sample: Sample) -> str:

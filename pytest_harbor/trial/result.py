@@ -82,6 +82,7 @@ class TrialResult:
         provider: the provider of the environment.
         confirmation: number of the confirmation of a task that newly failed, from 1; 0 for an attempt.
         rerun: number of the rerun of its test by a plugin such as pytest-rerunfailures, from 1; 0 for the first run.
+        xfail: whether the test of the trial has an xfail mark that applies.
         retries: earlier runs of the trial that ended with an infrastructure error.
         directory: the trial's directory, absolute.
         started_at: start in ISO 8601, UTC.
@@ -117,6 +118,7 @@ class TrialResult:
     task_digest: str = ""
     confirmation: int = 0
     rerun: int = 0
+    xfail: bool = False
     retries: list[Retry] = field(default_factory=list)
     directory: str = ""
     node_id: str = ""

@@ -253,3 +253,118 @@ def test_stopped_run_makes_no_baseline(project):
     assert outcome.ret == 1
     outcome.has("new.json was not written: the run was stopped: stopping after 1 failures; run again")
     assert not (project.path / "new.json").exists()
+
+
+# Tasks with an xfail mark.
+
+MARKS = """
+import pytest
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.name.startswith("known"):
+            item.add_marker(pytest.mark.xfail(reason="known", {arguments}))
+"""
+SCORED = pytest.mark.parametrize("gate", [(), ("--harbor-gate=pass-rate=0",), ("--harbor-record-only",)])
+
+
+@pytest.fixture
+def marked(project):
+    """Write tasks, those with names that begin with `known` marked."""
+
+    def marked(arguments: str = "", **rewards) -> None:
+        project.rewards(**rewards)
+        project.file("tb2/conftest.py", MARKS.format(arguments=arguments))
+
+    return marked
+
+
+@SCORED
+def test_xfail_is_decided_by_the_reward(project, marked, gate):
+    marked(known_bad=0.0, known_good=1.0, other=1.0)
+    outcome = project.run(*RUN, *gate, "-rxX")
+    assert outcome.ret == 0
+    assert outcome.counts == {"xfailed": 1, "xpassed": 1, "passed" if "gate" not in str(gate) else "scored": 1}
+    outcome.has(
+        "XFAIL tb2/known_bad/task.toml::known_bad - known", "XPASS tb2/known_good/task.toml::known_good - known"
+    )
+    assert {result["task"]: result["xfail"] for result in project.results()} == {
+        "tb2/known_bad": True,
+        "tb2/known_good": True,
+        "tb2/other": False,
+    }
+    assert {result["task"]: result["outcome"] for result in project.results()} == {
+        "tb2/known_bad": "failed",
+        "tb2/known_good": "passed",
+        "tb2/other": "passed",
+    }
+
+
+@SCORED
+def test_strict_xfail_fails_if_the_task_passes(project, marked, gate):
+    marked("strict=True", known_bad=0.0, known_good=1.0)
+    outcome = project.run(*RUN, *gate)
+    assert outcome.ret == 1
+    assert outcome.counts == {"xfailed": 1, "failed": 1}
+    outcome.has("[XPASS(strict)] known")
+
+
+@SCORED
+def test_strict_xfail_from_the_ini_file(project, marked, gate):
+    marked(known_bad=0.0)
+    project.ini("xfail_strict = true")
+    outcome = project.run(*RUN, *gate)
+    assert (outcome.ret, outcome.counts) == (10 if "gate" in str(gate) else 0, {"xfailed": 1})
+
+
+@SCORED
+def test_runxfail_ignores_the_marks(project, marked, gate):
+    marked("strict=True", known_bad=0.0, known_good=1.0)
+    outcome = project.run(*RUN, *gate, "--runxfail")
+    assert outcome.ret == (0 if gate else 1)
+    assert "xfailed" not in outcome.counts
+
+
+@SCORED
+def test_xfail_that_expects_something_else(project, marked, gate):
+    marked("raises=ZeroDivisionError", known_bad=0.0)
+    outcome = project.run(*RUN, *gate)
+    assert outcome.ret == 1
+    assert outcome.counts == {"failed": 1}
+
+
+def test_xfail_without_a_run_is_a_skip(project, marked):
+    marked("run=False", known_bad=0.0, other=1.0)
+    outcome = project.run(*RUN, "--harbor-gate=each")
+    assert outcome.ret == 0
+    assert outcome.counts == {"xfailed": 1, "scored": 1}
+    reason = next(result["reason"] for result in project.results() if result["outcome"] == "skipped")
+    assert reason == "[NOTRUN] known"
+
+
+def test_broken_environment_under_xfail_is_still_an_error_of_the_trial(project, marked):
+    marked(known_lost=None)
+    outcome = project.run(*RUN)
+    assert outcome.counts == {"xfailed": 1}
+    assert [result["outcome"] for result in project.results()] == ["error"]
+
+
+@pytest.mark.parametrize("rule", ["each", "pass-rate=1"])
+def test_expected_failures_do_not_break_a_rule(project, marked, rule):
+    marked(known_bad=0.0, a=1.0)
+    outcome = project.run(*RUN, f"--harbor-gate={rule}", "-v")
+    assert outcome.ret == 0
+    outcome.has("expected failures (1):", "1 of 1 failed, as an xfail mark expects")
+    project.file("rewards.json", json.dumps({"known_bad": 0.0, "a": 0.0}))
+    assert project.run(*RUN, f"--harbor-gate={rule}").ret == 1
+
+
+def test_comparison_counts_rewards_whatever_the_marks(project, marked):
+    marked(known_a=1.0, b=1.0)
+    options = (*RUN, "--harbor-attempts=5")
+    assert project.run(*options, "--harbor-save-baseline=baseline.json").ret == 0
+    project.file("rewards.json", json.dumps({"known_a": 0.0, "b": 1.0}))
+    outcome = project.run(*options, "--harbor-baseline=baseline.json")
+    assert outcome.ret == 1
+    outcome.has("nop: statistically significant drop on tb2/known_a")
