@@ -190,8 +190,10 @@ def _is_skipped(item: pytest.Item) -> bool:
 
 def _takes_configured_agent(item: pytest.Item) -> bool:
     """Return True if a test takes its agent from the options rather than from an overriding fixture."""
-    definitions = getattr(item, "_fixtureinfo", None)
-    found = definitions.name2fixturedefs.get("harbor_agent") if definitions is not None else None
+    if fixtures.AGENT_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+        return False
+    # Not from the item's own list of fixtures; see fixtures.need_task().
+    found = item.session._fixturemanager.getfixturedefs("harbor_agent", item)
     if not found:
         return False
     return bool(getattr(found[-1].func, "__module__", "") == fixtures.__name__)

@@ -27,7 +27,7 @@ def baseline(project):
 
 
 def nothing_ran(project) -> bool:
-    return not list(project.path.glob("harbor-results/*/"))
+    return not any(path.is_dir() for path in project.path.glob("harbor-results/*"))
 
 
 # No baseline to compare with.
