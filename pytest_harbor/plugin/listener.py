@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_harbor._util.text import listed, plural
 from pytest_harbor.plugin.places import shown
 from pytest_harbor.plugin.session import HarborSession
+
+if TYPE_CHECKING:
+    from pytest_harbor.plugin.scheduling import Claims
 
 
 class Listener:
@@ -25,6 +28,9 @@ class Listener:
     def __init__(self, session: HarborSession) -> None:
         self._session = session
         self._base = session.config.invocation_params.dir
+        # With pytest-xdist, if no distribution was chosen (scheduling.py).
+        self._claims: Claims | None = None
+        self._positions: dict[int, int] = {}
 
     def pytest_report_header(self) -> list[str]:
         """Name the datasets that the command line leaves out."""
@@ -59,8 +65,41 @@ class Listener:
         """Pass the run's id, what is wrong, and the provider if one was chosen, to a pytest-xdist worker."""
         node.workerinput["harbor_run"] = self._session.run_id
         node.workerinput["harbor_problems"] = self._session.problems
+        if (claims := self._open_claims()) is not None:
+            node.workerinput["harbor_claims"] = str(claims.directory)
         if self._session.runner is not None:
             node.workerinput["harbor_environment"] = self._session.runner.provider.name
+
+    def _open_claims(self) -> Claims | None:
+        session = self._session
+        if self._claims is None and (session.active or session.options.agent or session.options.agents):
+            from pytest_harbor.plugin.scheduling import Claims, may_queue
+
+            if may_queue(session.config, self):
+                self._claims = Claims.create()
+                session.config.add_cleanup(self._claims.remove)
+        return self._claims
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Distribute tasks so that none waits behind a slow one, unless the user named a distribution."""
+        if self._claims is None:
+            return None
+        from pytest_harbor.plugin.scheduling import QueueScheduling
+
+        return QueueScheduling(config, log, self._claims)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Leave out a test that another worker has begun."""
+        directory = getattr(item.config, "workerinput", {}).get("harbor_claims")
+        if directory is None:
+            return None
+        from pytest_harbor.plugin.scheduling import Claims, run_unless_claimed
+
+        # By identity, since some plugins copy items with their node ids.
+        self._positions = self._positions or {id(each): n for n, each in enumerate(item.session.items)}
+        return run_unless_claimed(item, nextitem, Claims(Path(directory)), self._positions[id(item)])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
