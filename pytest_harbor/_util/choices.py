@@ -19,6 +19,9 @@ COMMAND = "command"
 CALLABLE = "MODULE:CALLABLE"
 """The form of a Python callable that is an agent."""
 
+FILE_CALLABLE = "FILE.py:CALLABLE"
+"""The same in a file that need not be importable by name."""
+
 ProviderChoice = Literal["auto", "docker", "namespace"]
 PROVIDER_CHOICES: tuple[ProviderChoice, ...] = get_args(ProviderChoice)
 

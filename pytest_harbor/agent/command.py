@@ -5,7 +5,13 @@ from __future__ import annotations
 from pytest_harbor._util.choices import COMMAND
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.environment import Process
+from pytest_harbor.errors import CannotExecute
 from pytest_harbor.task import Task
+
+MISSING_FIX = (
+    "install the agent with --harbor-agent-setup, copy it with --harbor-agent-files, or run it on this machine with "
+    "--harbor-agent-where=host"
+)
 
 
 class CommandAgent:
@@ -26,8 +32,17 @@ class CommandAgent:
         return None
 
     def run(self, context: AgentContext) -> AgentReport:
-        """Run the command as the agent's user in the agent's working directory."""
-        return run_line(self.line, context, dict(context.variables))
+        """Run the command as the agent's user in the agent's working directory.
+
+        Raises:
+            CannotExecute: the program is missing.
+
+        """
+        try:
+            return run_line(self.line, context, dict(context.variables))
+        except CannotExecute as error:
+            error.fix = error.fix or MISSING_FIX
+            raise
 
 
 def run_line(line: str, context: AgentContext, variables: dict[str, str]) -> AgentReport:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND, NOP, OPENAI, ORACLE
+from pytest_harbor._util.agent_names import explain_invalid, is_callable_spec
+from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, NOP, OPENAI, ORACLE
 from pytest_harbor._util.text import alternatives, listed
 from pytest_harbor.agent.base import Agent
 from pytest_harbor.agent.callable import CallableAgent
@@ -92,9 +93,9 @@ def load_callable(spec: str) -> Callable[..., Any]:
         AgentError: the module or the callable does not exist, or the import fails.
 
     """
+    if not is_callable_spec(spec):
+        raise AgentError(f"{spec!r} {explain_invalid(spec, BUILT_IN_AGENTS)}")
     module_name, _, attribute = spec.rpartition(":")
-    if not module_name or not attribute:
-        raise AgentError(f"{spec!r} is not an agent; use {alternatives((*BUILT_IN_AGENTS, COMMAND, CALLABLE))}")
     try:
         module = _import(module_name)
     except AgentError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pytest_harbor._util.agent_names import explain_invalid, is_callable_spec
 from pytest_harbor._util.agent_values import (
     absolute_path,
     is_env_name,
@@ -15,8 +16,7 @@ from pytest_harbor._util.agent_values import (
     parse_file_mapping,
     read_setup,
 )
-from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND, NOP, ORACLE
-from pytest_harbor._util.text import alternatives
+from pytest_harbor._util.choices import BUILT_IN_AGENTS, COMMAND, NOP, ORACLE
 from pytest_harbor.agent.base import Agent
 from pytest_harbor.agent.command import CommandAgent
 from pytest_harbor.agent.factory import as_agent
@@ -196,12 +196,11 @@ class _AgentTable:
         """Return the name of a built-in agent or a callable; relative paths of Python files start at the TOML file."""
         value = self._text(key) or ""
         names = BUILT_IN_AGENTS if key == "agent" else ()
-        module, _, function = value.rpartition(":")
         if value in names:
             return value
-        if not module or not function:
-            valid = alternatives((*names, CALLABLE, "FILE.py:CALLABLE"))
-            raise self._error(f"{key} {format_value(value)} is not valid; use {valid}")
+        if not is_callable_spec(value):
+            raise self._error(f"{key} {format_value(value)} {explain_invalid(value, names, self._base)}")
+        module, _, function = value.rpartition(":")
         return f"{absolute_path(module, self._base)}:{function}" if module.endswith(".py") else value
 
     def _where(self, agent: str) -> Where | None:

@@ -36,7 +36,7 @@ def test_command_that_times_out_has_no_exit_code(context, environment):
 
 def test_command_that_cannot_be_started(context, environment):
     environment.answers["nosuch"] = CannotExecute("nosuch: command not found")
-    with pytest.raises(CannotExecute):
+    with pytest.raises(CannotExecute, match=r"not found; install the agent with --harbor-agent-setup, .*-where=host"):
         CommandAgent("nosuch").run(context())
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import pytest
 
-from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND
+from pytest_harbor._util.choices import BUILT_IN_AGENTS, COMMAND
 from pytest_harbor._util.text import alternatives
 
 if TYPE_CHECKING:
@@ -91,11 +91,14 @@ def finite(value: str, flag: str) -> float:
 
 def agent(value: str, flag: str) -> str:
     """Return the name of a built-in agent, or a callable as MODULE:CALLABLE."""
-    module, _, function = value.rpartition(":")
-    if value in (*BUILT_IN_AGENTS, COMMAND) or (module and function):
+    names = (*BUILT_IN_AGENTS, COMMAND)
+    if value in names:
         return value
-    valid = alternatives((*BUILT_IN_AGENTS, COMMAND, CALLABLE))
-    raise pytest.UsageError(f"{flag}: {value!r} is not valid; use {valid}")
+    from pytest_harbor._util.agent_names import explain_invalid, is_callable_spec
+
+    if is_callable_spec(value):
+        return value
+    raise pytest.UsageError(f"{flag}: {value!r} {explain_invalid(value, names)}")
 
 
 def registry(value: str, flag: str) -> str:
