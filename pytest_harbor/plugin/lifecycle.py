@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Generator
 from typing import Any
 
@@ -43,7 +42,6 @@ class Lifecycle:
     def pytest_sessionstart(self) -> None:
         """Find the tasks and check the options, so that mistakes are reported before anything runs."""
         session = self._session
-        session.table.began = time.monotonic()
         if select(session) is None or session.is_worker or not session.runs_trials:
             return
         runner = open_runner(session)

@@ -19,6 +19,9 @@ from pytest_harbor.task import Task
 from pytest_harbor.trial import TrialResult
 
 _DATASETS_SHOWN = 5
+# The verbosity of -qq, with which pytest itself prints no summary.
+_SILENT = -2
+_VERDICT_MARKUP = {"pass": {"green": True}, "regressed": {"red": True}, "inconclusive": {"yellow": True}}
 
 
 class TerminalReport:
@@ -77,14 +80,20 @@ class TerminalReport:
         reporter = github.EscapingReporter(terminalreporter) if on_github else terminalreporter
         report = self._report(results)
         self._write_verdict(reporter, report)
-        rates = attempts.lines(report.samples, flaky=report.verdict is None)
-        session.table.write(reporter, session.runner.run, rates)
+        if self._shows_results:
+            rates = attempts.lines(report.samples, flaky=report.verdict is None)
+            session.table.write(reporter, session.runner.run, rates)
         for line in session.baseline_notes:
             reporter.write_line(line)
         if on_github and report.results:
             for line in github.publish(report, os.environ, session.runner.run.directory / github.COMMENT):
                 terminalreporter.write_line(line)
         self._write_page(reporter)
+
+    @property
+    def _shows_results(self) -> bool:
+        option = self._session.config.option
+        return option.verbose > _SILENT and not option.no_summary
 
     def _write_page(self, reporter: Any) -> None:
         """Write the HTML page, and print its path or why there is none."""
@@ -97,17 +106,20 @@ class TerminalReport:
             reporter.write_line(f"--harbor-html: {path} cannot be written: {error}", red=True)
             self._session.output_missing |= bool(self._session.options.html)
         else:
-            reporter.write_line(f"page: {_relative(path)}")
+            if self._shows_results:
+                reporter.write_line(f"page: {_relative(path)}")
 
     def _write_verdict(self, reporter: Any, report: github.Report) -> None:
         session = self._session
         if report.verdict is not None:
-            reporter.section("harbor gate")
+            reporter.write_sep("=", "harbor gate")
             every = session.config.option.verbose > 0
-            for line in verdict_text.lines(report.verdict, report.samples, report.confirmations, every=every):
+            verdict, *lines = verdict_text.lines(report.verdict, report.samples, report.confirmations, every=every)
+            reporter.write_line(verdict, bold=True, **_VERDICT_MARKUP[report.verdict.word])
+            for line in lines:
                 reporter.write_line(line)
         elif session.gate.deferred:
-            reporter.section("harbor gate")
+            reporter.write_sep("=", "harbor gate")
             reporter.write_line(
                 f"no verdict on shard {session.options.shard} alone: "
                 "`pytest-harbor gate RUN... --baseline FILE` judges the runs of all shards together"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_harbor._util.text import plural
-from pytest_harbor.report.terminal import count_outcomes
+from pytest_harbor.report.table import count_outcomes
 from pytest_harbor.trial import TrialResult
 
 

@@ -19,7 +19,7 @@ _LINES = 100
 _NOT_FOUND = re.compile(r"(?:.*\s)?(\S+): command not found\b|.*\d: (\S+): not found$")
 _TELLING = re.compile(
     r"^E:? |\w*(?:Error|Exception)\b|\b(?:error|fail(?:s|ed|ure)?|fatal|missing|differs?|expected|wrong|invalid|no such"
-    r"|not (?:found|exist|equal|match)|cannot|unable|denied)\b",
+    r"|not (?:found|exist|equal|match)|cannot|can.?t|unable|denied)\b",
     re.IGNORECASE,
 )
 
@@ -98,6 +98,8 @@ def _log_line(result: TrialResult, name: str) -> str:
 def _telling_line(text: str) -> str:
     """Return the line of an output that most likely says what failed; empty if there is none."""
     lines = [line.strip() for line in text.splitlines() if re.search(r"[^\W\d_]{2}", line)]
+    # Neither the lines of a diff nor those of tests that passed.
+    lines = [line for line in lines if not re.match(r"[<>+-]|(?:ok|pass(?:ed)?)\b", line, re.IGNORECASE)]
     telling = [line for line in lines if _TELLING.search(line)]
     line = (telling or lines or [""])[-1]
     match = _NOT_FOUND.match(line)

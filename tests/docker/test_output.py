@@ -60,7 +60,7 @@ def test_terminal_and_junit(harbor: Harbor, workers: str) -> None:
     assert "\x1b" not in text
     assert "\x07" not in text
 
-    rows = dict(re.findall(r"^ds/(\w+) +command +1 +([\d.-]+ +\w+)", text, re.MULTILINE))
+    rows = dict(re.findall(r"^ds/(\w+) +command +([\d.-]+ +\w+)", text, re.MULTILINE))
     assert {name: row.split() for name, row in rows.items()} == {
         "good": ["1.00", "passed"],
         "bad": ["0.25", "failed"],
@@ -68,9 +68,7 @@ def test_terminal_and_junit(harbor: Harbor, workers: str) -> None:
         "broken": ["-", "error"],
         "later": ["-", "skipped"],
     }
-    assert re.search(
-        r"^5 trials in [\d.]+ s: 1 passed, 1 failed, 1 unverified, 1 error, 1 skipped$", text, re.MULTILINE
-    )
+    assert re.search(r"^5 trials: 1 passed, 1 failed, 1 unverified, 1 error, 1 skipped$", text, re.MULTILINE)
     assert "mean reward 0.417, pass rate 33.3% (1 of 3 graded)" in text
     assert "multi-step" in text
 

@@ -121,7 +121,7 @@ def test_results_directory_is_ignored_by_git_and_shown(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-results=out")
     (file,) = project.path.glob("out/*/results.jsonl")
-    outcome.has(f"results: {file}", f"harbor: results out/{file.parent.name}")
+    outcome.has(f"results: {file.relative_to(project.path)}", f"harbor: results out/{file.parent.name}")
     assert "\n*\n" in (project.path / "out" / ".gitignore").read_text()
 
 

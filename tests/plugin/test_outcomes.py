@@ -57,3 +57,36 @@ def test_end_from_outside_is_an_error_without_a_traceback(project):
     outcome.has("tb2/a [agent] Timeout (>1.0s) from a plugin", "task.toml::a - Timeout (>1.0s) from a plugin")
     outcome.shows_no_bug()
     assert [result["outcome"] for result in project.results()] == ["error"]
+
+
+@pytest.mark.parametrize("words", [("-qq",), ("--no-summary",)])
+def test_no_table_if_no_summary_is_wanted(project, words):
+    project.rewards(**REWARDS)
+    outcome = project.run(*OPTIONS, *words, "--harbor-html=out.html")
+    outcome.lacks("= harbor =", "pass rate", "results.jsonl", "page: ")
+    assert (project.path / "out.html").exists()
+
+
+def test_results_have_one_duration_and_no_blank_line(project):
+    project.rewards(a=1.0)
+    outcome = project.run(*OPTIONS)
+    lines = outcome.out.splitlines()
+    heading = next(number for number, line in enumerate(lines) if "= harbor =" in line)
+    assert lines[heading + 1].startswith("task ")
+    assert len(re.findall(r"\d s\b|\ds\b", "\n".join(lines[heading:]))) == 1, outcome
+    assert all(len(line) <= 80 for line in lines[heading:] if not line.startswith("note: "))
+
+
+def test_skips_have_their_reasons(project):
+    project.rewards(a=1.0)
+    project.task("tb2/odd", '[environment]\nos = "windows"\n')
+    outcome = project.run(*OPTIONS)
+    outcome.has("tb2/odd  nop         -  skipped        -  windows environments are not supported")
+
+
+def test_color(project):
+    project.rewards(**REWARDS)
+    colored = project.run(*OPTIONS, "--color=yes", "--harbor-gate=pass-rate=0.9").out
+    assert "\x1b[31mfailed" in colored
+    assert re.search(r"(\x1b\[1m|\x1b\[3\dm){2}verdict: ", colored)
+    assert "\x1b" not in project.run(*OPTIONS, "--color=no").out

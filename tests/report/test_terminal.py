@@ -5,8 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pytest_harbor.report.terminal import MAX_ROWS, TrialTable, count_outcomes, summary
+from pytest_harbor._util import columns
+from pytest_harbor.report import table
+from pytest_harbor.report.table import count_outcomes
+from pytest_harbor.report.terminal import MAX_ROWS, TrialTable, totals
 from pytest_harbor.report.usage_text import compact, money
 from pytest_harbor.results import Run
 from pytest_harbor.trial import Retry, TrialResult, Usage
@@ -15,12 +20,17 @@ from pytest_harbor.trial import Retry, TrialResult, Usage
 class Terminal:
     """A fake of pytest's terminal reporter."""
 
-    def __init__(self, verbose: int = 0) -> None:
+    def __init__(self, verbose: int = 0, width: int = 200, color: bool = False) -> None:
         self.config = SimpleNamespace(option=SimpleNamespace(verbose=verbose))
+        self._tw = SimpleNamespace(fullwidth=width, markup=self.markup)
+        self.color = color
         self.sections: list[str] = []
         self.lines: list[str] = []
 
-    def section(self, title: str, *_, **__) -> None:
+    def markup(self, text: str, **markup: bool) -> str:
+        return f"[{'+'.join(markup)}]{text}" if self.color else text
+
+    def write_sep(self, sep: str, title: str) -> None:
         self.sections.append(title)
 
     def write_line(self, line: str, **_) -> None:
@@ -32,14 +42,17 @@ def result(task="tb2/a", outcome="passed", reward=1.0, attempt=1, **fields) -> T
     return TrialResult(task=task, outcome=outcome, reward=reward, attempt=attempt, **{**given, **fields})
 
 
-def printed(results, tmp_path, verbose=0, stops=()) -> Terminal:
-    table = TrialTable()
+def printed(results, tmp_path, verbose=0, stops=(), **terminal_options) -> Terminal:
+    trials = TrialTable()
     for each in results:
-        table.add(each)
+        trials.add(each)
     for node_id, seconds in stops:
-        table.add_stop(node_id, seconds)
-    terminal = Terminal(verbose)
-    table.write(terminal, Run(tmp_path, "run1"))
+        trials.add_stop(node_id, seconds)
+    terminal = Terminal(verbose, **terminal_options)
+    run = Run(tmp_path, "run1")
+    run.directory.mkdir(exist_ok=True)
+    run.results_file.touch()
+    trials.write(terminal, run)
     return terminal
 
 
@@ -58,63 +71,121 @@ def test_empty_run_prints_nothing(tmp_path):
 
 def test_count_outcomes():
     assert count_outcomes(ALL) == {"passed": 1, "failed": 1, "unverified": 1, "error": 1, "skipped": 1}
-    assert summary(ALL, 2.04)[0] == "5 trials in 2.0 s: 1 passed, 1 failed, 1 unverified, 1 error, 1 skipped"
+    assert totals(ALL)[0] == "5 trials: 1 passed, 1 failed, 1 unverified, 1 error, 1 skipped"
 
 
 def test_errors_and_skips_do_not_count_in_rate_and_mean():
-    assert summary(ALL, 2.04)[1] == "mean reward 0.500, pass rate 33.3% (1 of 3 graded)"
+    assert totals(ALL)[1] == "mean reward 0.500, pass rate 33.3% (1 of 3 graded)"
     many = [result(f"tb2/{n}", "error", None) for n in range(100)]
-    assert summary([*ALL, *many], 2.04)[1] == "mean reward 0.500, pass rate 33.3% (1 of 3 graded)"
+    assert totals([*ALL, *many])[1] == "mean reward 0.500, pass rate 33.3% (1 of 3 graded)"
 
 
 def test_reward_of_an_error_does_not_count():
-    assert "mean reward 1.000, pass rate 100.0% (1 of 1 graded)" in summary(
-        [result(), result("tb2/b", "error", 0.0)], 2.04
-    )
+    assert "mean reward 1.000, pass rate 100.0% (1 of 1 graded)" in totals([result(), result("tb2/b", "error", 0.0)])
 
 
 def test_only_errors_have_no_rate():
-    (line,) = summary([result(outcome="error", reward=None)], 2.04)
-    assert line == "1 trial in 2.0 s: 0 passed, 0 failed, 0 unverified, 1 error"
+    (line,) = totals([result(outcome="error", reward=None)])
+    assert line == "1 trial: 0 passed, 0 failed, 0 unverified, 1 error"
 
 
 def test_unverified_without_a_reward_counts_in_the_rate_only():
-    lines = summary([result(), result("tb2/b", "unverified", None)], 2.04)
+    lines = totals([result(), result("tb2/b", "unverified", None)])
     assert lines[1] == "mean reward 1.000, pass rate 50.0% (1 of 2 graded)"
 
 
 def test_rate_is_not_rounded_to_all_or_nothing():
     many = [result(f"tb2/{n}") for n in range(2999)]
-    assert "100.0%" not in summary([*many, result("tb2/x", "failed", 0.0)], 2.04)[1]
+    assert "100.0%" not in totals([*many, result("tb2/x", "failed", 0.0)])[1]
 
 
 def test_row_per_task_with_means_over_attempts(tmp_path):
     results = [
         result("tb2/b", "passed", 1.0, 1, phases={"build": 1.0, "agent": 2.0}),
         result("tb2/b", "failed", 0.0, 2, phases={"agent": 4.0, "verify": 1.0}),
-        result("tb2/a", "error", None),
+        result("tb2/c"),
+        result("tb2/a", "error", None, reason="it broke"),
     ]
     lines = printed(results, tmp_path).lines
-    assert lines[0].split() == [
-        "task",
-        "agent",
-        "attempts",
-        "reward",
-        "outcome",
-        "build",
-        "s",
-        "agent",
-        "s",
-        "verify",
-        "s",
+    assert lines[:4] == [
+        "task   agent  attempts  reward  outcome             seconds",
+        "tb2/a  nop           1       -  error                     -  it broke",
+        "tb2/b  nop           2    0.50  1 passed, 1 failed      4.0  reward 0, needs 1",
+        "tb2/c  nop           1    1.00  passed                    -",
     ]
-    assert lines[1].split() == ["tb2/a", "nop", "1", "-", "error", "-", "-", "-"]
-    assert lines[2].split() == ["tb2/b", "nop", "2", "0.50", "1", "passed,", "1", "failed", "1.00", "3.00", "1.00"]
 
 
-def test_row_has_the_number_of_attempts(tmp_path):
-    lines = printed([result(attempt=n) for n in (1, 2, 3)], tmp_path).lines
-    assert lines[1].split() == ["tb2/a", "nop", "3", "1.00", "3", "passed"]
+def test_phases_with_v(tmp_path):
+    results = [result("tb2/b", phases={"build": 1.0, "agent": 2.0}), result("tb2/c", phases={"agent": 61.25})]
+    assert printed(results, tmp_path, verbose=1, width=60).lines[:3] == [
+        "task   agent  reward  outcome  seconds  build s  agent s",
+        "tb2/b  nop      1.00  passed       3.0      1.0      2.0",
+        "tb2/c  nop      1.00  passed      61.2        -     61.2",
+    ]
+    assert printed(results, tmp_path, verbose=1, width=50).lines[:3] == [
+        "task   agent  reward  outcome  seconds",
+        "tb2/b  nop      1.00  passed       3.0",
+        "    build 1.0 s, agent 2.0 s",
+    ]
+
+
+def test_reasons_are_below_their_rows_in_a_narrow_terminal(tmp_path):
+    results = [
+        result("tb2/a", "passed", agent_timed_out=True, agent_note="timed out after 2 s"),
+        result("tb2/b", "skipped", None, reason="needs docker-compose; compose files are not supported"),
+        result("tb2/c", "failed", 0.0, agent_timed_out=True, agent_note="timed out after 60 s"),
+    ]
+    assert printed(results, tmp_path, width=60).lines[:7] == [
+        "task   agent  reward  outcome  seconds",
+        "tb2/c  nop      0.00  failed         -",
+        "    timed out after 60 s; reward 0, needs 1",
+        "tb2/b  nop         -  skipped        -",
+        "    needs docker-compose; compose files are not supported",
+        "tb2/a  nop      1.00  passed         -",
+        "    agent timed out after 2 s",
+    ]
+    assert printed(results, tmp_path, width=80).lines[1].endswith("-  timed out after 60 s; reward 0, needs 1")
+
+
+def test_outcomes_have_colors(tmp_path):
+    lines = printed(ALL, tmp_path, color=True).lines
+    for line, color in zip(lines[1:6], ("red", "red", "red+bold", "yellow", "green"), strict=True):
+        assert f"[{color}]" in line
+
+
+def test_reasons_of_attempts_are_counted(tmp_path):
+    results = [result(outcome="failed", reward=0.0, attempt=n) for n in (1, 2)]
+    results += [result(outcome="error", reward=None, reason="it broke", attempt=3)]
+    assert printed(results, tmp_path).lines[1].endswith("reward 0, needs 1 (2 times); it broke")
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80)
+
+
+@given(st.lists(st.tuples(NAMES, NAMES, NAMES), min_size=1, max_size=4), st.integers(40, 130), st.booleans())
+def test_table_is_never_wider_than_the_terminal(names, width, verbose):
+    phases = {"build": 1.0, "start": 2.0, "agent": 3600.0, "verify": 1.0}
+    results = [
+        result(task, "error", None, agent=agent, reason=reason, phases=phases, usage=used(), attempt=attempt)
+        for attempt, (task, agent, reason) in enumerate(names, 1)
+    ]
+    rows = table.rows_of(results)
+    lines = table.lines(rows, width, lambda text, outcome: text, phases=verbose)
+    assert all(columns.width(line) <= width for line in lines)
+    assert all(line.isprintable() and "\n" not in line for line in lines)
+
+
+def test_long_names_keep_their_ends(tmp_path):
+    names = [f"terminal-bench-2/{'very-' * 10}long-{n}" for n in (1, 2)]
+    first, second = printed([result(name) for name in names], tmp_path, width=80).lines[1:3]
+    assert first != second
+    assert first.startswith("terminal-bench-2/")
+    assert "long-1  nop" in first
+
+
+def test_wide_characters_keep_columns_aligned(tmp_path):
+    lines = printed([result("tb2/\u65e5\u672c"), result("tb2/abcdef")], tmp_path).lines
+    assert columns.width(lines[1].partition("nop")[0]) == columns.width(lines[2].partition("nop")[0])
 
 
 def test_row_per_agent_and_dataset(tmp_path):
@@ -138,8 +209,7 @@ def test_trial_added_twice_counts_once(tmp_path):
 
 def test_stop_phase_is_added_later(tmp_path):
     lines = printed([result()], tmp_path, stops=[("tb2/a[1]", 0.25), ("unknown", 9.0)]).lines
-    assert lines[0].split()[-2:] == ["stop", "s"]
-    assert lines[1].split()[-1] == "0.25"
+    assert lines[1].split()[-1] == "0.2"
 
 
 def test_notes_appear_once_with_their_tasks(tmp_path):
@@ -188,9 +258,9 @@ def test_usage_columns_and_totals(tmp_path):
         result("tb2/c", agent="oracle"),
     ]
     lines = printed(results, tmp_path).lines
-    assert lines[0].split()[4:] == ["outcome", "calls", "tokens", "cost", "agent", "s"]
-    assert lines[1].split()[-4:] == ["3", "12.3k", "$0.42", "2.00"]
-    assert lines[2].split()[-4:] == ["4.5", "12.3k", "$1.75", "-"]
+    assert lines[0].split()[4:] == ["outcome", "seconds", "calls", "tokens", "cost"]
+    assert lines[1].split()[-4:] == ["2.0", "3", "12.3k", "$0.42"]
+    assert lines[2].split()[-4:] == ["-", "4.5", "12.3k", "$1.75"]
     assert lines[3].split()[-4:] == ["-", "-", "-", "-"]
     assert lines[-2] == (
         "models: 12 calls (1 retry), 36.0k input tokens (24.0k cached), 1.0k output tokens (300 reasoning), cost $3.92"

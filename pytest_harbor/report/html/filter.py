@@ -10,7 +10,7 @@ from pytest_harbor.gate.baseline import Key
 from pytest_harbor.report.html.grid import MARKS
 from pytest_harbor.report.html.groups import Entry, Group
 from pytest_harbor.report.html.markup import Markup, join, tag
-from pytest_harbor.report.terminal import count_outcomes
+from pytest_harbor.report.table import count_outcomes
 
 KINDS = {
     "worse": "worse than the baseline",

@@ -10,7 +10,7 @@ from pytest_harbor._util.text import listed, one_line, plural
 from pytest_harbor.report.headline import headline
 from pytest_harbor.report.html.grid import MARKS, outcome_pill
 from pytest_harbor.report.html.markup import Child, Markup, duration, join, moment, tag
-from pytest_harbor.report.terminal import count_outcomes
+from pytest_harbor.report.table import count_outcomes
 from pytest_harbor.trial import TrialResult
 
 MAX_NAMES = 5
