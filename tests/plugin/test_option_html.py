@@ -38,9 +38,11 @@ def test_each_run_writes_a_page_and_ends_with_its_path(project, workers):
     assert (project.path / path).is_file()
 
 
-def test_off_writes_no_page(project):
+@pytest.mark.parametrize("ini, flags", [("", ["--harbor-html=off"]), ("harbor_html = off", [])])
+def test_off_writes_no_page(project, ini, flags):
+    project.ini(ini)
     project.rewards(a=1.0)
-    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-html=off")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", *flags)
     outcome.lacks("page: ")
     assert list(project.path.rglob("*.html")) == []
 

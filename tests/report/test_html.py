@@ -480,6 +480,13 @@ def test_links_lead_to_the_files_of_a_trial(tmp_path):
     assert all((tmp_path / unquote(href)).exists() for href in found)
 
 
+def test_links_start_from_where_the_page_is_opened(tmp_path):
+    trial = write_logs(tmp_path / "real" / "run" / "a__1", "agent")
+    (tmp_path / "link").symlink_to("real")
+    write(tmp_path / "link" / "run" / "report.html", [result_of(directory=str(tmp_path / "link" / "run" / trial.name))])
+    assert '<a href="a__1/agent/agent.log"' in (tmp_path / "real" / "run" / "report.html").read_text(encoding="utf-8")
+
+
 def test_command_that_reruns_a_trial():
     page = page_of(result_of(node_id="t::a"), rerun=lambda result: f"pytest '{result.node_id}' --x=\"<&\"")
     assert "pytest 't::a' --x=\"&lt;&amp;\"</code>" in page

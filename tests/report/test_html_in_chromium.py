@@ -200,7 +200,6 @@ def check_copying(page: Page) -> None:
         command = page.run(f"{copy}.parentElement.querySelector('code').textContent")
         assert command.startswith("pytest 'tb2/")
         assert page.run("navigator.clipboard.readText()") == command
-        page.run("navigator.clipboard.readText().then(() => 0)")
 
 
 def check_times(page: Page) -> None:
@@ -234,6 +233,7 @@ def check_keyboard(page: Page) -> None:
     tab_to(page, "document.activeElement.matches('.mark.failed')", 120)
     page.press("Enter")
     page.settle()
+    page.run("getSelection().selectAllChildren(document.querySelector('.row'))")
     opened = f"{EXPANDED} === 'true' && document.activeElement.closest('.trial').querySelector('pre').checkVisibility()"
     assert page.run("document.activeElement.className") == "toggle"
     assert page.run(opened) is True

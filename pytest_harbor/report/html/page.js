@@ -112,6 +112,7 @@
       // Browsers may refuse this for files; the selection works everywhere, if only by hand.
       select(code);
       copied = document.execCommand("copy");
+      if (copied) getSelection().removeAllRanges();
     }
     button.textContent = copied ? "Copied" : "Selected";
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
@@ -142,7 +143,8 @@
     const button = event.target.closest("button");
     if (button?.classList.contains("copy")) copy(button);
     const row = event.target.closest(".row");
-    if (row && !link && getSelection().isCollapsed) {
+    // Selecting text in a row does not open it.
+    if (row && !link && (button || getSelection().isCollapsed)) {
       const trial = row.parentElement;
       setOpen(trial, !isOpen(trial));
     }

@@ -54,7 +54,8 @@ def write(
     target = path.resolve()
     if target.exists() and not target.is_file():
         raise OSError(f"{path} is not a regular file")
-    base = path.parent.resolve()
+    # Links start from where a browser finds the page, even if a symbolic link leads there.
+    base = path.parent.absolute()
     page = render(results, verdict=verdict, title=title, seconds=seconds, base=base, rerun=rerun)
     write_atomically(target, page)
 
