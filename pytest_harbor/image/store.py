@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from pytest_harbor._util.choices import DEFAULT_IMAGE
+from pytest_harbor._util.seconds import bounded
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.adaptation import KEEP_ALIVE, Adaptation
 from pytest_harbor.image.agent_files import files_for_setup
@@ -74,6 +75,9 @@ class ImageStore:
         self._known: dict[str, Image] = {}
         self._contexts: dict[Path, BuildContext] = {}
 
+    def _scaled(self, seconds: float) -> float:
+        return bounded(seconds * self._timeout_multiplier)
+
     def ensure(self, task: Task, ref: str | None = None) -> Image:
         """Return a task's image; pull or build it if necessary.
 
@@ -88,7 +92,7 @@ class ImageStore:
 
         """
         settings = task.config.environment
-        timeout = settings.build_timeout_sec * self._timeout_multiplier
+        timeout = self._scaled(settings.build_timeout_sec)
         context = self._context(task)
         if ref is not None:
             return self._named(ref, timeout)
@@ -131,7 +135,7 @@ class ImageStore:
         """
         arguments = ((LAYER_ARGUMENT, self.hud_layer_reference),)
         context = BuildContext(directory, arguments=arguments, name=DOCKERFILE)
-        timeout = LAYER_TIMEOUT * self._timeout_multiplier
+        timeout = self._scaled(LAYER_TIMEOUT)
         return _reference(context, name), lambda: self._ensure_built(context, timeout, name)
 
     def with_setup(
@@ -156,7 +160,7 @@ class ImageStore:
         files_seen = tuple(files_for_setup(setup, files))
         context = SetupContext(Path(image.ref), image=image, setup=setup, files_seen=files_seen, cache_key=cache_key)
         try:
-            derived = self._ensure_built(context, timeout * self._timeout_multiplier, local_only=True)
+            derived = self._ensure_built(context, self._scaled(timeout), local_only=True)
         except ImageError as error:
             output = setup_failure(error.log)
             raise ImageError(
@@ -314,7 +318,7 @@ class ImageStore:
 
         """
         try:
-            return self._ensure_built(self._layer_context, LAYER_TIMEOUT * self._timeout_multiplier)
+            return self._ensure_built(self._layer_context, self._scaled(LAYER_TIMEOUT))
         except ImageError as error:
             raise ImageError(
                 f"the layer for --harbor-adapt=hud cannot be built: {error.fact}",

@@ -1,23 +1,24 @@
 """The schema of task.toml, as Harbor 0.25 reads it (schema versions 1.0 to 1.4).
 
 These models accept some deviations that Harbor rejects but that are common in real datasets: a name that is not
-``org/name``, and numbers as values of environment variables.
+``org/name``, and numbers as values of environment variables. Like Harbor, they read numbers and booleans in quotes.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pytest_harbor.task.values import (
     Count,
+    Cpus,
     Delay,
     Env,
-    Megabytes,
+    Memory,
     MinReward,
-    Positive,
     Seconds,
+    Storage,
     User,
     Version,
     size_mb,
@@ -89,9 +90,9 @@ class EnvironmentConfig(Table):
     build_timeout_sec: Seconds = 600.0
     docker_image: Annotated[str | None, BeforeValidator(lambda value: None if value == "" else value)] = None
     os: str = "linux"
-    cpus: Positive | None = None
-    memory_mb: Megabytes | None = None
-    storage_mb: Megabytes | None = None
+    cpus: Cpus | None = None
+    memory_mb: Memory | None = None
+    storage_mb: Storage | None = None
     gpus: Count = 0
     gpu_types: list[str] = []
     env: Env = {}
@@ -101,7 +102,7 @@ class EnvironmentConfig(Table):
     healthcheck: HealthcheckConfig | None = None
     network_mode: NetworkMode = "public"
     allowed_hosts: list[str] = []
-    allow_internet: StrictBool = True
+    allow_internet: bool = True
 
     @model_validator(mode="before")
     @classmethod

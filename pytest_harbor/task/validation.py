@@ -24,6 +24,7 @@ _EXPECTED = {
     "list_type": "a list",
     "string_type": "a string",
     "bool_type": "true or false",
+    "bool_parsing": "true or false",
 }
 
 

@@ -12,9 +12,14 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from pytest_harbor._util.seconds import bounded
 from pytest_harbor.task.document import format_value
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[KMGT])i?)?B?", re.IGNORECASE)
+# What Docker accepts, and what every provider therefore accepts. Half of what fits into 64 bits is enough.
+LOWEST_CPUS = 0.01
+LOWEST_MEMORY_MB = 6
+HIGHEST_MEMORY_MB = 2**42
 _BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -28,24 +33,27 @@ def _expected(expected: str, *, key: str | None = None, found: Any = None) -> Py
     )
 
 
-def _number(value: Any, what: str = "a number") -> float:
-    # bool is an int in Python. Pydantic could parse the string "600", but Harbor requires numbers.
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+def _number(value: Any, what: str = "a number", *, finite: bool = True) -> float:
+    # Harbor reads a number in quotes. bool is an int in Python, but no number that somebody means.
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise _expected(what)
     try:
         number = float(value)
+    except ValueError:
+        raise _expected(what) from None
     except OverflowError:
         raise _expected(f"{what} of a usable size") from None
-    if not math.isfinite(number):
+    if math.isnan(number) or (finite and math.isinf(number)):
         raise _expected("a finite number")
     return number
 
 
-def _positive(value: Any) -> float:
-    number = _number(value)
+def _seconds(value: Any) -> float:
+    # Infinity is a way to set no deadline.
+    number = _number(value, finite=False)
     if number <= 0:
         raise _expected("a number above 0")
-    return number
+    return bounded(number)
 
 
 def _not_negative(value: Any) -> float:
@@ -67,6 +75,20 @@ def _whole_positive(value: Any) -> int:
     if number == 0:
         raise _expected("a whole number above 0")
     return number
+
+
+def _cpus(value: Any) -> float:
+    number = _number(value)
+    if number < LOWEST_CPUS:
+        raise _expected(f"a number of {LOWEST_CPUS:g} or more")
+    return number
+
+
+def _megabytes(value: Any) -> int:
+    number = _whole(value)
+    if number < LOWEST_MEMORY_MB:
+        raise _expected(f"a whole number of {LOWEST_MEMORY_MB} or more")
+    return min(number, HIGHEST_MEMORY_MB)
 
 
 def _user(value: Any) -> str | int:
@@ -121,10 +143,11 @@ def size_mb(key: str, value: Any) -> int:
     return math.ceil(size / 2**20)
 
 
-Positive = Annotated[float, BeforeValidator(_positive)]
-Seconds = Positive
+Cpus = Annotated[float, BeforeValidator(_cpus)]
+Seconds = Annotated[float, BeforeValidator(_seconds)]
 Delay = Annotated[float, BeforeValidator(_not_negative)]
-Megabytes = Annotated[int, BeforeValidator(_whole_positive)]
+Memory = Annotated[int, BeforeValidator(_megabytes)]
+Storage = Annotated[int, BeforeValidator(_whole_positive)]
 Count = Annotated[int, BeforeValidator(_whole)]
 User = Annotated[str | int, BeforeValidator(_user)]
 Env = Annotated[dict[str, str], BeforeValidator(_env)]

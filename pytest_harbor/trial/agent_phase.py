@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_harbor._util.logs import LogFile
+from pytest_harbor._util.seconds import bounded
 from pytest_harbor.agent import Agent, AgentContext, AgentReport, needs_setup
 from pytest_harbor.environment import Environment, Process
 from pytest_harbor.errors import EnvironmentLost, HookError
@@ -61,7 +62,7 @@ class AgentPhase:
     def timeout(self) -> float:
         """The agent's deadline in seconds."""
         seconds = self.task.config.agent.timeout_sec or self.settings.agent_timeout
-        return seconds * self.settings.timeout_multiplier
+        return bounded(seconds * self.settings.timeout_multiplier)
 
     def run(
         self,

@@ -12,6 +12,7 @@ from pytest_harbor.environment.uploads import agent_file_problems
 from pytest_harbor.errors import UnmetRequirement
 from pytest_harbor.image import Image
 from pytest_harbor.task import Task
+from pytest_harbor.task.values import HIGHEST_MEMORY_MB, LOWEST_CPUS, LOWEST_MEMORY_MB
 from pytest_harbor.task.variables import MissingVariable, resolve_variables
 from pytest_harbor.trial.settings import TrialSettings
 
@@ -43,13 +44,17 @@ def start_request(
         workdir=config.workdir or ("/app" if uses_default_image and image.details.workdir in ("", "/") else ""),
         variables=variables,
         resources=Resources(
-            cpus=config.cpus * factor if config.cpus else None,
-            memory_mb=int(config.memory_mb * factor) if config.memory_mb else None,
+            cpus=max(config.cpus * factor, LOWEST_CPUS) if config.cpus else None,
+            memory_mb=_megabytes(config.memory_mb * factor) if config.memory_mb else None,
             gpus=config.gpus or 0,
         ),
         network=task.has_network,
         uploads=first_uploads(task),
     )
+
+
+def _megabytes(memory: float) -> int:
+    return int(min(max(memory, LOWEST_MEMORY_MB), HIGHEST_MEMORY_MB))
 
 
 def first_uploads(task: Task) -> list[Upload]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from pytest_harbor._util.logs import LogFile
+from pytest_harbor._util.seconds import bounded
 from pytest_harbor.environment import Environment, Extraction, Process, Upload
 from pytest_harbor.environment.uploads import folder_uploads
 from pytest_harbor.errors import CannotExecute, EnvironmentLost
@@ -120,7 +121,7 @@ def verify(
         agent_user=agent_user,
         image_tests=image_tests,
         variables=resolve_variables(verifier.env, "[verifier].env"),
-        timeout=verifier.timeout_sec * settings.timeout_multiplier,
+        timeout=bounded(verifier.timeout_sec * settings.timeout_multiplier),
     )
     with LogFile(directory / TEST_LOG, echo) as log:
         try:

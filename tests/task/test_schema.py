@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pytest_harbor._util.seconds import LONGEST
 from pytest_harbor.task import Task, TaskError
 from pytest_harbor.task.schema import TaskConfig
 
@@ -114,15 +115,39 @@ def test_every_table(load):
         ("2Gi", 2048),
         ("2GiB", 2048),
         ("1g", 1024),
-        ("1048576", 1),
+        ("6291456", 6),
         ("1 T", 2**20),
-        ("1025K", 2),
+        ("6145K", 7),
     ],
 )
 def test_deprecated_sizes(load, text, megabytes):
     environment = load(f'[environment]\nmemory = "{text}"\nstorage = "{text}"\n').config.environment
     assert environment.memory_mb == megabytes
     assert environment.storage_mb == megabytes
+
+
+def test_numbers_and_booleans_in_quotes(load):
+    config = load(
+        '[agent]\ntimeout_sec = "60"\n[verifier]\ntimeout_sec = " 1_000.5 "\n'
+        '[environment]\nmemory_mb = "2048"\nstorage_mb = "10"\ncpus = "1.5"\ngpus = "1"\nbuild_timeout_sec = "6e1"\n'
+        'allow_internet = "false"\n[environment.healthcheck]\ncommand = "true"\nretries = "5"\n'
+    ).config
+    environment = config.environment
+    assert (config.agent.timeout_sec, config.verifier.timeout_sec, environment.build_timeout_sec) == (60, 1000.5, 60)
+    assert (environment.memory_mb, environment.storage_mb) == (2048, 10)
+    assert (environment.cpus, environment.gpus) == (1.5, 1)
+    assert environment.healthcheck.retries == 5
+    assert environment.allow_internet is False
+
+
+@pytest.mark.parametrize("number", ["1e12", "inf", "1e300", '"inf"'])
+def test_deadlines_of_any_length(load, number):
+    assert load(f"[agent]\ntimeout_sec = {number}\n").config.agent.timeout_sec == LONGEST
+
+
+def test_more_memory_than_a_machine_can_have(load):
+    memory = load("[environment]\nmemory_mb = 1e30\n").config.environment.memory_mb
+    assert 2**30 < memory * 2**20 < 2**63
 
 
 def test_current_key_overrides_deprecated_one(load):
@@ -174,15 +199,19 @@ def test_name_without_organization(load):
         ('[agent]\ntimeout_sec = "abc"', '[agent] timeout_sec: must be a number, got "abc"'),
         ("[agent]\ntimeout_sec = true", "[agent] timeout_sec: must be a number, got true"),
         ("[agent]\ntimeout_sec = nan", "[agent] timeout_sec: must be a finite number, got nan"),
-        ("[agent]\ntimeout_sec = inf", "[agent] timeout_sec: must be a finite number, got inf"),
+        ('[agent]\ntimeout_sec = ""', '[agent] timeout_sec: must be a number, got ""'),
+        ("[environment]\ncpus = inf", "[environment] cpus: must be a finite number, got inf"),
+        ("[environment]\ncpus = 0.001", "[environment] cpus: must be a number of 0.01 or more, got 0.001"),
+        ("[environment]\nmemory_mb = 1", "[environment] memory_mb: must be a whole number of 6 or more, got 1"),
+        ('[environment]\nmemory_mb = "2.5"', '[environment] memory_mb: must be a whole number of 0 or more, got "2.5"'),
+        ('[environment]\nmemory_mb = "2G"', '[environment] memory_mb: must be a whole number, got "2G"'),
         ("[verifier]\ntimeout_sec = 0", "[verifier] timeout_sec: must be a number above 0, got 0"),
         ("[verifier]\ntimeout_sec = -1.5", "[verifier] timeout_sec: must be a number above 0, got -1.5"),
         (
             "[environment]\nmemory_mb = 0.5",
             "[environment] memory_mb: must be a whole number of 0 or more, got 0.5",
         ),
-        ('[environment]\nmemory_mb = "2048"', '[environment] memory_mb: must be a whole number, got "2048"'),
-        ("[environment]\nmemory_mb = 0", "[environment] memory_mb: must be a whole number above 0, got 0"),
+        ("[environment]\nmemory_mb = 0", "[environment] memory_mb: must be a whole number of 6 or more, got 0"),
         (
             '[environment]\nmemory = "much"',
             '[environment] memory: must be a size such as "2G" or "512M", got "much"',
@@ -193,8 +222,8 @@ def test_name_without_organization(load):
             '[environment] storage: must be a size such as "2G" or "512M", got "0G"',
         ),
         (
-            '[environment]\nallow_internet = "no"',
-            '[environment] allow_internet: must be true or false, got "no"',
+            '[environment]\nallow_internet = "perhaps"',
+            '[environment] allow_internet: must be true or false, got "perhaps"',
         ),
         (
             '[environment]\nnetwork_mode = "x"',

@@ -29,7 +29,7 @@ def create_groups(name: str, resources: Resources) -> tuple[list[str], list[str]
     if resources.cpus:
         available = os.cpu_count() or 1
         if resources.cpus > available:
-            notes.append(f"the task asks for {resources.cpus:g} CPUs and the machine has {available}")
+            notes.append(f"the task requests {resources.cpus:g} CPUs, but the machine has {available}")
         limits["cpu"] = str(int(min(resources.cpus, available) * PERIOD))
     groups: list[str] = []
     unlimited = []

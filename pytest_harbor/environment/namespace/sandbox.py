@@ -19,6 +19,7 @@ from pytest_harbor.errors import EngineUnavailable, EnvironmentLost, StartError
 
 CHUNK = 1 << 18
 START_TIMEOUT = 60.0  # seconds
+LONGEST_POLL = 3600.0  # seconds
 
 FIX = "use Docker (--harbor-environment=docker), or run as root outside a container"
 
@@ -265,7 +266,8 @@ def _relay_output(
     exited = False
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ready = dict(poll.poll(0 if exited else None if left is None else left * 1000))
+        # poll() itself waits for at most 24 days.
+        ready = dict(poll.poll(0 if exited else None if left is None else min(left, LONGEST_POLL) * 1000))
         if output in ready:
             data = os.read(output, CHUNK)
             if not data:
