@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from pytest_harbor.cli import clean, convert, gate, images
 from pytest_harbor.errors import InfrastructureError
@@ -14,6 +15,7 @@ from pytest_harbor.task import DatasetError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 1 for an error, or the status of a gate."""
     parser = argparse.ArgumentParser(prog="pytest-harbor", description="Tools for Harbor tasks as pytest items.")
+    parser.add_argument("--version", action="version", version=f"pytest-harbor {version('pytest-harbor')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (images, convert, gate, clean):
         module.add(commands).set_defaults(run=module.run)

@@ -25,6 +25,7 @@ from pytest_harbor.plugin.fixtures import (
     need_task,
 )
 from pytest_harbor.plugin.options import config as options
+from pytest_harbor.plugin.options.suggestions import refuse_unknown_flags
 from pytest_harbor.plugin.places import guard
 from pytest_harbor.plugin.session import session_of
 
@@ -50,11 +51,15 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Keep pytest out of task directories that are given as arguments."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, None, None]:
+    """Keep pytest out of task directories that are given as arguments, and refuse mistyped flags."""
     startup.keep_root_outside(early_config)
     startup.keep_conftests_out(early_config)
+    yield
+    refuse_unknown_flags(parser, args)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,12 +14,16 @@ import pytest
 from pytest_harbor.plugin import places
 from pytest_harbor.plugin.listener import Listener
 from pytest_harbor.plugin.options.config import check_datasets, read_options
+from pytest_harbor.plugin.options.suggestions import refuse_unknown_keys
 from pytest_harbor.plugin.places import Places
 from pytest_harbor.plugin.session import SESSION, HarborSession
 
-MARKER = (
+MARKERS = (
     "harbor(dataset=None, task='*'): run this test once for each task of a dataset (its name, or a path relative to "
-    "the test's file) whose name or id matches; without arguments, for each task of --harbor-dataset"
+    "the test's file) whose name or id matches; without arguments, for each task of --harbor-dataset",
+    "difficulty_<x>, category_<x>, tag_<x>: on tasks, from [metadata] of task.toml, in lower case with _ for what is "
+    "neither a letter nor a digit; for example -m 'difficulty_easy and not category_games'",
+    "agent_<name>: on tasks, if several agents run",
 )
 
 
@@ -98,9 +102,11 @@ def configure(config: pytest.Config) -> None:
         pytest.UsageError: an option's value is not valid, or options exclude each other.
 
     """
+    refuse_unknown_keys(config._get_unknown_ini_keys())
     session = HarborSession(config, read_options(config))
     config.stash[SESSION] = session
-    config.addinivalue_line("markers", MARKER)
+    for line in MARKERS:
+        config.addinivalue_line("markers", line)
     config.pluginmanager.register(Listener(session), "harbor-listener")
     session.places = Places(config, session.options)
     by_flag = config.getoption("harbor_dataset")

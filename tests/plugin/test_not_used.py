@@ -50,6 +50,7 @@ def test_unused_plugin_imports_nothing_heavy(plain):
         "fixtures",
         "listener",
         "session",
+        "options.suggestions",
         "places",
         "hookspecs",
     )
