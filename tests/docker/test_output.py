@@ -50,7 +50,7 @@ def test_terminal_and_junit(harbor: Harbor, workers: str) -> None:
     for expected in (
         "printed by the agent",
         "printed by the tests",
-        str(run.trial("bad")),
+        str(run.trial("bad").relative_to(harbor.path)),
         "test.sh wrote neither",
     ):
         assert expected in text
