@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pytest_harbor._util.text import listed, one_line
 from pytest_harbor.report import usage_text
@@ -20,28 +20,21 @@ def agents_section(results: Sequence[TrialResult]) -> Markup | None:
     rates = [each for each in rates_by_agent(results) if len(each.results) > each.count("skipped")]
     if not rates:
         return None
-    columns = [
-        ("model", any(each.models for each in rates), _models),
-        ("passed", True, _passed),
+    used = any(usage_text.total(each.results) is not None for each in rates)
+    k = _k(rates)
+    columns: list[tuple[str, bool, Callable[[AgentRates], _Cell]]] = [
         ("pass rate", True, _pass_rate),
-        ("mean reward", True, _mean),
-        ("pass@k", any(each.k > 1 for each in rates), lambda each: _share(each.pass_at_k, each.k)),
-        ("pass^k", any(each.k > 1 for each in rates), lambda each: _share(each.pass_hat_k, each.k)),
+        ("mean reward", True, lambda each: ("-" if each.mean is None else number(each.mean), each.mean)),
+        (f"pass@{k}", bool(k), lambda each: _share(each.pass_at_k, each.k, k)),
+        (f"pass^{k}", bool(k), lambda each: _share(each.pass_hat_k, each.k, k)),
         ("errors", any(each.count("error") for each in rates), lambda each: (each.count("error"), each.count("error"))),
-        ("tokens per trial", _any_usage(rates), _tokens),
-        ("cost per trial", _any_usage(rates), _cost),
-        ("total cost", _any_usage(rates), _total_cost),
-        ("time per trial", True, _seconds),
+        ("tokens / trial", used, _tokens),
+        ("cost / trial", used, _cost),
+        ("total cost", used, _total_cost),
+        ("time / trial", True, lambda each: ("-" if each.seconds is None else duration(each.seconds), each.seconds)),
     ]
     shown = [(head, cell) for head, is_shown, cell in columns if is_shown]
-    rows = [
-        tag(
-            "tr",
-            tag("th", one_line(each.agent) or "(no agent)", scope="row"),
-            *(_cell(cell(each), is_text=head == "model") for head, cell in shown),
-        )
-        for each in rates
-    ]
+    rows = [tag("tr", _name(each), *(_cell(cell(each)) for _, cell in shown)) for each in rates]
     return tag(
         "section",
         tag("h2", "Agents" if len(rates) > 1 else "Agent", id="agents-title"),
@@ -51,39 +44,33 @@ def agents_section(results: Sequence[TrialResult]) -> Markup | None:
     )
 
 
-def _cell(cell: _Cell, *, is_text: bool) -> Markup:
-    text, value = cell
-    return tag("td", text, class_=None if is_text else "number", data_value=value if value is not None else "")
-
-
-def _models(each: AgentRates) -> _Cell:
+def _name(each: AgentRates) -> Markup:
     models = listed([one_line(model, 80) for model in each.models], MAX_NAMES)
-    return models, models
+    name = one_line(each.agent) or "(no agent)"
+    return tag("th", name, tag("div", models, class_="quiet") if models else None, scope="row", data_value=name)
 
 
-def _passed(each: AgentRates) -> _Cell:
-    return f"{each.passed:,} of {each.graded:,}", each.passed
+def _cell(cell: _Cell) -> Markup:
+    text, value = cell
+    return tag("td", text, class_="number", data_value="" if value is None else value)
+
+
+def _k(rates: Sequence[AgentRates]) -> str:
+    """Return the k of pass@k, or "k" if it differs; empty if no agent has several attempts at each task."""
+    found = {each.k for each in rates if each.k > 1}
+    return "" if not found else str(found.pop()) if len(found) == 1 else "k"
 
 
 def _pass_rate(each: AgentRates) -> _Cell:
-    text, value = _share(each.pass_rate)
-    return join([share_bar(value), " ", text]) if isinstance(value, float) else text, value
+    rate = each.pass_rate
+    if rate is None:
+        return "-", None
+    count = tag("span", f"{each.passed:,} of {each.graded:,}", class_="quiet")
+    return join([share_bar(rate), f" {percent(rate)} ", count]), rate
 
 
-def _share(value: float | None, k: int = 0) -> _Cell:
-    return f"{percent(value)}{f' (k={k})' if k and value is not None else ''}", value
-
-
-def _mean(each: AgentRates) -> _Cell:
-    return (number(each.mean) if each.mean is not None else "-"), each.mean
-
-
-def _seconds(each: AgentRates) -> _Cell:
-    return ("-" if each.seconds is None else duration(each.seconds)), each.seconds
-
-
-def _any_usage(rates: Sequence[AgentRates]) -> bool:
-    return any(usage_text.total(each.results) is not None for each in rates)
+def _share(value: float | None, k: int, head: str) -> _Cell:
+    return f"{percent(value)}{f' (k={k})' if head == 'k' and value is not None else ''}", value
 
 
 def _tokens(each: AgentRates) -> _Cell:

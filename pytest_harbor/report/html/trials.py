@@ -121,8 +121,11 @@ class TrialTable:
         if group.change:
             yield Markup(" ")
             yield before(group) or Markup()
-        notes = {entry.label: self._attempts, "flaky": group.flaky}
-        warnings = {"agent timed out": result.agent_timed_out, "budget spent": bool(result.budget)}
+        notes = {entry.label: self._attempts, "flaky": group.flaky and bool(entry.reason)}
+        warnings = {
+            "agent timed out": result.agent_timed_out and "timed out" not in entry.reason,
+            "budget spent": bool(result.budget),
+        }
         for note in (note for note, applies in (notes | warnings).items() if applies):
             yield Markup(" ")
             yield tag("span", note, class_="note warning" if note in warnings else "note")
