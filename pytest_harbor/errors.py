@@ -109,4 +109,4 @@ def error_message(fact: str, fix: str = "", log: Path | None = None) -> str:
     # A fact that ends with a line break, such as a diff, keeps its last line to itself.
     joint = "" if fact.endswith("\n") else "; "
     text = fact.rstrip(" .;") + (f"{joint}{fix.rstrip(' .')}" if fix else "")
-    return f"{text}. Log: {log}" if log else text
+    return f"{text}{'' if text.endswith('?') else '.'} Log: {log}" if log else text

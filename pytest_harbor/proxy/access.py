@@ -96,10 +96,10 @@ class ModelAccess:
         unknown = call.status in (400, 422) and UNKNOWN_MODEL.search(response)
         if self._answered or call.endpoint.kind == "poll" or not (call.status in _WRONG_URL or is_page or unknown):
             return None
-        model = f" ({redactor.hide(call.requested_model)})" if call.requested_model else ""
+        model = f" for the model {redactor.hide(call.requested_model)}" if call.requested_model else ""
         return UnmetRequirement(
-            f"the trial's first model call failed: {fact}",
-            f"is the model's name{model} right? Does the URL ({url_setting}) end with /v1?",
+            f"the trial's first model call failed: {fact}{model}",
+            f"is the model's name right? Does the URL end with /v1? See --harbor-model, and {url_setting}",
             log=log,
         )
 

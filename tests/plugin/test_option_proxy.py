@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 KEY = "sk-real-0123456789"
@@ -57,3 +59,37 @@ def test_header_shows_the_proxy_mode(tasks):
     tasks.run(*words, "--harbor-proxy=record", "--harbor-session-budget=5").has(
         "harbor: model proxy: record, cassettes cassettes, run budget $5.00\n"
     )
+
+
+def baseline(project, **calls: float) -> None:
+    samples = {
+        f"tb2/{name}": {"command": {"passed": 3, "rewards": [1, 1, 1], "usage": {"calls": number}}}
+        for name, number in calls.items()
+    }
+    project.file("baseline.json", json.dumps({"schema_version": 1, "tasks": samples}))
+
+
+def test_agent_that_reaches_no_model_is_in_no_verdict(project, monkeypatch, model_server):
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{model_server.url}/v1")
+    # Their rewards would pass.
+    project.rewards(calls=1.0, calls_too=1.0, calls_none=1.0, new=1.0)
+    baseline(project, calls=2.5, calls_too=1, calls_none=0)
+    words = ["--harbor-dataset=tb2", "--harbor-agent-command=run", "--harbor-proxy=live"]
+    outcome = project.run(*words, "--harbor-gate=pass-rate=0.1", "--harbor-baseline=baseline.json")
+    outcomes = {result["task"]: result["outcome"] for result in project.results()}
+    assert outcomes == {"tb2/calls": "error", "tb2/calls_too": "error", "tb2/calls_none": "passed", "tb2/new": "passed"}
+    outcome.has("never reached its model: it made no model call, and in the baseline it calls one for this task")
+    assert outcome.ret == 10
+
+
+@pytest.mark.parametrize("more", [[], ["--harbor-model=model-a"]])
+def test_no_call_without_a_baseline(project, monkeypatch, model_server, more):
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{model_server.url}/v1")
+    project.rewards(a=1.0)
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent-command=run", "--harbor-proxy=live", *more)
+    if more:
+        assert outcome.counts == {"errors": 1}
+        outcome.has("it made no model call, and the model model-a is set for it")
+    else:
+        assert outcome.counts == {"passed": 1}
+        outcome.has("the agent made no calls through the proxy")

@@ -39,8 +39,8 @@ def test_wrong_model_or_url_of_the_first_call(proxies, model_server, reply):
         ask(proxied.url, CHAT, BODY, key(proxied))
     assert isinstance(proxied.error, UnmetRequirement)
     message = str(proxied.error)
-    assert f"from {model_server.url}/v1/chat/completions; is the model's name (model-x) right?" in message
-    assert "Does the URL (OPENAI_BASE_URL or --harbor-openai-base-url) end with /v1?" in message
+    assert f"from {model_server.url}/v1/chat/completions for the model model-x; is the model's name right?" in message
+    assert "Does the URL end with /v1? See --harbor-model, and OPENAI_BASE_URL or --harbor-openai-" in message
     assert proxied.url.removeprefix("http://") not in message
 
 
