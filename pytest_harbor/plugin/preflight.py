@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_harbor._util.text import listed
 from pytest_harbor.agent import Agent, OpenAIAgent, may_call_models, unmet_requirement
+from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.plugin.runner import open_runner
 from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.trial import TrialSettings
@@ -17,8 +18,9 @@ from pytest_harbor.trial import TrialSettings
 if TYPE_CHECKING:
     from pytest_harbor.proxy import Upstream
     from pytest_harbor.proxy.endpoints import Vendor
+    from pytest_harbor.runner import Runner
 
-# Bytes without which not even a small trial can be recorded.
+# Bytes without which not even a small trial can run.
 MIN_FREE_BYTES = 20 << 20
 _AGENTS_SHOWN = 8
 
@@ -38,7 +40,7 @@ def find_problems(session: HarborSession, *, any_runs: bool = True) -> tuple[lis
     # A hook may still replace the agent, or set its environment variables.
     hooks = (config.hook.pytest_harbor_agent, config.hook.pytest_harbor_agent_env)
     found = [] if any(hook.get_hookimpls() for hook in hooks) else _agent_problems(session)
-    return mistakes, [*found, *_disk_problems(open_runner(session).run.root)]
+    return mistakes, [*found, *_disk_problems(open_runner(session))]
 
 
 def _agent_problems(session: HarborSession) -> list[str]:
@@ -132,14 +134,18 @@ class ModelServerCheck:
         return self._found[key]
 
 
-def _disk_problems(root: Path) -> list[str]:
-    """Return that the disk of the results is full."""
-    try:
-        free = shutil.disk_usage(root).free
-    except OSError:
-        return []
-    if free >= MIN_FREE_BYTES:
-        return []
-    return [
-        f"only {free >> 20} MB are free for results in {root}; free some, or use --harbor-results=DIR on another disk"
-    ]
+def _disk_problems(runner: Runner) -> list[str]:
+    """Return that a disk is full: the one of the results, or the provider's."""
+    places = [("results", runner.run.root, "free some, or use --harbor-results=DIR on another disk")]
+    with contextlib.suppress(InfrastructureError):
+        if storage := getattr(runner.provider, "storage", None):
+            places.append(("images", storage, "free some, as with `pytest-harbor clean` or `docker system prune`"))
+    problems = []
+    for what, directory, fix in places:
+        try:
+            free = shutil.disk_usage(directory).free
+        except OSError:
+            continue
+        if free < MIN_FREE_BYTES:
+            problems.append(f"only {free >> 20} MB are free for {what} in {directory}; {fix}")
+    return problems

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
+import fake_provider
 import pytest
 from model_server import Reply, failure
 
@@ -91,6 +93,13 @@ def test_malformed_url(tasks, monkeypatch, url):
     refused(tasks.run(ALL, *words), f"agent openai: OPENAI_BASE_URL={url} is not a URL; use http://HOST:PORT/v1")
     outcome = tasks.run(ALL, *words, "--harbor-proxy=live")
     refused(outcome, f"agent openai: {url!r} is not the URL of a model server; use http(s)://HOST[:PORT][/PATH]")
+
+
+def test_disk_of_the_images(tasks, monkeypatch):
+    place = Path("/var/lib/images")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=(3 if path == place else 99) << 20))
+    monkeypatch.setattr(fake_provider.FakeProvider, "storage", place, raising=False)
+    refused(tasks.run(ALL, "--harbor-agent=nop"), f"ERROR: only 3 MB are free for images in {place}; free some, as")
 
 
 CALLABLES = """

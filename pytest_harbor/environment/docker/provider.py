@@ -102,6 +102,12 @@ class DockerProvider:
         """Return a phrase with the engine's version and number of CPUs."""
         return f"docker (Engine {self._info.get('ServerVersion')}, {self._info.get('NCPU')} CPUs)"
 
+    @property
+    def storage(self) -> Path | None:
+        """The directory of the engine's images; None if the engine may be on another machine."""
+        root = str(self._info.get("DockerRootDir") or "")
+        return Path(root) if root and self._address.url.startswith("unix:") else None
+
     def _connect(self, kind: type[_Client] = APIClient, timeout: int = API_TIMEOUT) -> _Client:  # type: ignore[assignment]
         address = self._address
         address.check()

@@ -62,6 +62,11 @@ class NamespaceProvider:
             )
         return Cache.open()
 
+    @property
+    def storage(self) -> Path:
+        """The directory of layers, images and environments."""
+        return self._cache.root
+
     @cached_property
     def _host(self) -> HostRoot:
         hidden = (*self._hidden, self._cache.root)
