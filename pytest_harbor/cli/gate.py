@@ -68,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_harbor._util.files import check_writable
     from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Limit, confirmations_of, judge, samples_of
     from pytest_harbor.report.github import Report
+    from pytest_harbor.report.verdict_text import exit_note
     from pytest_harbor.results import RunError, merge
 
     judges = options.baseline is not None or options.gate is not None
@@ -93,6 +94,8 @@ def run(options: argparse.Namespace) -> int:
     verdict = judge(samples, baseline, rule, limit, doubts=_doubts(merged, limit)) if judges else None
     _report(options, merged, Report(merged.results, samples, verdict, confirmations_of(merged.results), None))
     status = verdict.exit_status(options.inconclusive) if verdict else 0
+    if verdict and (note := exit_note(status, verdict, "--inconclusive")):
+        print(note)
     if options.save_baseline and not _save(options, merged):
         status = status or 1
     return status

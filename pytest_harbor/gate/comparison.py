@@ -15,6 +15,8 @@ from pytest_harbor.gate.statistics import discoveries, fisher, mean_interval, re
 MEAN_TEST_SHARE = 0.85
 # The chance that the suggested number of attempts settles it, if the estimate is right.
 POWER = 0.8
+# The most attempts that are worth suggesting.
+MAX_ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
@@ -173,11 +175,16 @@ def is_significant(comparison: Comparison, spec: GateSpec) -> bool:
     return comparison.p_value <= spec.alpha * MEAN_TEST_SHARE
 
 
+def fewest_tasks(spec: GateSpec) -> int:
+    """Return how many tasks it takes for a drop of the mean to be significant, even if all of them got worse."""
+    return math.ceil(-math.log2(spec.alpha * MEAN_TEST_SHARE))
+
+
 def _attempts_to_decide(comparison: Comparison, spec: GateSpec) -> int | None:
     """Return roughly how many attempts per task would make the estimated drop significant, None if that is unknown."""
+    if len(comparison.pairs) < fewest_tasks(spec):
+        return _attempts_of_single_tasks(comparison, spec)
     differences = [pair.difference for pair in comparison.pairs]
-    if len(differences) < 2:
-        return None
     normal = NormalDist()
     needed = normal.inv_cdf(1 - spec.alpha * MEAN_TEST_SHARE) + normal.inv_cdf(POWER)
     now = -comparison.estimate * math.sqrt(len(differences)) / (stdev(differences) or math.inf)
@@ -185,3 +192,20 @@ def _attempts_to_decide(comparison: Comparison, spec: GateSpec) -> int | None:
         return None
     least = min(min(len(pair.before.rewards), len(pair.after.rewards)) for pair in comparison.pairs)
     return max(least + 1, math.ceil(least * (needed / now) ** 2))
+
+
+def _attempts_of_single_tasks(comparison: Comparison, spec: GateSpec) -> int | None:
+    """Return how many attempts would make the drop of a single task significant, if its pass rates stayed the same."""
+    sizes = [len(sample.rewards) for pair in comparison.pairs for sample in (pair.before, pair.after)]
+    for attempts in range(min(sizes) + 1, MAX_ATTEMPTS + 1):
+        tests = [
+            fisher(*(count for sample in (pair.before, pair.after) for count in (_scaled(sample, attempts), attempts)))
+            for pair in comparison.pairs
+        ]
+        if discoveries(tests, spec.alpha):
+            return attempts
+    return None
+
+
+def _scaled(sample: Sample, attempts: int) -> int:
+    return round(sample.passed / len(sample.rewards) * attempts)

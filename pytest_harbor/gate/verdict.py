@@ -15,7 +15,7 @@ from typing import Literal
 
 from pytest_harbor._util.text import listed, plural
 from pytest_harbor.gate.baseline import Baseline, Key, Sample
-from pytest_harbor.gate.comparison import Comparison, compare_all, is_large, is_significant
+from pytest_harbor.gate.comparison import Comparison, compare_all, fewest_tasks, is_large, is_significant
 from pytest_harbor.gate.spec import GateSpec
 
 Word = Literal["pass", "regressed", "inconclusive"]
@@ -158,7 +158,11 @@ def _regressions(comparison: Comparison, spec: GateSpec) -> list[str]:
 def _undecided(comparison: Comparison, spec: GateSpec) -> list[str]:
     if not is_large(comparison, spec) or is_significant(comparison, spec):
         return []
-    advice = f"; about {comparison.attempts} attempts per task would settle it" if comparison.attempts else ""
+    advice, fewest = "", fewest_tasks(spec)
+    if comparison.attempts:
+        advice = f"; about {comparison.attempts} attempts per task would settle it"
+    elif len(comparison.pairs) < fewest:
+        advice = f"; a mean over fewer than {fewest} tasks cannot settle it"
     return [f"{_describe(comparison)}, not statistically significant (p = {comparison.p_value:.2g}){advice}"]
 
 

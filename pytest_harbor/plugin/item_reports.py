@@ -140,6 +140,8 @@ def _add_result(item: pytest.Item, result: TrialResult, report: pytest.TestRepor
     # A test that xfail fails, since its trial passed or raised something else, is not the gate's to excuse.
     unexpected = report.failed and result.xfail and result.outcome != "error"
     extra.harbor_scored = isinstance(item, HarborItem) and session_of(item.config).gate.scores and not unexpected
+    if extra.harbor_scored and report.passed and result.outcome in ("failed", "unverified"):
+        extra.harbor_failure = _text(item, result)
     for name, value in _properties(result):
         item.user_properties.append((name, value))
     report.user_properties = list(item.user_properties)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pytest_harbor._util.text import plural
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.plugin import fixtures
 from pytest_harbor.plugin.agents import NO_AGENT
@@ -22,6 +23,7 @@ from pytest_harbor.plugin.runner import check_environment, open_runner
 from pytest_harbor.plugin.selection import select
 from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.plugin.trials import abandon, all_results, record_lost
+from pytest_harbor.report.verdict_text import exit_note
 
 
 class Lifecycle:
@@ -175,11 +177,16 @@ class Lifecycle:
         saved = harbor.gate.save(results, stopped)
         harbor.baseline_notes = [message for _, message in saved]
         harbor.output_missing = not all(written for written, _ in saved)
-        if ended and not harbor.other_failures:
-            if harbor.gate.deferred:
-                session.exitstatus = pytest.ExitCode.OK
-            elif harbor.verdict is not None:
-                session.exitstatus = harbor.gate.exit_status(harbor.verdict)
+        if ended and harbor.other_failures and harbor.verdict is not None:
+            failures = plural(harbor.other_failures, "failure")
+            harbor.exit_note = f"exit status {int(session.exitstatus)}: {failures} that the verdict is not about"
+        elif ended and harbor.gate.deferred:
+            session.exitstatus = pytest.ExitCode.OK
+        elif ended and harbor.verdict is not None:
+            session.exitstatus = harbor.gate.exit_status(harbor.verdict)
+            harbor.exit_note = exit_note(session.exitstatus, harbor.verdict, "--harbor-inconclusive")
+        if harbor.output_missing and session.exitstatus == pytest.ExitCode.OK:
+            harbor.exit_note = "exit status 1: a baseline was not written"
 
 
 def _is_skipped(item: pytest.Item) -> bool:

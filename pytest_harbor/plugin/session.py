@@ -72,6 +72,7 @@ class HarborSession:
         # Set by lifecycle.py at the end of the session.
         self.verdict: Verdict | None = None
         self.baseline_notes: list[str] = []
+        self.exit_note = ""
         # Whether a requested file was not written, which fails the run (lifecycle.py, terminal.py).
         self.output_missing = False
         # Whether pytest prints its summary (terminal.py).

@@ -73,18 +73,21 @@ class TerminalReport:
         if session.runner is None:
             if session.verdict is not None:
                 self._write_verdict(terminalreporter, self._report(results))
+                terminalreporter.write_line(session.exit_note)
             return
         for result in results:
             session.table.add_missing(result)
         on_github = github.is_github_actions(os.environ)
         reporter = github.EscapingReporter(terminalreporter) if on_github else terminalreporter
         report = self._report(results)
+        self._write_failures(reporter, report)
         self._write_verdict(reporter, report)
         if self._shows_results:
             rates = attempts.lines(report.samples, flaky=report.verdict is None)
             session.table.write(reporter, session.runner.run, rates)
-        for line in session.baseline_notes:
-            reporter.write_line(line)
+        for line in (*session.baseline_notes, session.exit_note):
+            if line:
+                reporter.write_line(line)
         if on_github and report.results:
             for line in github.publish(report, os.environ, session.runner.run.directory / github.COMMENT):
                 terminalreporter.write_line(line)
@@ -108,6 +111,26 @@ class TerminalReport:
         else:
             if self._shows_results:
                 reporter.write_line(f"page: {_relative(path)}")
+
+    def _write_failures(self, reporter: Any, report: github.Report) -> None:
+        """Print why scored trials did not pass; without -v, only those that matter for a verdict other than `pass`."""
+        config = self._session.config
+        if config.option.tbstyle == "no" or not self._shows_results:
+            return
+        failures = [each for each in reporter.stats.get("scored", ()) if hasattr(each, "harbor_failure")]
+        shown = failures
+        if report.verdict is not None and config.option.verbose < 1:
+            wanted = verdict_text.blamed(report.verdict, report.samples)
+            shown = [each for each in failures if (each.harbor["task"], each.harbor["agent"]) in wanted]
+        if failures:
+            reporter.section("FAILURES OF SCORED TRIALS")
+        for each in shown:
+            reporter.write_sep("_", each.head_line or each.nodeid, red=True, bold=True)
+            for line in each.harbor_failure.splitlines():
+                reporter.write_line(line)
+        if len(shown) < len(failures):
+            more = plural(len(failures) - len(shown), "other trial" if shown else "trial")
+            reporter.write_line(f"{more} did not pass; use -v to show why")
 
     def _write_verdict(self, reporter: Any, report: github.Report) -> None:
         session = self._session

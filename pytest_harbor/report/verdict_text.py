@@ -84,6 +84,15 @@ def sections(
     return [section for section in found if section.rows]
 
 
+def blamed(verdict: Verdict, run: Mapping[Key, Sample]) -> set[Key]:
+    """Return the tasks and agents with failures that a verdict other than `pass` is about."""
+    if verdict.word == "pass":
+        return set()
+    titles = (*WORSE, "failed", "unverified")
+    found = (section for section in sections(verdict, run) if section.title in titles)
+    return {(row.task, row.agent) for section in found for row in section.rows}
+
+
 def _share(sample: Sample) -> str:
     return f"{sample.passed} of {len(sample.rewards)} passed"
 
@@ -143,6 +152,21 @@ def lines(
         tasks = listed(names, len(names) if every else MAX_NAMES)
         text.append(f"not compared ({plural(len(keys), 'task')}, {one_line(reason)}): {tasks}")
     return text
+
+
+def exit_note(status: int, verdict: Verdict, inconclusive: str) -> str:
+    """Return a line that explains the exit status of a verdict; empty if there is nothing to explain.
+
+    Args:
+        status: the exit status.
+        verdict: the verdict.
+        inconclusive: the option that sets the exit status of an inconclusive verdict.
+
+    """
+    if verdict.word == "pass":
+        return ""
+    fix = f"; {inconclusive}=pass would make it 0" if verdict.word == "inconclusive" and status else ""
+    return f"exit status {status}: {verdict.word}{fix}"
 
 
 def _table(section: Section, *, every: bool) -> list[str]:

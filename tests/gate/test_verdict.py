@@ -168,3 +168,35 @@ def test_advised_attempts_usually_settle_it():
         before, after = run(*[draw(p, first) for p in chances]), run(*[draw(p, first) for p in worse])
         found += judge(after, Baseline(before), DROP).word == "regressed"
     assert found > 30
+
+
+def test_intervals_stay_within_what_is_possible():
+    verdict = judge(run((0,), (0,), (0,), (1,)), Baseline(run((1,), (1,), (1,), (0,))), DROP)
+    low, high = verdict.comparisons[0].interval
+    assert (low, high) == (-0.75, 0.25), "the mean reward was 0.75"
+    wide = judge(run((0,), (0,), (0,), (3,)), Baseline(run((1,), (1,), (1,), (0,))), DROP)
+    low, high = wide.comparisons[0].interval
+    assert low < -0.75, "rewards that may be anything have no bounds"
+
+
+@pytest.mark.parametrize(
+    "before, after, attempts, advice",
+    [
+        ([(1,)], [(0,)], 3, "about 3 attempts per task would settle it"),
+        ([(1, 1, 1), (1, 1, 1)], [(0,), (0,)], 3, "about 3 attempts per task would settle it"),
+        ([(1,), (1,)], [(0,), (1,)], 4, "about 4 attempts per task would settle it"),
+        ([(0.8,)], [(0.6,)], None, "a mean over fewer than 5 tasks cannot settle it"),
+    ],
+)
+def test_advice_for_few_tasks(before, after, attempts, advice):
+    verdict = judge(run(*after), Baseline(run(*before)), DROP)
+    assert verdict.word == "inconclusive"
+    assert verdict.comparisons[0].attempts == attempts
+    assert verdict.reasons[0].endswith(f"; {advice}")
+    if attempts:
+        often = judge(
+            run(*(each[:1] * attempts for each in after)),
+            Baseline(run(*(each[:1] * attempts for each in before))),
+            DROP,
+        )
+        assert often.word == "regressed"

@@ -368,3 +368,57 @@ def test_comparison_counts_rewards_whatever_the_marks(project, marked):
     outcome = project.run(*options, "--harbor-baseline=baseline.json")
     assert outcome.ret == 1
     outcome.has("nop: statistically significant drop on tb2/known_a")
+
+
+# What a user sees.
+
+
+def test_failures_of_scored_trials_are_shown_with_their_logs(project, baseline):
+    compared = baseline(worse=1.0, same=0.0)
+    project.file("rewards.json", json.dumps({"worse": 0.0, "same": 0.0}))
+    options = (*RUN, "--harbor-agent-name=oracle", compared)
+    outcome = project.run(*options)
+    assert outcome.ret == 10
+    outcome.has("FAILURES OF SCORED TRIALS", "tb2/worse [verify] ", "Logs: ", "1 other trial did not pass; use -v")
+    outcome.lacks("tb2/same [verify]")
+    project.run(*options, "-v").has("tb2/worse [verify] ", "tb2/same [verify] ")
+    project.run(*options, "--tb=no").lacks("FAILURES OF SCORED TRIALS")
+    outcome = project.run(*options, "-n2", subprocess=True)
+    outcome.has("FAILURES OF SCORED TRIALS", "tb2/worse [verify] ")
+    project.file("rewards.json", json.dumps({"worse": 1.0, "same": 0.0}))
+    outcome = project.run(*options)
+    assert outcome.ret == 0
+    outcome.has("1 trial did not pass; use -v to show why")
+
+
+def test_exit_status_is_explained(project, baseline):
+    compared = baseline(a=1.0, b=1.0)
+    project.file("rewards.json", json.dumps({"a": 0.0, "b": 0.0}))
+    options = (*RUN, "--harbor-agent-name=oracle", compared)
+    outcome = project.run(*options)
+    assert outcome.ret == 10
+    outcome.has(
+        "exit status 10: inconclusive; --harbor-inconclusive=pass would make it 0",
+        "oracle: mean reward change -1.000 over 2 tasks (1.000 -> 0.000), not statistically significant (p = 0.25); "
+        "about 3 attempts per task would settle it",
+        "lower than the baseline (2):",
+    )
+    outcome.lacks("regressions", "95% interval")
+    assert project.run(*options, "--harbor-inconclusive=pass").ret == 0
+    project.file("test_unit.py", "def test_it(): assert False")
+    outcome = project.run("test_unit.py", "tb2", *options)
+    assert outcome.ret == 1
+    outcome.has("exit status 1: 1 failure that the verdict is not about")
+    outcome = project.run(*RUN, "--harbor-gate=each")
+    assert outcome.ret == 1
+    outcome.has("exit status 1: regressed")
+
+
+def test_about_as_many_attempts_as_suggested_settle_it(project, baseline):
+    project.rewards(a=1.0, b=1.0)
+    options = (*RUN, "--harbor-attempts=3")
+    assert project.run(*options, "--harbor-save-baseline=baseline.json").ret == 0
+    project.file("rewards.json", json.dumps({"a": 0.0, "b": 0.0}))
+    outcome = project.run(*options, "--harbor-baseline=baseline.json")
+    assert outcome.ret == 1
+    outcome.has("nop: statistically significant drop on tb2/a, tb2/b", "regressions (2):")
