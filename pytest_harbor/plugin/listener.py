@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,11 @@ class Listener:
         """Send the tasks that a pytest-xdist worker was kept out of to its controller."""
         if self._session.is_worker:
             self._session.config.workeroutput["harbor_guarded"] = [*map(str, self._session.guarded)]  # type: ignore[attr-defined]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Note when the session started, as pytest does for its last line."""
+        self._session.began = time.monotonic()
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Count failures that no verdict on trials may excuse."""

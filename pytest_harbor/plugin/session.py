@@ -51,6 +51,7 @@ class HarborSession:
     def __init__(self, config: pytest.Config, options: HarborConfig) -> None:
         self.config = config
         self.options = options
+        # Set by listener.py at the start of the session.
         self.began = time.monotonic()
         self.active = False
         self.restore_signals: Callable[[], Any] | None = None
