@@ -378,6 +378,12 @@ def test_confirmations_are_shown_and_do_not_count():
     assert "flaky" not in text
 
 
+def test_reruns_are_trials_of_their_own():
+    rows = rows_of(page_of(result_of("tb2/a", "failed"), result_of(rerun=1)))
+    assert "attempt 1" in rows[0]
+    assert "attempt 1, rerun 1" in rows[1]
+
+
 def test_details_of_a_trial(tmp_path):
     write_logs(tmp_path, "from the agent <x>\n", "from the tests\n")
     result = full_result(directory=tmp_path, task="tb2/a", reason="no reward\nat all", warnings=["64 CPUs"])

@@ -27,9 +27,11 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The trial's attempt or confirmation, such as "attempt 2"."""
-        confirmation = self.result.confirmation
-        return f"confirmation {confirmation}" if confirmation else f"attempt {self.result.attempt}"
+        """The trial's attempt, rerun or confirmation, such as "attempt 2"."""
+        result = self.result
+        if result.confirmation:
+            return f"confirmation {result.confirmation}"
+        return f"attempt {result.attempt}{f', rerun {result.rerun}' if result.rerun else ''}"
 
     @cached_property
     def reason(self) -> str:
@@ -115,6 +117,7 @@ def entries_of(results: Iterable[TrialResult]) -> list[Entry]:
             r.agent,
             r.confirmation,
             r.attempt,
+            r.rerun,
             r.node_id,
             r.run,
             r.directory,
@@ -131,6 +134,7 @@ def group_entries(entries: Sequence[Entry], verdict: Verdict | None) -> dict[Key
         found.setdefault((entry.result.task, entry.result.agent), []).append(entry)
     # By attempt: on the page, the trials that did not pass come first.
     by_attempt = {
-        key: sorted(each, key=lambda e: (e.result.confirmation, e.result.attempt)) for key, each in found.items()
+        key: sorted(each, key=lambda e: (e.result.confirmation, e.result.attempt, e.result.rerun))
+        for key, each in found.items()
     }
     return {key: Group(key, tuple(each), pairs.get(key)) for key, each in by_attempt.items()}

@@ -42,7 +42,7 @@ class TrialTable:
         self._share = Share.of(len(entries))
         self._agents = len({entry.result.agent for entry in entries}) > 1
         self._usage = any(entry.result.usage is not None for entry in entries)
-        self._attempts = any(entry.result.attempt > 1 or entry.result.confirmation for entry in entries)
+        self._attempts = any(entry.label != "attempt 1" for entry in entries)
 
     def render(self) -> Iterator[Markup]:
         """Yield the table in pieces, one per trial."""
