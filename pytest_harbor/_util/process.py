@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import subprocess
 from functools import cache
 from pathlib import Path
+
+from pytest_harbor._util.unpatched import call
 
 
 @cache
@@ -53,5 +54,5 @@ def _start_time(pid: int) -> str:
     except (OSError, IndexError):
         return ""
     # Without /proc (macOS), ask ps.
-    result = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return "".join(character for character in result.stdout if character.isalnum())
+    output = call(["ps", "-o", "lstart=", "-p", str(pid)])[1]
+    return "".join(character for character in output.decode("ascii", "replace") if character.isalnum())

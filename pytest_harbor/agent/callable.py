@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_harbor._util.logs import LogFile
+from pytest_harbor._util.unpatched import monotonic
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.environment import ExecResult
 from pytest_harbor.environment.tar.pack import UploadError
@@ -48,7 +48,7 @@ class AgentEnvironment:
     def __init__(self, context: AgentContext) -> None:
         self._context = context
         self._environment = context.environment
-        self._deadline = time.monotonic() + context.timeout
+        self._deadline = monotonic() + context.timeout
         self._revoked = False
         self.lost: EnvironmentLost | None = None
         self.name = context.environment.name
@@ -150,7 +150,7 @@ class AgentEnvironment:
         return 0, 0
 
     def _remaining(self) -> float:
-        remaining = self._deadline - time.monotonic()
+        remaining = self._deadline - monotonic()
         if self._revoked or remaining <= 0:
             raise AgentTimeout("the agent is out of time")
         return remaining
@@ -270,7 +270,7 @@ class CallableAgent:
         try:
             return _asyncio().run(bounded())
         except _asyncio().TimeoutError as error:
-            if time.monotonic() >= environment._deadline:
+            if monotonic() >= environment._deadline:
                 raise AgentTimeout("the agent is out of time") from error
             raise
 

@@ -8,11 +8,11 @@ import selectors
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_harbor._util.choices import COMMAND
+from pytest_harbor._util.unpatched import Popen, call, monotonic, sleep, wait
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.environment.shell_scripts import first_word
 from pytest_harbor.errors import CannotExecute, error_message
@@ -58,7 +58,7 @@ class HostCommandAgent:
         variables["HARBOR_EXEC"] = context.environment.exec_prefix()
         if problem := self._problem(variables, workdir):
             raise CannotExecute(*problem)
-        process = subprocess.Popen(
+        process = Popen(
             ["/bin/sh", "-c", self.line],
             cwd=workdir,
             env=variables,
@@ -100,7 +100,7 @@ class HostCommandAgent:
     def _wait(process: subprocess.Popen[bytes], context: AgentContext) -> bool:
         """Copy the output to the log until the command ends; return False if it ran out of time."""
         assert process.stdout is not None
-        began = time.monotonic()
+        began = monotonic()
         with selectors.DefaultSelector() as selector:
             os.set_blocking(process.stdout.fileno(), False)
             selector.register(process.stdout, selectors.EVENT_READ)
@@ -116,17 +116,17 @@ class HostCommandAgent:
                         open_output = False
                 elif ended:
                     return True
-                if time.monotonic() - began - context.excluded_seconds() >= context.timeout:
+                if monotonic() - began - context.excluded_seconds() >= context.timeout:
                     return ended
                 if not open_output and not ended:
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(TICK)
+                        wait(process, TICK)
 
 
 def _is_builtin(word: str) -> bool:
     """Return True if a word is a builtin or keyword of sh."""
-    result = subprocess.run(["/bin/sh", "-c", 'command -v -- "$1"', "sh", word], capture_output=True, check=False)
-    return result.returncode == 0 and not result.stdout.startswith(b"/")
+    code, output = call(["/bin/sh", "-c", 'command -v -- "$1"', "sh", word])
+    return code == 0 and not output.startswith(b"/")
 
 
 def kill_tree(pid: int, trial: str) -> None:
@@ -137,13 +137,13 @@ def kill_tree(pid: int, trial: str) -> None:
         return
     # A daemon leaves its session but keeps its environment variables. Without /proc (macOS), the session must do.
     entry = f"HARBOR_TRIAL_ID={trial}".encode()
-    deadline = time.monotonic() + KILL_SECONDS
-    while (found := _processes_with(entry)) and time.monotonic() < deadline:
+    deadline = monotonic() + KILL_SECONDS
+    while (found := _processes_with(entry)) and monotonic() < deadline:
         for child in found:
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
         # Repeat until they are gone: one may have forked in the meantime, and dying takes a moment.
-        time.sleep(0.01)
+        sleep(0.01)
 
 
 def _processes_with(variable: bytes) -> list[int]:

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from weakref import WeakSet
 
+from pytest_harbor._util.unpatched import Socket, socketpair
+
 ConnectionHandler = Callable[[socket.socket], None]
 
 MAX_CONNECTIONS = 128
@@ -25,7 +27,7 @@ def listen_on(host: str) -> socket.socket:
         OSError: the address is not one of this machine's.
 
     """
-    listener = socket.socket()
+    listener = Socket()
     try:
         listener.bind((host, 0))
         listener.listen(MAX_CONNECTIONS)
@@ -78,7 +80,7 @@ class _Acceptor:
         self._limit = limit
         # The very objects passed on: if this class kept duplicate descriptors, closing one would not reach the peer.
         self._open: WeakSet[socket.socket] = WeakSet()
-        self._stop_sender, self._stop_signal = socket.socketpair()
+        self._stop_sender, self._stop_signal = socketpair()
 
     def run(self) -> None:
         while self._wait_for_connection():

@@ -7,7 +7,6 @@ import secrets
 import shutil
 import tarfile
 import tempfile
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import IO, Literal
 
 from pytest_harbor._util.logs import BoundedOutput
 from pytest_harbor._util.text import one_line
+from pytest_harbor._util.unpatched import monotonic
 from pytest_harbor.environment import shell_scripts as shell
 from pytest_harbor.environment.base import ExecResult, Output, Process
 from pytest_harbor.environment.tar.pack import Upload, pack
@@ -80,7 +80,7 @@ class ShellEnvironment(ABC):
         on_start: Callable[[Process], None] | None = None,
     ) -> ExecResult:
         """Run a command through LAUNCH."""
-        started_at = time.monotonic()
+        started_at = monotonic()
         kept = BoundedOutput()
 
         def keep(data: bytes) -> None:
@@ -117,7 +117,7 @@ class ShellEnvironment(ABC):
             exit_code=-1 if exit_code is None else exit_code,
             output=kept.text(),
             timed_out=exit_code is None,
-            seconds=time.monotonic() - started_at,
+            seconds=monotonic() - started_at,
             process=parser.process,
         )
 

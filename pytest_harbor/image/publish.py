@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pytest_harbor._util.choices import DEFAULT_IMAGE
+from pytest_harbor._util.unpatched import monotonic
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.image.model import AdaptMode, BuildPolicy, Image, ImageBackend, Source
 from pytest_harbor.image.registry import REPOSITORY, Registry
@@ -201,18 +201,18 @@ class Publisher:
         yield from _in_threads(self._publish, targets[first:], self._jobs)
 
     def _publish(self, target: ImageTarget) -> PublishResult:
-        began = time.monotonic()
+        began = monotonic()
         try:
             if self._registry and target.ref and self._policy == "auto" and self._registry.has(target.ref):
                 remote = self._registry.remote_name(target.ref)
-                return PublishResult(target, "published", target.ref, time.monotonic() - began, remote)
+                return PublishResult(target, "published", target.ref, monotonic() - began, remote)
             image = target.make()
             if target.alias:
                 self._backend.tag_image(image.ref, target.alias)
             remote = self._push(image) if self._registry and (target.alias or _is_ours(image)) else ""
         except (InfrastructureError, TaskError) as error:
-            return PublishResult(target, "failed", target.ref or "", time.monotonic() - began, error=error)
-        return PublishResult(target, image.source, image.ref, time.monotonic() - began, remote, image.notes)
+            return PublishResult(target, "failed", target.ref or "", monotonic() - began, error=error)
+        return PublishResult(target, image.source, image.ref, monotonic() - began, remote, image.notes)
 
     def _push(self, image: Image) -> str:
         assert self._registry

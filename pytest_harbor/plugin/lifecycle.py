@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_harbor._util.text import plural
+from pytest_harbor._util.unpatched import remember
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.plugin import fixtures
 from pytest_harbor.plugin.agents import NO_AGENT
@@ -112,9 +113,14 @@ class Lifecycle:
             items[number] = item
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Write run.json once the tests are known."""
-        if not self._refused:
-            write_run_record(self._session, session.items)
+        """Write run.json once the tests are known, and connect before the first test, which may replace functions."""
+        if self._refused:
+            return
+        write_run_record(self._session, session.items)
+        if self._session.runs_trials and any(assignment_of(item) for item in session.items):
+            with contextlib.suppress(InfrastructureError):
+                open_runner(self._session).provider.describe()
+            remember()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:

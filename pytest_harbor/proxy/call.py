@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any, Literal
 
+from pytest_harbor._util.unpatched import monotonic
 from pytest_harbor.proxy.endpoints import Endpoint
 from pytest_harbor.proxy.meter import BYTES_PER_TOKEN, Meter
 from pytest_harbor.proxy.prices import Prices, Tokens
@@ -80,7 +80,7 @@ class Call:
     error: str = ""
     meter: Meter | None = None
     at: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds"))
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=monotonic)
 
     @cached_property
     def digest(self) -> str:
@@ -115,7 +115,7 @@ class Call:
         self.status = status
         self.headers = headers
         self.streamed = streamed
-        self.first_byte = time.monotonic() - self.started
+        self.first_byte = monotonic() - self.started
         self.meter = Meter(streamed=streamed)
 
     def feed(self, data: bytes) -> None:
@@ -126,7 +126,7 @@ class Call:
 
     def finish(self) -> None:
         """Record the end of the response."""
-        self.seconds = time.monotonic() - self.started
+        self.seconds = monotonic() - self.started
         if self.meter is not None:
             self.meter.finish(complete=not (self.abandoned or self.error))
 

@@ -7,8 +7,9 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytest_harbor._util.unpatched import replaced_fix
 from pytest_harbor.environment.tar.pack import UploadError
-from pytest_harbor.errors import InfrastructureError, Phase, UnmetRequirement
+from pytest_harbor.errors import EngineUnavailable, InfrastructureError, Phase, UnmetRequirement
 from pytest_harbor.task import TaskError
 from pytest_harbor.task.variables import MissingVariable
 
@@ -25,6 +26,8 @@ def error_phase(phase: Phase) -> Iterator[None]:
         yield
     except InfrastructureError as error:
         error.phase = error.phase or phase
+        if isinstance(error, EngineUnavailable):
+            error.fix = "; ".join(filter(None, (replaced_fix(), error.fix)))
         raise
     except (UploadError, MissingVariable) as error:
         missing = isinstance(error, MissingVariable)
@@ -35,10 +38,19 @@ def error_phase(phase: Phase) -> Iterator[None]:
         raise unmet from error
     except OSError as error:
         failure = InfrastructureError(
-            f"the host: {error}", "check whether its disk is full and the results directory is writable"
+            f"the host: {error}",
+            replaced_fix() or "check whether its disk is full and the results directory is writable",
         )
         failure.phase = phase
         raise failure from error
+    except Exception as error:
+        # Without such a replacement, it is a bug, and its traceback is needed.
+        fix = replaced_fix()
+        if not fix:
+            raise
+        unmet = UnmetRequirement(f"{type(error).__name__}: {error}", fix)
+        unmet.phase = phase
+        raise unmet from error
 
 
 def describe(error: BaseException) -> str:

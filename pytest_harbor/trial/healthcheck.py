@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from pytest_harbor._util.text import printable
+from pytest_harbor._util.unpatched import monotonic, sleep
 from pytest_harbor.environment import Environment
 from pytest_harbor.errors import StartError
 from pytest_harbor.trial.backoff import Backoff
@@ -31,6 +31,7 @@ def await_health(environment: Environment, check: HealthcheckConfig, multiplier:
         check.start_period_sec * multiplier,
         check.start_interval_sec * multiplier,
         check.retries,
+        monotonic,
     )
     while True:
         result = environment.exec(check.command, timeout=check.timeout_sec * multiplier)
@@ -44,4 +45,4 @@ def await_health(environment: Environment, check: HealthcheckConfig, multiplier:
                 f"{printable(result.output).strip()[-400:] or '(no output)'}",
                 "check [environment.healthcheck] and what the image's ENTRYPOINT starts",
             )
-        time.sleep(pause)
+        sleep(pause)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pytest_harbor._util.unpatched import monotonic, replaced_fix, utc_now
 from pytest_harbor.errors import InfrastructureError, Phase
 from pytest_harbor.task import Task, TaskError
 from pytest_harbor.trial.failures import describe, error_phase, write_exception
@@ -104,7 +103,7 @@ class Journal:
             InfrastructureError: one left the block, or the host failed.
 
         """
-        began = time.monotonic()
+        began = monotonic()
         self._phase = phase
         try:
             if not self.closed and phase != "stop":
@@ -112,7 +111,7 @@ class Journal:
             with error_phase(phase):
                 yield
         finally:
-            spent = time.monotonic() - began
+            spent = monotonic() - began
             self.result.phases[phase] = round(self.result.phases.get(phase, 0.0) + spent, 4)
 
     @contextlib.contextmanager
@@ -176,11 +175,12 @@ class Journal:
                 # A result that is not on disk must not look like one.
                 self.result.outcome = "error"
                 self.result.reward = None
-                self.result.reason = f"the result cannot be written: {error}; check whether the disk is full"
+                cure = replaced_fix() or "check whether the disk is full"
+                self.result.reason = f"the result cannot be written: {error}; {cure}"
         with self.errors_as_warnings("the hook pytest_harbor_trial_finished: "):
             self._hooks.finished(self._task, self.result)
 
 
 def now() -> str:
     """Return the current time in ISO 8601, UTC, to the millisecond."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return utc_now().isoformat(timespec="milliseconds")

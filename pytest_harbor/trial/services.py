@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pytest_harbor._util.unpatched import monotonic
 from pytest_harbor.agent import Agent, AgentContext
 from pytest_harbor.task import Task
 from pytest_harbor.trial.hooks import TrialHooks
@@ -116,7 +116,7 @@ class Grading:
         """Seconds that grading has taken so far."""
         if self._began is None:
             return 0.0
-        return (self._ended or time.monotonic()) - self._began
+        return (self._ended or monotonic()) - self._began
 
     @property
     def begun(self) -> bool:
@@ -140,7 +140,7 @@ class Grading:
             if self._began is None:
                 if self._closed:
                     raise TimeoutError("the trial is over")
-                self._began = time.monotonic()
+                self._began = monotonic()
                 try:
                     conclude = self._grade()
                     with self._concluding:
@@ -150,7 +150,7 @@ class Grading:
                 except BaseException as error:
                     self.error = error
                 finally:
-                    self._ended = time.monotonic()
+                    self._ended = monotonic()
             if self.error is not None:
                 raise self.error
             assert self._result is not None

@@ -44,7 +44,7 @@ def test_hard_dockerfiles_build(
     harbor: Harbor, store: ImageStore, monkeypatch: pytest.MonkeyPatch, builder: str
 ) -> None:
     if builder == "engine":
-        monkeypatch.setattr(building, "has_buildx", lambda: False)
+        monkeypatch.setattr(building, "has_buildx", lambda _: False)
     for number, (case, dockerfile) in enumerate(HARD.items()):
         text = dockerfile.format(base=IMAGE)
         path = harbor.task(str(number), image=None, files={"environment/Dockerfile": text})
@@ -89,7 +89,7 @@ def test_unprivileged_agent_can_write_its_logs(harbor: Harbor) -> None:
 def test_hud_without_buildkit(
     harbor: Harbor, unique: Unique, hud_layer: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(building, "has_buildx", lambda: False)
+    monkeypatch.setattr(building, "has_buildx", lambda _: False)
     provider = DockerProvider()
     store = ImageStore(provider, tmp_path / "run", adapt="hud")
     image = store.ensure(Task.load(harbor.task("nobody", image=None, files=unique("USER nobody"))))

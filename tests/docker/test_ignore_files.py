@@ -49,7 +49,7 @@ def test_the_dockerfiles_own_ignore_file(tmp_path: Path) -> None:
 def test_the_legacy_builder(tmp_path: Path, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:
     from pytest_harbor.environment.docker import DockerProvider, build
 
-    monkeypatch.setattr(build, "has_buildx", lambda: False)
+    monkeypatch.setattr(build, "has_buildx", lambda _: False)
     write_tree(tmp_path)
     (tmp_path / ".dockerignore").write_text("**\n!/Data\n!**/app.*\n")
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")

@@ -13,6 +13,7 @@ from docker.context import ContextAPI
 from docker.context.config import get_current_context_name
 from docker.errors import DockerException
 
+from pytest_harbor._util.unpatched import Socket
 from pytest_harbor.environment.docker.errors import causes_of, error_text, reason_of
 from pytest_harbor.errors import EngineUnavailable
 
@@ -85,7 +86,7 @@ class EngineAddress:
         path = parsed.partition("unix://")[2]
         if not path:
             return
-        with socket.socket(socket.AF_UNIX) as connection:
+        with Socket(socket.AF_UNIX) as connection:
             try:
                 connection.connect(f"/{path.lstrip('/')}")
             except OSError as error:

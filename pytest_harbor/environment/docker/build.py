@@ -13,8 +13,8 @@ import signal
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -26,6 +26,7 @@ from docker.errors import APIError, DockerException
 from docker.utils.build import create_archive
 
 from pytest_harbor._util.logs import tail
+from pytest_harbor._util.unpatched import Popen, call, monotonic, wait
 from pytest_harbor.environment.docker.errors import engine_errors, error_text
 from pytest_harbor.environment.docker.labels import IMAGE_LABEL
 from pytest_harbor.errors import ImageError
@@ -54,6 +55,8 @@ class Builder:
     """A builder of images; several threads may use it at once."""
 
     def __init__(self) -> None:
+        # Those of the run: a test may change them.
+        self._variables = dict(os.environ)
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
@@ -68,12 +71,18 @@ class Builder:
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:
-            if has_buildx():
+            if has_buildx(frozenset(self._variables.items())):
                 with context.adapted_dockerfile() as dockerfile:
-                    command = _buildx_command(context, dockerfile, ref)
+                    command = _buildx_command(context, dockerfile, ref, self._engine_builder)
                     self._run(command, context, file, log, timeout)
             else:
                 _build_with_engine(client, context, ref, file, log, timeout)
+
+    @cached_property
+    def _engine_builder(self) -> str:
+        """The name of the engine's built-in builder: other builders do not see the engine's images."""
+        context = None if self._variables.get("DOCKER_HOST") else ContextAPI.get_context()
+        return context.name if context else "default"
 
     def stop(self) -> None:
         """Kill the builds of the docker CLI, and start no more."""
@@ -85,7 +94,7 @@ class Builder:
     def _run(self, command: list[str], context: BuildContext, file: BinaryIO, log: Path, timeout: float) -> None:
         process = self._start(command, file, log)
         try:
-            code = process.wait(timeout)
+            code = wait(process, timeout)
         except subprocess.TimeoutExpired:
             raise _timeout_error(timeout, log) from None
         finally:
@@ -102,8 +111,13 @@ class Builder:
             if self._stopped:
                 raise ImageError("the build was canceled", log=log)
             # A new session, so that the CLI and its child processes can be killed together.
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            process = Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=self._variables,
+                start_new_session=True,
             )
             self._running.add(process)
         return process
@@ -115,18 +129,23 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 @functools.cache
-def has_buildx() -> bool:
-    """Return True if the docker CLI is installed and can build with BuildKit."""
-    if shutil.which("docker") is None:
+def has_buildx(variables: frozenset[tuple[str, str]] | None = None) -> bool:
+    """Return True if the docker CLI is installed and can build with BuildKit.
+
+    Args:
+        variables: the CLI's environment variables; None for those of this process.
+
+    """
+    given = None if variables is None else dict(variables)
+    if shutil.which("docker", path=None if given is None else given.get("PATH")) is None:
         return False
-    result = subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False)
-    return result.returncode == 0
+    return call(["docker", "buildx", "version"], given)[0] == 0
 
 
-def _buildx_command(context: BuildContext, dockerfile: Path, ref: str) -> list[str]:
+def _buildx_command(context: BuildContext, dockerfile: Path, ref: str, builder: str) -> list[str]:
     return [
         *("docker", "buildx", "build"),
-        *("--builder", _engine_builder()),
+        *("--builder", builder),
         *("--load", "--progress", "plain"),
         *("--label", f"{IMAGE_LABEL}=1"),
         *("--tag", ref),
@@ -136,16 +155,10 @@ def _buildx_command(context: BuildContext, dockerfile: Path, ref: str) -> list[s
     ]
 
 
-def _engine_builder() -> str:
-    """Return the name of the engine's built-in builder: other builders do not see the engine's images."""
-    context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_context()
-    return context.name if context else "default"
-
-
 def _build_with_engine(
     client: APIClient, context: BuildContext, ref: str, file: BinaryIO, log: Path, timeout: float
 ) -> None:
-    deadline = time.monotonic() + timeout
+    deadline = monotonic() + timeout
     with _archive(context) as (archive, dockerfile), engine_errors(f"building {context.dockerfile}"):
         try:
             for message in client.build(
@@ -166,7 +179,7 @@ def _build_with_engine(
                     file.write(str(message["error"]).encode())
                     file.flush()
                     raise _build_error(error_text(message["error"]), _buildkit_fix(context), log)
-                if time.monotonic() > deadline:
+                if monotonic() > deadline:
                     raise _timeout_error(timeout, log)
         except APIError as error:
             file.write(str(error).encode())

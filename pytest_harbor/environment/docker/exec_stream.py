@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import time
 from typing import Any
+
+from pytest_harbor._util.unpatched import monotonic
 
 HEADER = struct.Struct(">BxxxL")
 
@@ -99,14 +100,14 @@ class Deadline:
     """A point in time in the future, or never."""
 
     def __init__(self, seconds: float | None) -> None:
-        self._at = None if seconds is None else time.monotonic() + seconds
+        self._at = None if seconds is None else monotonic() + seconds
 
     @property
     def left(self) -> float | None:
         """Seconds left, at least 0; None if there is no deadline."""
-        return None if self._at is None else max(0.0, self._at - time.monotonic())
+        return None if self._at is None else max(0.0, self._at - monotonic())
 
     @property
     def passed(self) -> bool:
         """Whether the deadline has passed."""
-        return self._at is not None and time.monotonic() >= self._at
+        return self._at is not None and monotonic() >= self._at

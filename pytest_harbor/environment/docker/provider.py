@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +16,11 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest
 
 from pytest_harbor._util.process import machine_id, process_token
+from pytest_harbor._util.unpatched import monotonic, sleep
 from pytest_harbor.environment.base import CleanupScope, StartRequest, is_in_scope
 from pytest_harbor.environment.docker.address import EngineAddress
 from pytest_harbor.environment.docker.build import Builder
+from pytest_harbor.environment.docker.client import EngineClient
 from pytest_harbor.environment.docker.environment import DockerEnvironment
 from pytest_harbor.environment.docker.errors import engine_errors, error_text
 from pytest_harbor.environment.docker.events import EventListener
@@ -108,7 +109,7 @@ class DockerProvider:
         root = str(self._info.get("DockerRootDir") or "")
         return Path(root) if root and self._address.url.startswith("unix:") else None
 
-    def _connect(self, kind: type[_Client] = APIClient, timeout: int = API_TIMEOUT) -> _Client:  # type: ignore[assignment]
+    def _connect(self, kind: type[_Client] = EngineClient, timeout: int = API_TIMEOUT) -> _Client:  # type: ignore[assignment]
         address = self._address
         address.check()
         try:
@@ -262,8 +263,8 @@ class DockerProvider:
 
     def _await_handover(self, environment: DockerEnvironment) -> None:
         """Wait until the ENTRYPOINT runs the keep-alive command, and so has started its services, or has failed."""
-        deadline = time.monotonic() + HANDOVER_TIMEOUT
-        while time.monotonic() < deadline:
+        deadline = monotonic() + HANDOVER_TIMEOUT
+        while monotonic() < deadline:
             with engine_errors(f"inspecting {environment.name}"):
                 try:
                     rows = self._client.top(environment.id)["Processes"]
@@ -273,7 +274,7 @@ class DockerProvider:
                 raise environment.lost()
             if any(" ".join(KEEP_ALIVE) == row[-1] for row in rows):
                 return
-            time.sleep(0.02)
+            sleep(0.02)
 
     def remove_owned(self, scope: CleanupScope) -> list[str]:
         """Remove containers created by pytest-harbor, and return their names."""

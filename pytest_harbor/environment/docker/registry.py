@@ -7,7 +7,6 @@ that stops in the middle of a transfer. The SDK waits forever for the engine.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 
 import requests
 import urllib3
-from docker import APIClient
 from docker.errors import APIError, DockerException, NotFound
 
+from pytest_harbor._util.unpatched import monotonic
+from pytest_harbor.environment.docker.client import EngineClient
 from pytest_harbor.environment.docker.errors import engine_errors, error_text
 from pytest_harbor.errors import ImageError, ImageMissing, RegistryUnavailable
 
@@ -30,7 +30,7 @@ _MISSING = re.compile(r"not found|manifest unknown|name unknown", re.IGNORECASE)
 _DENIED = re.compile(r"denied|unauthorized", re.IGNORECASE)
 
 
-class RegistryClient(APIClient):
+class RegistryClient(EngineClient):
     """A client whose timeout, in seconds, limits every wait for the engine's next data."""
 
     _response: requests.Response | None = None
@@ -101,7 +101,7 @@ class _Progress:
         self._fact = fact
         self._log = log
         self._timeout = timeout
-        self._deadline = time.monotonic() + timeout
+        self._deadline = monotonic() + timeout
         self._file = log.open("w", encoding="utf-8")
         self._has_progress = False
 
@@ -111,7 +111,7 @@ class _Progress:
             self.write(f"{message.get('id', '')} {message.get('status', message.get('error', ''))}")
             if "error" in message:
                 raise self.failure(error_text(message["error"]))
-            if time.monotonic() > self._deadline:
+            if monotonic() > self._deadline:
                 raise self.unavailable(f"not finished after {self._timeout:g} s")
             self._has_progress = True
 

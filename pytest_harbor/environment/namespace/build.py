@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import posixpath
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,6 +12,7 @@ from typing import BinaryIO, TypeVar
 
 from pytest_harbor._util.logs import BoundedOutput
 from pytest_harbor._util.text import one_line
+from pytest_harbor._util.unpatched import monotonic
 from pytest_harbor.environment import shell_scripts
 from pytest_harbor.environment.namespace.copy_instruction import CopyInstruction, copy_from_context, copy_from_stage
 from pytest_harbor.environment.namespace.image_record import ImageRecord
@@ -97,7 +97,7 @@ class _Builder:
         self._file = file
         self._log = log
         self._timeout = timeout
-        self._deadline = time.monotonic() + timeout
+        self._deadline = monotonic() + timeout
         self._built: dict[int, StageState] = {}
         self.notes: list[str] = []
 
@@ -245,7 +245,7 @@ class _Builder:
         self._add_layer(state, ("directories", *paths), write)
 
     def _add_layer(self, state: StageState, key: tuple[str, ...], write: Callable[[Sandbox], None]) -> None:
-        if time.monotonic() > self._deadline:
+        if monotonic() > self._deadline:
             raise self._timed_out()
         state.stack, cached = state.stack.add_layer(key, write)
         self._file.write(b"  cached\n" if cached else b"")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO
 
 from pytest_harbor._util.logs import tail
+from pytest_harbor._util.unpatched import monotonic
 from pytest_harbor.environment import shell_scripts as shell
 from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT, handover_fix
 from pytest_harbor.environment.listener import accept_connections, listen_on, port_of
@@ -121,7 +121,7 @@ class NamespaceEnvironment(ShellEnvironment):
                 user=self.image.details.user if user is None else user,
                 cwd=cwd,
                 variables={**self._variables, **env},
-                deadline=None if timeout is None else time.monotonic() + timeout,
+                deadline=None if timeout is None else monotonic() + timeout,
             )
         finally:
             parser.close()

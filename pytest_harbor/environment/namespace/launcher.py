@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from pytest_harbor._util.unpatched import Popen, socketpair
 from pytest_harbor.errors import StartError
 
 NULL = Path(os.devnull)
@@ -57,9 +58,9 @@ class Launcher:
 
     def _begin(self) -> None:
         self._end()
-        self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, inner = socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with inner, NULL.open("r+b") as null:
-            self._process = subprocess.Popen(
+            self._process = Popen(
                 [sys.executable, "-I", "-S", "-c", BOOTSTRAP, str(inner.fileno()), str(_IMPORT_ROOT)],
                 stdin=null,
                 stdout=null,

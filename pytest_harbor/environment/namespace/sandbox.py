@@ -7,11 +7,11 @@ import json
 import os
 import select
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from pytest_harbor._util.unpatched import Socket, monotonic, socketpair
 from pytest_harbor.environment.namespace.launcher import NULL
 from pytest_harbor.environment.namespace.reply import Reply
 from pytest_harbor.environment.namespace.sandbox_config import SandboxConfig
@@ -51,9 +51,9 @@ class Sandbox:
     def __init__(self, config: SandboxConfig) -> None:
         init_config = config.prepare()
         self.name = config.hostname
-        self._host, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._host, inner = socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Nothing is ever sent here. The other end closes when the last process of the sandbox has exited.
-        self._lifeline, held = socket.socketpair()
+        self._lifeline, held = socketpair()
         with inner, held:
             config.launcher.launch(inner.fileno(), held.fileno())
         try:
@@ -157,11 +157,11 @@ class Sandbox:
 
     def listen(self) -> socket.socket:
         """Return a socket that listens on an unused port of the sandbox's own loopback interface."""
-        here, inner = socket.socketpair()
+        here, inner = socketpair()
         with here, inner:
             self._request("listen", inner.fileno()).wait(self.lost_error)
             _, descriptors, _, _ = socket.recv_fds(here, 1, 1)
-        return socket.socket(fileno=descriptors[0])
+        return Socket(fileno=descriptors[0])
 
     def put(self, archive: IO[bytes] | int, prefix: str = "", owner: str = "", mode: int = -1, name: str = "") -> None:
         """Unpack a tar archive in it.
@@ -265,7 +265,7 @@ def _relay_output(
     open_output = True
     exited = False
     while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        left = None if deadline is None else max(0.0, deadline - monotonic())
         # poll() itself waits for at most 24 days.
         ready = dict(poll.poll(0 if exited else None if left is None else min(left, LONGEST_POLL) * 1000))
         if output in ready:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_harbor._util.logs import BoundedOutput
 from pytest_harbor._util.text import one_line
+from pytest_harbor._util.unpatched import call
 from pytest_harbor.environment import shell_scripts
 from pytest_harbor.environment.namespace.host_root import HostRoot
 from pytest_harbor.environment.namespace.layers import LayerStack
@@ -87,10 +87,10 @@ class Interpreter:
         directories = [Path("/usr/local/bin"), Path("/usr/bin"), *(Path("/", name, "bin") for name in host.visible)]
         names = ([f"python{wanted}"] if wanted else []) + ["python3"]
         for path in (directory / name for name in names for directory in directories):
-            with contextlib.suppress(OSError, subprocess.SubprocessError):
-                command = [str(path), "-I", "-S", "-c", "import platform; print(platform.python_version())"]
-                found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-                return cls(path.resolve(), found.stdout.strip())
+            with contextlib.suppress(OSError):
+                code, output = call([str(path), "-I", "-S", "-c", "import platform; print(platform.python_version())"])
+                if code == 0:
+                    return cls(path.resolve(), output.decode("utf-8", "replace").strip())
         return None
 
 

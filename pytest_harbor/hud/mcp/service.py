@@ -12,11 +12,11 @@ import inspect
 import itertools
 import json
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_harbor._util.unpatched import monotonic
 from pytest_harbor.agent import runs_on_host
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.hud.mcp import sdk as mcp_sdk
@@ -173,7 +173,7 @@ class TrialServer:
             number = next(self._numbers)
             shown = {key: value for key, value in arguments.items() if value is not None and value is not False}
             self._log(f"[{number}] {name} {_short(json.dumps(shown, ensure_ascii=False, default=str))}")
-            began = time.monotonic()
+            began = monotonic()
             outcome = "canceled by the agent"
             try:
                 if self.shell.stop_reason:
@@ -186,7 +186,7 @@ class TrialServer:
             else:
                 return result
             finally:
-                self._log(f"[{number}] after {time.monotonic() - began:.1f} s: {outcome}")
+                self._log(f"[{number}] after {monotonic() - began:.1f} s: {outcome}")
 
         return call
 
