@@ -9,6 +9,7 @@ HTML comment in front of a block changes that:
     <!-- file: PATH -->         the block is written to PATH; if the comment has more lines, those are, and no block
     <!-- needs: engine -->      the section needs a Docker Engine (tests/docker runs it), or the module that is named
     <!-- run: COMMAND -->       the command is run at this place; it prepares what a reader has already
+    <!-- printed -->            the last command printed these lines, among others; numbers, spaces and … may differ
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(REPOS
 OUTPUT = {"text", "diff"}
 UNCHECKED_FILES = {"dockerfile", "markdown"}
 SHELL = {"sh", "console"}
-_DIRECTIVE = re.compile(r"<!--\s*(not run|exits with|file|needs|run):?\s*(.*?)\s*-->", re.DOTALL)
+_DIRECTIVE = re.compile(r"<!--\s*(not run|exits with|file|needs|run|printed):?\s*(.*?)\s*-->", re.DOTALL)
 
 
 class Problem(Exception):
@@ -57,6 +58,7 @@ class Block:
     not_run: str = ""
     status: int = 0
     file: str = ""
+    printed: bool = False
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(REPOSITORY)}:{self.line}"
@@ -138,6 +140,8 @@ def _block(page: Path, section: Section, token: Token, directives: list[tuple[st
             block.status = int(value)
         elif name == "file":
             block.file = value
+        elif name == "printed":
+            block.printed = True
         else:
             section.needs.add(value)
     return block
@@ -155,25 +159,29 @@ def run(section: Section, directory: Path, *options: str) -> None:
         **{name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "ANTHROPIC_"))},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTEST_ADDOPTS": " ".join([*FEWER_PLUGINS, *NO_RERUNS, *options]),
+        "COLUMNS": "80",
     }
+    output = ""
     for block in section.blocks:
         if block.file:
             file = directory / block.file
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.text, encoding="utf-8")
+        if block.printed:
+            _compare(block, output)
         if block.not_run or block.language in OUTPUT or block.language == "file":
             continue
         if block.language in SHELL:
             for number, command in enumerate(block.commands, 1):
                 expected = block.status if number == len(block.commands) else 0
-                _execute(block, ["sh", "-c", command], expected, directory, environ)
+                output = _execute(block, ["sh", "-c", command], expected, directory, environ)
         elif block.language == "python" and not block.file:
             _execute(block, [sys.executable, "-c", block.text], block.status, directory, environ)
         elif not (block.file and block.language in UNCHECKED_FILES):
             _parse(block)
 
 
-def _execute(block: Block, command: list[str], expected: int, directory: Path, environ: dict[str, str]) -> None:
+def _execute(block: Block, command: list[str], expected: int, directory: Path, environ: dict[str, str]) -> str:
     done = subprocess.run(
         command,
         cwd=directory,
@@ -184,9 +192,20 @@ def _execute(block: Block, command: list[str], expected: int, directory: Path, e
         timeout=300,
         stdin=subprocess.DEVNULL,
     )
+    output = done.stdout + done.stderr
     if done.returncode != expected:
-        output = (done.stdout + done.stderr)[-6000:]
-        raise Problem(f"{block}: {command[-1]}\nexited with {done.returncode} instead of {expected}:\n{output}")
+        shown = output[-6000:]
+        raise Problem(f"{block}: {command[-1]}\nexited with {done.returncode} instead of {expected}:\n{shown}")
+    return output
+
+
+def _compare(block: Block, output: str) -> None:
+    lines = iter(output.splitlines())
+    for shown in filter(None, map(str.strip, block.text.splitlines())):
+        pattern = re.sub(r"(?:\\ )+", r"\\s+", re.escape(shown)).replace("…", ".*")
+        pattern = re.sub(r"\d+(?:\\\.\d+)?", r"[\\d.]+", pattern)
+        if not any(re.fullmatch(pattern, line.strip()) for line in lines):
+            raise Problem(f"{block}: the command did not print {shown!r}, or not in this order:\n{output[-6000:]}")
 
 
 def _parse(block: Block) -> None:

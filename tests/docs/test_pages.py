@@ -76,3 +76,18 @@ def test_exit_status_is_checked(status, code, tmp_path, monkeypatch):
     (section,) = read(tmp_path, f"<!-- exits with {status} -->\n```sh\n{code}\n```\n")
     with pytest.raises(Problem, match=f"instead of {status}"):
         run(section, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "line,fits", [("7 trials  in 1.2 s: …", True), ("7 trials, …", False), ("… failed", True)], ids=str
+)
+def test_printed_lines_are_checked(line, fits, tmp_path, monkeypatch):
+    monkeypatch.setattr("documents.REPOSITORY", tmp_path)
+    (tmp_path / "examples").mkdir()
+    text = f"```sh\necho 23 trials in 3 s: 2 failed\n```\n\n<!-- printed -->\n```text\n{line}\n```\n"
+    (section,) = read(tmp_path, text)
+    if fits:
+        run(section, tmp_path / "run")
+        return
+    with pytest.raises(Problem, match="did not print '7 trials, …'"):
+        run(section, tmp_path / "run")

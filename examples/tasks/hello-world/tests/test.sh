@@ -13,8 +13,10 @@ fi
 ls -l /app
 if [[ $reward == 1 ]]; then
     echo "hello.txt is correct"
-else
-    echo "hello.txt is missing or differs; its bytes:"
+elif [[ -e /app/hello.txt ]]; then
     od -c /app/hello.txt
+    echo "hello.txt differs from the expected line"
+else
+    echo "hello.txt is missing"
 fi
 echo "$reward" > /logs/verifier/reward.txt
