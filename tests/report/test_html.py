@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import random
 import re
@@ -53,7 +54,7 @@ class Outline(HTMLParser):
         self.elements: list[tuple[str, tuple[str, ...]]] = []
         self.attributes: list[tuple[str, str, str | None]] = []
         self.open: list[str] = []
-        self.texts: dict[str, str] = {}
+        self.texts: dict[str, list[str]] = {}
         self.seen: list[str] = []
 
     def handle_starttag(self, name, attributes):
@@ -70,7 +71,7 @@ class Outline(HTMLParser):
 
     def handle_data(self, data):
         if self.open and self.open[-1] in ("script", "style"):
-            self.texts[self.open[-1]] = self.texts.get(self.open[-1], "") + data
+            self.texts.setdefault(self.open[-1], []).append(data)
         else:
             self.seen.append(data)
 
@@ -140,10 +141,10 @@ def test_content_security_policy(tmp_path):
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
     for kind in ("script", "style"):
-        digest = base64.b64encode(hashlib.sha256(found.texts[kind].encode()).digest()).decode()
-        assert rules[f"{kind}-src"] == f"'sha256-{digest}'"
-    assert "url(" not in found.texts["style"]
-    assert not re.search(r"innerHTML|eval\(|fetch|XMLHttp|https?:", found.texts["script"])
+        digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in found.texts[kind]]
+        assert rules[f"{kind}-src"] == " ".join(f"'sha256-{digest}'" for digest in digests)
+    assert "url(" not in "".join(found.texts["style"])
+    assert not re.search(r"innerHTML|eval\(|fetch|XMLHttp|https?:", found.texts["script"][0])
 
 
 def test_only_tag_makes_markup():
@@ -478,6 +479,17 @@ def test_instruction_is_shown(tmp_path):
     (tmp_path / "instruction.md").write_text("<!-- canary x -->\nWrite a <file>.\n")
     page = page_of(result_of(task_path=str(tmp_path)))
     assert "<summary>Instruction</summary><pre>Write a &lt;file&gt;.</pre>" in page
+
+
+def test_turns_of_the_openai_agent(tmp_path):
+    messages = [
+        {"role": "user", "content": "x"},
+        {"content": '"role": "assistant"', "role": "assistant"},
+        {"role": "tool"},
+    ]
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "transcript.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in messages * 2))
+    assert "<dt>turns</dt><dd>2</dd>" in page_of(result_of(directory=str(tmp_path)))
 
 
 def test_links_lead_to_the_files_of_a_trial(tmp_path):

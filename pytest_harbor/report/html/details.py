@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pytest_harbor._util.logs import read_tail
+from pytest_harbor._util.logs import read_last_bytes, read_tail
 from pytest_harbor._util.text import one_line, plural, shorten
 from pytest_harbor.report.failure import agent_end
 from pytest_harbor.report.html.calls import Share, calls_table
@@ -19,6 +19,8 @@ from pytest_harbor.trial import TrialResult
 from pytest_harbor.trial.verifier import AGENT_LOG, TEST_LOG
 
 EXCEPTION = "exception.txt"
+TRANSCRIPT = "host/transcript.jsonl"
+MAX_TRANSCRIPT_BYTES = 4 << 20
 MAX_ITEMS = 20
 _BROAD = ("phases", "metrics", "image", "files", "node id")
 
@@ -82,6 +84,7 @@ def _facts(result: TrialResult, group: Group, base: Path | None) -> Markup:
         ("model", one_line(result.model)),
         ("verifier", _verifier_end(result)),
         ("budget", one_line(result.budget)),
+        ("turns", _turns(result)),
         *_usage(result),
         ("provider", one_line(result.provider)),
         ("started", moment(result.started_at)),
@@ -100,6 +103,19 @@ def _facts(result: TrialResult, group: Group, base: Path | None) -> Markup:
         ),
         class_="facts",
     )
+
+
+def _turns(result: TrialResult) -> str:
+    """Return how often the model of the agent `openai` answered, from its transcript."""
+    if not result.directory:
+        return ""
+    try:
+        data, size = read_last_bytes(Path(result.directory), TRANSCRIPT, MAX_TRANSCRIPT_BYTES)
+    except (OSError, ValueError):
+        return ""
+    # Inside a message, the quotes would be escaped.
+    turns = data.count(b'"role": "assistant"')
+    return f"{turns:,}" if turns and len(data) == size else ""
 
 
 def _usage(result: TrialResult) -> Iterator[tuple[str, Child]]:

@@ -1,6 +1,6 @@
 "use strict";
-// The page is complete without this script, which closes the trials, filters and sorts them, opens the one that a link
-// points to, copies commands, and shows times in the reader's time zone.
+// Without this script, all trials are open. It opens and closes them, filters and sorts them, copies commands, and shows
+// times in the reader's time zone.
 (() => {
   const form = document.getElementById("filter");
   const search = document.getElementById("search");
@@ -119,7 +119,6 @@
   }
 
   for (const trial of trials) {
-    setOpen(trial, false);
     trial.querySelector(".more div").addEventListener("beforematch", () => setOpen(trial, true));
   }
   for (const table of document.querySelectorAll(".sortable")) makeSortable(table);

@@ -27,6 +27,9 @@ from pytest_harbor.trial import TrialResult
 
 MAX_NAMES = 4
 
+# Without the script, nothing could open a trial.
+_WITHOUT_SCRIPT = ".more div[hidden] { display: block !important; content-visibility: visible; }"
+
 
 def write(
     path: Path,
@@ -128,7 +131,8 @@ def _head(title: str) -> Markup:
     style, script = _asset("page.css"), _asset("page.js")
     # Whatever an agent has printed: nothing is loaded, and only our own style and script apply.
     policy = (
-        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
+        f"default-src 'none'; style-src {_digest(style)} {_digest(_WITHOUT_SCRIPT)}; "
+        f"script-src {_digest(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
     return tag(
@@ -140,7 +144,7 @@ def _head(title: str) -> Markup:
         tag("meta", name="color-scheme", content="light dark"),
         tag("link", rel="icon", href="data:,"),
         tag("title", one_line(title)),
-        Markup(f"<style>{style}</style>"),
+        Markup(f"<style>{style}</style><noscript><style>{_WITHOUT_SCRIPT}</style></noscript>"),
     )
 
 

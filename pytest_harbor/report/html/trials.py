@@ -62,12 +62,13 @@ class TrialTable:
         # Of a trial that passed, the ends of the logs are enough.
         room = self._room // 4 if result.outcome == "passed" else self._room
         inside = details(entry, group, room, self._share, base=self._base, rerun=self._rerun)
+        content = tag("div", *inside, class_="inside")
         return tag(
             "tbody",
             tag("tr", *self._cells(entry, group), class_="row"),
             tag(
                 "tr",
-                tag("td", tag("div", tag("div", *inside, class_="inside"), id=_more(entry)), colspan=columns),
+                tag("td", tag("div", content, id=_more(entry), hidden="until-found"), colspan=columns),
                 class_="more",
             ),
             id=entry.anchor,
@@ -88,7 +89,7 @@ class TrialTable:
                 one_line(result.task),
                 type="button",
                 class_="toggle",
-                aria_expanded="true",
+                aria_expanded="false",
                 aria_controls=_more(entry),
             ),
             *self._notes(entry, group),
