@@ -11,7 +11,7 @@ import pytest
 
 from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND
 from pytest_harbor._util.text import listed
-from pytest_harbor.agent import Agent, AgentError, NopAgent, OpenAIAgent, as_agent, needs_setup
+from pytest_harbor.agent import Agent, AgentError, CommandAgent, NopAgent, OpenAIAgent, as_agent, needs_setup
 from pytest_harbor.agent.toml_file import AgentFileError, AgentSpec, find_name_clash, read_agents
 from pytest_harbor.errors import HookError, InfrastructureError, UnmetRequirement
 from pytest_harbor.image.agent_files import check_sources
@@ -131,6 +131,17 @@ class Agents:
                 agent = self.agent(name)
                 assert agent is not None
                 yield agent, self.settings(name)
+
+    @property
+    def keyless(self) -> list[str]:
+        """The names of agents in the container that are given a model, but no key unless the proxy provides one."""
+        return [
+            agent.name
+            for agent, settings in self.used
+            if isinstance(agent, CommandAgent)
+            and settings.model
+            and not any("KEY" in name for name in settings.agent_env)
+        ]
 
     def problems(self) -> list[str]:
         """Return what is wrong with the agents, each created now, so that mistakes are found before anything runs."""

@@ -19,6 +19,7 @@ from pytest_harbor.task import Task
 from pytest_harbor.trial import TrialResult
 
 _DATASETS_SHOWN = 5
+_AGENTS_SHOWN = 8
 # The verbosity of -qq, with which pytest itself prints no summary.
 _SILENT = -2
 _VERDICT_MARKUP = {"pass": {"green": True}, "regressed": {"red": True}, "inconclusive": {"yellow": True}}
@@ -56,6 +57,11 @@ class TerminalReport:
         lines.append(f"harbor: environment {runner.provider.describe()}{reason}")
         if options.proxy != "off":
             lines.append(f"harbor: {_proxy(options)}")
+        elif keyless := session.agents.keyless:
+            lines.append(
+                f"harbor: model proxy: off, and no key is passed to {listed(keyless, _AGENTS_SHOWN)}; "
+                "give --harbor-proxy=live, or --harbor-agent-env=NAME for the key"
+            )
         lines.append(f"harbor: results {_relative(runner.run.directory)}")
         if session.table.leftovers:
             lines.append(f"harbor: removed environments of a dead run: {', '.join(session.table.leftovers)}")

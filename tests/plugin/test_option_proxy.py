@@ -61,6 +61,22 @@ def test_header_shows_the_proxy_mode(tasks):
     )
 
 
+@pytest.mark.parametrize(
+    "words,noted",
+    [
+        (["--harbor-agent-command=true", "--harbor-model=m"], True),
+        (["--harbor-agent-command=true"], False),
+        (["--harbor-agent-command=true", "--harbor-model=m", "--harbor-agent-env=MY_KEY=x"], False),
+        (["--harbor-agent-command=true", "--harbor-model=m", "--harbor-agent-where=host"], False),
+        (["--harbor-agent=nop", "--harbor-model=m"], False),
+    ],
+)
+def test_header_notes_a_model_without_a_key(words, noted, tasks):
+    result = tasks.run("--harbor-dataset=tb2", "--setup-plan", *words)
+    note = "harbor: model proxy: off, and no key is passed to command; give --harbor-proxy=live"
+    (result.has if noted else result.lacks)(note)
+
+
 def baseline(project, **calls: float) -> None:
     samples = {
         f"tb2/{name}": {"command": {"passed": 3, "rewards": [1, 1, 1], "usage": {"calls": number}}}
