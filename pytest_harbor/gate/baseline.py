@@ -40,6 +40,7 @@ class Sample:
         image: id of the image.
         provider: name of the environments' provider.
         model: name of the model.
+        threshold: the lowest reward that passed.
         seconds: mean duration of an attempt, used to divide a dataset into shards of equal length.
         usage: mean model usage per trial: `calls`, `input_tokens`, `cached_tokens`, `output_tokens`,
             `reasoning_tokens`, `estimated` (calls with estimated token counts), `cost` in US dollars. Empty unless the
@@ -56,8 +57,16 @@ class Sample:
     image: str = ""
     provider: str = ""
     model: str = ""
+    threshold: float = 1.0
     seconds: float = 0.0
     usage: Mapping[str, float] = field(default_factory=dict)
+
+    def graded_by(self, threshold: float) -> Sample:
+        """Return the sample with its passes counted by another threshold."""
+        if threshold == self.threshold:
+            return self
+        passed = sum(reward >= threshold for reward in self.rewards) - (self.unverified if threshold <= 0 else 0)
+        return replace(self, passed=passed, threshold=threshold)
 
     @property
     def mean(self) -> float:
@@ -152,8 +161,10 @@ def _compact(value: Any) -> str:
 
 
 def _plain(sample: Sample) -> dict[str, Any]:
-    """Return a sample as a dict without its empty fields."""
-    return {name: value for name, value in asdict(sample).items() if value not in ("", 0, 0.0, {}) or name == "passed"}
+    """Return a sample as a dict without the fields that have their default."""
+    default = Sample((), 0)
+    always = ("rewards", "passed")
+    return {name: value for name, value in asdict(sample).items() if name in always or value != getattr(default, name)}
 
 
 def _samples(tasks: Any) -> Iterable[tuple[Key, Sample]]:
@@ -167,6 +178,7 @@ def _samples(tasks: Any) -> Iterable[tuple[Key, Sample]]:
             known: dict[str, Any] = {
                 **{name: _count(data.get(name, 0), f"{where}: {name}") for name in COUNTS},
                 **{name: str(data.get(name, "")) for name in ("digest", "image", "provider", "model")},
+                "threshold": _finite(data.get("threshold", 1.0), f"{where}: threshold"),
                 "seconds": _finite(data.get("seconds", 0.0), f"{where}: seconds"),
                 "usage": {
                     str(name): _finite(value, f"{where}: usage") for name, value in data.get("usage", {}).items()

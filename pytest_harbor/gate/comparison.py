@@ -119,7 +119,7 @@ def _pairs(run: Mapping[Key, Sample], baseline: Baseline, not_compared: dict[str
         if why or before is None or after is None:
             not_compared.setdefault(why, []).append(key)
         else:
-            pairs.append(Pair(*key, before, after))
+            pairs.append(Pair(*key, before.graded_by(after.threshold), after))
     return pairs
 
 

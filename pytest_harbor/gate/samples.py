@@ -44,6 +44,7 @@ def _sample(results: list[TrialResult]) -> Sample:
         image=known[0].image.get("id", ""),
         provider=known[0].provider,
         model=known[0].model,
+        threshold=known[0].threshold,
         seconds=round(fmean(sum(result.phases.values()) for result in known), 1),
         usage=_mean_usage([result.usage for result in known]),
     )

@@ -119,9 +119,10 @@ def judge(
         unsure += _hidden_by_errors(run, baseline, spec)
     undecided = [reason for each in comparisons for reason in _undecided(each, spec)]
     word: Word = "inconclusive" if unsure else "regressed" if regressed else "inconclusive" if undecided else "pass"
+    reasons = [*unsure, *(regressed or undecided)] or _pass_reasons(run, comparisons, spec)
     return Verdict(
         word,
-        (*([*unsure, *(regressed or undecided)] or _pass_reasons(run, comparisons, spec)), *_excluded(run)),
+        (*reasons, *_excluded(run), *_other_models(comparisons)),
         spec,
         tuple(comparisons),
         {reason: tuple(keys) for reason, keys in not_compared.items()},
@@ -161,6 +162,8 @@ def _undecided(comparison: Comparison, spec: GateSpec) -> list[str]:
     advice, fewest = "", fewest_tasks(spec)
     if comparison.attempts:
         advice = f"; about {comparison.attempts} attempts per task would settle it"
+        if min(len(pair.before.rewards) for pair in comparison.pairs) < comparison.attempts:
+            advice += " (in the baseline, too)"
     elif len(comparison.pairs) < fewest:
         advice = f"; a mean over fewer than {fewest} tasks cannot settle it"
     return [f"{_describe(comparison)}, not statistically significant (p = {comparison.p_value:.2g}){advice}"]
@@ -240,6 +243,18 @@ def _broken_rules(run: Mapping[Key, Sample], spec: GateSpec) -> list[str]:
     if spec.each and passed < graded:
         reasons.append(f"{graded - passed} of {graded} trials did not pass; the rule requires each to pass")
     return reasons
+
+
+def _other_models(comparisons: Iterable[Comparison]) -> list[str]:
+    """Return which agents ran with another model than in the baseline, which is not wrong, but explains a change."""
+    notes = []
+    for comparison in comparisons:
+        before = sorted({pair.before.model or "unknown" for pair in comparison.pairs})
+        after = sorted({pair.after.model or "unknown" for pair in comparison.pairs})
+        if before != after:
+            models = f"model {listed(after, MAX_NAMES)}, in the baseline {listed(before, MAX_NAMES)}"
+            notes.append(f"{comparison.agent}: {models}")
+    return notes
 
 
 def _missing_data(run: Mapping[Key, Sample], limit: Limit) -> list[str]:

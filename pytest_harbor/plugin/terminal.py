@@ -129,6 +129,7 @@ class TerminalReport:
             wanted = verdict_text.blamed(report.verdict, report.samples)
             shown = [each for each in failures if (each.harbor["task"], each.harbor["agent"]) in wanted]
         if failures:
+            reporter.ensure_newline()
             reporter.section("FAILURES OF SCORED TRIALS")
         for each in shown:
             reporter.write_sep("_", each.head_line or each.nodeid, red=True, bold=True)

@@ -106,9 +106,9 @@ class Journal:
         began = monotonic()
         self._phase = phase
         try:
-            if not self.closed and phase != "stop":
-                self.note("running")
             with error_phase(phase):
+                if not self.closed and phase != "stop":
+                    self.note("running")
                 yield
         finally:
             spent = monotonic() - began

@@ -1,6 +1,7 @@
 """Verdicts on runs."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -192,7 +193,8 @@ def test_advice_for_few_tasks(before, after, attempts, advice):
     verdict = judge(run(*after), Baseline(run(*before)), DROP)
     assert verdict.word == "inconclusive"
     assert verdict.comparisons[0].attempts == attempts
-    assert verdict.reasons[0].endswith(f"; {advice}")
+    assert f"; {advice}" in verdict.reasons[0]
+    assert ("in the baseline, too" in verdict.reasons[0]) == (attempts is not None and len(before[0]) < attempts)
     if attempts:
         often = judge(
             run(*(each[:1] * attempts for each in after)),
@@ -200,3 +202,18 @@ def test_advice_for_few_tasks(before, after, attempts, advice):
             DROP,
         )
         assert often.word == "regressed"
+
+
+def test_another_model_is_mentioned():
+    before, after = run((1,), (1,), model="old"), run((1,), (1,), model="new")
+    verdict = judge(after, Baseline(before), DROP)
+    assert verdict.word == "pass"
+    assert verdict.reasons[-1] == "a: model new, in the baseline old"
+    assert len(judge(before, Baseline(before), DROP).reasons) == 1
+
+
+def test_passes_are_counted_by_the_threshold_of_the_run():
+    before, after = run((0.8,) * 5), {("ds/00", "a"): sample(*(0.8,) * 5, threshold=0.5)}
+    after["ds/00", "a"] = replace(after["ds/00", "a"], passed=5)
+    pair = judge(after, Baseline(before), DROP).comparisons[0].pairs[0]
+    assert (pair.before.passed, pair.after.passed) == (5, 5)
