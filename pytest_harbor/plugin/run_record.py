@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import version
 
@@ -11,6 +12,7 @@ from pytest_harbor.plugin.cases import assignment_of
 from pytest_harbor.plugin.options.table import OPTIONS
 from pytest_harbor.plugin.runner import open_runner
 from pytest_harbor.plugin.session import HarborSession
+from pytest_harbor.plugin.trials import is_requested
 from pytest_harbor.results import RunRecord
 
 
@@ -43,12 +45,19 @@ def write_run_record(session: HarborSession, items: Iterable[pytest.Item]) -> No
         shard=str(options.shard or ""),
         options={**recorded, **_agents(session)},
         pytest_harbor=version("pytest-harbor"),
+        planned=_planned(items),
     )
     directory = open_runner(session).run.directory
     try:
         run_record.write(directory)
     except OSError as error:
         raise pytest.UsageError(f"--harbor-results: {directory} cannot be written: {error}") from error
+
+
+def _planned(items: Iterable[pytest.Item]) -> dict[str, int]:
+    """Return the number of trials by task id."""
+    planned = (assignment_of(item) for item in items if is_requested(item))
+    return dict(sorted(Counter(assignment.task.id for assignment in planned if assignment).items()))
 
 
 def _agents(session: HarborSession) -> dict[str, str]:

@@ -27,6 +27,7 @@ class RunRecord:
         shard: number and count, such as `2/8`; empty if the run was not sharded.
         options: the options that affect rewards.
         pytest_harbor: version of pytest-harbor.
+        planned: number of trials by task id.
 
     """
 
@@ -37,6 +38,7 @@ class RunRecord:
     shard: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     pytest_harbor: str = ""
+    planned: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, directory: Path) -> RunRecord:
@@ -57,12 +59,13 @@ class RunRecord:
             raise ValueError(f"{file}: schema version {version!r} is not from 1 to {SCHEMA_VERSION}")
         lists = [data.get(name, []) for name in ("selection", "tasks", "left_out")]
         texts = [data.get(name, "") for name in ("run", "shard", "pytest_harbor")]
-        options = data.get("options", {})
+        options, planned = data.get("options", {}), data.get("planned", {})
         valid = all(isinstance(value, list) and all(isinstance(task, str) for task in value) for value in lists)
+        valid = valid and isinstance(planned, dict) and all(type(number) is int for number in planned.values())
         if not valid or not all(isinstance(value, str) for value in texts) or not isinstance(options, dict):
             raise ValueError(f"{file}: it is not the record of a run")
         selection, tasks, left_out = map(tuple, lists)
-        return cls(texts[0], selection, tasks, left_out, texts[1], options, texts[2])
+        return cls(texts[0], selection, tasks, left_out, texts[1], options, texts[2], planned)
 
     def write(self, directory: Path) -> None:
         """Write run.json to the directory of a run.

@@ -10,14 +10,19 @@ import select
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from inner_pytest import FEWER_PLUGINS
 
-from pytest_harbor.report import progress
-from pytest_harbor.report.progress import RunningTrial, StatusTerminal, TrialMonitor, log_line, status_lines
-from pytest_harbor.results import Run
+from pytest_harbor._util import columns
+from pytest_harbor.report import monitor as monitors
+from pytest_harbor.report.monitor import RunningTrial, RunState, TrialMonitor
+from pytest_harbor.report.progress import duration, log_line, status_lines, summary
+from pytest_harbor.report.status_terminal import StatusTerminal
+from pytest_harbor.results import Run, RunRecord
 from pytest_harbor.trial import TrialResult
 
 
@@ -124,14 +129,53 @@ def test_log_line_is_on_a_line_of_its_own():
     assert terminal.text().splitlines() == ["...", "running", "..", "running", ".", "running"]
 
 
-def test_status_has_phase_and_seconds():
-    trials = [RunningTrial(float(n), f"tb2/{n}\x1b[2J\n", "bot", n + 1, "agent" if n else "") for n in range(5)]
-    assert status_lines(trials, 100.0, 10)[:2] == ["  tb2/0 preparing 100 s", "  tb2/1[2] agent 99 s"]
-    assert status_lines(trials, 100.0, 3) == [*status_lines(trials, 100.0, 10)[:2], "  and 3 more"]
-    assert status_lines(trials, 100.0, 0) == []
-    assert log_line(trials * 3, 100.0).endswith("s and 7 more")
-    named = [RunningTrial(0.0, "tb2/a", "bot", number, "agent", name_agent=True) for number in (1, 2)]
-    assert status_lines(named, 1.0, 9) == ["  tb2/a[bot] agent 1 s", "  tb2/a[bot-2] agent 1 s"]
+def running(name: str, phase: str = "agent", since: float = 0.0) -> RunningTrial:
+    return RunningTrial(since, name, name, phase)
+
+
+def test_status_has_the_run_and_aligned_columns():
+    trials = (running("tb2/a", "preparing", 40.0), running("tb2/long-name[2]", since=95.0), running("tb2/c"))
+    state = RunState(trials, 3, 1, 7, 250.0)
+    assert status_lines(state, 100.0, 10, 80) == [
+        "harbor: 3 of 7 trials done, 1 not passed, about 4 min left",
+        "  tb2/a             preparing   1 min 0 s",
+        "  tb2/long-name[2]  agent             5 s",
+        "  tb2/c             agent      1 min 40 s",
+    ]
+    assert status_lines(state, 100.0, 3, 80)[1:] == ["  tb2/a  preparing  1 min 0 s", "  and 2 more"]
+    assert status_lines(state, 100.0, 1, 80) == []
+    assert status_lines(RunState(done=3, total=3), 100.0, 10, 80) == []
+    assert log_line(state, 100.0).startswith(
+        "harbor: 3 of 7 trials done, 1 not passed, about 4 min left; running: tb2/a preparing 1 min 0 s, tb2/long"
+    )
+    assert log_line(RunState(trials * 4), 100.0).endswith("s and 4 more")
+
+
+@pytest.mark.parametrize("name", ["tb2/" + "x" * 200, "tb2/" + "\u65e5" * 100])
+def test_long_names_leave_room_for_phase_and_seconds(name):
+    state = RunState((running(name, "preparing"), running("tb2/b", "verify")))
+    for line in status_lines(state, 7000.0, 10, 60)[1:]:
+        assert line.endswith("1 h 56 min")
+        assert columns.width(line) < 60
+        assert "preparing" in line or "verify" in line
+
+
+def test_summary():
+    assert summary(RunState()) == "0 trials done"
+    assert summary(RunState(done=1, total=1)) == "1 of 1 trial done"
+    assert summary(RunState(done=1, total=2, seconds_left=12.4)) == "1 of 2 trials done, about 12 s left"
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(-1, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (7800, "2 h 10 min")]
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def trial(run: Run, name: str, **fields) -> TrialResult:
+    given = {"run": "r", "task": f"tb2/{name}", "dataset": "tb2", "task_path": "", "agent": "bot", "attempt": 1}
+    return TrialResult(**{**given, "directory": str(run.directory / name), **fields})
 
 
 def test_monitor_finds_running_trials_only(tmp_path, monkeypatch):
@@ -139,18 +183,60 @@ def test_monitor_finds_running_trials_only(tmp_path, monkeypatch):
     monitor = TrialMonitor(run.directory)
     assert monitor.running() == []
     for name, state in (("a", "running"), ("b", "finished"), ("c", "retried"), ("d", "running"), ("e", "running")):
-        given = {"run": "r", "task": f"tb2/{name}", "dataset": "tb2", "task_path": "", "agent": "bot", "attempt": 1}
-        run.note(TrialResult(**given, directory=str(run.directory / name)), state, "verify")
+        run.note(trial(run, name), state, "verify")
     gone = run.directory / "d" / "trial.json"
     gone.write_text(json.dumps({**json.loads(gone.read_text()), "owner": "1.never"}))
     (run.directory / "e" / "trial.json").write_text("{")
     (run.directory / "images").mkdir()
-    (trial,) = monitor.running()
-    assert (trial.task, trial.phase) == ("tb2/a", "verify")
-    assert abs(trial.since - time.time()) < 60
-    monkeypatch.setattr(progress, "is_alive", lambda token: True)
+    (found,) = monitor.running()
+    assert (found.task, found.phase) == ("tb2/a", "verify")
+    assert abs(found.since - time.time()) < 60
+    monkeypatch.setattr(monitors, "is_alive", lambda token: True)
     assert [trial.task for trial in monitor.running()] == ["tb2/a", "tb2/d"]
     assert monitor._finished == {"b", "c"}, "finished trials are not read again"
+
+
+def test_monitor_names_agents_if_there_are_several(tmp_path):
+    run = Run(tmp_path, "r")
+    run.note(trial(run, "a", attempt=2, task="tb2/a\x1b[2J\n"), "running", "verify")
+    assert [found.name for found in TrialMonitor(run.directory).running()] == ["tb2/a [2]"]
+    assert [found.name for found in TrialMonitor(run.directory, name_agents=True).running()] == ["tb2/a [bot-2]"]
+
+
+def test_state_of_a_run(tmp_path):
+    run = Run(tmp_path, "r")
+    monitor = TrialMonitor(run.directory, seconds={"tb2/a": 10.0, "tb2/b": 40.0}, processes=2)
+    assert monitor.state(0.0) == RunState()
+    RunRecord("r", planned={"tb2/a": 2, "tb2/b": 2, "tb2/new": 1}).write(run.directory)
+    # 20 s, 80 s, and 25 s as the mean, for two processes.
+    assert monitor.state(0.0) == RunState(total=5, seconds_left=62.5)
+    run.append(trial(run, "a", outcome="passed"))
+    run.append(trial(run, "b", outcome="failed"))
+    run.append(trial(run, "b", outcome="failed", confirmation=1))
+    run.note(trial(run, "b2", task="tb2/b", phases={"build": 5.0}), "running", "agent")
+    now = (run.directory / "b2" / "trial.json").stat().st_mtime + 15
+    state = monitor.state(now)
+    assert (state.done, state.not_passed, state.total, len(state.running)) == (2, 1, 5, 1)
+    # 10 s and 25 s wait, and 20 s are left of the running trial.
+    assert state.seconds_left == pytest.approx(27.5)
+    later = monitor.state(now + 1000)
+    assert later.seconds_left == pytest.approx(17.5)
+    with run.results_file.open("a") as file:
+        file.write('{"half a line')
+    assert monitor.state(now).done == 2
+
+
+def test_debugger_has_the_terminal_for_itself():
+    terminal = Terminal()
+    screen = StatusTerminal(terminal)
+    screen.show_status(["x"], 20)
+    screen.pause()
+    screen.show_status(["x"], 20)
+    screen.write_log_line("running")
+    assert terminal.text() == ""
+    screen.resume()
+    screen.show_status(["x"], 20)
+    assert terminal.text() == "x"
 
 
 QUICK_REFRESH = """
@@ -166,7 +252,7 @@ import time
 def work(task, environment):
     time.sleep(2)
 """
-WORDS = ("--harbor-dataset=tb2", "--harbor-agent=slow_agent.py:work", "-n", "2", "-p", "no:cacheprovider")
+WORDS = ("--harbor-dataset=tb2", "--harbor-agent=slow_agent.py:work", "-p", "no:cacheprovider", *FEWER_PLUGINS)
 
 
 @pytest.fixture
@@ -201,45 +287,100 @@ def run_at_a_terminal(project, *words: str, **environ: str) -> str:
     return output.decode().replace("\r\n", "\n")
 
 
+STATUS_LINE = re.compile(r"^  tb2/[abcd]  agent +[012] s$", flags=re.M)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [(), ("-v",), ("-s",)], ids=["dots", "v", "s"])
+@pytest.mark.parametrize("words", [("-n2",), ("-n2", "-v"), ("-n2", "-s"), (), ("-v",)], ids=" ".join)
 def test_terminal_shows_running_trials_and_keeps_no_trace(slow, words):
     output = run_at_a_terminal(slow, *words)
-    assert re.search(r"  tb2/[abcd] agent [012] s\n", output)
-    assert re.search(r"  tb2/[abcd] agent [012] s\n  tb2/[abcd] agent [012] s\r", output), "two workers, two lines"
+    assert STATUS_LINE.search(output.replace("\r", "\n"))
+    assert re.search(r"harbor: \d of 4 trials done\n", output)
     terminal = Terminal(100, 40)
     terminal.write(output)
     kept = terminal.text()
-    assert " agent 1 s" not in kept
-    assert not re.search(r"^  (tb2/|and )|harbor: running", kept, flags=re.M)
+    assert not STATUS_LINE.search(kept)
+    assert not re.search(r"^  (tb2/|and )|trials? done|running:", kept, flags=re.M)
     assert re.search(r"^=+ 4 passed in ", kept, flags=re.M)
-    if words == ("-v",):
-        ended = r"^\[gw[01]\] \[ *\d+%\] PASSED reward 1.00 tb2/\w/task.toml::\w *$"
+    if "-v" in words:
+        ended = r"PASSED reward 1.00 tb2/\w/task.toml::\w *$" if "-n2" in words else r"::\w PASSED reward 1.00 +\["
         assert len(re.findall(ended, kept, flags=re.M)) == 4
-    else:
+    elif "-n2" in words:
         assert re.search(r"^\.\.\.\.( +\[100%\])?$", kept, flags=re.M)
+    else:
+        assert len(re.findall(r"^tb2/[abcd]/task.toml \. +\[", kept, flags=re.M)) == 4
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words, environ", [(("-q",), {}), ((), {"CI": "true"}), ((), {"TERM": "dumb"})])
-def test_no_cursor_moves_unless_a_person_watches(slow, words, environ):
-    output = run_at_a_terminal(slow, *words, **environ)
-    assert not re.search(r"\x1b\[\d*[AJ]", output.partition("items]")[2])
-    assert ("harbor: running: " in output) == (not words)
+@pytest.mark.parametrize("workers", [("-n2",), ()], ids=["n2", "n0"])
+@pytest.mark.parametrize(
+    "words, environ", [(("-q",), {}), ((), {"CI": "true"}), ((), {"TERM": "dumb"}), (("--color=no",), {})]
+)
+def test_no_cursor_moves_unless_a_person_watches(slow, words, environ, workers):
+    output = run_at_a_terminal(slow, *words, *workers, **environ)
+    assert not re.search(r"\x1b\[\d*[AJ]", output)
+    assert ("; running: " in output) == (words != ("-q",))
 
 
 @pytest.mark.slow
-def test_log_gets_a_line_now_and_then(slow):
-    outcome = slow.run(*WORDS, subprocess=True)
-    logged = [line for line in outcome.out.splitlines() if line.startswith("harbor: running: ")]
+@pytest.mark.parametrize("words", [("-n2",), (), ("-v",)], ids=" ".join)
+def test_log_gets_a_line_now_and_then(slow, words):
+    outcome = slow.run(*WORDS, *words, subprocess=True)
+    logged = [line for line in outcome.out.splitlines() if line.startswith("harbor: ") and "running: " in line]
     assert logged
-    assert all(re.fullmatch(r"harbor: running: tb2/[abcd] \w+ \d s(, tb2/[abcd] \w+ \d s)*", line) for line in logged)
+    expected = re.compile(r"harbor: \d of 4 trials done; running: (tb2/[abcd] \w+ \d s(, )?)+")
+    assert all(map(expected.fullmatch, logged)), logged
     assert outcome.counts["passed"] == 4
     assert "\x1b" not in outcome.out
+    if "-n2" not in words:
+        ended = r"^tb2/[abcd]/task.toml(::\w PASSED reward 1.00| \.) +\["
+        assert len(re.findall(ended, outcome.out, flags=re.M)) == 4, "each on a line of its own"
+
+
+def test_interrupted_line_is_written_again_once():
+    terminal = Terminal(80)
+    screen = StatusTerminal(terminal, screen=SimpleNamespace(write=terminal.write, flush=lambda: None))
+    screen.write("first\ntb2/a.toml ")
+    for _ in range(2):
+        screen.write_log_line("running")
+    screen.write(".")
+    screen.write("\n")
+    assert terminal.text().splitlines() == ["first", "tb2/a.toml", "running", "running", "tb2/a.toml ."]
 
 
 @pytest.mark.slow
-def test_no_progress_without_workers(slow):
+def test_nothing_is_mixed_into_output_that_is_not_captured(slow):
+    output = run_at_a_terminal(slow, "-s")
+    assert "trials done" not in output
+
+
+@pytest.mark.slow
+def test_other_reporters_draw_for_themselves(slow):
+    slow.file("mine.py", OWN_REPORTER)
+    output = run_at_a_terminal(slow, "-p", "mine", "-n2", PYTHONPATH=str(slow.path))
+    assert "trials done" not in output
+
+
+OWN_REPORTER = """
+import sys
+
+import pytest
+from _pytest.terminal import TerminalReporter
+
+
+class Mine(TerminalReporter):
+    pass
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    config.pluginmanager.unregister(config.pluginmanager.getplugin("terminalreporter"))
+    config.pluginmanager.register(Mine(config, sys.stdout), "terminalreporter")
+"""
+
+
+@pytest.mark.slow
+def test_quick_run_has_no_progress(slow):
     outcome = slow.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-k", "d", subprocess=True)
-    outcome.lacks("harbor: running")
+    outcome.lacks("running: ")
     assert outcome.ret == 0
