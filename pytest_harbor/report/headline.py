@@ -19,7 +19,12 @@ def headline(results: Sequence[TrialResult]) -> tuple[str, str]:
     # An attempt or an agent more makes a task several trials.
     noun = "trial" if len({result.task for result in attempts}) < len(attempts) else "task"
     if failed := counts["failed"] + counts["unverified"]:
-        return f"{failed:,} of {plural(ran, noun)} failed", "failed" if counts["failed"] else "unverified"
+        share = f"{failed:,} of {plural(ran, noun)}" if failed < ran else _all(ran, noun)
+        return f"{share} failed", "failed" if counts["failed"] else "unverified"
     if errors := counts["error"]:
         return f"{plural(errors, 'error')} in {plural(ran, noun)}", "error"
-    return f"All {plural(ran, noun)} passed" if ran > 1 else f"1 {noun} passed", "passed"
+    return f"{_all(ran, noun)} passed", "passed"
+
+
+def _all(number: int, noun: str) -> str:
+    return f"All {plural(number, noun)}" if number > 1 else plural(number, noun)

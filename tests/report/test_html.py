@@ -283,6 +283,8 @@ def test_verdict_comes_first():
         (["passed"], "1 task passed"),
         (["passed", "passed", "skipped"], "All 2 tasks passed"),
         (["passed", "failed", "unverified", "error"], "2 of 4 tasks failed"),
+        (["failed", "unverified"], "All 2 tasks failed"),
+        (["unverified"], "1 task failed"),
         (["passed", "error"], "1 error in 2 tasks"),
         (["skipped", "skipped"], "2 tasks skipped"),
         ([], "No trial ran"),
