@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_harbor.plugin.session import HarborSession
@@ -18,8 +19,13 @@ def page_path(session: HarborSession) -> Path | None:
     return path or session.runner.run.directory / PAGE
 
 
-def write_page(session: HarborSession, path: Path) -> None:
+def write_page(session: HarborSession, path: Path, not_run: Sequence[str] | None) -> None:
     """Write the page.
+
+    Args:
+        session: the plugin's session.
+        path: the file.
+        not_run: ids of the tasks without a result if the run stopped early; None if it did not.
 
     Raises:
         OSError: it cannot be written.
@@ -33,5 +39,6 @@ def write_page(session: HarborSession, path: Path) -> None:
         session.table.results,
         verdict=session.verdict,
         seconds=time.monotonic() - session.began,
+        not_run=not_run,
         rerun=RerunCommands(session),
     )

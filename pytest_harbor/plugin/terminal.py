@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_harbor._util.text import listed, plural
 from pytest_harbor.gate import confirmations_of, samples_of
+from pytest_harbor.plugin.early_stop import tasks_not_run
 from pytest_harbor.plugin.options.table import HarborConfig
 from pytest_harbor.plugin.page import page_path, write_page
 from pytest_harbor.plugin.runner import open_runner
@@ -67,7 +68,7 @@ class TerminalReport:
             lines.append(f"harbor: removed environments of a dead run: {', '.join(session.table.leftovers)}")
         return lines
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+    def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:
         """Print the verdict, the table of trials and where the results are."""
         session = self._session
         session.summarizing = True
@@ -85,7 +86,8 @@ class TerminalReport:
             session.table.add_missing(result)
         on_github = github.is_github_actions(os.environ)
         reporter = github.EscapingReporter(terminalreporter) if on_github else terminalreporter
-        report = self._report(results)
+        not_run = tasks_not_run(session, session.table.results, exitstatus)
+        report = self._report(results, not_run)
         self._write_failures(reporter, report)
         self._write_verdict(reporter, report)
         if self._shows_results:
@@ -97,20 +99,20 @@ class TerminalReport:
         if on_github and report.results:
             for line in github.publish(report, os.environ, session.runner.run.directory / github.COMMENT):
                 terminalreporter.write_line(line)
-        self._write_page(reporter)
+        self._write_page(reporter, not_run)
 
     @property
     def _shows_results(self) -> bool:
         option = self._session.config.option
         return option.verbose > _SILENT and not option.no_summary
 
-    def _write_page(self, reporter: Any) -> None:
+    def _write_page(self, reporter: Any, not_run: tuple[str, ...] | None) -> None:
         """Write the HTML page, and print its path or why there is none."""
         path = page_path(self._session)
         if path is None:
             return
         try:
-            write_page(self._session, path)
+            write_page(self._session, path, not_run)
         except OSError as error:
             reporter.write_line(f"--harbor-html: {path} cannot be written: {error}", red=True)
             self._session.output_missing |= bool(self._session.options.html)
@@ -155,7 +157,7 @@ class TerminalReport:
                 "`pytest-harbor gate RUN... --baseline FILE` judges the runs of all shards together"
             )
 
-    def _report(self, results: list[TrialResult]) -> github.Report:
+    def _report(self, results: list[TrialResult], not_run: tuple[str, ...] | None = None) -> github.Report:
         """Return what there is to report besides the table."""
         session = self._session
         return github.Report(
@@ -164,6 +166,7 @@ class TerminalReport:
             session.verdict,
             confirmations_of(results),
             None if session.options.record_only or session.gate.deferred else "error",
+            not_run,
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_harbor._util.text import one_line, plural
+from pytest_harbor._util.text import listed, one_line, plural
 from pytest_harbor.gate import Key, Sample, Verdict
 from pytest_harbor.report import usage_text
 from pytest_harbor.report.agent_rates import percent, rates_by_agent
@@ -31,6 +31,7 @@ SUMMARY_LIMIT = 1 << 20
 COMMENT_LIMIT = 65_536
 # The most trials in the table of those that did not pass; the table of all trials has the others.
 MAX_ROWS = 30
+MAX_NAMES = 10
 # The number of annotations per level that GitHub shows for a step.
 MAX_ANNOTATIONS = 10
 
@@ -53,6 +54,7 @@ class Report:
         verdict: the verdict of the gate; None without a gate.
         confirmations: how many confirmations passed, and how many there were, for each task that newly failed.
         level: level of the annotations on failed trials without a verdict; None for no such annotations.
+        not_run: ids of the tasks without a result if the run stopped early; None if it did not.
 
     """
 
@@ -61,6 +63,7 @@ class Report:
     verdict: Verdict | None = None
     confirmations: Mapping[Key, tuple[int, int]] | None = None
     level: Level | None = "error"
+    not_run: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,10 @@ def summary(report: Report) -> list[str]:
         parts.append(f"**Verdict: {report.verdict.word}** (rule {inline_code(str(report.verdict.spec))})\n\n")
         parts += [f"- {inline_code(line)}\n" for line in (*report.verdict.reasons, *usage_text.changes(report.verdict))]
     else:
-        parts.append(f"**{run_headline(report.results)[0]}**\n")
+        parts.append(f"**{run_headline(report.results, stopped=report.not_run is not None)[0]}**\n")
+    if report.not_run:
+        names = inline_code(listed(report.not_run, MAX_NAMES))
+        parts.append(f"\nNot run ({plural(len(report.not_run), 'task')}): {names}\n")
     parts.append(f"\n{totals(list(report.results), 'total')[0]}\n")
     if report.verdict is not None:
         reasons = _reasons(report.results)

@@ -9,8 +9,21 @@ from pytest_harbor.report.table import count_outcomes
 from pytest_harbor.trial import TrialResult
 
 
-def headline(results: Sequence[TrialResult]) -> tuple[str, str]:
-    """Return the run in a few words, and the outcome that stands for it."""
+def headline(results: Sequence[TrialResult], *, stopped: bool = False) -> tuple[str, str]:
+    """Return the run in a few words, and the outcome that stands for it.
+
+    Args:
+        results: the trials.
+        stopped: whether the run stopped early, which is never a success.
+
+    """
+    words, outcome = _words(results)
+    if not stopped:
+        return words, outcome
+    return f"{words.removeprefix('All ')}, stopped early", "unverified" if outcome == "passed" else outcome
+
+
+def _words(results: Sequence[TrialResult]) -> tuple[str, str]:
     attempts = [result for result in results if not result.confirmation]
     counts = count_outcomes(attempts)
     ran = len(attempts) - counts["skipped"]

@@ -71,7 +71,15 @@ def test_interrupted_run_writes_a_page(project):
     )
     assert outcome.ret == 2
     assert last_line(outcome).startswith("page: harbor-results/")
-    assert "1 task passed" in page_text(project)
+    assert "1 task passed, stopped early" in page_text(project)
+
+
+def test_run_that_stops_early_says_what_did_not_run(project):
+    project.rewards(a=1.0, b=0.0, c=1.0, d=1.0)
+    project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-exclude-task=d", "-x")
+    page = page_text(project)
+    assert "<title>1 of 2 tasks failed, stopped early: tb2 with nop</title>" in page
+    assert "1 task did not run: tb2/c</p>" in page
 
 
 def test_directory_is_a_usage_error(project):

@@ -126,6 +126,12 @@ def test_without_a_gate_what_failed_comes_first_with_its_reason():
     assert whole.index("Not passed") < whole.index("### Agent\n") < whole.index("All trials (3)")
 
 
+def test_run_that_stopped_early():
+    whole = html.unescape(text_of(report(result(), not_run=["tb2/b", "tb2/<c>"])))
+    assert "**1 task passed, stopped early**" in whole
+    assert "Not run (2 tasks): <code>tb2/b, tb2/<c></code>" in whole
+
+
 def test_agents_have_rows_and_no_common_mean():
     results = [result(f"tb2/{n}", reward, n, agent=agent) for agent, reward in (("a", 1.0), ("b", 0.0)) for n in (1, 2)]
     whole = html.unescape(text_of(report(*results)))

@@ -298,6 +298,13 @@ def test_page_without_a_verdict_begins_with_what_failed(outcomes, words):
     assert "Changes" not in page
 
 
+def test_run_that_stopped_early_never_looks_like_a_success():
+    page = page_of(result_of(), result_of("tb2/b"), not_run=["tb2/<c>", "tb2/d"])
+    assert "<title>2 tasks passed, stopped early: " in page
+    assert "2 tasks did not run: tb2/&lt;c&gt;, tb2/d</p>" in page
+    assert "is-passed" not in page[page.index("<body>") :]
+
+
 def test_title_names_datasets_and_agents():
     assert "<title>All 2 trials passed: tb2 with claude, codex</title>" in page_of(
         result_of(), result_of(agent="codex")

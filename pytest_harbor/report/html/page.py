@@ -38,6 +38,7 @@ def write(
     verdict: Verdict | None = None,
     title: str = "",
     seconds: float | None = None,
+    not_run: Sequence[str] | None = None,
     rerun: Rerun | None = None,
 ) -> None:
     """Write the page of a run in one step. A symbolic link stays a link, and its target is replaced.
@@ -48,6 +49,7 @@ def write(
         verdict: the verdict of the gate, if there is one.
         title: title of the page; empty for one that names datasets and agents.
         seconds: duration of the run; None for the time from the start of the first trial to the end of the last one.
+        not_run: ids of the tasks without a result if the run stopped early; None if it did not.
         rerun: returns the command that reruns a trial's test; None for no commands.
 
     Raises:
@@ -59,7 +61,7 @@ def write(
         raise OSError(f"{path} is not a regular file")
     # Links start from where a browser finds the page, even if a symbolic link leads there.
     base = path.parent.absolute()
-    page = render(results, verdict=verdict, title=title, seconds=seconds, base=base, rerun=rerun)
+    page = render(results, verdict=verdict, title=title, seconds=seconds, not_run=not_run, base=base, rerun=rerun)
     write_atomically(target, page)
 
 
@@ -69,6 +71,7 @@ def render(
     verdict: Verdict | None = None,
     title: str = "",
     seconds: float | None = None,
+    not_run: Sequence[str] | None = None,
     base: Path | None = None,
     rerun: Rerun | None = None,
 ) -> Iterator[str]:
@@ -79,6 +82,7 @@ def render(
         verdict: the verdict of the gate, if there is one.
         title: title of the page; empty for one that names datasets and agents.
         seconds: duration of the run; None for the time from the start of the first trial to the end of the last one.
+        not_run: ids of the tasks without a result if the run stopped early; None if it did not.
         base: the directory of the page, which links to files start from; None for no such links.
         rerun: returns the command that reruns a trial's test; None for no commands.
 
@@ -92,7 +96,8 @@ def render(
     # With one attempt of one agent, the grid would repeat the table of trials.
     has_grid = len(groups) < len(entries) or len({agent for _, agent in groups}) > 1
     yield Markup('<!DOCTYPE html>\n<html lang="en">')
-    yield _head(f"{verdict.word if verdict else headline(results)[0]}: {title}")
+    words = verdict.word if verdict else headline(results, stopped=not_run is not None)[0]
+    yield _head(f"{words}: {title}")
     yield Markup("<body>")
     yield tag("a", "Skip to the trials", href="#trials", class_="skip")
     places = (("changes", changes), ("agents", agents), ("trials", True), ("tasks", has_grid), ("time", time))
@@ -100,7 +105,7 @@ def render(
     yield Markup("<main>")
     if verdict is not None:
         yield verdict_section(verdict)
-    yield totals_section(results, seconds, has_verdict=verdict is not None)
+    yield totals_section(results, seconds, not_run, has_verdict=verdict is not None)
     for section in (changes, agents):
         if section is not None:
             yield section

@@ -14,22 +14,31 @@ from pytest_harbor.report.table import count_outcomes
 from pytest_harbor.trial import TrialResult
 
 MAX_NAMES = 5
+MAX_NOT_RUN = 20
 
 
-def totals_section(results: Sequence[TrialResult], seconds: float | None, *, has_verdict: bool) -> Markup:
+def totals_section(
+    results: Sequence[TrialResult], seconds: float | None, not_run: Sequence[str] | None, *, has_verdict: bool
+) -> Markup:
     """Return the section. With a verdict, which then is the headline, only the counts."""
     attempts = [result for result in results if not result.confirmation]
-    words, outcome = headline(results)
+    words, outcome = headline(results, stopped=not_run is not None)
     sign = tag("span", MARKS[outcome], class_="sign", aria_hidden="true")
     return tag(
         "section",
         tag("h2", "Totals", class_="sr-only"),
         None if has_verdict else tag("p", sign, words, class_="word"),
+        _not_run(not_run) if not_run else None,
         _counts(attempts),
         _facts(results, attempts, seconds),
         id="totals",
         class_="totals" if has_verdict else f"verdict is-{outcome}",
     )
+
+
+def _not_run(tasks: Sequence[str]) -> Markup:
+    names = listed([one_line(task) for task in tasks], MAX_NOT_RUN)
+    return tag("p", f"{plural(len(tasks), 'task')} did not run: {names}")
 
 
 def _counts(attempts: Sequence[TrialResult]) -> Markup | None:
