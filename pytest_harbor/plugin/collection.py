@@ -163,8 +163,8 @@ class HarborItem(_InTask, pytest.Function):
         return self.path, 0, self.name
 
 
-def run_task(harbor_trial: Trial, request: pytest.FixtureRequest) -> None:
-    """Pass or fail on the reward of a trial. This is the test function of every task."""
+def run_task(harbor_trial: Trial, request: pytest.FixtureRequest) -> None:  # noqa: D103 - reporters would show it
+    # The test function of every task: pass or fail on the reward of its trial.
     session = session_of(request.config)
     result = harbor_trial.run()
     if session.options.confirm and session.gate.newly_failed(result):

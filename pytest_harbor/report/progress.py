@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from pytest_harbor._util import columns
-from pytest_harbor._util.text import listed, plural
+from pytest_harbor._util.text import listed
 from pytest_harbor.report.monitor import RunningTrial, RunState, TrialMonitor
 from pytest_harbor.report.status_terminal import StatusTerminal
 
@@ -91,13 +91,12 @@ def log_line(state: RunState, now: float) -> str:
 
 
 def summary(state: RunState) -> str:
-    """Return how far a run is: "3 of 7 trials done, 1 not passed, about 4 min left"."""
-    of_all = f"{state.done:,} of {plural(state.total, 'trial')}" if state.total else plural(state.done, "trial")
-    parts = [f"{of_all} done"]
+    """Return how far a run is: "3 of 7 done, about 4 min left, 1 not passed"."""
+    parts = [f"{state.done:,} of {state.total:,} done" if state.total else f"{state.done:,} done"]
+    if state.seconds_left is not None and state.seconds_left >= 1:
+        parts.append(f"about {_roughly(state.seconds_left)} left")
     if state.not_passed:
         parts.append(f"{state.not_passed:,} not passed")
-    if state.seconds_left is not None:
-        parts.append(f"about {_roughly(state.seconds_left)} left")
     return ", ".join(parts)
 
 

@@ -137,7 +137,7 @@ def test_status_has_the_run_and_aligned_columns():
     trials = (running("tb2/a", "preparing", 40.0), running("tb2/long-name[2]", since=95.0), running("tb2/c"))
     state = RunState(trials, 3, 1, 7, 250.0)
     assert status_lines(state, 100.0, 10, 80) == [
-        "harbor: 3 of 7 trials done, 1 not passed, about 4 min left",
+        "harbor: 3 of 7 done, about 4 min left, 1 not passed",
         "  tb2/a             preparing   1 min 0 s",
         "  tb2/long-name[2]  agent             5 s",
         "  tb2/c             agent      1 min 40 s",
@@ -146,7 +146,7 @@ def test_status_has_the_run_and_aligned_columns():
     assert status_lines(state, 100.0, 1, 80) == []
     assert status_lines(RunState(done=3, total=3), 100.0, 10, 80) == []
     assert log_line(state, 100.0).startswith(
-        "harbor: 3 of 7 trials done, 1 not passed, about 4 min left; running: tb2/a preparing 1 min 0 s, tb2/long"
+        "harbor: 3 of 7 done, about 4 min left, 1 not passed; running: tb2/a preparing 1 min 0 s, tb2/long"
     )
     assert log_line(RunState(trials * 4), 100.0).endswith("s and 4 more")
 
@@ -161,9 +161,9 @@ def test_long_names_leave_room_for_phase_and_seconds(name):
 
 
 def test_summary():
-    assert summary(RunState()) == "0 trials done"
-    assert summary(RunState(done=1, total=1)) == "1 of 1 trial done"
-    assert summary(RunState(done=1, total=2, seconds_left=12.4)) == "1 of 2 trials done, about 12 s left"
+    assert summary(RunState()) == "0 done"
+    assert summary(RunState(done=1, total=1)) == "1 of 1 done"
+    assert summary(RunState(done=1, total=2, seconds_left=12.4)) == "1 of 2 done, about 12 s left"
 
 
 @pytest.mark.parametrize(
@@ -295,12 +295,12 @@ STATUS_LINE = re.compile(r"^  tb2/[abcd]  agent +[012] s$", flags=re.M)
 def test_terminal_shows_running_trials_and_keeps_no_trace(slow, words):
     output = run_at_a_terminal(slow, *words)
     assert STATUS_LINE.search(output.replace("\r", "\n"))
-    assert re.search(r"harbor: \d of 4 trials done\n", output)
+    assert re.search(r"harbor: \d of 4 done\n", output)
     terminal = Terminal(100, 40)
     terminal.write(output)
     kept = terminal.text()
     assert not STATUS_LINE.search(kept)
-    assert not re.search(r"^  (tb2/|and )|trials? done|running:", kept, flags=re.M)
+    assert not re.search(r"^  (tb2/|and )|4 done|running:", kept, flags=re.M)
     assert re.search(r"^=+ 4 passed in ", kept, flags=re.M)
     if "-v" in words:
         ended = r"PASSED reward 1.00 tb2/\w/task.toml::\w *$" if "-n2" in words else r"::\w PASSED reward 1.00 +\["
@@ -328,7 +328,7 @@ def test_log_gets_a_line_now_and_then(slow, words):
     outcome = slow.run(*WORDS, *words, subprocess=True)
     logged = [line for line in outcome.out.splitlines() if line.startswith("harbor: ") and "running: " in line]
     assert logged
-    expected = re.compile(r"harbor: \d of 4 trials done; running: (tb2/[abcd] \w+ \d s(, )?)+")
+    expected = re.compile(r"harbor: \d of 4 done; running: (tb2/[abcd] \w+ \d s(, )?)+")
     assert all(map(expected.fullmatch, logged)), logged
     assert outcome.counts["passed"] == 4
     assert "\x1b" not in outcome.out
@@ -351,14 +351,14 @@ def test_interrupted_line_is_written_again_once():
 @pytest.mark.slow
 def test_nothing_is_mixed_into_output_that_is_not_captured(slow):
     output = run_at_a_terminal(slow, "-s")
-    assert "trials done" not in output
+    assert " of 4 done" not in output
 
 
 @pytest.mark.slow
 def test_other_reporters_draw_for_themselves(slow):
     slow.file("mine.py", OWN_REPORTER)
     output = run_at_a_terminal(slow, "-p", "mine", "-n2", PYTHONPATH=str(slow.path))
-    assert "trials done" not in output
+    assert " of 4 done" not in output
 
 
 OWN_REPORTER = """
