@@ -427,8 +427,13 @@ def test_host_agent(harbor: Harbor) -> None:
 def test_host_agent_not_found(harbor: Harbor) -> None:
     harbor.task("none")
     run = harbor.run("-v", agent=("--harbor-agent-where=host", "--harbor-agent-command=no-such-agent -x"))
+    assert (run.code, run.results) == (4, {})
+    assert "no-such-agent: command not found on the host" in run.text
+    # One that a hook changes is only known when it starts.
+    (harbor.path / "conftest.py").write_text("def pytest_harbor_agent_env(variables): variables['PATH'] = '/nowhere'\n")
+    run = harbor.run("-v", agent=("--harbor-agent-where=host", "--harbor-agent-command=env"))
     assert run["none"]["outcome"] == "error"
-    assert "no-such-agent: command not found on the host" in run["none"]["reason"]
+    assert "env: command not found on the host" in run["none"]["reason"]
 
 
 def test_attempts_threshold_and_record_only(harbor: Harbor) -> None:
