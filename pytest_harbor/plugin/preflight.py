@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Bytes without which not even a small trial can run.
 MIN_FREE_BYTES = 20 << 20
 _AGENTS_SHOWN = 8
+_URL = re.compile(r"https?://[^/]")
 
 
 def find_problems(session: HarborSession, *, any_runs: bool = True) -> tuple[list[str], list[str]]:
@@ -52,12 +53,22 @@ def _agent_problems(session: HarborSession) -> list[str]:
         if check.has_proxy:
             # The proxy will set this one.
             variables["OPENAI_BASE_URL"] = "http://proxy"
-        if problem := unmet_requirement(agent, variables) or check.problem(agent, settings):
+        problem = unmet_requirement(agent, variables) or _malformed_url(settings) or check.problem(agent, settings)
+        if problem:
             names.setdefault(problem, []).append(agent.name)
     return [
         f"agent{'' if len(agents) == 1 else 's'} {listed(agents, _AGENTS_SHOWN)}: {problem}"
         for problem, agents in names.items()
     ]
+
+
+def _malformed_url(settings: TrialSettings) -> str:
+    """Return which URL of a model server among an agent's environment variables is not one, or ""."""
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE", "ANTHROPIC_BASE_URL"):
+        url = settings.agent_env.get(name, "")
+        if url and not _URL.match(url):
+            return f"--harbor-agent-env: {name}={url} is not a URL; use http(s)://HOST[:PORT][/PATH]"
+    return ""
 
 
 class ModelServerCheck:
@@ -85,7 +96,7 @@ class ModelServerCheck:
                 f"--harbor-proxy={self._options.proxy} has no API key; set {self._options.openai_key} or "
                 f"{self._options.anthropic_key}, or name a server that needs none with --harbor-openai-base-url"
             )
-        if malformed := [server.url for server in servers.values() if not re.match(r"https?://[^/]", server.url)]:
+        if malformed := [server.url for server in servers.values() if not _URL.match(server.url)]:
             return f"{malformed[0]!r} is not the URL of a model server; use http(s)://HOST[:PORT][/PATH]"
         if self._options.check_model == "off":
             return ""

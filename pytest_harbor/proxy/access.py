@@ -66,7 +66,7 @@ class ModelAccess:
             log: the file with all calls; None if there is none.
 
         """
-        if not call.endpoint.is_metered or call.source == "proxy" or call.abandoned:
+        if not call.endpoint.is_metered or call.source == "proxy":
             return
         failure = self._failure_of(call, upstream, redactor, log) if call.source == "upstream" else None
         self._answered = self._answered or (failure is None and 200 <= call.status < 300)
@@ -82,6 +82,11 @@ class ModelAccess:
         if call.error:
             fix = "" if call.chunks else f"check that the server is running and that its URL ({url_setting}) is correct"
             return InfrastructureError(f"the last model call failed: {redactor.hide(call.error)}", fix, log=log)
+        if call.abandoned and call.status == 0 and not self._answered:
+            fact = f"no model call was answered: the agent gave up on {upstream.shown_url} after {call.seconds:.0f} s"
+            return UnmetRequirement(fact, "check that the server is fast enough for the agent's time limit", log=log)
+        if call.abandoned:
+            return None
         is_page = "html" in call.headers.get("content-type", "")
         if call.status < 300 and not is_page:
             return None

@@ -80,8 +80,9 @@ def find_model_problem(vendor: Vendor, upstream: Upstream, model: str, *, probe:
 def _unlisted(vendor: Vendor, upstream: Upstream, model: str, entries: list[dict[str, Any]]) -> str:
     """Return that a server does not list a model, or "" if it does, or may know it all the same."""
     names = [entry["id"] for entry in entries]
-    known = {name for listed_name in names for name in (listed_name, listed_name.removesuffix(":latest"))}
-    if not names or model in known or any(entry.get("owned_by") in _ACCEPT_ANY_NAME for entry in entries):
+    if not names or any(_is_same(model, name) for name in names):
+        return ""
+    if any(entry.get("owned_by") in _ACCEPT_ANY_NAME for entry in entries):
         return ""
     # Aliases are not listed, but found by name.
     if _request(vendor, upstream, f"/models/{quote(model, safe='/:')}").status == 200:
@@ -92,6 +93,12 @@ def _unlisted(vendor: Vendor, upstream: Upstream, model: str, entries: list[dict
         f"the model server {upstream.shown_url} has no model {model!r}; {hint} If it accepts names that it does not "
         "list, use --harbor-check-model=off"
     )
+
+
+def _is_same(model: str, name: str) -> bool:
+    """Return True if a listed name stands for a model: also one with a tag or variant, or a wildcard of a gateway."""
+    is_variant = name in (f"{model}:latest", model.partition(":")[0])
+    return model == name or is_variant or (name.endswith("*") and model.startswith(name[:-1]))
 
 
 def _probe(vendor: Vendor, upstream: Upstream, model: str) -> str:

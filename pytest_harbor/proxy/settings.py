@@ -95,8 +95,8 @@ def upstreams_of(
         anthropic_key: name of the environment variable with the key for that server.
 
     """
-    openai = openai_base_url or variables.get("OPENAI_BASE_URL", "") or DEFAULT_URLS["openai"]
-    anthropic = anthropic_base_url or variables.get("ANTHROPIC_BASE_URL", "") or DEFAULT_URLS["anthropic"]
+    openai = openai_base_url or variables.get("OPENAI_BASE_URL", "").strip() or DEFAULT_URLS["openai"]
+    anthropic = anthropic_base_url or variables.get("ANTHROPIC_BASE_URL", "").strip() or DEFAULT_URLS["anthropic"]
     anthropic = anthropic.rstrip("/").removesuffix("/v1") + "/v1"
     return {
         "openai": Upstream(openai.rstrip("/"), variables.get(openai_key, "").strip()),

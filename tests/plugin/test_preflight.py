@@ -102,6 +102,11 @@ def test_disk_of_the_images(tasks, monkeypatch):
     refused(tasks.run(ALL, "--harbor-agent=nop"), f"ERROR: only 3 MB are free for images in {place}; free some, as")
 
 
+def test_malformed_url_of_the_agent(tasks):
+    outcome = tasks.run(ALL, COMMAND, "--harbor-agent-env=ANTHROPIC_BASE_URL=localhost:8000")
+    refused(outcome, "--harbor-agent-env: ANTHROPIC_BASE_URL=localhost:8000 is not a URL; use http(s)://HOST[:PORT]")
+
+
 CALLABLES = """
 def one(x): pass
 def three(task, environment, model): pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import threading
 
 import pytest
 from model_server import Answer, Reply, failure
@@ -94,6 +95,23 @@ def test_rejected_key_names_the_server_and_the_variable(proxies, model_server):
         ask(proxied.url, CHAT, BODY, key(proxied))
     assert f"401 (bad key) from {model_server.url}/v1/chat/completions" in str(proxied.error)
     assert "check OPENAI_API_KEY (or the variable that --harbor-openai-key names)" in str(proxied.error)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_server_that_never_answers(proxies, model_server, answered):
+    gate = threading.Event()
+    model_server.script += [*([Answer("ok")] if answered else []), Answer("late", gates={0: gate})]
+    with proxies() as proxied:
+        if answered:
+            ask(proxied.url, CHAT, BODY, key(proxied))
+        with contextlib.closing(http.client.HTTPConnection(proxied.url.removeprefix("http://"))) as connection:
+            connection.request("POST", CHAT, BODY, dict(key(proxied)))
+            model_server.wait_for(1 + answered)
+    gate.set()
+    if answered:
+        assert proxied.error is None
+    else:
+        assert f"answered: the agent gave up on {model_server.url}/v1 after " in str(proxied.error)
 
 
 def refused(url: str, path: str, headers, times: int = 1) -> None:

@@ -33,6 +33,7 @@ def check(model_server, reply, model="model-x", vendor="openai", path="/v1", key
     [
         models("model-x"),
         models("model-x:latest"),
+        models("other", "model-*"),
         models(),
         models("qwen.gguf", owned_by="llamacpp"),
         {"/v1/models": models("model-x-20260101"), "/v1/models/model-x": Reply([b'{"id": "model-x-20260101"}'])},
@@ -64,6 +65,10 @@ def test_unlisted_model(model_server, names, hint):
     problem = check(model_server, {"/v1/models": models(*names)})
     assert f"{model_server.url}/v1 has no model 'model-x'; {hint}" in problem
     assert "--harbor-check-model=off" in problem
+
+
+def test_variant_of_a_listed_model(model_server):
+    assert check(model_server, {"/v1/models": models("vendor/model-x")}, model="vendor/model-x:free") == ""
 
 
 def test_anthropic(model_server):
