@@ -38,6 +38,7 @@ def keep_conftests_out(early_config: pytest.Config) -> None:
     given = namespace.file_or_dir or getattr(namespace, "harbor_dataset", None)
     if not given and (taskset := getattr(namespace, "harbor_taskset", None)):
         given = [str(Path(taskset).parent)]
+    by_option = given and not namespace.file_or_dir
     if not given:
         given, _ = early_config._decide_args(
             args=[],
@@ -48,7 +49,8 @@ def keep_conftests_out(early_config: pytest.Config) -> None:
             warn=False,
         )
     replaced = [anchor for argument in given for anchor in _anchors(str(argument), base)]
-    if replaced != [str(argument) for argument in given]:
+    # pytest does not know of datasets; it would load a conftest.py above one too late for its options and plugins.
+    if by_option or replaced != [str(argument) for argument in given]:
         namespace.file_or_dir = replaced
 
 

@@ -51,26 +51,29 @@ def merge(paths: Sequence[Path]) -> Merged:
 
     """
     merged = Merged()
-    owners: dict[tuple[str, str, int, int], Path] = {}
+    owners: dict[tuple[str, str, int, int], tuple[Path, str]] = {}
     overlaps: dict[tuple[Path, Path], list[str]] = {}
     records: list[RunRecord] = []
     for file in _files(paths, merged.notes):
         merged.runs.append(file.parent)
         records += _record(file, merged.notes)
-        for result in _results(file, merged.corrupt):
+        found = _results(file, merged.corrupt)
+        results = list({repr(result): result for result in found}.values())
+        if len(results) < len(found):
+            merged.notes.append(f"{file} has {plural(len(found) - len(results), 'trial')} twice; each counts once")
+        for result in results:
             key = (result.task, result.agent, result.attempt, result.confirmation)
-            other = owners.setdefault(key, file.parent)
-            if other != file.parent:
+            other, run = owners.setdefault(key, (file.parent, result.run))
+            if (other, run) != (file.parent, result.run):
                 overlaps.setdefault((other, file.parent), []).append(
                     f"{result.task} with {result.agent or 'no agent'}, attempt {result.attempt}"
                 )
             merged.results.append(result)
     if overlaps:
         (first, second), trials = next(iter(overlaps.items()))
-        raise RunError(
-            f"{first} and {second} overlap: both have {listed(trials, _MAX_NAMES)}; give runs of different tasks or "
-            "agents, such as the shards of one run"
-        )
+        both = f"{first} and {second} overlap: both have" if first != second else f"several runs in {first} have"
+        fix = "give runs of different tasks or agents, such as the shards of one run"
+        raise RunError(f"{both} {listed(trials, _MAX_NAMES)}; {fix}")
     _compare(records, merged)
     return merged
 

@@ -518,6 +518,16 @@ def test_conftest_above_a_dataset_outside_rootdir(project, tmp_path_factory):
     outcome.has("overridden")
 
 
+def test_conftest_above_a_dataset_may_have_options_and_plugins(project, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    project.task(outside / "tb2" / "a")
+    outside.joinpath("conftest.py").write_text(
+        "pytest_plugins = ['pytester']\n\ndef pytest_addoption(parser):\n    parser.addoption('--mine')\n"
+    )
+    project.ini()
+    assert project.run(f"--harbor-dataset={outside}/tb2", "--mine=1", "--collect-only", subprocess=True).ret == 0
+
+
 def test_without_the_cache_plugin(project):
     project.task("tb2/a")
     assert project.ids("--harbor-dataset=tb2", "-p", "no:cacheprovider") == ["tb2/a/task.toml::a"]

@@ -112,6 +112,23 @@ def test_two_tests_of_a_task_in_one_run_do_not_overlap(make, tmp_path):
     assert len(merge([run]).results) == 2
 
 
+def test_copied_line_counts_once(make):
+    run = make("1", "ab")
+    file = run / "results.jsonl"
+    file.write_text(file.read_text() * 2)
+    merged = merge([run])
+    assert len(merged.results) == 2
+    assert merged.notes == [f"{file} has 2 trials twice; each counts once"]
+
+
+def test_runs_concatenated_into_one_file_overlap(make):
+    runs = [make("1", "ab"), make("2", "b")]
+    file = runs[0] / "results.jsonl"
+    file.write_text(file.read_text() + (runs[1] / "results.jsonl").read_text())
+    with pytest.raises(RunError, match=r"several runs in .*1 have b with bot, attempt 1; give runs"):
+        merge(runs[:1])
+
+
 def test_run_given_twice_counts_once(make):
     run = make("1", "a")
     merged = merge([run, run / "results.jsonl"])
