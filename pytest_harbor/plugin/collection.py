@@ -129,16 +129,23 @@ class TaskFile(_InTask, pytest.Module):
         return node
 
     def _getobj(self) -> types.ModuleType:
-        return types.ModuleType("harbor_task", "A Harbor task.")
+        # Other plugins look at the module of a test: at its file, and for the test function by its name.
+        module = types.ModuleType("harbor_task", "A Harbor task.")
+        module.__file__ = str(self.path)
+        module.__package__ = ""
+        for name in (run_task.__name__, printable_name(self.task.name)):
+            if not name.startswith(("__", "pytest")):
+                setattr(module, name, run_task)
+        return module
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """Yield an item for each agent and attempt."""
         session = session_of(self.config)
         for assignment, marks in assignments([self.task], self, session.attempts, session.agents.names):
             label = f"[{assignment.label}]" if assignment.label else ""
-            item: HarborItem = HarborItem.from_parent(
-                self, name=f"{printable_name(assignment.task.name)}{label}", callobj=run_task
-            )
+            name = printable_name(assignment.task.name)
+            item: HarborItem = HarborItem.from_parent(self, name=f"{name}{label}", callobj=run_task)
+            item.originalname = name
             item.assignment = assignment
             item.own_markers.extend(marks)
             item.keywords.update({mark.name: mark for mark in marks})
