@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 # CSI sequences, OSC sequences with all they enclose, and two-character escapes.
 _ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
@@ -56,6 +61,29 @@ def escaped(text: str, characters: int | None = None) -> str:
 def printable_name(text: str) -> str:
     """Return a name with `_` in place of each unprintable character, for node ids and file names."""
     return "".join(c if c.isprintable() else "_" for c in text)
+
+
+def encodable_name(text: str) -> str:
+    """Return a name with `_` in place of each character that the file system's encoding lacks, as ASCII does most."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode(sys.getfilesystemencoding(), "replace").decode(sys.getfilesystemencoding()).replace("?", "_")
+    return text
+
+
+def without_surrogates(value: Any) -> Any:
+    """Return a value of dictionaries, lists and texts in which U+FFFD replaces what is not Unicode.
+
+    Names of files that are not UTF-8 have such characters, and neither UTF-8 nor pytest-xdist's messages can hold them.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(without_surrogates, value))
+    return value
 
 
 def shorten(text: str, characters: int = 300) -> str:

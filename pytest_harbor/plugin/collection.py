@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pluggy
 import pytest
 from _pytest.nodes import FSCollector
 
-from pytest_harbor._util.text import printable_name
+from pytest_harbor._util.text import printable_name, without_surrogates
 from pytest_harbor.plugin.cases import Assignment, assignments
 from pytest_harbor.plugin.outcome import check
 from pytest_harbor.plugin.selection import Selection
@@ -164,6 +165,12 @@ class HarborItem(_InTask, pytest.Function):
         It is parsed the way pytest parses what it reads from the cache, where brackets are not part of a name.
         """
         return type(super().id).parse(self.nodeid)
+
+    @cached_property
+    def location(self) -> tuple[str, int | None, str]:
+        """Where reports say the test is; pytest-xdist can only send Unicode."""
+        path, line, name = super().location
+        return without_surrogates(path), line, name
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Point at task.toml."""

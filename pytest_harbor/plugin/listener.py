@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Generator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_harbor._util.text import listed, plural
+from pytest_harbor._util.text import listed, plural, without_surrogates
 from pytest_harbor.plugin.places import shown
 from pytest_harbor.plugin.session import HarborSession
 
@@ -55,7 +56,7 @@ class Listener:
     def pytest_sessionfinish(self) -> None:
         """Send the tasks that a pytest-xdist worker was kept out of to its controller."""
         if self._session.is_worker:
-            self._session.config.workeroutput["harbor_guarded"] = [*map(str, self._session.guarded)]  # type: ignore[attr-defined]
+            self._session.config.workeroutput["harbor_guarded"] = without_surrogates([*map(str, self._session.guarded)])  # type: ignore[attr-defined]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -119,6 +120,25 @@ class Listener:
         self._session.guarded = [*map(Path, output.get("harbor_guarded", ()))]
         if problems := output.get("harbor_usage_errors"):
             raise pytest.UsageError(*problems)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(self) -> Generator[None, Any, Any]:
+        """Make a report fit for pytest-xdist's messages: the names of files need not be Unicode there."""
+        data = yield
+        if self._session.active and data is not None:
+            result = data.pop("harbor", None)
+            data = without_surrogates(data)
+            if result is not None:
+                data["harbor"] = json.dumps(result)
+        return data
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_from_serializable(self) -> Generator[None, Any, Any]:
+        """Undo what pytest_report_to_serializable does to a trial's result."""
+        report = yield
+        if isinstance(result := getattr(report, "harbor", None), str):
+            report.harbor = json.loads(result)
+        return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> Generator[None, None, None]:

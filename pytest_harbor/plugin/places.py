@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from _pytest.nodes import FSCollector
 
+from pytest_harbor._util.text import printable_name
 from pytest_harbor.plugin.session import session_of
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Places:
             self.given = []
         self.used = [path for path in options.datasets if not self.named or self._covers(path)]
         self.unused = [path for path in options.datasets if path not in self.used]
+        config.args = [_printable_id(arg) for arg in config.args]
         self._refuse_files_of_tasks()
         self._refuse_missing_tasks(options.datasets)
         self.found = [path.parent for path in self.given if path.name == "task.toml"]
@@ -249,6 +251,12 @@ def _related(one: Path, other: Path) -> bool:
 def shown(path: Path, base: Path) -> str:
     """Return a path as people write it on the command line."""
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+
+
+def _printable_id(arg: str) -> str:
+    """Return a task's node id with its name as the item has it."""
+    path, colons, name = arg.partition("::")
+    return f"{path}{colons}{printable_name(name)}" if path.endswith("task.toml") else arg
 
 
 class UncollectedTask(FSCollector):

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from pytest_harbor._util.files import write_atomically
 from pytest_harbor._util.process import is_alive, machine_id, process_token
-from pytest_harbor._util.text import printable_name
+from pytest_harbor._util.text import encodable_name, printable_name
 from pytest_harbor.trial import State, TrialResult
 
 RESULTS = "results.jsonl"
@@ -61,7 +61,7 @@ class Run:
 
         """
         encoded = os.fsencode(task_name)[:_NAME_BYTES]
-        name = printable_name(encoded.decode("utf-8", "ignore"))
+        name = encodable_name(printable_name(encoded.decode("utf-8", "ignore")))
         return self.directory / f"{name}__{_digest(f'{self.id} {key}')}"
 
     def note(self, result: TrialResult, state: State, phase: str = "") -> None:
