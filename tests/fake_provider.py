@@ -63,6 +63,7 @@ class FakeEnvironment:
         self.id = self.name = request.name
         self.task = request.task.rpartition("/")[2]
         self.lost = False
+        self.proxies: dict[str, str] = {}
 
     def exec(self, command, *, output=None, **options) -> ExecResult:
         self._check()

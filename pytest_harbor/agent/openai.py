@@ -168,7 +168,10 @@ class Conversation:
         self.add({"role": "system", "content": SYSTEM.format(workdir=self.environment.workdir)})
         self.add({"role": "user", "content": instruction})
         # Self-hosted servers often need no key, but the client does.
-        with openai.OpenAI(base_url=url or None, api_key=key or "none") as client:
+        # A server on this machine, such as the model proxy, is not behind a network proxy.
+        is_local = re.match(r"https?://(127\.0\.0\.1|localhost|\[::1\])[:/]", url)
+        http = openai.DefaultHttpxClient(trust_env=False) if is_local else None
+        with openai.OpenAI(base_url=url or None, api_key=key or "none", http_client=http) as client:
             for turn in range(1, int(turns) + 1):
                 self.environment.log(f"\n--- turn {turn} of {turns}\n")
                 try:

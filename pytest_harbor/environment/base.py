@@ -100,7 +100,8 @@ class Environment(Protocol):
     """The running container (or embedded sandbox) of one trial.
 
     `notes` are facts for the reader of a result; `kept` are the targets of the request's uploads that existed and were
-    kept.
+    kept; `proxies` are the environment variables of network proxies, which everything in the environment has unless the
+    request overrides them.
     """
 
     id: str
@@ -110,6 +111,7 @@ class Environment(Protocol):
     workdir: str
     notes: tuple[str, ...]
     kept: tuple[str, ...]
+    proxies: Mapping[str, str]
 
     def exec(
         self,

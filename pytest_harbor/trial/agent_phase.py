@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,13 +10,14 @@ from pytest_harbor._util.logs import LogFile
 from pytest_harbor._util.seconds import bounded
 from pytest_harbor.agent import Agent, AgentContext, AgentReport, needs_setup
 from pytest_harbor.environment import Environment, Process
+from pytest_harbor.environment.proxies import around_proxies
 from pytest_harbor.errors import EnvironmentLost, HookError
 from pytest_harbor.task import Task
 from pytest_harbor.task.values import user_text
 from pytest_harbor.trial.hooks import TrialHooks, call_hook
 from pytest_harbor.trial.journal import Journal
 from pytest_harbor.trial.result import TrialResult
-from pytest_harbor.trial.services import AgentService, Grading, open_services
+from pytest_harbor.trial.services import AgentService, AgentVariables, Grading, open_services
 from pytest_harbor.trial.settings import TrialSettings
 from pytest_harbor.trial.start import TASK_DIRECTORY, agent_variables, task_agent_env
 from pytest_harbor.trial.verifier import AGENT_LOG
@@ -139,6 +141,7 @@ class AgentPhase:
                 if needs_setup(agent):
                     missing = task_agent_env(self.task, self.settings)[1]
                     self.journal.warn(*(str(missing[name]) for name in missing if name not in context.variables))
+                self._reach_services(context, added)
                 self._change_variables(agent, context.variables)
                 for service in self.services:
                     service.admit(self.task, context.variables)
@@ -151,6 +154,15 @@ class AgentPhase:
             context.environment.restart()
             note = f"{error.fact} while the agent worked; the environment was restarted for grading"
             return AgentReport(None, note=note)
+
+    def _reach_services(self, context: AgentContext, added: AgentVariables) -> None:
+        """Keep network proxies out of the way between the agent and its services."""
+        image = context.environment.image.details.variables
+        inside = {**image, **context.environment.proxies, **context.variables}
+        context.variables.update(around_proxies(inside, added.environment.values()))
+        outside = {**os.environ, **context.variables, **context.host_variables}
+        urls = [*added.environment.values(), *added.host.values()]
+        context.host_variables.update(around_proxies(outside, urls))
 
     def _change_variables(self, agent: Agent, variables: dict[str, str]) -> None:
         """Let the hook change the agent's environment variables."""

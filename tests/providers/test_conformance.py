@@ -1,12 +1,16 @@
 """The contract of the provider protocol, checked on every provider."""
 
 import contextlib
+import json
+import os
+import secrets
 import threading
 import time
 
 import pytest
 
-from pytest_harbor.environment import Resources, Upload
+from pytest_harbor.environment import Resources, StartRequest, Upload
+from pytest_harbor.environment.proxies import host_proxies
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, ImageError, InfrastructureError, StartError
 
 
@@ -68,6 +72,28 @@ def test_environment_variables_and_home(shared_environment):
 def test_host_variables_are_not_passed(environment, monkeypatch):
     monkeypatch.setenv("HARBOR_SECRET_OF_THE_HOST", "leaked")
     assert "leaked" not in output_of(environment, "env; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'")
+
+
+@pytest.mark.parametrize("variables", [{}, {"HTTP_PROXY": "http://own:1"}])
+def test_network_proxies(provider, plain_image, tmp_path, monkeypatch, variables):
+    for name in host_proxies(os.environ):
+        monkeypatch.delenv(name)
+    if provider.name == "docker":
+        proxies = {"default": {"httpProxy": "http://proxy:3128", "noProxy": "localhost"}}
+        (tmp_path / "config.json").write_text(json.dumps({"proxies": proxies}))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    else:
+        for name, value in (("HTTP_PROXY", "http://proxy:3128"), ("NO_PROXY", "localhost")):
+            monkeypatch.setenv(name, value)
+    with contextlib.closing(type(provider)()) as own:
+        request = StartRequest(f"harbor-test-{secrets.token_hex(5)}", "tests/task", "run", variables=variables)
+        environment = own.start(plain_image, request)
+        try:
+            found = output_of(environment, 'echo "$HTTP_PROXY $NO_PROXY"')
+        finally:
+            environment.stop()
+    assert found == f"{variables.get('HTTP_PROXY', 'http://proxy:3128')} localhost\n"
+    assert environment.proxies["HTTP_PROXY"] == "http://proxy:3128"
 
 
 def test_working_directories(shared_environment):

@@ -40,6 +40,7 @@ class DockerEnvironment(ShellEnvironment):
         image: Image,
         workdir: str,
         notes: list[str],
+        proxies: Mapping[str, str],
     ) -> None:
         self._client = client
         self._events = events
@@ -50,6 +51,7 @@ class DockerEnvironment(ShellEnvironment):
         self.workdir = workdir
         self.notes = tuple(notes)
         self.kept: tuple[str, ...] = ()
+        self.proxies = proxies
         self._removed = False
 
     def _run(

@@ -14,6 +14,7 @@ import requests
 from docker import APIClient
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest
+from docker.utils.config import load_general_config
 
 from pytest_harbor._util.process import machine_id, process_token
 from pytest_harbor._util.unpatched import monotonic, sleep
@@ -35,6 +36,7 @@ from pytest_harbor.environment.docker.labels import (
 )
 from pytest_harbor.environment.docker.registry import SILENCE_TIMEOUT, RegistryClient, is_published, pull, push
 from pytest_harbor.environment.entrypoint import HANDOVER_TIMEOUT
+from pytest_harbor.environment.proxies import docker_proxies
 from pytest_harbor.environment.start_command import keep_alive_arguments, starts_service
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError
 from pytest_harbor.image import BuildContext, Image, ImageDetails
@@ -58,11 +60,17 @@ class DockerProvider:
 
     def __init__(self) -> None:
         self._builder = Builder()
+        # The docker CLI's; read here, before a test can change the home directory.
+        self._config = load_general_config()
         self._connections = contextlib.ExitStack()
 
     @cached_property
     def _address(self) -> EngineAddress:
         return EngineAddress.find()
+
+    @cached_property
+    def _proxies(self) -> dict[str, str]:
+        return docker_proxies(self._config, self._address.url)
 
     @cached_property
     def _client(self) -> APIClient:
@@ -206,7 +214,7 @@ class DockerProvider:
                     command=keep_alive_arguments(entrypoint if service else ()),
                     entrypoint=None if service or not entrypoint else [""],
                     working_dir=request.workdir or None,
-                    environment=dict(request.variables),
+                    environment={**self._proxies, **request.variables},
                     labels={
                         OWNER_LABEL: process_token(),
                         MACHINE_LABEL: machine_id(),
@@ -226,6 +234,7 @@ class DockerProvider:
                 image,
                 request.workdir or image.details.workdir or "/",
                 notes,
+                self._proxies,
             )
             environment.kept = tuple(environment.upload(request.uploads))
             with engine_errors(f"starting {request.name}"):

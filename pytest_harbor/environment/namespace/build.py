@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -59,7 +59,15 @@ class StageState:
         return posixpath.normpath(posixpath.join("/", self.workdir, path))
 
 
-def build(base_stack: LayerStack, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
+def build(
+    base_stack: LayerStack,
+    context: BuildContext,
+    ref: str,
+    *,
+    log: Path,
+    timeout: float,
+    proxies: Mapping[str, str],
+) -> None:
     """Build the image of a context and record it under a name.
 
     Args:
@@ -68,6 +76,7 @@ def build(base_stack: LayerStack, context: BuildContext, ref: str, *, log: Path,
         ref: the image's name.
         log: the file to write the build's output to.
         timeout: seconds that the build may take.
+        proxies: environment variables of network proxies for RUN, which are not part of the image, as in BuildKit.
 
     Raises:
         ImageError: an instruction fails or is not supported, or the build takes too long.
@@ -75,7 +84,7 @@ def build(base_stack: LayerStack, context: BuildContext, ref: str, *, log: Path,
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
-        builder = _Builder(context, base_stack, file, log, timeout)
+        builder = _Builder(context, base_stack, file, log, timeout, proxies)
         state = builder.run()
     details = ImageDetails(
         id=f"{ID_PREFIX}{state.stack.id}",
@@ -90,8 +99,15 @@ def build(base_stack: LayerStack, context: BuildContext, ref: str, *, log: Path,
 
 class _Builder:
     def __init__(
-        self, context: BuildContext, base_stack: LayerStack, file: BinaryIO, log: Path, timeout: float
+        self,
+        context: BuildContext,
+        base_stack: LayerStack,
+        file: BinaryIO,
+        log: Path,
+        timeout: float,
+        proxies: Mapping[str, str],
     ) -> None:
+        self._proxies = proxies
         self._context = context
         self._base_stack = base_stack
         self._file = file
@@ -271,7 +287,12 @@ class _Builder:
                 return False
 
             code = sandbox.run(
-                argv, take, user=state.user, cwd=state.workdir, variables=variables, deadline=self._deadline
+                argv,
+                take,
+                user=state.user,
+                cwd=state.workdir,
+                variables={**self._proxies, **variables},
+                deadline=self._deadline,
             )
             if code is None:
                 raise self._timed_out()

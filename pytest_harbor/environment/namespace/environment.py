@@ -35,6 +35,7 @@ class NamespaceEnvironment(ShellEnvironment):
         workdir: its working directory.
         variables: environment variables of everything in it, which override the image's.
         notes: facts for the reader of a result.
+        proxies: environment variables of network proxies, which the image and `variables` override.
 
     """
 
@@ -48,6 +49,7 @@ class NamespaceEnvironment(ShellEnvironment):
         workdir: str,
         variables: Mapping[str, str],
         notes: Sequence[str],
+        proxies: Mapping[str, str],
     ) -> None:
         self.id = name
         self.name = name
@@ -55,11 +57,13 @@ class NamespaceEnvironment(ShellEnvironment):
         self.workdir = workdir
         self.notes = tuple(notes)
         self.kept: tuple[str, ...] = ()
+        self.proxies = proxies
         self._config = config
         self._variables = {
             "PATH": shell.SYSTEM_PATH,
             "HOSTNAME": config.hostname,
             **image.details.variables,
+            **proxies,
             **variables,
         }
         self._sandbox = Sandbox(config)

@@ -29,6 +29,7 @@ from pytest_harbor.environment.namespace.layers import LayerStack
 from pytest_harbor.environment.namespace.sandbox import FIX, Sandbox, processes_of
 from pytest_harbor.environment.namespace.sandbox_config import SandboxConfig
 from pytest_harbor.environment.namespace.stand_in import StandIn
+from pytest_harbor.environment.proxies import host_proxies
 from pytest_harbor.errors import EngineUnavailable, ImageError, InfrastructureError, StartError, UnmetRequirement
 from pytest_harbor.image import BuildContext, Image, ImageDetails
 
@@ -52,6 +53,8 @@ class NamespaceProvider:
     def __init__(self, hidden: Sequence[Path] = ()) -> None:
         self._hidden = tuple(hidden)
         self._checked = False
+        # Environments use this machine's network.
+        self._proxies = host_proxies(os.environ)
         self._processes = contextlib.ExitStack()
 
     @cached_property
@@ -165,7 +168,7 @@ class NamespaceProvider:
     def build_image(self, context: BuildContext, ref: str, *, log: Path, timeout: float) -> None:
         """Build an image, one layer per instruction that writes files."""
         self._check()
-        build(self._base_stack, context, ref, log=log, timeout=timeout)
+        build(self._base_stack, context, ref, log=log, timeout=timeout, proxies=self._proxies)
 
     def start(self, image: Image, request: StartRequest) -> NamespaceEnvironment:
         """Start a sandbox, put files in place, and start the image's services."""
@@ -188,7 +191,9 @@ class NamespaceProvider:
                 network=request.network,
             )
             workdir = request.workdir or image.details.workdir or "/"
-            environment = NamespaceEnvironment(config, request.name, image, workdir, request.variables, notes)
+            environment = NamespaceEnvironment(
+                config, request.name, image, workdir, request.variables, notes, self._proxies
+            )
         except BaseException as error:
             _remove(directory, groups)
             if isinstance(error, OSError):
