@@ -170,7 +170,9 @@ class Agents:
             command = self._options.agent_command
             try:
                 agent = self.agent()
-                name = agent.name if agent else "none chosen"
+                if agent is None:
+                    return "no agent chosen"
+                name = agent.name
             except pytest.UsageError:
                 # Reported once the tests are known, if any of them needs it.
                 name = self._options.agent

@@ -112,6 +112,7 @@ class Lifecycle:
         for number, item in zip(positions, moved, strict=True):
             items[number] = item
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Write run.json once the tests are known, and connect before the first test, which may replace functions."""
         if self._refused:

@@ -63,10 +63,22 @@ class TerminalReport:
                 f"harbor: model proxy: off, and no key is passed to {listed(keyless, _AGENTS_SHOWN)}; "
                 "give --harbor-proxy=live, or --harbor-agent-env=NAME for the key"
             )
-        lines.append(f"harbor: results {_relative(runner.run.directory)}")
+        if session.config.pluginmanager.has_plugin("dsession"):
+            # Workers collect, so that pytest does not call the hook below.
+            lines.append(self._results_line(runner.run.directory))
         if session.table.leftovers:
             lines.append(f"harbor: removed environments of a dead run: {', '.join(session.table.leftovers)}")
         return lines
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        """Return the line with the run's directory, which exists if any test has a task."""
+        runner = self._session.runner
+        shown = self._session.runs_trials and self._session.config.option.verbose >= 0
+        return [self._results_line(runner.run.directory)] if shown and runner and runner.run.directory.is_dir() else []
+
+    @staticmethod
+    def _results_line(directory: Path) -> str:
+        return f"harbor: results {_relative(directory)}"
 
     def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:
         """Print the verdict, the table of trials and where the results are."""

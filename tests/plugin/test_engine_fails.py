@@ -20,7 +20,7 @@ def test_error_has_fact_and_fix(project):
 def test_header(project):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
-    header = outcome.out.partition("collected")[0]
+    header = outcome.out.partition("tb2/a/task.toml")[0]
     for text in (
         "harbor: ",
         "tb2",

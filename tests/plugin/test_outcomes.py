@@ -90,3 +90,14 @@ def test_color(project):
     assert "\x1b[31mfailed" in colored
     assert re.search(r"(\x1b\[1m|\x1b\[3\dm){2}verdict: ", colored)
     assert "\x1b" not in project.run(*OPTIONS, "--color=no").out
+
+
+def test_results_are_not_named_if_nothing_runs(project):
+    project.rewards(a=1.0)
+    outcome = project.run(*OPTIONS, "-k", "nosuch")
+    outcome.lacks("harbor: results")
+    assert not list(project.path.glob("harbor-results/*/"))
+    outcome = project.run(*OPTIONS)
+    (directory,) = project.path.glob("harbor-results/*/")
+    outcome.has(f"harbor: results {directory.relative_to(project.path)}\n")
+    project.run("--harbor-dataset=tb2").has("harbor: no agent chosen, threshold 1")
