@@ -79,12 +79,9 @@ class Lifecycle:
         agent_may_follow = config.option.setuponly or config.hook.pytest_harbor_agent.get_hookimpls()
         if not agents.chosen:
             return [NO_AGENT] if will_run and not agent_may_follow else []
-        if not configured:
-            found: tuple[list[str], list[str]] = ([], [])
-        elif self._session.is_worker:
-            # Checked once, by the controller; without a dataset, it does not know of any task.
-            found = config.workerinput.get("harbor_problems", ([], []))  # type: ignore[attr-defined]
-        else:
+        # Checked once, by the controller, unless only the workers know that there are tasks.
+        found = getattr(config, "workerinput", {}).get("harbor_problems") if configured else ((), ())
+        if found is None:
             found = find_problems(self._session, any_runs=bool(will_run))
         mistakes, missing = found
         problems = [*mistakes, *(missing if will_run else ())]

@@ -60,7 +60,7 @@ class HarborSession:
         # The tasks that pytest was kept out of (places.py).
         self.guarded: list[Path] = []
         # What was found before workers started (preflight.py): mistakes in settings, and unmet requirements.
-        self.problems: tuple[list[str], list[str]] = ([], [])
+        self.problems: tuple[list[str], list[str]] | None = None
         # Set by runner.open_runner().
         self.runner: Runner | None = None
         self.provider_reason = ""

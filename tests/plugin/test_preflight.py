@@ -184,6 +184,25 @@ def test_unit_tests_need_no_agent_settings(tasks):
     assert tasks.run("test_unit.py").ret == 0
 
 
+MARKED = """
+import pytest
+@pytest.mark.harbor(dataset="tb2")
+def test_mine(harbor_trial): pass
+"""
+
+
+def test_tests_that_only_a_mark_gives_tasks(tasks):
+    tasks.file("test_mine.py", MARKED)
+    refused(tasks.run("test_mine.py", "--harbor-agent=openai", "--harbor-model=m"), "no model server is set")
+
+
+@pytest.mark.slow
+def test_tests_that_only_a_mark_gives_tasks_in_workers(tasks):
+    tasks.file("test_mine.py", MARKED)
+    words = ["test_mine.py", "--harbor-agent=openai", "--harbor-model=m", "-n", "2"]
+    refused(tasks.run(*words, subprocess=True), "no model server is set")
+
+
 def test_overridden_agents_are_not_checked(tasks):
     words = [ALL, "--harbor-agent=openai", "--harbor-model=m"]
     tasks.file("tb2/conftest.py", "import pytest\n@pytest.fixture\ndef harbor_agent(): return 'nop'\n")
