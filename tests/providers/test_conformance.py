@@ -132,6 +132,27 @@ def test_exit_127_is_not_cannot_execute(shared_environment):
     assert shared_environment.exec("nosuch_but_in_the_middle=1; nosuchprogram").exit_code == 127
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nosuchprogram --version || echo went on",
+        "nosuchprogram; echo went on",
+        "nosuchprogram | cat; echo went on",
+        "/no/such/program && false || echo went on",
+        "if nosuchprogram; then false; else echo went on; fi",
+        "! nosuchprogram && echo went on",
+        "nosuchprogram & wait; echo went on",
+        "nosuchprogram\necho went on",
+        "(nosuchprogram); echo went on",
+        "{ nosuchprogram || echo went on; }",
+    ],
+)
+def test_line_that_goes_on_without_a_program(shared_environment, line):
+    result = shared_environment.exec(line)
+    assert result.exit_code == 0
+    assert result.output.endswith("went on\n")
+
+
 def test_missing_working_directory(shared_environment):
     with pytest.raises((CannotExecute, Exception), match=r"/no/such"):
         shared_environment.exec("true", cwd="/no/such")
