@@ -51,6 +51,11 @@ class Listener:
         tasks = [task for task in session.guarded if session.places.include(task)]
         if tasks and session.selection is None and (session.places.named or not ran):
             terminalreporter.write_line(f"harbor: {_not_collected(tasks, self._base)}")
+        elif session.places.found_nothing and not ran and not terminalreporter.stats.get("deselected"):
+            tops = listed([shown(path, self._base) for path in session.places.given], 5)
+            terminalreporter.write_line(
+                f"harbor: no task found in {tops}; a task is a directory with a task.toml and an instruction.md"
+            )
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_sessionfinish(self) -> None:

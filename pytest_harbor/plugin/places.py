@@ -76,6 +76,7 @@ class Places:
         given: the paths of pytest's arguments, its testpaths, or the current directory.
         named: whether the command line names them.
         found: the tasks that node ids name, and, with an agent, those below the directories.
+        found_nothing: whether an agent was chosen on the command line, and there is no task.
         used: the datasets of the options that are part of this run.
         unused: those that are not, since the command line names other paths.
 
@@ -100,6 +101,8 @@ class Places:
         self.found = [path.parent for path in self.given if path.name == "task.toml"]
         if not options.taskset and self._has_agent(options):
             self.found += self._search(options.datasets)
+        chosen = any(config.getoption(key) for key in ("harbor_agent", "harbor_agent_command", "harbor_agents"))
+        self.found_nothing = bool(chosen and not self.found and not options.datasets)
 
     def add_datasets(self) -> None:
         """Let pytest collect the datasets too, unless the command line names the paths to collect.

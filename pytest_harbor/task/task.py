@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -277,7 +278,7 @@ class Task:
         """Check that the task can be graded.
 
         Raises:
-            TaskError: the first problem: task.toml, then instruction.md, then tests/test.sh.
+            TaskError: the first problem: task.toml, then instruction.md, tests/test.sh and a misplaced Dockerfile.
 
         """
         if self._multi_step:
@@ -287,6 +288,16 @@ class Task:
         test = self.tests_dir / "test.sh"
         if not self.config.verifier.separate and not test.is_file():
             raise TaskError(test, "is not a file" if os.path.lexists(test) else "the file is missing")
+        if not (self.converted or self.dockerfile or self.config.environment.docker_image or self.unsupported):
+            self._refuse_stray_dockerfile()
+
+    def _refuse_stray_dockerfile(self) -> None:
+        """Refuse a Dockerfile that Harbor would ignore, instead of running the task in an image without it."""
+        with contextlib.suppress(OSError):
+            for directory in (self.environment_dir, self.path):
+                for file in sorted(directory.iterdir()) if directory.is_dir() else ():
+                    if file.name.lower() in ("dockerfile", "containerfile") and file.is_file():
+                        raise TaskError(file, "would be ignored; Harbor builds environment/Dockerfile, so rename it")
 
     def with_changes(self, *, config: TaskConfig | None = None, instruction: str | None = None) -> Self:
         """Return a copy with another configuration or instruction; None keeps the current one."""

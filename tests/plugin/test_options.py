@@ -298,6 +298,16 @@ def test_relative_paths(project, monkeypatch):
     assert config.results == project.path / "sub" / "out"
 
 
+def test_default_paths_are_next_to_the_ini_file(project, monkeypatch):
+    (project.path / "sub").mkdir()
+    monkeypatch.chdir(project.path / "sub")
+    config = parsed(project)
+    assert (config.results, config.cassettes) == (project.path / "sub/harbor-results", project.path / "sub/cassettes")
+    project.ini()
+    config = parsed(project)
+    assert (config.results, config.cassettes) == (project.path / "harbor-results", project.path / "cassettes")
+
+
 def test_tilde(project, monkeypatch):
     monkeypatch.setenv("HOME", str(project.path))
     project.task("tb2/a")

@@ -266,6 +266,14 @@ def test_directories_without_an_agent_in_workers(mixed):
     outcome.has("harbor: 2 Harbor tasks below evals were not collected")
 
 
+def test_directory_without_tasks(mixed):
+    mixed.path.joinpath("empty").mkdir()
+    outcome = mixed.run("empty", "--harbor-agent=nop")
+    assert outcome.ret == 5
+    outcome.has("harbor: no task found in empty; a task is a directory with a task.toml and an instruction.md")
+    mixed.run("tests", "--harbor-agent=nop").lacks("no task found")
+
+
 def test_no_hint_beside_unit_tests(mixed):
     outcome = mixed.run()
     assert outcome.counts == {"passed": 1}

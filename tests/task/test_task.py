@@ -253,3 +253,15 @@ def test_harborignore(write_task):
     (task / ".harborignore").write_text("!\n")
     with pytest.raises(TaskError, match=r"\.harborignore: "):
         _uploaded(task)
+
+
+@pytest.mark.parametrize("name", ["environment/Containerfile", "environment/dockerfile", "Dockerfile"])
+def test_dockerfile_that_harbor_would_ignore(make_task, name):
+    task = Task(make_task(files={name: "FROM scratch\n"}))
+    with pytest.raises(
+        TaskError, match=f"{name}: would be ignored; Harbor builds environment/Dockerfile, so rename it"
+    ):
+        task.check()
+    (task.path / "environment").mkdir(exist_ok=True)
+    (task.path / "environment" / "Dockerfile").write_text("FROM scratch\n")
+    task.check()

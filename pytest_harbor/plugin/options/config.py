@@ -153,9 +153,9 @@ def _agent_setup(config: pytest.Config, value: str) -> str:
 
 
 def _base(key: str, config: pytest.Config) -> Path:
-    """Return what a path is relative to: the ini file's directory if it is written there, or the current directory."""
-    from_ini = config.getoption(key) is None and config.getini(key) and config.inipath
-    return config.inipath.parent if from_ini and config.inipath else config.invocation_params.dir
+    """Return what a path is relative to: the current directory for a flag, else the ini file's, if there is one."""
+    by_flag = config.getoption(key) is not None
+    return config.invocation_params.dir if by_flag or config.inipath is None else config.inipath.parent
 
 
 def _writable(flag: str, path: Path | Literal[False] | None) -> Path | Literal[False] | None:
