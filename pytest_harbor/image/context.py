@@ -13,8 +13,8 @@ from pathlib import Path
 from pytest_harbor._util.files import Digest, file_digest
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.adaptation import Adaptation
-from pytest_harbor.image.dockerfile import DockerfileError
 from pytest_harbor.image.ignore import IgnoreMatcher, read_patterns
+from pytest_harbor.image.words import DockerfileError
 
 # Part of the digest of a context without an adaptation.
 PLAIN = "plain-1"

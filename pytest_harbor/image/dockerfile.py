@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pytest_harbor.image.words import BLANKS, DockerfileError, split_flags, split_words, unquote
+
 _DIRECTIVE = re.compile(r"^#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.*?)\s*$")
 _DIRECTIVES = {"syntax", "escape", "check"}
 _WITH_HEREDOCS = {"RUN", "COPY", "ADD"}
 _HEREDOC = re.compile(r"^\d*<<(-?)([^<]+)$", re.DOTALL)
-_BLANKS = " \t\v\f\r"
-_FLAG = re.compile(r"--([a-z][a-z-]*)(?:=((?:\"[^\"]*\"|'[^']*'|\S)*))?(?:[ \t\v\f\r]+|$)")
-
-
-class DockerfileError(ValueError):
-    """A Dockerfile cannot be parsed; the message names the line."""
+_HEREDOC_MARK = re.compile(r"^\d*<<-?$")
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,7 @@ class Piece:
         keyword: the instruction in upper case; empty if the piece is not an instruction.
         arguments: the text after the keyword, with continuations joined, without comments and heredocs.
         heredocs: the heredocs of the instruction.
+        escape: the Dockerfile's escape character.
 
     """
 
@@ -59,6 +57,7 @@ class Piece:
     keyword: str = ""
     arguments: str = ""
     heredocs: tuple[Heredoc, ...] = ()
+    escape: str = "\\"
 
     @property
     def flags(self) -> tuple[tuple[str, str], ...]:
@@ -72,19 +71,24 @@ class Piece:
 
     @property
     def words(self) -> tuple[str, ...] | None:
-        """The operands, if they are a JSON list of strings; None otherwise."""
+        """The operands, if they are a JSON list; None otherwise.
+
+        Raises:
+            DockerfileError: it holds something else than strings.
+
+        """
         try:
             found = json.loads(self.operands) if self.operands.startswith("[") else None
         except ValueError:
             return None
-        return tuple(found) if isinstance(found, list) and all(isinstance(word, str) for word in found) else None
+        if found is not None and not all(isinstance(word, str) for word in found):
+            raise DockerfileError(f"line {self.line}: the list after {self.keyword} may only hold strings")
+        return None if found is None else tuple(found)
 
     def _split(self) -> tuple[tuple[tuple[str, str], ...], str]:
-        rest, flags = self.arguments, []
-        while match := _FLAG.match(rest):
-            flags.append((match[1], match[2] or ""))
-            rest = rest[match.end() :]
-        return tuple(flags), rest
+        words, rest = split_flags(self.arguments, self.escape)
+        flags = (word.removeprefix("--").partition("=") for word in words)
+        return tuple((name, value) for name, _, value in flags), rest
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,14 @@ class Dockerfile:
         """Scan a text.
 
         Raises:
-            DockerfileError: a heredoc is not terminated.
+            DockerfileError: a heredoc is not terminated, or a parser directive is not valid.
 
         """
         lines = [line for line in re.split(r"(?<=\n)", text) if line]
-        directives = dict(_directives(lines))
-        escape: Literal["\\", "`"] = "`" if directives.get("escape") == "`" else "\\"
+        value = _directives(lines).get("escape", "\\")
+        if value not in ("\\", "`"):
+            raise DockerfileError(f"the escape character can only be a backslash or a backtick, not {value!r}")
+        escape: Literal["\\", "`"] = "`" if value == "`" else "\\"
         return cls(tuple(_Scanner(lines, escape).pieces()), escape)
 
     @classmethod
@@ -136,7 +142,7 @@ class Dockerfile:
         """Scan a file; bytes that are not UTF-8 are preserved.
 
         Raises:
-            DockerfileError: a heredoc is not terminated.
+            DockerfileError: a heredoc is not terminated, or a parser directive is not valid.
             OSError: the file cannot be read.
 
         """
@@ -167,12 +173,16 @@ class Dockerfile:
         return tuple(found)
 
 
-def _directives(lines: list[str]) -> Iterator[tuple[str, str]]:
-    for line in lines:
+def _directives(lines: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
         match = _DIRECTIVE.match(line.lstrip("\ufeff").strip())
         if not match or match[1].lower() not in _DIRECTIVES:
-            return
-        yield match[1].lower(), match[2]
+            break
+        if match[1].lower() in found:
+            raise DockerfileError(f"line {number}: there is more than one {match[1]} directive")
+        found[match[1].lower()] = match[2]
+    return found
 
 
 class _Scanner:
@@ -214,18 +224,29 @@ class _Scanner:
         heredocs: tuple[Heredoc, ...] = ()
         if inner in _WITH_HEREDOCS and "<<" in arguments:
             heredocs = tuple(self._heredoc(*start, first + 1) for start in self._heredoc_starts(arguments))
-        return Piece("".join(self._lines[first : self._at]), first + 1, keyword, arguments, heredocs)
+        return Piece("".join(self._lines[first : self._at]), first + 1, keyword, arguments, heredocs, self._escape)
 
     def _heredoc_starts(self, arguments: str) -> list[tuple[str, bool, bool]]:
         """Return the heredocs that a line starts: delimiter, whether tabs are removed, whether it is quoted."""
         found = []
-        for word in split_words(arguments, self._escape):
-            match = _HEREDOC.match(word)
-            if match:
-                name = unquote(match[2], self._escape)
-                if name:
-                    found.append((name, bool(match[1]), name != match[2]))
+        words = split_words(arguments, self._escape)
+        for word, following in zip(words, [*words[1:], ""], strict=True):
+            spaced = _HEREDOC_MARK.match(word) is not None
+            match = _HEREDOC.match(word + following if spaced else word)
+            name = self._delimiter(match[2]) if match else ""
+            # With a space, it may also be an operator of arithmetic.
+            if match and name and (not spaced or self._has_line(name)):
+                found.append((name, bool(match[1]), name != match[2]))
         return found
+
+    def _delimiter(self, word: str) -> str:
+        try:
+            return unquote(word, self._escape)
+        except DockerfileError:
+            return ""  # a quote is not closed, so the shell has to complain
+
+    def _has_line(self, text: str) -> bool:
+        return any(line.strip("\t\r\n") == text for line in self._lines[self._at :])
 
     def _heredoc(self, name: str, chomp: bool, quoted: bool, line: int) -> Heredoc:
         content: list[str] = []
@@ -241,105 +262,6 @@ class _Scanner:
 
 def _split_first_word(text: str) -> tuple[str, str]:
     """Return the first word and the rest."""
-    match = re.match(rf"([^{_BLANKS}]*)[{_BLANKS}]*(.*)", text, re.DOTALL)
+    match = re.match(rf"([^{BLANKS}]*)[{BLANKS}]*(.*)", text, re.DOTALL)
     assert match is not None
     return match[1], match[2]
-
-
-def split_words(text: str, escape: str = "\\") -> list[str]:
-    """Split at blanks outside quotes; quotes and escapes are kept."""
-    words, word, quote, at = [], "", "", 0
-    while at < len(text):
-        char = text[at]
-        if char == escape and quote != "'" and at + 1 < len(text):
-            word += text[at : at + 2]
-            at += 2
-            continue
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "\"'":
-            quote = char
-        elif char in _BLANKS + "\n":
-            if word:
-                words.append(word)
-            word, at = "", at + 1
-            continue
-        word += char
-        at += 1
-    return [*words, word] if word else words
-
-
-def unquote(word: str, escape: str = "\\") -> str:
-    """Remove quotes and escapes."""
-    return expand(word, {}, escape, variables=False)
-
-
-_VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*|[0-9])|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-+?])|\}))")
-
-
-def expand(
-    word: str,
-    values: dict[str, str],
-    escape: str = "\\",
-    *,
-    variables: bool = True,
-    quotes: bool = True,
-) -> str:
-    """Expand variables as instructions other than RUN do, and remove quotes.
-
-    Args:
-        word: the text.
-        values: the variables; an unknown one expands to nothing.
-        escape: the escape character.
-        variables: whether to expand variables.
-        quotes: whether quotes are special; in heredocs they are not.
-
-    Raises:
-        DockerfileError: an unsupported form of `${...}`, or `${name:?why}` with an unset variable.
-
-    """
-    out, quote, at = "", "", 0
-    while at < len(word):
-        char = word[at]
-        if char == escape and quote != "'" and at + 1 < len(word):
-            following = word[at + 1]
-            # In double quotes and heredocs, an escape only affects the characters that are special there.
-            literal = (quote == '"' or not quotes) and following not in f'"${escape}'
-            out += char + following if literal else following
-            at += 2
-        elif quotes and quote and char == quote:
-            quote, at = "", at + 1
-        elif quotes and not quote and char in "\"'":
-            quote, at = char, at + 1
-        elif variables and char == "$" and quote != "'":
-            text, at = _variable(word, at, values, escape)
-            out += text
-        else:
-            out, at = out + char, at + 1
-    return out
-
-
-def _variable(word: str, at: int, values: dict[str, str], escape: str) -> tuple[str, int]:
-    match = _VARIABLE.match(word, at)
-    if not match:
-        if word.startswith("${", at):
-            raise DockerfileError(f"{word[at:]!r}: this form of variable expansion is not supported")
-        return "$", at + 1
-    name, operator = match[1] or match[2], match[3]
-    if not operator:
-        return values.get(name, ""), match.end()
-    end, depth = match.end(), 1
-    while end < len(word) and depth:
-        depth += {"{": 1, "}": -1}.get(word[end], 0)
-        end += 1
-    if depth:
-        raise DockerfileError(f"{word[at:]!r} has no closing brace")
-    other = expand(word[match.end() : end - 1], values, escape)
-    is_set = name in values and (not operator.startswith(":") or values[name] != "")
-    if operator.endswith("-"):
-        return (values[name] if is_set else other), end
-    if operator.endswith("+"):
-        return (other if is_set else ""), end
-    if not is_set:
-        raise DockerfileError(f"{name}: {other or 'it is not set'}")
-    return values[name], end

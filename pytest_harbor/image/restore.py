@@ -18,7 +18,8 @@ from pathlib import Path
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image.adaptation import ORIGINAL, header
 from pytest_harbor.image.context import BuildContext
-from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, Piece
+from pytest_harbor.image.dockerfile import Dockerfile, Piece
+from pytest_harbor.image.words import DockerfileError
 from pytest_harbor.task.converted import BASE_TITLE, GENERATED
 
 BEGIN = "# >>> pytest-harbor"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_harbor.hud.convert.dockerfile import Original, from_dockerfile
-from pytest_harbor.image.dockerfile import DockerfileError
 from pytest_harbor.image.restore import restore
+from pytest_harbor.image.words import DockerfileError
 
 
 def instructions(text: str) -> list[str]:

@@ -5,7 +5,8 @@ from dockerfile_lines import TEXTS
 from hypothesis import assume, example, given
 
 from pytest_harbor.image.adaptation import KEEP_ALIVE, ORIGINAL, Adaptation
-from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError
+from pytest_harbor.image.dockerfile import Dockerfile
+from pytest_harbor.image.words import DockerfileError
 
 LEAN = Adaptation("lean", "layer:1", KEEP_ALIVE)
 HUD = Adaptation("hud", "layer:1", ("serve",), early=("/hud",))

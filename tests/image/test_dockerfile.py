@@ -1,11 +1,14 @@
 """The Dockerfile scanner."""
 
+import re
+
 import pytest
 from dockerfile_lines import TEXTS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, expand, split_words
+from pytest_harbor.image.dockerfile import Dockerfile
+from pytest_harbor.image.words import DockerfileError, expand, split_blanks, split_flags, split_words, unquote
 
 
 @given(TEXTS)
@@ -33,7 +36,7 @@ def check_round_trip(text):
     try:
         found = Dockerfile.parse(text)
     except DockerfileError as error:
-        assert "is not terminated" in str(error)  # noqa: PT017 - nothing else may be raised
+        assert re.search("is not terminated|escape (character|directive)", str(error))  # noqa: PT017 - nothing else may be raised
         return
     assert found.text == text
     line = 1
@@ -102,16 +105,58 @@ def test_stages():
         ("${no:-d$a}${no:+x}${a:+y}${e:-f}${e-g}", "d1yf"),
         ("$no$", "$"),
         ('a"b c"d', "ab cd"),
+        ("${no-d}${e-d}${e+x}${no+x}", "dx"),
+        ("${p#*/}|${p##*/}|${p%.*}|${p%%.*}|${p#x}", "b/c.tar.gz|c.tar.gz|a/b/c.tar|a/b/c|a/b/c.tar.gz"),
+        (r"${p/b/X}|${p//\//:}|${p%.g?}|${p/*r/Y}", "a/X/c.tar.gz|a:b:c.tar.gz|a/b/c.tar|Y.gz"),
+        (r'"\$a \" \x"', r'$a " \x'),
+        (r"\a\\b", "a\\b"),
+        ("$1$@x", "x"),
+        ("${a:-'}'}${no:-\"}\"}", "1}"),
     ],
 )
 def test_variable_expansion(word, expected):
-    assert expand(word, {"a": "1", "b": "2 3", "e": ""}) == expected
+    assert expand(word, {"a": "1", "b": "2 3", "e": "", "p": "a/b/c.tar.gz"}) == expected
 
 
 def test_unsupported_expansions_are_errors():
-    for word in ("${a#x}", "${a", "${no:?gone}"):
+    for word in ("${a^x}", "${a", "${no:?gone}", "${no?}", "${}", "${:a}", "'a", '"a', "${a:#x}", "${a#\\x}"):
         with pytest.raises(DockerfileError):
             expand(word, {"a": "1"})
+
+
+def test_heredocs_after_a_space():
+    piece = Dockerfile.parse("RUN cat << EOF > /x\nfrom\nEOF\n").instructions[0]
+    assert [(h.name, h.content) for h in piece.heredocs] == [("EOF", "from\n")]
+
+
+@pytest.mark.parametrize("text", ["# escape=x\nFROM a", "# escape=`\n# escape=`\nFROM a"])
+def test_invalid_directives(text):
+    with pytest.raises(DockerfileError, match="escape"):
+        Dockerfile.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text, flags, rest",
+    [
+        ("--a=b  --c x", ["--a=b", "--c"], "x"),
+        ("--a='b c' \"--d=e\" f", ["--a=b c"], '"--d=e" f'),
+        ("--a=b\\ c d", ["--a=b c"], "d"),
+        ("-- --x", [], "--x"),
+        ("x --a", [], "x --a"),
+    ],
+)
+def test_split_flags(text, flags, rest):
+    assert split_flags(text) == (flags, rest)
+
+
+def test_split_blanks():
+    assert split_blanks("a\t 'b c'") == ["a", "'b", "c'"]
+    assert split_blanks("a \t b  c", 1) == ["a", "b  c"]
+    assert split_blanks("") == []
+
+
+def test_unquote_leaves_variables():
+    assert unquote("'a b'$c\"${d}\"") == "a b$c${d}"
 
 
 def test_split_words():

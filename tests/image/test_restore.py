@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pytest_harbor.errors import ImageError
 from pytest_harbor.hud.convert.dockerfile import Original, from_dockerfile
 from pytest_harbor.image import BuildContext
-from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError
+from pytest_harbor.image.dockerfile import Dockerfile
 from pytest_harbor.image.restore import BEGIN, END, LAYER_TITLE, NO_LINE_END, ConvertedContext, restore
+from pytest_harbor.image.words import DockerfileError
 
 _OURS = st.sampled_from(
     [

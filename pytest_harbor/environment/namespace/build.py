@@ -21,7 +21,8 @@ from pytest_harbor.environment.namespace.sandbox import Sandbox
 from pytest_harbor.environment.namespace.stand_in import StandIn
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, ImageError
 from pytest_harbor.image import BuildContext, ImageDetails
-from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, Piece, expand, split_words
+from pytest_harbor.image.dockerfile import Dockerfile, Piece
+from pytest_harbor.image.words import DockerfileError, expand, split_blanks, split_words
 
 T = TypeVar("T")
 
@@ -214,22 +215,24 @@ class _Builder:
 
     def _instruction(self, piece: Piece, state: StageState, index: int) -> None:
         keyword = piece.keyword
+        values = state.values
+        if keyword == "LABEL":
+            _pairs(piece, values)
         if keyword in _IGNORED:
             return
-        values = state.values
         if keyword == "RUN":
             self._run(piece, state)
         elif keyword in ("COPY", "ADD"):
             self._copy(piece, state, index)
         elif keyword == "ENV":
-            state.variables.update(_env_pairs(piece.operands, values, self._escape))
+            state.variables.update(_pairs(piece, values))
         elif keyword == "ARG":
             self._argument(piece, state.arguments, values)
         elif keyword == "WORKDIR":
             state.workdir = state.absolute(expand(piece.operands, values, self._escape))
             self._make_directories(state, [state.workdir])
         elif keyword == "VOLUME":
-            words = piece.words or piece.operands.split()
+            words = piece.words or split_blanks(piece.operands)
             self._make_directories(state, [state.absolute(expand(word, values, self._escape)) for word in words])
         elif keyword == "USER":
             state.user = expand(piece.operands, values, self._escape)
@@ -244,8 +247,14 @@ class _Builder:
 
     def _argument(self, piece: Piece, arguments: dict[str, str], values: dict[str, str]) -> None:
         given = dict(self._context.arguments)
-        for word in split_words(piece.operands, self._escape):
+        words = split_words(piece.operands, self._escape)
+        if not words:
+            raise DockerfileError("ARG needs a name")
+        for word in words:
             name, equals, default = word.partition("=")
+            name = expand(name, {**values, **arguments}, self._escape)
+            if not name:
+                raise DockerfileError("ARG needs a name before =")
             if name in given:
                 arguments[name] = given[name]
             elif equals:
@@ -311,7 +320,7 @@ class _Builder:
 
     def _copy(self, piece: Piece, state: StageState, index: int) -> None:
         values = state.values
-        flags = {name: expand(value, values, self._escape) for name, value in piece.flags}
+        flags = {name: value if name == "from" else expand(value, values, self._escape) for name, value in piece.flags}
         copy = self._copy_instruction(piece, flags, state)
         if "from" in flags:
             earlier = self._find_stage(flags["from"], index, allow_number=True)
@@ -328,7 +337,7 @@ class _Builder:
 
     def _copy_instruction(self, piece: Piece, flags: dict[str, str], state: StageState) -> CopyInstruction:
         values = state.values
-        words = piece.words or tuple(split_words(piece.operands, self._escape))
+        words = piece.words or tuple(split_blanks(piece.operands))
         if len(words) < 2:
             raise DockerfileError("it needs at least one source and a destination")
         if unknown := sorted(set(flags) - {"from", "chown", "chmod", "link"}):
@@ -336,14 +345,14 @@ class _Builder:
         mode = flags.get("chmod", "")
         if mode and not all(c in "01234567" for c in mode):
             raise UnsupportedInstruction(f"--chmod={mode}: only octal numbers are supported")
-        *sources, target = (word if piece.words else expand(word, values, self._escape) for word in words)
+        *sources, target = (expand(word, values, self._escape) for word in words)
         heredocs = {heredoc.name: heredoc for heredoc in piece.heredocs}
         inline = {}
         for position, source in enumerate(list(sources)):
             name = source.lstrip("0123456789").removeprefix("<<").removeprefix("-")
             if "<<" in source and name in heredocs:
                 text = heredocs[name].content
-                text = expand(text, values, self._escape, quotes=False) if heredocs[name].expand else text
+                text = expand(text, values, quotes=False) if heredocs[name].expand else text
                 inline[name] = text.encode("utf-8", "surrogateescape")
                 sources[position] = name
         return CopyInstruction(
@@ -373,15 +382,23 @@ def _shell_script(piece: Piece) -> str:
     return lines
 
 
-def _env_pairs(text: str, values: dict[str, str], escape: str) -> dict[str, str]:
-    """Parse the operands of ENV: `name=value ...`, or one name and everything after it."""
-    words = split_words(text, escape)
+def _pairs(piece: Piece, values: dict[str, str]) -> dict[str, str]:
+    """Parse the operands of ENV or LABEL: `name=value ...`, or one name and everything after it."""
+    words = split_words(piece.operands, piece.escape)
     if words and "=" not in words[0]:
-        name, _, rest = text.partition(" ")
-        return {name: expand(rest.strip(), values, escape)}
-    pairs = (word.partition("=") for word in words)
+        name, *rest = split_blanks(piece.operands, 1)
+        if not rest:
+            raise DockerfileError(f"{piece.keyword} needs a name and a value")
+        pairs = [[name, rest[0]]]
+    else:
+        if not all("=" in word for word in words):
+            raise DockerfileError(f"{next(word for word in words if '=' not in word)} is not of the form name=value")
+        pairs = [word.split("=", 1) for word in words]
     # All values on one line expand with the variables from before the line.
-    return {expand(name, values, escape): expand(value, values, escape) for name, _, value in pairs}
+    found = {expand(name, values, piece.escape): expand(value, values, piece.escape) for name, value in pairs}
+    if not found or "" in found:
+        raise DockerfileError(f"{piece.keyword} needs a name")
+    return found
 
 
 def _platform_arguments() -> dict[str, str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import fnmatch
 import gzip
 import io
 import lzma
 import os
 import posixpath
+import re
 import shutil
 import stat
 import tarfile
@@ -25,7 +25,7 @@ from pytest_harbor.environment.namespace.layers import LayerStack
 from pytest_harbor.environment.namespace.sandbox import Sandbox
 from pytest_harbor.environment.tar.pack import Upload, UploadError, pack
 from pytest_harbor.image import BuildContext
-from pytest_harbor.image.dockerfile import DockerfileError
+from pytest_harbor.image.words import DockerfileError, path_pattern
 
 LayerWriter = Callable[[Sandbox], None]
 _COMPRESSED = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ": lzma.LZMAFile}
@@ -161,8 +161,10 @@ class _ContextFiles:
         parts = pattern.split("/")
         if ".." in parts:
             raise DockerfileError(f"{source} is outside the build context")
-        found = [path for path in sorted(self._paths) if path and _matches(path.split("/"), parts)]
-        if not found:
+        expressions = [path_pattern(part) for part in parts]
+        found = [path for path in sorted(self._paths) if path and _matches(path.split("/"), expressions)]
+        # A pattern that matches nothing is fine, as it is for BuildKit.
+        if not found and not any(char in pattern for char in "*?["):
             raise DockerfileError(f"{source} is not in the build context, or .dockerignore excludes it")
         return found
 
@@ -181,8 +183,8 @@ class _ContextFiles:
                 yield Upload(f"/{each[len(prefix) :]}", self._root / each)
 
 
-def _matches(path: list[str], pattern: list[str]) -> bool:
-    return len(path) == len(pattern) and all(map(fnmatch.fnmatchcase, path, pattern))
+def _matches(path: list[str], pattern: list[re.Pattern[str]]) -> bool:
+    return len(path) == len(pattern) and all(map(re.Pattern.fullmatch, pattern, path))
 
 
 def _digest(uploads: list[Upload], archives: list[Path]) -> str:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pytest_harbor._util.choices import DEFAULT_IMAGE
 from pytest_harbor.hud.convert.dockerfile_tail import DEFAULT_SHELL, serve_lines, shell_before
 from pytest_harbor.image.adaptation import commented_out, header, terminated
-from pytest_harbor.image.dockerfile import Dockerfile, DockerfileError, Piece, split_words, unquote
+from pytest_harbor.image.dockerfile import Dockerfile, Piece
 from pytest_harbor.image.layers import LAYER_ARGUMENT, LAYER_PYTHON, layer_stage
 from pytest_harbor.image.restore import BEGIN, END, LAYER_TITLE, NO_LINE_END, SOURCE, is_comment, is_marker
+from pytest_harbor.image.words import DockerfileError, split_words, unquote
 from pytest_harbor.task.converted import BASE_TITLE, GENERATED
 
 LAYER = "harbor-layer"

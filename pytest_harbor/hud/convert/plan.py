@@ -17,7 +17,7 @@ from pytest_harbor.errors import ImageError
 from pytest_harbor.hud.convert.dockerfile import Original, from_dockerfile, from_image
 from pytest_harbor.hud.names import base_name, scenario
 from pytest_harbor.image import BuildContext
-from pytest_harbor.image.dockerfile import DockerfileError
+from pytest_harbor.image.words import DockerfileError
 from pytest_harbor.task import DatasetError, Task, TaskError
 from pytest_harbor.task.converted import GENERATED
 from pytest_harbor.task.document import json_values
