@@ -20,7 +20,8 @@ _BYTES = 16_384
 def headline(result: TrialResult) -> str:
     """Return a result as one line that begins with the reason, as in pytest's short summary."""
     if result.outcome in ("error", "skipped"):
-        return one_line(result.reason, None)
+        text, why = one_line(result.reason, None), reason(result)
+        return text if text.startswith(why) else f"{why}; {text}"
     if result.outcome == "unverified":
         budget = f"; {result.budget}" if result.budget else ""
         return one_line(f"{result.reason} (unverified; {agent_end(result)}{budget})", None)

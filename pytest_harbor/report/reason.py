@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pytest_harbor._util.logs import read_tail
+from pytest_harbor._util.logs import read_tail, tail
 from pytest_harbor._util.text import one_line
 from pytest_harbor.report.usage_text import spent_budget
 from pytest_harbor.trial import TrialResult
@@ -17,6 +17,9 @@ _LINES = 100
 
 # "bash: line 1: pip: command not found", and "sh: 1: pip: not found" of other shells.
 _NOT_FOUND = re.compile(r"(?:.*\s)?(\S+): command not found\b|.*\d: (\S+): not found$")
+_BUILD = re.compile(r"its Dockerfile failed to build|building \S+ failed")
+# What a builder adds to the output of a build: the step and the time before lines, and lines of its own.
+_BUILDER = re.compile(r"^(?:#\d+ )?\d+\.\d+ |^(?:#\d+ )?(?:ERROR:|\[|>|--).*$|^#\d+ .*$", re.MULTILINE)
 _TELLING = re.compile(
     r"^E:? |\w*(?:Error|Exception)\b|\b(?:error|fail(?:s|ed|ure)?|fatal|missing|differs?|expected|wrong|invalid|no such"
     r"|not (?:found|exist|equal|match)|cannot|can.?t|unable|denied)\b",
@@ -58,8 +61,10 @@ def _joined(*parts: str) -> str:
 
 def _fact(text: str) -> str:
     """Return the fact of a message without the fix, or the telling line of the output that it quotes."""
-    text = text.partition(". Log: ")[0]
+    text, _, log = text.partition(". Log: ")
     fact, _, output = text.partition("last output:\n")
+    if _BUILD.match(fact) and (line := _telling_line(_BUILDER.sub("", tail(Path(log), _LINES)) if log else "")):
+        return one_line(f"build failed: {line}", _CHARACTERS)
     if output and (line := _telling_line(output)):
         return one_line(line, _CHARACTERS)
     if match := _NOT_FOUND.match(fact):
@@ -91,8 +96,8 @@ def _tests(result: TrialResult) -> str:
 
 
 def _log_line(result: TrialResult, name: str) -> str:
-    tail = read_tail(Path(result.directory), name, _BYTES, _LINES) if result.directory else None
-    return one_line(_telling_line(tail.text), _CHARACTERS) if tail else ""
+    log = read_tail(Path(result.directory), name, _BYTES, _LINES) if result.directory else None
+    return one_line(_telling_line(log.text), _CHARACTERS) if log else ""
 
 
 def _telling_line(text: str) -> str:

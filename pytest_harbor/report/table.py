@@ -17,8 +17,8 @@ Markup = Callable[[str, str], str]
 
 _GAP = "  "
 _INDENT = "    "
-# Reasons are beside their rows if there is so much room, and below them otherwise.
-_REASON_COLUMNS = 30
+# Reasons are beside their rows if all fit or there is so much room, and below them otherwise.
+_REASON_COLUMNS = 50
 # How far names are shortened, step by step, if a row is too long.
 _SHORTENED = (("task", 28), ("agent", 12), ("task", 20), ("agent", 8), ("task", 12))
 # What is dropped, one after the other, if that is not enough.

@@ -65,6 +65,27 @@ def test_error(why, text, expected):
     assert why(outcome="error", reward=None, reason=text) == expected
 
 
+BUILD_LOG = """#6 [stage-0 2/3] RUN apt-get install -y nosuch
+#6 0.176 Reading package lists...
+#6 0.236 E: Unable to locate package nosuch
+#6 ERROR: executor failed running [/bin/sh -c apt-get install -y nosuch]: exit code: 100
+------
+ > [stage-0 2/3] RUN apt-get install -y nosuch:
+0.236 E: Unable to locate package nosuch
+------
+ERROR: failed to solve: executor failed running [/bin/sh -c apt-get install -y nosuch]: exit code: 100
+"""
+
+
+def test_error_of_a_build(why, tmp_path):
+    log = tmp_path / "log-1.txt"
+    log.write_text(BUILD_LOG)
+    text = f"its Dockerfile failed to build: failed to solve: exit code: 100. Log: {log}"
+    assert why(outcome="error", reason=text) == "build failed: E: Unable to locate package nosuch"
+    log.unlink()
+    assert why(outcome="error", reason=text).startswith("its Dockerfile failed to build: failed to solve")
+
+
 def test_unverified_and_skipped(why):
     assert why(outcome="unverified", reason="test.sh wrote no reward; have it write one") == "test.sh wrote no reward"
     assert why(outcome="skipped", reason="needs compose; not supported") == "needs compose; not supported"
