@@ -225,7 +225,7 @@ def unknown_agents(agents: Set[str], baseline: Baseline) -> list[str]:
     unknown = sorted(agents - set(baseline.agents))
     others = [agent for agent in baseline.agents if agent not in agents]
     has = f"the baseline has {'agent' if len(baseline.agents) == 1 else 'agents'} {listed(baseline.agents, MAX_NAMES)}"
-    fix = ""
+    fix = "; --harbor-update-baseline adds it"
     if others and len(agents) == 1:
         name = others[0] if len(others) == 1 else "NAME"
         fix = f"; --harbor-agent-name={name} compares with {'it' if len(baseline.agents) == 1 else 'one of them'}"

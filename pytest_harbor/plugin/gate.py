@@ -88,14 +88,24 @@ class Gate:
             return False
         return before.digest == result.task_digest and 0 < len(before.rewards) == before.passed
 
-    def problem(self, keys: Collection[Key]) -> str:
-        """Return why a run of these tasks and agents cannot be compared at all, or an empty text if it can."""
+    def problem(self, keys: Collection[Key], provider: str) -> str:
+        """Return why a run of these tasks and agents cannot be compared at all, or an empty text if it can.
+
+        Args:
+            keys: the tasks and agents.
+            provider: name of the environments' provider.
+
+        """
         options, baseline = self._options, self.baseline
         if not self._on_command_line or baseline is None or options.update_baseline or self.deferred:
             return ""
-        if not keys or not baseline.samples.keys().isdisjoint(keys):
+        known = {baseline.samples[key].provider for key in keys if key in baseline.samples}
+        if not keys or provider in known:
             return ""
-        reasons = unknown_agents({agent for _, agent in keys}, baseline)
+        reasons = [] if known else unknown_agents({agent for _, agent in keys}, baseline)
+        if known:
+            others = ", ".join(sorted(known - {""})) or "an unknown provider"
+            reasons = [f"it is of {others}, and this run uses {provider}; see --harbor-environment"]
         reasons = reasons or ["none of the selected tasks is in it; save it again with --harbor-save-baseline"]
         return f"--harbor-baseline: nothing can be compared with {options.baseline}: {'; '.join(reasons)}"
 

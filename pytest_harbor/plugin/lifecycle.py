@@ -95,9 +95,8 @@ class Lifecycle:
         found = {item: assignment for item in items if (assignment := assignment_of(item)) and not _is_skipped(item)}
         if configured < len(found):
             return ""
-        return self._session.gate.problem(
-            {(task.task.id, agent.name) for task in found.values() if (agent := agents.agent(task.agent))}
-        )
+        keys = {(task.task.id, agent.name) for task in found.values() if (agent := agents.agent(task.agent))}
+        return self._session.gate.problem(keys, open_runner(self._session).provider.name) if keys else ""
 
     def _sort(self, items: list[pytest.Item]) -> None:
         """Sort the items of tasks among themselves; other tests keep their positions."""
@@ -181,9 +180,10 @@ class Lifecycle:
         saved = harbor.gate.save(results, stopped)
         harbor.baseline_notes = [message for _, message in saved]
         harbor.output_missing = not all(written for written, _ in saved)
-        if ended and harbor.other_failures and harbor.verdict is not None:
-            failures = plural(harbor.other_failures, "failure")
-            harbor.exit_note = f"exit status {int(session.exitstatus)}: {failures} that the verdict is not about"
+        if ended and harbor.other_failures:
+            if harbor.verdict is not None:
+                failures = plural(harbor.other_failures, "failure")
+                harbor.exit_note = f"exit status {int(session.exitstatus)}: {failures} that the verdict is not about"
         elif ended and harbor.gate.deferred:
             session.exitstatus = pytest.ExitCode.OK
         elif ended and harbor.verdict is not None:

@@ -108,6 +108,14 @@ def test_other_tasks_are_found_before_the_run(project, baseline):
     outcome.has("none of the selected tasks is in it")
 
 
+def test_another_provider_is_found_before_the_run(project):
+    project.rewards(a=1.0)
+    Baseline({("tb2/a", "nop"): Sample((1.0,), 1, provider="docker")}).write(project.path / "baseline.json")
+    outcome = project.run(*RUN, "--harbor-baseline=baseline.json")
+    assert outcome.ret == 4
+    outcome.has("it is of docker, and this run uses fake; see --harbor-environment")
+
+
 def test_changed_tasks_are_inconclusive(project, baseline):
     compared = baseline(a=1.0)
     project.file("tb2/a/instruction.md", "Something else.\n")
@@ -116,13 +124,13 @@ def test_changed_tasks_are_inconclusive(project, baseline):
     outcome.has("no task of this run can be compared with the baseline", "the task has changed")
 
 
-def test_new_agent_is_inconclusive_although_another_passes(project, baseline):
-    baseline(a=1.0)
-    Baseline({("tb2/a", "one"): Sample((1.0,), 1)}).write(project.path / "baseline.json")
+def test_new_agent_is_inconclusive_although_another_passes(project):
+    project.rewards(a=1.0)
+    project.run(*RUN, "--harbor-agent-name=one", "--harbor-save-baseline=baseline.json")
     project.file("agents.toml", '[[agents]]\nname = "one"\nagent = "nop"\n[[agents]]\nname = "nop"\nagent = "nop"\n')
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agents=agents.toml", "--harbor-baseline=baseline.json")
     assert outcome.ret == 10
-    outcome.has("agent nop is not in the baseline; the baseline has agent one")
+    outcome.has("agent nop is not in the baseline; the baseline has agent one; --harbor-update-baseline adds it")
 
 
 def test_empty_baseline_is_a_usage_error(project):
