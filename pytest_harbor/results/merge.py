@@ -15,6 +15,14 @@ from pytest_harbor.trial import TrialResult
 # The most names in a message.
 _MAX_NAMES = 5
 
+# Outcomes of trials that may run again in another run.
+_UNGRADED = ("error", "skipped")
+
+# Task, agent, attempt and confirmation.
+_Trial = tuple[str, str, int, int]
+# A file may have the results of several runs.
+_Run = tuple[Path, str]
+
 
 class RunError(ValueError):
     """Runs that cannot be read or merged; the message says why and how to fix it."""
@@ -47,35 +55,58 @@ def merge(paths: Sequence[Path]) -> Merged:
         paths: directories of runs, or their results.jsonl.
 
     Raises:
-        RunError: a path is not a run, or two runs have the same trial.
+        RunError: a path is not a run, or two runs have graded the same trial.
 
     """
     merged = Merged()
-    owners: dict[tuple[str, str, int, int], tuple[Path, str]] = {}
-    overlaps: dict[tuple[Path, Path], list[str]] = {}
+    found: dict[_Trial, dict[_Run, list[TrialResult]]] = {}
     records: list[RunRecord] = []
     for file in _files(paths, merged.notes):
         merged.runs.append(file.parent)
         records += _record(file, merged.notes)
-        found = _results(file, merged.corrupt)
-        results = list({repr(result): result for result in found}.values())
-        if len(results) < len(found):
-            merged.notes.append(f"{file} has {plural(len(found) - len(results), 'trial')} twice; each counts once")
+        read = _results(file, merged.corrupt)
+        results = list({repr(result): result for result in read}.values())
+        if len(results) < len(read):
+            merged.notes.append(f"{file} has {plural(len(read) - len(results), 'trial')} twice; each counts once")
         for result in results:
-            key = (result.task, result.agent, result.attempt, result.confirmation)
-            other, run = owners.setdefault(key, (file.parent, result.run))
-            if (other, run) != (file.parent, result.run):
-                overlaps.setdefault((other, file.parent), []).append(
-                    f"{result.task} with {result.agent or 'no agent'}, attempt {result.attempt}"
-                )
-            merged.results.append(result)
+            trial = (result.task, result.agent, result.attempt, result.confirmation)
+            found.setdefault(trial, {}).setdefault((file.parent, result.run), []).append(result)
+        merged.results += results
+    repeated = _repeated(found)
+    if repeated:
+        merged.notes.append(
+            f"{plural(len(repeated), 'trial')} not graded in one run (infrastructure error, skipped) and repeated in "
+            "another: the other counts"
+        )
+        merged.results = [result for result in merged.results if id(result) not in repeated]
+    _refuse_overlaps(found)
+    _compare(records, merged)
+    return merged
+
+
+def _repeated(found: dict[_Trial, dict[_Run, list[TrialResult]]]) -> set[int]:
+    """Remove what one run did not grade and another repeated; return the ids of these results."""
+    removed: set[int] = set()
+    for runs in found.values():
+        for run in [run for run, results in runs.items() if all(r.outcome in _UNGRADED for r in results)]:
+            # If no run graded it, the last one counts.
+            if len(runs) > 1:
+                removed.update(map(id, runs.pop(run)))
+    return removed
+
+
+def _refuse_overlaps(found: dict[_Trial, dict[_Run, list[TrialResult]]]) -> None:
+    overlaps: dict[tuple[Path, Path], list[str]] = {}
+    for (task, agent, attempt, _), runs in found.items():
+        (first, _), *others = runs
+        for second, _ in others:
+            trial = f"{task} with {agent or 'no agent'}, attempt {attempt}"
+            overlaps.setdefault((first, second), []).append(trial)
     if overlaps:
         (first, second), trials = next(iter(overlaps.items()))
         both = f"{first} and {second} overlap: both have" if first != second else f"several runs in {first} have"
         fix = "give runs of different tasks or agents, such as the shards of one run"
         raise RunError(f"{both} {listed(trials, _MAX_NAMES)}; {fix}")
-    _compare(records, merged)
-    return merged
 
 
 def _files(paths: Sequence[Path], notes: list[str]) -> list[Path]:

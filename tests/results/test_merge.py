@@ -99,6 +99,19 @@ def test_overlap_is_an_error(make):
     assert "and 1 more; give runs of different tasks or agents" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "outcomes,counts", [("ep", "p"), ("pe", "p"), ("sf", "f"), ("eep", "p"), ("ee", "e")], ids=" ".join
+)
+def test_trial_that_was_not_graded_may_run_again(outcomes, counts, make, tmp_path):
+    words = {"p": "passed", "f": "failed", "e": "error", "s": "skipped"}
+    runs = [make(str(number), "", "a") for number in range(len(outcomes))]
+    for number, outcome in enumerate(outcomes):
+        Run(tmp_path, str(number)).append(result(str(number), "a", outcome=words[outcome]))
+    merged = merge(runs)
+    assert [each.outcome for each in merged.results] == [words[counts]]
+    assert merged.notes[-1].endswith(" and repeated in another: the other counts")
+
+
 def test_agents_and_attempts_and_confirmations_do_not_overlap(make, tmp_path):
     runs = [make("1", "a"), make("2", "", "a")]
     for what in ({"agent": "other"}, {"attempt": 2}, {"confirmation": 1}):
