@@ -18,6 +18,7 @@ from pytest_harbor.report import usage_text
 from pytest_harbor.report.agent_rates import percent, rates_by_agent
 from pytest_harbor.report.failure import headline
 from pytest_harbor.report.headline import headline as run_headline
+from pytest_harbor.report.headline import is_expected_failure
 from pytest_harbor.report.reason import reason
 from pytest_harbor.report.terminal import totals
 from pytest_harbor.report.verdict_text import WORSE, Section, number, sections
@@ -151,8 +152,10 @@ def _section(section: Section, reasons: Mapping[Key, str]) -> list[str]:
 
 
 def _not_passed(results: Iterable[TrialResult]) -> list[str]:
-    """Return a table of the trials that were neither passed nor skipped, the errors last."""
-    chosen = [result for result in results if result.outcome not in ("passed", "skipped")]
+    """Return a table of the trials that neither passed nor were skipped or expected to fail, the errors last."""
+    chosen = [
+        result for result in results if result.outcome not in ("passed", "skipped") and not is_expected_failure(result)
+    ]
     chosen.sort(key=lambda each: (each.outcome == "error", each.task, each.agent, each.attempt))
     rows = [
         _row(
@@ -291,7 +294,7 @@ def _annotations(report: Report) -> list[_Annotation]:
         annotations = [
             _Annotation(level, (result.task, result.agent), f"{result.outcome}: {result.task}", headline(result))
             for result in sorted(report.results, key=lambda result: (result.task, result.agent, result.attempt))
-            if (level := levels.get(result.outcome))
+            if (level := levels.get(result.outcome)) and not is_expected_failure(result)
         ]
     return list({each.key: each for each in reversed(annotations)}.values())[::-1]
 

@@ -31,12 +31,20 @@ def _words(results: Sequence[TrialResult]) -> tuple[str, str]:
         return (f"{plural(len(attempts), 'task')} skipped" if attempts else "No trial ran"), "skipped"
     # An attempt or an agent more makes a task several trials.
     noun = "trial" if len({result.task for result in attempts}) < len(attempts) else "task"
-    if failed := counts["failed"] + counts["unverified"]:
+    expected = sum(is_expected_failure(result) for result in attempts)
+    if failed := counts["failed"] + counts["unverified"] - expected:
         share = f"{failed:,} of {plural(ran, noun)}" if failed < ran else _all(ran, noun)
         return f"{share} failed", "failed" if counts["failed"] else "unverified"
     if errors := counts["error"]:
         return f"{plural(errors, 'error')} in {plural(ran, noun)}", "error"
+    if expected:
+        return f"{plural(counts['passed'], noun)} passed, {expected:,} failed as expected", "passed"
     return f"{_all(ran, noun)} passed", "passed"
+
+
+def is_expected_failure(result: TrialResult) -> bool:
+    """Return True if a trial did not pass, as an xfail mark expects."""
+    return result.xfail and result.outcome in ("failed", "unverified")
 
 
 def _all(number: int, noun: str) -> str:

@@ -140,6 +140,13 @@ def test_agents_have_rows_and_no_common_mean():
     assert whole.count("mean reward") == 1
 
 
+def test_expected_failures_need_no_attention(tmp_path):
+    expected = report(result(), result("tb2/b", 0.0, xfail=True))
+    assert "**1 task passed, 1 failed as expected**" in text_of(expected)
+    assert "Not passed" not in text_of(expected)
+    assert commands(expected, tmp_path) == []
+
+
 def test_many_failures_are_cut_short():
     whole = text_of(report(*many(0, 20)))
     assert "### Not passed (100)" in whole

@@ -305,6 +305,16 @@ def test_run_that_stopped_early_never_looks_like_a_success():
     assert "is-passed" not in page[page.index("<body>") :]
 
 
+def test_expected_failures_do_not_count_as_failures():
+    expected = [result_of("tb2/a", "failed", xfail=True), result_of("tb2/b"), result_of("tb2/c", xfail=True)]
+    page = page_of(*expected)
+    assert "<title>2 tasks passed, 1 failed as expected: " in page
+    assert [row.count("expected to fail") for row in rows_of(page)] == [1, 0, 1]
+    page = page_of(*expected, result_of("tb2/d", "failed"))
+    assert "<title>1 of 4 tasks failed: " in page
+    assert "tb2/d" in rows_of(page)[0]
+
+
 def test_title_names_datasets_and_agents():
     assert "<title>All 2 trials passed: tb2 with claude, codex</title>" in page_of(
         result_of(), result_of(agent="codex")

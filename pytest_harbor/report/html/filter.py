@@ -18,6 +18,7 @@ KINDS = {
     "flaky": "flaky",
     "timeout": "agent timed out",
     "budget": "budget spent",
+    "xfail": "expected to fail",
 }
 MAX_CAUSES = 30
 

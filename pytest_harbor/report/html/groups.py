@@ -9,6 +9,7 @@ from functools import cached_property
 from pytest_harbor._util.text import one_line, shorten
 from pytest_harbor.gate import Pair, Verdict
 from pytest_harbor.gate.baseline import GRADED, Key
+from pytest_harbor.report.headline import is_expected_failure
 from pytest_harbor.report.reason import reason
 from pytest_harbor.trial import TrialResult
 
@@ -62,6 +63,7 @@ class Entry:
             "flaky": group.flaky,
             "timeout": self.result.agent_timed_out,
             "budget": bool(self.result.budget),
+            "xfail": self.result.xfail,
         }
         return [kind for kind, applies in kinds.items() if applies]
 
@@ -107,12 +109,17 @@ class Group:
 ORDER = ("failed", "unverified", "error", "passed", "skipped")
 
 
+def rank(result: TrialResult) -> float:
+    """Return the place of a trial among the others by how much it matters, the lowest first."""
+    return ORDER.index("passed") - 0.5 if is_expected_failure(result) else ORDER.index(result.outcome)
+
+
 def entries_of(results: Iterable[TrialResult]) -> list[Entry]:
     """Return the trials in the order of the page, which does not depend on the order in which they ended."""
     ordered = sorted(
         results,
         key=lambda r: (
-            ORDER.index(r.outcome),
+            rank(r),
             r.task,
             r.agent,
             r.confirmation,

@@ -10,7 +10,7 @@ from pytest_harbor.gate.baseline import Key
 from pytest_harbor.report.html.calls import Share
 from pytest_harbor.report.html.details import Rerun, details
 from pytest_harbor.report.html.grid import before, outcome_pill
-from pytest_harbor.report.html.groups import ORDER, Entry, Group
+from pytest_harbor.report.html.groups import Entry, Group, rank
 from pytest_harbor.report.html.markup import Markup, duration, number, tag
 from pytest_harbor.report.usage_text import money
 
@@ -81,7 +81,7 @@ class TrialTable:
 
     def _cells(self, entry: Entry, group: Group) -> Iterator[Markup]:
         result = entry.result
-        yield tag("td", outcome_pill(result.outcome), class_="c-outcome", data_value=ORDER.index(result.outcome))
+        yield tag("td", outcome_pill(result.outcome), class_="c-outcome", data_value=rank(result))
         yield tag(
             "th",
             tag(
@@ -123,6 +123,7 @@ class TrialTable:
             yield Markup(" ")
             yield before(group) or Markup()
         notes = {entry.label: self._attempts, "flaky": group.flaky and bool(entry.reason)}
+        notes["expected to fail"] = result.xfail
         warnings = {
             "agent timed out": result.agent_timed_out and "timed out" not in entry.reason,
             "budget spent": bool(result.budget),
