@@ -13,6 +13,8 @@ MISSING_FIX = (
     "--harbor-agent-where=host"
 )
 
+WORKDIR_FIX = "check --harbor-agent-workdir and the workdir of the task; the directory must exist in the environment"
+
 
 class CommandAgent:
     """An agent that runs a command line in the environment.
@@ -35,13 +37,16 @@ class CommandAgent:
         """Run the command as the agent's user in the agent's working directory.
 
         Raises:
-            CannotExecute: the program is missing.
+            CannotExecute: the program, the working directory or the user does not exist.
 
         """
         try:
             return run_line(self.line, context, dict(context.variables))
         except CannotExecute as error:
-            error.fix = error.fix or MISSING_FIX
+            if "command not found" in error.fact or error.fact.endswith(": no such file"):
+                error.fix = MISSING_FIX
+            elif context.workdir in error.fact:
+                error.fix = WORKDIR_FIX
             raise
 
 

@@ -40,6 +40,23 @@ def test_command_that_cannot_be_started(context, environment):
         CommandAgent("nosuch").run(context())
 
 
+@pytest.mark.parametrize(
+    "fact, fix",
+    [
+        ("./run.sh: no such file", "copy it with --harbor-agent-files"),
+        ('chdir to cwd ("/work") failed: no such file or directory', "check --harbor-agent-workdir"),
+        ("working directory /work: No such file or directory", "check --harbor-agent-workdir"),
+        ("unable to find user nosuch", ""),
+    ],
+)
+def test_fix_for_a_command_that_cannot_be_started(context, environment, fact, fix):
+    environment.answers["run"] = CannotExecute(fact)
+    with pytest.raises(CannotExecute) as caught:
+        CommandAgent("run").run(context())
+    assert fix in caught.value.fix
+    assert bool(fix) is bool(caught.value.fix)
+
+
 def solved(make_task, name="solved", toml="", solution="#!/bin/sh\nexit 0\n", **what) -> Task:
     return Task.load(make_task(f"tb2/{name}", toml, solution=solution, **what))
 
