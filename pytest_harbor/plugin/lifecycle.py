@@ -48,7 +48,12 @@ class Lifecycle:
         if select(session) is None or session.is_worker or not session.runs_trials:
             return
         runner = open_runner(session)
-        check_environment(session, runner)
+        try:
+            check_environment(session, runner)
+        except pytest.UsageError as error:
+            # Without environments there is no point in collecting tests, so this is all that will be reported.
+            mistakes, missing = find_problems(session)
+            raise pytest.UsageError(*error.args, *mistakes, *missing) from error
         if self._config.pluginmanager.hasplugin("dsession"):
             session.problems = find_problems(session)
         with contextlib.suppress(InfrastructureError):

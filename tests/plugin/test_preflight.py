@@ -60,6 +60,15 @@ def test_everything_wrong_is_listed_at_once(tasks, monkeypatch):
     )
 
 
+def test_listed_with_an_engine_that_does_not_answer(project, monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    project.task("tb2/a")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+    outcome = project.run(ALL, "--harbor-agent=openai", "--harbor-model=m", "--harbor-environment=docker")
+    refused(outcome, "/nonexistent.sock", "ERROR: agent openai: no model server is set")
+
+
 @pytest.mark.parametrize("agent", ["--harbor-agent=openai", COMMAND])
 @pytest.mark.parametrize("mode", ["live", "record", "auto"])
 def test_proxy_without_a_key(tasks, agent, mode):
