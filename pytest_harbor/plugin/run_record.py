@@ -47,11 +47,12 @@ def write_run_record(session: HarborSession, items: Iterable[pytest.Item]) -> No
         pytest_harbor=version("pytest-harbor"),
         planned=_planned(items),
     )
-    directory = open_runner(session).run.directory
+    run = open_runner(session).run
     try:
-        run_record.write(directory)
+        run.create_root()
+        run_record.write(run.directory)
     except OSError as error:
-        raise pytest.UsageError(f"--harbor-results: {directory} cannot be written: {error}") from error
+        raise pytest.UsageError(f"--harbor-results: {run.directory} cannot be written: {error}") from error
 
 
 def _planned(items: Iterable[pytest.Item]) -> dict[str, int]:

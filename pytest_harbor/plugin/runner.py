@@ -27,10 +27,10 @@ BUDGET = "budget.json"
 
 
 def open_runner(session: HarborSession) -> Runner:
-    """Return the session's runner, made at the first call together with the directory of all runs.
+    """Return the session's runner, made at the first call.
 
     Raises:
-        pytest.UsageError: options exclude each other, what they need is missing, or the directory cannot be created.
+        pytest.UsageError: options exclude each other, what they need is missing, or an output cannot be written.
 
     """
     if session.runner is None:
@@ -38,10 +38,6 @@ def open_runner(session: HarborSession) -> Runner:
         run = Run(options.results, session.run_id)
         proxy = _proxy_settings(options, session.agents, run.directory, os.environ)
         _check_adaptation(options, session.agents)
-        try:
-            run.create_root()
-        except OSError as error:
-            raise pytest.UsageError(f"--harbor-results: {run.root} cannot be created: {error}") from error
         if not session.is_worker:
             _check_outputs(options, run)
         provider, session.provider_reason = _provider(session)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from pytest_harbor._util.text import listed, plural
 from pytest_harbor.gate import confirmations_of, samples_of
@@ -80,6 +83,20 @@ class TerminalReport:
     def _results_line(directory: Path) -> str:
         return f"harbor: results {_relative(directory)}"
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, Any, Any]:
+        """Print the summary and write the page if pytest did not ask for a summary.
+
+        It does not after an internal error, nor, in older versions, with --no-summary.
+        """
+        result = yield
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None:
+            self._write_page(None, tasks_not_run(self._session, self._session.table.results, exitstatus))
+        elif not self._session.summarizing:
+            self.pytest_terminal_summary(reporter, exitstatus)
+        return result
+
     def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:
         """Print the verdict, the table of trials and where the results are."""
         session = self._session
@@ -118,18 +135,19 @@ class TerminalReport:
         option = self._session.config.option
         return option.verbose > _SILENT and not option.no_summary
 
-    def _write_page(self, reporter: Any, not_run: tuple[str, ...] | None) -> None:
+    def _write_page(self, reporter: Any | None, not_run: tuple[str, ...] | None) -> None:
         """Write the HTML page, and print its path or why there is none."""
         path = page_path(self._session)
-        if path is None:
+        if path is None or self._session.is_worker:
             return
         try:
             write_page(self._session, path, not_run)
         except OSError as error:
-            reporter.write_line(f"--harbor-html: {path} cannot be written: {error}", red=True)
+            if reporter is not None:
+                reporter.write_line(f"--harbor-html: {path} cannot be written: {error}", red=True)
             self._session.output_missing |= bool(self._session.options.html)
         else:
-            if self._shows_results:
+            if reporter is not None and self._shows_results:
                 reporter.write_line(f"page: {_relative(path)}")
 
     def _write_failures(self, reporter: Any, report: github.Report) -> None:

@@ -113,7 +113,7 @@ def test_results_directory_that_cannot_be_created(project, where):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", f"--harbor-results={where}")
     assert outcome.ret == 4
-    outcome.has("--harbor-results: ", "cannot be created")
+    outcome.has("--harbor-results: ", "cannot be written")
     outcome.shows_no_bug()
 
 

@@ -47,6 +47,23 @@ def test_off_writes_no_page(project, ini, flags):
     assert list(project.path.rglob("*.html")) == []
 
 
+BROKEN_AFTER_A_TEST = """
+def pytest_runtest_logfinish(nodeid):
+    raise ZeroDivisionError("a bug of a conftest.py")
+"""
+
+
+@pytest.mark.parametrize("ending", ["no terminal", "internal error"])
+def test_page_is_written_if_pytest_asks_for_no_summary(project, ending):
+    project.rewards(a=0.0)
+    if ending == "internal error":
+        conftest = project.path / "conftest.py"
+        conftest.write_text(conftest.read_text() + BROKEN_AFTER_A_TEST)
+    words = ("-p", "no:terminal") if ending == "no terminal" else ()
+    assert project.run("--harbor-dataset=tb2", "--harbor-agent=nop", *words).ret != 0
+    assert page_text(project).count('<tbody id="trial-') == 1
+
+
 def test_another_file(project):
     project.task("tb2/a", SKIPPED)
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-html=out/report.html")
