@@ -17,6 +17,9 @@ _INTERPRETER = re.compile(r"(?:node|nodejs|deno|bun|ruby|irb|perl|php|lua|julia|
 _VALUED = re.compile(r"[-+][oO]|-[XW]|--rcfile|--init-file")
 _COMMAND_OPTION = re.compile(r"-[a-z]*c")
 
+# Programs that only keep a container running, and would take the keep-alive command for arguments of theirs.
+_KEEPERS = {"sleep", "tail", "cat", "true"}
+
 # Programs that run the rest of their arguments, and those of their options that take the next word as a value.
 _WRAPPERS = {
     "env": ("-u", "-C", "--unset", "--chdir"),
@@ -28,6 +31,8 @@ _WRAPPERS = {
     "nice": ("-n",),
     "stdbuf": ("-i", "-o", "-e"),
     "setsid": (),
+    "busybox": (),
+    "sudo": ("-u", "-g"),
     "exec": (),
 }
 # The same, with a first argument of their own.
@@ -37,7 +42,8 @@ _WRAPPERS_WITH_USER = {"gosu", "su-exec", "chpst"}
 def starts_service(entrypoint: Sequence[str]) -> bool:
     """Return True if an ENTRYPOINT, without wrappers, is more than a shell or interpreter that waits for input."""
     words = _unwrapped(entrypoint)
-    return bool(words) and not _waits_for_input(words)
+    is_empty = not words or not words[0]
+    return not is_empty and not _waits_for_input(words) and PurePosixPath(words[0]).name not in _KEEPERS
 
 
 def keep_alive_arguments(entrypoint: Sequence[str]) -> list[str]:
@@ -66,7 +72,7 @@ def _unwrapped(entrypoint: Sequence[str]) -> list[str]:
         elif _SHELL.fullmatch(name) and len(words) == 3 and _COMMAND_OPTION.fullmatch(words[1]):
             # The shell form, ENTRYPOINT bash.
             inner = _split(words[2])
-            if not inner or not _waits_for_input(_unwrapped(inner)):
+            if not inner or starts_service(inner):
                 return words
             words = inner
         else:

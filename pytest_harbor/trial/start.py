@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from pytest_harbor.task.values import HIGHEST_MEMORY_MB, LOWEST_CPUS, LOWEST_MEM
 from pytest_harbor.task.variables import MissingVariable, resolve_variables
 from pytest_harbor.trial.settings import TrialSettings
 
+TESTS = "/tests"
 TASK_DIRECTORY = "/task"
 OTHER_TASK_DIRECTORY = "/harbor-task"
 """Where the task's texts are if the image has files of its own with their names in /task."""
@@ -100,6 +102,11 @@ def environment_variables(task: Task) -> dict[str, str]:
         if server.url:
             variables[f"HARBOR_MCP_{slug(server.name).upper().replace('-', '_')}_URL"] = server.url
     return variables
+
+
+def works_in_tests(workdir: str) -> bool:
+    """Return True if a working directory is where the tests go, so that what an agent leaves there must stay."""
+    return posixpath.normpath(workdir) == TESTS or posixpath.normpath(workdir).startswith(f"{TESTS}/")
 
 
 def check_agent_files(files: Sequence[tuple[Path, str]], line: str) -> list[str]:

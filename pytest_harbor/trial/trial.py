@@ -26,14 +26,16 @@ from pytest_harbor.trial.services import AgentService
 from pytest_harbor.trial.settings import TrialSettings
 from pytest_harbor.trial.start import (
     TASK_DIRECTORY,
+    TESTS,
     check_agent_files,
     environment_variables,
     place_task_texts,
     start_request,
     task_agent_env,
+    works_in_tests,
 )
 from pytest_harbor.trial.usage import Usage, known
-from pytest_harbor.trial.verifier import TESTS, Verification, verify
+from pytest_harbor.trial.verifier import Verification, verify
 
 
 class Trial:
@@ -228,7 +230,11 @@ class Trial:
             if needs_setup(self.agent):
                 environment.upload(agent_uploads(self.settings.agent_files))
             call_hook("environment_started", lambda: self._hooks.environment_started(self.task, environment))
-            self._image_tests = environment.save(TESTS)
+            self._image_tests = None
+            if works_in_tests(self.settings.agent_workdir or environment.workdir):
+                self._journal.warn(f"the agent works in {TESTS}; what it leaves there stays next to the tests")
+            else:
+                self._image_tests = environment.save(TESTS)
         return environment
 
     def run(self, agent: Agent | None = None) -> TrialResult:
@@ -332,6 +338,7 @@ class Trial:
                 self.directory,
                 agent_user=user_text(self.task.config.agent.user),
                 image_tests=self._image_tests,
+                keep_tests=works_in_tests(self.settings.agent_workdir or environment.workdir),
                 first=first,
                 echo=self._echo,
             )

@@ -24,8 +24,8 @@ from pytest_harbor.trial.ctrf import InnerTests, read_ctrf
 from pytest_harbor.trial.printed_tests import read_printed_tests
 from pytest_harbor.trial.reward import Reward, read_reward
 from pytest_harbor.trial.settings import TrialSettings
+from pytest_harbor.trial.start import TESTS
 
-TESTS = "/tests"
 LOGS = "/logs"
 TEST_NAME = "test-stdout.txt"
 TEST_LOG = f"verifier/{TEST_NAME}"
@@ -53,11 +53,22 @@ for dir in agent artifacts; do
 done
 fresh /logs/verifier && chmod {mode} /logs/verifier || {{ echo "/logs/verifier cannot be recreated"; exit 1; }}
 {own}
+{place}
+rm -rf {stage}
+"""
+REPLACE_TESTS = """
 rm -rf /tests 2>/dev/null
 if [ -d /tests ] && [ ! -L /tests ]; then cp -R -p {stage}/tests/. /tests/ || exit 1
 elif [ -e /tests ] || [ -L /tests ]; then echo "/tests cannot be removed"; exit 1
 else mv {stage}/tests /tests || exit 1; fi
-rm -rf {stage}
+"""
+ADD_TESTS = """
+[ -L /tests ] && rm -f /tests
+[ -d /tests ] || mkdir /tests || exit 1
+for entry in {stage}/tests/* {stage}/tests/.[!.]* {stage}/tests/..?*; do
+  [ -e "$entry" ] || [ -L "$entry" ] || continue
+  rm -rf "/tests/${{entry##*/}}" && mv "$entry" /tests/ || exit 1
+done
 """
 
 
@@ -93,6 +104,7 @@ def verify(
     *,
     agent_user: str | None,
     image_tests: IO[bytes] | None,
+    keep_tests: bool,
     first: Process | None,
     echo: Callable[[bytes], None] | None = None,
 ) -> Verification:
@@ -105,6 +117,7 @@ def verify(
         directory: the trial's directory; verifier/, agent/ and artifacts/ are written in it.
         agent_user: the agent's user.
         image_tests: the image's own /tests, as it was before the agent worked; the task's tests are added to it.
+        keep_tests: whether what the agent left in /tests stays there, apart from what has the name of a test.
         first: the agent's first process; what the agent left running is killed if grading is not possible otherwise.
         echo: takes the output of test.sh for a person who watches.
 
@@ -120,6 +133,7 @@ def verify(
         user=user_text(verifier.user),
         agent_user=agent_user,
         image_tests=image_tests,
+        keep_tests=keep_tests,
         variables=resolve_variables(verifier.env, "[verifier].env"),
         timeout=bounded(verifier.timeout_sec * settings.timeout_multiplier),
     )
@@ -156,6 +170,7 @@ class _Tests:
     user: str | None
     agent_user: str | None
     image_tests: IO[bytes] | None
+    keep_tests: bool
     variables: Mapping[str, str]
     timeout: float
     warnings: list[str] = field(default_factory=list)
@@ -182,7 +197,7 @@ class _Tests:
             self.environment.restore(self.image_tests, stage)
         self.environment.upload(uploads)
         self.warnings.extend(note for note in notes if note not in self.warnings)
-        prepare = _prepare(stage, self.user, self.agent_user)
+        prepare = _prepare(stage, self.user, self.agent_user, self.keep_tests)
         if not _is_root(self.user, self.environment):
             self.environment.exec(["true"], user="0", cwd="/", prologue=prepare)
             prepare = ""
@@ -197,12 +212,13 @@ class _Tests:
         return (None if result.timed_out else result.exit_code), result.timed_out
 
 
-def _prepare(stage: str, user: str | None, agent_user: str | None) -> str:
+def _prepare(stage: str, user: str | None, agent_user: str | None, keep_tests: bool) -> str:
     mode, own = "777", ""
     if (user or "0") != (agent_user or "0"):
         mode = "755"
         own = f"chown -- {shlex.quote(user or '0')} /logs/verifier || exit 1"
-    return PREPARE.format(stage=stage, mode=mode, own=own)
+    place = ADD_TESTS if keep_tests else REPLACE_TESTS
+    return PREPARE.format(mode=mode, own=own, place=place.format(stage=stage), stage=stage)
 
 
 def _is_root(user: str | None, environment: Environment) -> bool:

@@ -36,6 +36,12 @@ SLEEP = ["sleep", "2147483647"]
         ["/bin/sh", "-c", "/bin/bash"],
         ["/bin/sh", "-c", "exec python3"],
         ["zsh"],
+        [""],
+        ["sleep", "infinity"],
+        ["tini", "--", "tail", "-f", "/dev/null"],
+        ["busybox", "sh"],
+        ["sudo", "-u", "dev", "bash"],
+        ["/bin/sh", "-c", "sleep infinity"],
     ],
 )
 def test_starts_no_service(entrypoint):

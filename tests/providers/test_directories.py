@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_harbor import run_trial
+from pytest_harbor.agent import CommandAgent
 
 pytestmark = pytest.mark.usefixtures("many_users")
 
@@ -43,6 +44,19 @@ test.sh
 /new/dir/sub/file 644 dev
 /data 711 dev
 """
+
+
+def test_working_directory_that_the_tests_share(provider, tmp_path, write_task_files):
+    dockerfile = (
+        "FROM python:3.12-slim\nRUN useradd dev && mkdir /tests && chown dev /tests\nUSER dev\nWORKDIR /tests\n"
+    )
+    test = "[ $(cat out) = done ] && [ $(stat -c %U /tests) = dev ] && echo 1 >/logs/verifier/reward.txt\n"
+    files = {"environment/Dockerfile": dockerfile}
+    task = write_task_files(tmp_path / "ds" / "shared", test=test, files=files)
+    line = "ls -A && echo done >out && mkdir test.sh && ln -s /nowhere data.txt"
+    result = run_trial(task, CommandAgent(line), results=tmp_path / "results", provider=provider)
+    assert (result.outcome, result.reason) == ("passed", "")
+    assert "the agent works in /tests; what it leaves there stays next to the tests" in result.warnings
 
 
 def test_what_the_image_has_is_kept(provider, tmp_path, write_task_files):
