@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from pytest_harbor._util.signals import interrupt_on_signals
 from pytest_harbor.plugin.agents import Agents
 from pytest_harbor.plugin.gate import Gate
@@ -24,7 +22,7 @@ def activate(session: HarborSession) -> None:
     """
     if session.active:
         return
-    session.gate = Gate(session.options, on_command_line=asks_for_verdict(session.config))
+    session.gate = Gate(session.options, on_command_line=session.asked_for_verdict)
     session.agents = Agents(session.config, session.options)
     session.table = TrialTable()
     session.config.pluginmanager.register(Lifecycle(session), "harbor-lifecycle")
@@ -32,8 +30,3 @@ def activate(session: HarborSession) -> None:
     if session.runs_trials:
         session.restore_signals = interrupt_on_signals()
     session.active = True
-
-
-def asks_for_verdict(config: pytest.Config) -> bool:
-    """Return True if a flag asks for a verdict on the run."""
-    return bool(config.getoption("harbor_gate") or config.getoption("harbor_baseline"))

@@ -77,6 +77,7 @@ class Listener:
         """Pass the run's id, what is wrong, and the provider if one was chosen, to a pytest-xdist worker."""
         node.workerinput["harbor_run"] = self._session.run_id
         node.workerinput["harbor_problems"] = self._session.problems
+        node.workerinput["harbor_asked_for_verdict"] = self._session.asked_for_verdict
         if (claims := self._open_claims()) is not None:
             node.workerinput["harbor_claims"] = str(claims.directory)
         if self._session.runner is not None:

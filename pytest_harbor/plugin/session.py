@@ -87,6 +87,17 @@ class HarborSession:
         given: str | None = getattr(self.config, "workerinput", {}).get("harbor_run")
         return given or new_run_id()
 
+    @cached_property
+    def asked_for_verdict(self) -> bool:
+        """Whether the command line itself, rather than `addopts` or an ini key, asks for a verdict on the run."""
+        config = self.config
+        if self.is_worker:
+            return bool(config.workerinput.get("harbor_asked_for_verdict"))  # type: ignore[attr-defined]
+        if not config.getoption("harbor_gate") and not config.getoption("harbor_baseline"):
+            return False
+        typed = config._parser.parse_known_args(list(config.invocation_params.args))
+        return bool(typed.harbor_gate or typed.harbor_baseline)
+
     @property
     def is_worker(self) -> bool:
         """Whether this process is a pytest-xdist worker."""

@@ -114,8 +114,7 @@ def configure(config: pytest.Config) -> None:
     by_flag = config.getoption("harbor_dataset")
     check_datasets(config, session.options.datasets if by_flag else session.places.used)
     # A verdict that was asked for may not be missing because no task was found.
-    verdict = config.getoption("harbor_gate") or config.getoption("harbor_baseline")
-    if session.places.used or session.places.found or verdict:
+    if session.places.used or session.places.found or session.asked_for_verdict:
         from pytest_harbor.plugin.activation import activate
 
         activate(session)

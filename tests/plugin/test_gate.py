@@ -157,13 +157,15 @@ def test_run_without_tasks_is_no_pass(project, rule):
     assert project.run(*RUN, rule, "-k", "nosuch").ret == 5
 
 
-def test_run_without_tasks_passes_if_only_an_ini_file_has_the_rule(project):
+@pytest.mark.parametrize("rule", ["harbor_gate = each", "addopts = --harbor-gate=each"])
+def test_run_without_tasks_passes_if_only_an_ini_file_has_the_rule(project, rule):
     project.rewards(a=0.0)
     project.file("test_unit.py", "def test_it(): pass")
-    project.ini("harbor_gate = each", "harbor_dataset = tb2", "harbor_agent = nop")
+    project.ini(rule, "harbor_dataset = tb2", "harbor_agent = nop")
     outcome = project.run("test_unit.py")
     assert outcome.ret == 0
     outcome.lacks("verdict:")
+    assert project.run("tb2").ret == 1
 
 
 @pytest.mark.parametrize("how", ["--collect-only", "--setup-plan"])
