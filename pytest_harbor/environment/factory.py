@@ -39,5 +39,7 @@ def create_provider(choice: ProviderChoice, hidden: Sequence[Path] = ()) -> tupl
             # Of the two, Docker is easier for the user to fix.
             return docker, f"and {error.fact}"
         docker.close()
-        return namespace, f"because {missing.fact}"
+        # An engine that is there and refuses this user is surely wanted.
+        refused = isinstance(missing.__cause__, PermissionError)
+        return namespace, f"because {missing if refused else missing.fact}"
     return docker, ""

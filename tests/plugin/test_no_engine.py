@@ -159,6 +159,29 @@ def test_nothing_is_named_and_namespaces_do_not_work_either(project, monkeypatch
     outcome.lacks(NAMESPACE)
 
 
+def test_fallback_for_a_user_who_is_refused_names_the_cure(monkeypatch):
+    from pytest_harbor.environment import factory
+    from pytest_harbor.environment.docker import DockerProvider
+    from pytest_harbor.environment.namespace import NamespaceProvider
+
+    def refuse(self):
+        try:
+            raise PermissionError(13, "Permission denied")
+        except PermissionError as error:
+            raise EngineAddress("unix:///var/run/docker.sock", "", "", {}).unavailable(error) from error
+
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setattr(DockerProvider, "describe", refuse)
+    monkeypatch.setattr(DockerProvider, "is_explicit", False)
+    monkeypatch.setattr(NamespaceProvider, "describe", lambda self: "namespace")
+    provider, reason = factory.create_provider("auto")
+    assert provider.name == "namespace"
+    assert reason.startswith(
+        "because this user is not allowed to use the Docker Engine at unix:///var/run/docker.sock; "
+    )
+    assert "sudo usermod -aG docker $USER" in reason
+
+
 def test_namespaces_were_chosen_and_do_not_work(project):
     refused(project, "--harbor-environment=namespace").has("ERROR: environments without an engine")
 

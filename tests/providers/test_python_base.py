@@ -9,7 +9,7 @@ import pytest
 
 from pytest_harbor.environment import StartRequest
 from pytest_harbor.environment.namespace.host_root import HostRoot
-from pytest_harbor.environment.namespace.stand_in import Interpreter, wanted_python
+from pytest_harbor.environment.namespace.stand_in import Interpreter, _is_managed, wanted_python
 from pytest_harbor.image import BuildContext, Image
 
 # A package of our own, so that no index is needed.
@@ -95,6 +95,33 @@ def test_the_version_is_named(start):
     assert re.search(
         r"python:2\.1-slim: .* with a virtual environment of its Python 3\.\d+\.\d+, as it has no 2\.1$", notes[0]
     )
+
+
+@pytest.mark.parametrize(
+    "ref, managed",
+    [
+        ("ubuntu:22.04", False),
+        ("ubuntu:20.04", False),
+        ("ubuntu:jammy-20240101", False),
+        ("docker.io/library/debian:11-slim", False),
+        ("debian:bullseye-slim", False),
+        ("node:20-bullseye", False),
+        ("ubuntu:24.04", True),
+        ("ubuntu", True),
+        ("debian:12", True),
+        ("debian:bookworm", True),
+        ("alpine:3.20", True),
+        ("node:20", True),
+    ],
+)
+def test_distributions_before_pep_668(ref, managed):
+    assert _is_managed(ref) is managed
+
+
+def test_older_distribution_can_be_installed_into(start):
+    environment, _ = start("FROM ubuntu:22.04\n")
+    assert output(environment, "ls /usr/lib/python3*/EXTERNALLY-MANAGED 2>/dev/null | wc -l") == "0"
+    assert output(environment, "ls /usr/local/bin/pip /usr/local/pyvenv.cfg 2>/dev/null | wc -l") == "0"
 
 
 def test_image_without_a_dockerfile(namespace):

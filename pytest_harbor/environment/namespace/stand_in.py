@@ -1,7 +1,8 @@
 """What stands in for images that were not built here: the host's own system.
 
 For images of Python it has a virtual environment at /usr/local, where these images have their Python: an operating
-system's own Python often refuses to be installed into (PEP 668), and it shares its packages with the system.
+system's own Python often refuses to be installed into (PEP 668), and it shares its packages with the system. For
+distributions from before PEP 668, that refusal is taken away.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from pytest_harbor.errors import ImageError
 # Part of the layer's key. Increase it when the content changes.
 _VERSION = "python-1"
 _WHEELS = "/tmp/pytest-harbor-pip"
+
+# The last releases whose Python can be installed into.
+_LAST_UNMANAGED = {"ubuntu": 22, "debian": 11}
+_UNMANAGED_CODENAMES = ("bionic", "focal", "jammy", "stretch", "buster", "bullseye")
 
 # Packages of users are allowed, as in the images, but not those of the operating system. Neither `true` nor `false` as
 # a setting says that; pip takes any other value for "not isolated", and Python for "without system packages".
@@ -136,6 +141,8 @@ class StandIn:
         note = f"{ref}: this host's own system ({stack.host.description}) stands in for the image"
         wanted = wanted_python(ref)
         if wanted is None:
+            if not _is_managed(ref):
+                stack, _ = stack.add_layer((_VERSION, "unmanaged"), _remove_mark)
             return cls(stack, {}, note)
         python = Interpreter.find(stack.host, wanted)
         if python is None:
@@ -149,6 +156,26 @@ class StandIn:
             stack, _ = stack.add_layer(key, lambda sandbox: _create(sandbox, python, take))
         variables = {"PATH": shell_scripts.SYSTEM_PATH, "LANG": "C.UTF-8", "PYTHON_VERSION": python.version}
         return cls(stack, variables, note)
+
+
+def _is_managed(ref: str) -> bool:
+    """Return False for a distribution from before PEP 668, where pip installs into the system's own Python."""
+    name, _, tag = ref.partition("@")[0].rpartition("/")[2].partition(":")
+    if any(codename in tag for codename in _UNMANAGED_CODENAMES):
+        return False
+    release = re.match(r"\d+", tag)
+    return not release or int(release[0]) > _LAST_UNMANAGED.get(name, -1)
+
+
+def _remove_mark(sandbox: Sandbox) -> None:
+    sandbox.run(
+        ["/bin/sh", "-c", "rm -f /usr/lib/python3*/EXTERNALLY-MANAGED"],
+        lambda data: False,
+        user="",
+        cwd="/",
+        variables={"PATH": shell_scripts.SYSTEM_PATH},
+        deadline=None,
+    )
 
 
 def _create(sandbox: Sandbox, interpreter: Interpreter, take: Callable[[bytes], object]) -> None:
