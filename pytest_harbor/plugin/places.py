@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _TASK_FILES = ("instruction.md", "tests/test.sh", "environment", "steps")
 
+# What only Harbor's task.toml has, for tasks whose other files are missing.
+_TASK_TABLE = re.compile(rb"^\s*(schema_version\s*=|\[(verifier|environment|agent)\])", re.MULTILINE)
+
 # The tables of pytest's configuration files that may list agents.
 _AGENT_TABLE = re.compile(r"^\s*\[\[?\s*(tool\s*\.\s*)?[\"']?pytest-harbor\b", re.MULTILINE)
 
@@ -33,7 +36,15 @@ def is_task(directory: Path) -> bool:
 
     A task.toml alone may be anything.
     """
-    return (directory / "task.toml").is_file() and any((directory / name).exists() for name in _TASK_FILES)
+    toml = directory / "task.toml"
+    if not toml.is_file():
+        return False
+    if any((directory / name).exists() for name in _TASK_FILES):
+        return True
+    try:
+        return bool(_TASK_TABLE.search(toml.read_bytes()))
+    except OSError:
+        return False
 
 
 def is_converted(directory: Path) -> bool:
@@ -51,15 +62,18 @@ def outside_tasks(path: Path) -> Path:
     if (path / "task.toml").is_file():
         path = path.parent
     outermost = [place for place in (path, *path.parents) if is_task(place) or is_converted(place)]
-    return outermost[-1].parent if outermost else path
+    if outermost:
+        return outermost[-1].parent
+    return path.parent if task_around(path) else path
 
 
 def task_around(path: Path) -> Path | None:
     """Return the task or the converted environment that a path is in, other than its own tasks and their task.toml."""
-    for directory in path.parents:
+    # A link may lead into a task.
+    for directory in dict.fromkeys((*path.parents, *path.resolve().parents)):
         if is_task(directory):
             return None if path == directory / "task.toml" else directory
-        if is_converted(directory):
+        if is_converted(directory) and path.is_relative_to(directory):
             inside = path.relative_to(directory).parts
             return None if inside[0] == "tasks" and len(inside) <= 2 else directory
     return None

@@ -261,6 +261,16 @@ def test_invalid_value_without_a_dataset(project):
     assert project.run("--harbor-build=sometimes").ret == 4
 
 
+def test_text_where_toml_needs_a_list(project):
+    project.file("pytest.toml", '[pytest]\nharbor_dataset = "tb2"\n')
+    outcome = project.run("--collect-only")
+    if tuple(map(int, pytest.__version__.split(".")[:1])) < (9,):
+        pytest.skip("this pytest does not read pytest.toml")
+    assert outcome.ret == 4
+    outcome.has("harbor_dataset", "list")
+    outcome.lacks("true or false")
+
+
 def test_invalid_switch_in_the_ini_file(project):
     project.ini("harbor_record_only = perhaps")
     outcome = project.run("--collect-only")

@@ -324,6 +324,28 @@ def test_files_of_tasks_as_arguments(mixed, path, agent):
     outcome.shows_no_bug()
 
 
+def test_link_into_a_task(mixed):
+    mixed.path.joinpath("linked").symlink_to("evals/a/tests")
+    outcome = mixed.run("linked", "--harbor-agent=nop")
+    assert outcome.ret == 4
+    outcome.has("ERROR: linked belongs to the Harbor task evals/a")
+    outcome.lacks("SystemError")
+
+
+def test_linked_dataset_as_argument(mixed):
+    mixed.path.joinpath("linked").symlink_to("evals")
+    assert mixed.ids("linked", "--harbor-agent=nop") == ["linked/a/task.toml::a", "linked/b/task.toml::b"]
+
+
+def test_task_without_its_other_files(project):
+    project.file("evals/a/task.toml", "[verifier]\ntimeout_sec = 60\n")
+    project.file("evals/a/tests/test_outputs.py", RAISES)
+    outcome = project.run("evals", "--harbor-agent=nop")
+    assert outcome.counts == {"errors": 1}
+    outcome.has("instruction.md")
+    outcome.lacks("SystemError")
+
+
 def test_tests_directory_of_a_task_as_the_current_directory(mixed, monkeypatch):
     monkeypatch.chdir(mixed.path / "evals/a/tests")
     outcome = mixed.run()

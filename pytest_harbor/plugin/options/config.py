@@ -174,7 +174,8 @@ def _value(option: Option, config: pytest.Config) -> Any:
         try:
             given = config.getini(option.key)
         except (ValueError, pytest.UsageError) as error:
-            raise pytest.UsageError(f"{source}: {error}; use true or false") from error
+            cure = "; use true or false" if option.kind == "switch" else ""
+            raise pytest.UsageError(f"{source}: {error}{cure}") from error
     if option.kind == "switch":
         return bool(given)
     if option.kind in ("many", "paths"):
