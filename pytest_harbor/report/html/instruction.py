@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 from pytest_harbor._util.text import shorten
@@ -24,8 +23,6 @@ def instruction(task_path: str, room: int) -> Markup | None:
     return tag("details", tag("summary", "Instruction"), tag("pre", text)) if text else None
 
 
-# Trials of the same task follow one another, or nearly so.
-@lru_cache(maxsize=256)
 def _read(task_path: str) -> str:
     path = Path(task_path) / "instruction.md"
     try:
