@@ -261,11 +261,10 @@ def test_invalid_value_without_a_dataset(project):
     assert project.run("--harbor-build=sometimes").ret == 4
 
 
+@pytest.mark.skipif(pytest.version_tuple < (9,), reason="pytest reads pytest.toml from version 9 on")
 def test_text_where_toml_needs_a_list(project):
     project.file("pytest.toml", '[pytest]\nharbor_dataset = "tb2"\n')
     outcome = project.run("--collect-only")
-    if tuple(map(int, pytest.__version__.split(".")[:1])) < (9,):
-        pytest.skip("this pytest does not read pytest.toml")
     assert outcome.ret == 4
     outcome.has("harbor_dataset", "list")
     outcome.lacks("true or false")
