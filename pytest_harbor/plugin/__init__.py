@@ -80,7 +80,7 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 
         if node := collect_directory(session, path, parent):
             return node
-    return guard(path, parent)
+    return guard(path, parent, session.guarded)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -17,7 +17,6 @@ import pytest
 from _pytest.nodes import FSCollector
 
 from pytest_harbor._util.text import printable_name
-from pytest_harbor.plugin.session import session_of
 
 if TYPE_CHECKING:
     from pytest_harbor.plugin.options.table import HarborConfig
@@ -284,10 +283,17 @@ class UncollectedTask(FSCollector):
         return []
 
 
-def guard(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Return an empty node for a task or a converted environment, so that pytest stays out of it."""
+def guard(path: Path, parent: pytest.Collector, guarded: list[Path]) -> pytest.Collector | None:
+    """Return an empty node for a task or a converted environment, so that pytest stays out of it.
+
+    Args:
+        path: a directory.
+        parent: the parent of the node.
+        guarded: a task is added to these.
+
+    """
     if is_task(path):
-        session_of(parent.config).guarded.append(path)
+        guarded.append(path)
     elif not is_converted(path):
         return None
     node: UncollectedTask = UncollectedTask.from_parent(parent, path=path)

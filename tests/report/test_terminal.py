@@ -144,7 +144,7 @@ def test_reasons_are_below_their_rows_in_a_narrow_terminal(tmp_path):
         "tb2/a  nop      1.00  passed         -",
         "    agent timed out after 2 s",
     ]
-    assert printed(results, tmp_path, width=80).lines[1].endswith("-  timed out after 60 s; reward 0, needs 1")
+    assert printed(results, tmp_path, width=100).lines[1].endswith("-  timed out after 60 s; reward 0, needs 1")
 
 
 def test_outcomes_have_colors(tmp_path):
