@@ -21,7 +21,7 @@ from pytest_harbor.report.headline import headline as run_headline
 from pytest_harbor.report.headline import is_expected_failure
 from pytest_harbor.report.reason import reason
 from pytest_harbor.report.terminal import totals
-from pytest_harbor.report.verdict_text import WORSE, Section, number, sections
+from pytest_harbor.report.verdict_text import WORSE, Row, Section, number, sections
 from pytest_harbor.trial import TrialResult
 
 MARKER = "<!-- pytest-harbor -->"
@@ -43,6 +43,7 @@ _OPENING = "\n<details>"
 _CLOSING = "\n</details>\n"
 
 Level = Literal["error", "warning", "notice"]
+LEVELS: tuple[Level, ...] = ("error", "warning", "notice")
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,7 @@ def commands(report: Report, root: Path | None) -> list[str]:
     paths = {(result.task, result.agent): result.task_path for result in report.results}
     lines: list[str] = []
     annotations = _annotations(report)
-    for level in ("error", "warning", "notice"):
+    for level in LEVELS:
         chosen = [each for each in annotations if each.level == level]
         shown = chosen if len(chosen) <= MAX_ANNOTATIONS else chosen[: MAX_ANNOTATIONS - 1]
         lines += [_command(level, each.title, each.text, _location(paths.get(each.key, ""), root)) for each in shown]
@@ -287,16 +288,19 @@ def commands(report: Report, root: Path | None) -> list[str]:
 def _annotations(report: Report) -> list[_Annotation]:
     """Return one annotation per task and agent, the worst first."""
     if report.verdict is not None:
-        annotations = _verdict_annotations(report, report.verdict)
+        found = _verdict_annotations(report, report.verdict)
     else:
         at_least_warning: Level = report.level or "warning"
         levels = {"failed": report.level, "unverified": at_least_warning, "error": at_least_warning}
-        annotations = [
+        found = [
             _Annotation(level, (result.task, result.agent), f"{result.outcome}: {result.task}", headline(result))
             for result in sorted(report.results, key=lambda result: (result.task, result.agent, result.attempt))
             if (level := levels.get(result.outcome)) and not is_expected_failure(result)
         ]
-    return list({each.key: each for each in reversed(annotations)}.values())[::-1]
+    annotations: dict[Key, _Annotation] = {}
+    for each in sorted(found, key=lambda each: LEVELS.index(each.level)):
+        annotations.setdefault(each.key, each)
+    return list(annotations.values())
 
 
 def _verdict_annotations(report: Report, verdict: Verdict) -> list[_Annotation]:
@@ -309,8 +313,13 @@ def _verdict_annotations(report: Report, verdict: Verdict) -> list[_Annotation]:
         _Annotation(level, (row.task, row.agent), f"{section.title}: {row.task}", f"{row.rewards}, {row.note}")
         for section in sections(verdict, report.samples, report.confirmations)
         if (level := levels.get(section.title))
-        for row in section.rows
+        for row in (sorted(section.rows, key=_change) if section.title in WORSE else section.rows)
     ]
+
+
+def _change(row: Row) -> float:
+    """Return the change of a reward, so that the worst of all agents comes first."""
+    return 0.0 if row.before is None or row.after is None else row.after - row.before
 
 
 def _location(task_path: str, root: Path | None) -> str:

@@ -249,6 +249,48 @@ def test_ten_annotations_per_level_and_a_count(tmp_path):
     assert len(commands(report(*results[:10]), tmp_path)) == 10
 
 
+def attempts(task: str, *rewards: float, **fields) -> list[TrialResult]:
+    return [result(task, reward, attempt, **fields) for attempt, reward in enumerate(rewards, 1)]
+
+
+def annotated(lines: list[str]) -> list[str]:
+    return re.findall("title=regressions%3A ([^:]*)::", "\n".join(lines))
+
+
+def test_flaky_regression_keeps_its_place(tmp_path):
+    before = [*many(1), *attempts("x/mild", 1, 1, 1, 1, 1), *attempts("x/worst", 1, 1, 1, 1, 1)]
+    after = [*many(1), *attempts("x/mild", 0, 1, 1, 1, 1), *attempts("x/worst", 0, 0, 0, 0, 1)]
+    lines = commands(report(*after, before=before, rule="each"), tmp_path)
+    assert annotated(lines) == ["x/worst", "x/mild"]
+    assert not [line for line in lines if line.startswith("::notice")], "one annotation per task"
+
+
+def test_worst_regressions_are_within_the_limit(tmp_path):
+    """Flaky tasks that fell far come before 30 others that fell less."""
+    worst = {"x/1": (0, 0, 0, 0, 1), "x/2": (0, 0, 0, 1, 1)}
+    mild = [f"y/{number:02}" for number in range(30)]
+    before = [each for task in (*worst, *mild) for each in attempts(task, 1, 1, 1, 1, 1)]
+    after = [each for task, rewards in worst.items() for each in attempts(task, *rewards)]
+    after += [each for task in mild for each in attempts(task, 0.7, 0.7, 0.7, 0.7, 0.7)]
+    lines = commands(report(*after, before=before), tmp_path)
+    assert annotated(lines)[:2] == ["x/1", "x/2"]
+    assert lines[9] == "::error title=pytest-harbor::23 more; see the step summary"
+
+
+def test_worst_regression_comes_first_whichever_agent_it_is(tmp_path):
+    before = [*attempts("tb2/a", 1, 1, 1, agent="first"), *attempts("tb2/b", 1, 1, 1, agent="second")]
+    after = [*attempts("tb2/a", 0, 1, 1, agent="first"), *attempts("tb2/b", 0, 0, 0, agent="second")]
+    assert annotated(commands(report(*after, before=before, rule="each"), tmp_path)) == ["tb2/b", "tb2/a"]
+
+
+def test_annotation_has_the_highest_level_of_its_task(tmp_path):
+    """A new task that is flaky (a notice) and left no reward once (a warning)."""
+    mixed = [*attempts("x/new", 0.0, 1.0), result("x/new", 0.0, 3, outcome="unverified")]
+    lines = commands(report(*many(0), *mixed, before=many(1)), tmp_path)
+    (line,) = [line for line in lines if "x/new" in line]
+    assert line.startswith("::warning title=unverified%3A x/new::")
+
+
 def test_one_annotation_for_all_attempts(tmp_path):
     assert len(commands(report(*[result("tb2/a", 0.0, n) for n in (1, 2, 3)]), tmp_path)) == 1
 
