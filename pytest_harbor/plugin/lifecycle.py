@@ -21,7 +21,6 @@ from pytest_harbor.plugin.preflight import find_problems
 from pytest_harbor.plugin.progress import live_progress
 from pytest_harbor.plugin.run_record import write_run_record
 from pytest_harbor.plugin.runner import check_environment, open_runner
-from pytest_harbor.plugin.selection import select
 from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.plugin.trials import abandon, all_results, record_lost
 from pytest_harbor.report.verdict_text import exit_note
@@ -45,7 +44,7 @@ class Lifecycle:
     def pytest_sessionstart(self) -> None:
         """Find the tasks and check the options, so that mistakes are reported before anything runs."""
         session = self._session
-        if select(session) is None or session.is_worker or not session.runs_trials:
+        if session.select() is None or session.is_worker or not session.runs_trials:
             return
         runner = open_runner(session)
         try:

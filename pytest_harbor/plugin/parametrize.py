@@ -10,7 +10,6 @@ from pytest_harbor._util.text import printable_name
 from pytest_harbor.plugin.activation import activate
 from pytest_harbor.plugin.cases import Assignment, assignments
 from pytest_harbor.plugin.fixtures import AGENT_FIXTURES
-from pytest_harbor.plugin.selection import select
 from pytest_harbor.plugin.session import session_of
 from pytest_harbor.task import DatasetError, Task, discover, select_tasks
 
@@ -40,7 +39,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     # If no dataset was given, this test is the first to need the options that trials depend on.
     try:
         activate(session)
-        select(session)
+        session.select()
         # A test that requests only tasks or environments is not about an agent.
         agents = ("",) if AGENT_FIXTURES.isdisjoint(metafunc.fixturenames) else session.agents.names
     except pytest.UsageError as error:

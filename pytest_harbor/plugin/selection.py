@@ -10,7 +10,6 @@ import pytest
 
 from pytest_harbor.plugin.options.table import HarborConfig
 from pytest_harbor.plugin.places import Places
-from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.task import DatasetError, Task, discover, discover_taskset, select_tasks
 from pytest_harbor.task.shards import Shard
 
@@ -89,16 +88,3 @@ class Selection:
         for task in self.whole.values():
             groups.setdefault(task.dataset, []).append(task)
         return groups
-
-
-def select(session: HarborSession) -> Selection | None:
-    """Return the selected tasks, found at the first call, or None if no option or argument names any.
-
-    Raises:
-        pytest.UsageError: a path holds no task, or a pattern matches none.
-
-    """
-    if session.selection is None and (session.options.datasets or session.places.found):
-        seconds = session.gate.seconds() if session.options.shard else {}
-        session.selection = Selection(session.options, session.places, seconds)
-    return session.selection

@@ -98,6 +98,20 @@ class HarborSession:
         typed = config._parser.parse_known_args(list(config.invocation_params.args))
         return bool(typed.harbor_gate or typed.harbor_baseline)
 
+    def select(self) -> Selection | None:
+        """Return the selected tasks, found at the first call, or None if no option or argument names any.
+
+        Raises:
+            pytest.UsageError: a path holds no task, or a pattern matches none.
+
+        """
+        if self.selection is None and (self.options.datasets or self.places.found):
+            from pytest_harbor.plugin.selection import Selection
+
+            seconds = self.gate.seconds() if self.options.shard else {}
+            self.selection = Selection(self.options, self.places, seconds)
+        return self.selection
+
     @property
     def is_worker(self) -> bool:
         """Whether this process is a pytest-xdist worker."""
