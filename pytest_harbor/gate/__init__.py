@@ -1,6 +1,6 @@
 """Verdicts on runs: pure functions from rewards to what a CI job should conclude."""
 
-from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample
+from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample, SampleRun
 from pytest_harbor.gate.comparison import Comparison, Pair
 from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of, save_baseline
 from pytest_harbor.gate.spec import GateSpec
@@ -16,6 +16,7 @@ __all__ = [
     "Limit",
     "Pair",
     "Sample",
+    "SampleRun",
     "Verdict",
     "baseline_of",
     "confirmations_of",

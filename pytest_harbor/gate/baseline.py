@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ VERSION = 1
 GRADED = ("passed", "failed", "unverified")
 
 
-# The numbers of attempts in a sample.
+# The numbers of attempts in a sample, and what describes all of them.
 COUNTS = ("passed", "unverified", "expected", "errors")
+SHARED = ("digest", "image", "provider", "model", "threshold")
 
 
 class BaselineError(ValueError):
@@ -27,11 +29,34 @@ class BaselineError(ValueError):
 
 
 @dataclass(frozen=True)
-class Sample:
-    """The results of one agent's attempts at one task.
+class SampleRun:
+    """One run's part of a sample.
 
     Attributes:
-        rewards: the rewards of the graded attempts, in order.
+        id: id of the run.
+        date: when the run started, in ISO 8601, UTC; empty if that is not known.
+        attempts: number of the rewards in the sample that come from this run.
+        passed, unverified, expected, errors, seconds, usage: as in Sample.
+
+    """
+
+    id: str
+    date: str = ""
+    attempts: int = 0
+    passed: int = 0
+    unverified: int = 0
+    expected: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    usage: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The results of one agent's attempts at one task, in one run or in several.
+
+    Attributes:
+        rewards: the rewards of the graded attempts, in order, those of the oldest run first.
         passed: number of graded attempts that passed.
         unverified: number of graded attempts that left no usable reward and count as 0.
         expected: number of graded attempts that did not pass, as an xfail mark expects.
@@ -45,6 +70,7 @@ class Sample:
         usage: mean model usage per trial: `calls`, `input_tokens`, `cached_tokens`, `output_tokens`,
             `reasoning_tokens`, `estimated` (calls with estimated token counts), `cost` in US dollars. Empty unless the
             usage of every trial is known; without `cost` unless every cost is known.
+        runs: which rewards come from which run, in their order. Empty if that is not known.
 
     """
 
@@ -60,13 +86,48 @@ class Sample:
     threshold: float = 1.0
     seconds: float = 0.0
     usage: Mapping[str, float] = field(default_factory=dict)
+    runs: tuple[SampleRun, ...] = ()
+
+    @classmethod
+    def pooled(cls, parts: Sequence[Sample]) -> Sample:
+        """Return the attempts of several samples of one task as one; what describes the task is the last one's."""
+        if len(parts) == 1:
+            return parts[0]
+        weights = [len(part.rewards) or part.errors for part in parts]
+        names = [name for name in parts[0].usage if all(name in part.usage for part in parts)]
+        return replace(
+            parts[-1],
+            rewards=tuple(reward for part in parts for reward in part.rewards),
+            **{name: sum(getattr(part, name) for part in parts) for name in COUNTS},
+            seconds=round(_mean([part.seconds for part in parts], weights), 1),
+            usage={
+                name: round(_mean([part.usage[name] for part in parts], weights), 6 if name == "cost" else 1)
+                for name in names
+            },
+            runs=tuple(run for part in parts for run in part.runs),
+        )
+
+    @property
+    def parts(self) -> tuple[Sample, ...]:
+        """The sample of each run."""
+        if len(self.runs) < 2:
+            return (self,)
+        ends = accumulate(run.attempts for run in self.runs)
+        return tuple(self._part(run, end) for run, end in zip(self.runs, ends, strict=True))
+
+    def _part(self, run: SampleRun, end: int) -> Sample:
+        values: dict[str, Any] = {name: getattr(run, name) for name in (*COUNTS, "seconds", "usage")}
+        return replace(self, rewards=self.rewards[end - run.attempts : end], **values, runs=(run,))
 
     def graded_by(self, threshold: float) -> Sample:
         """Return the sample with its passes counted by another threshold."""
         if threshold == self.threshold:
             return self
+        if len(self.runs) > 1:
+            return Sample.pooled([part.graded_by(threshold) for part in self.parts])
         passed = sum(reward >= threshold for reward in self.rewards) - (self.unverified if threshold <= 0 else 0)
-        return replace(self, passed=passed, threshold=threshold)
+        runs = tuple(replace(run, passed=passed) for run in self.runs)
+        return replace(self, passed=passed, threshold=threshold, runs=runs)
 
     @property
     def mean(self) -> float:
@@ -132,7 +193,7 @@ class Baseline:
         return sorted({agent for _, agent in self.samples})
 
     def write(self, path: Path) -> None:
-        """Write the baseline, sorted and with a line per agent, so that diffs stay small.
+        """Write the baseline, sorted and with a line per run, so that diffs stay small.
 
         Raises:
             OSError: the file cannot be written.
@@ -146,7 +207,10 @@ class Baseline:
             lines.append(f"  {json.dumps(task)}: {{")
             for place, (agent, sample) in enumerate(agents.items(), 1):
                 comma = "," if place < len(agents) else ""
-                lines.append(f"   {json.dumps(agent)}: {_compact(_plain(sample))}{comma}")
+                *lines_of_runs, last = [f"    {_compact(run)}," for run in _runs_as_json(sample)]
+                shared = "".join(f"{json.dumps(name)}: {_compact(value)}, " for name, value in _shared(sample))
+                lines.append(f'   {json.dumps(agent)}: {{{shared}"runs": [')
+                lines += [*lines_of_runs, last.removesuffix(","), f"   ]}}{comma}"]
             lines.append("  }," if number < len(tasks) else "  }")
         lines += [" }", "}", ""]
         write_atomically(path, "\n".join(lines))
@@ -160,34 +224,64 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
-def _plain(sample: Sample) -> dict[str, Any]:
-    """Return a sample as a dict without the fields that have their default."""
+def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
+    total = sum(weights)
+    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / total if total else 0.0
+
+
+def _shared(sample: Sample) -> list[tuple[str, Any]]:
+    """Return what describes all attempts of a sample, without defaults."""
     default = Sample((), 0)
-    always = ("rewards", "passed")
-    return {name: value for name, value in asdict(sample).items() if name in always or value != getattr(default, name)}
+    values = ((name, getattr(sample, name)) for name in SHARED)
+    return [(name, value) for name, value in values if value != getattr(default, name)]
+
+
+def _runs_as_json(sample: Sample) -> list[dict[str, Any]]:
+    """Return the runs of a sample with their rewards, without defaults."""
+    default = asdict(SampleRun(""))
+    found = []
+    for part in sample.parts:
+        (run,) = part.runs or (SampleRun(""),)
+        values = {name: getattr(part, name) for name in (*COUNTS, "seconds", "usage")}
+        values |= {"id": run.id, "date": run.date}
+        given = {name: value for name, value in values.items() if value != default[name]}
+        found.append({**given, "passed": part.passed, "rewards": part.rewards})
+    return found
 
 
 def _samples(tasks: Any) -> Iterable[tuple[Key, Sample]]:
     for task, agents in tasks.items():
         for agent, data in agents.items():
             where = f"{task} {agent}"
-            unknown = sorted(set(data) - set(Sample.__dataclass_fields__))
-            if unknown:
-                raise ValueError(f"{where}: unknown key {unknown[0]!r}")
-            rewards = tuple(_finite(reward, where) for reward in data["rewards"])
-            known: dict[str, Any] = {
-                **{name: _count(data.get(name, 0), f"{where}: {name}") for name in COUNTS},
-                **{name: str(data.get(name, "")) for name in ("digest", "image", "provider", "model")},
-                "threshold": _finite(data.get("threshold", 1.0), f"{where}: threshold"),
-                "seconds": _finite(data.get("seconds", 0.0), f"{where}: seconds"),
-                "usage": {
-                    str(name): _finite(value, f"{where}: usage") for name, value in data.get("usage", {}).items()
-                },
-            }
-            sample = Sample(rewards, **known)
-            if max(sample.passed, sample.unverified, sample.expected) > len(rewards):
-                raise ValueError(f"{where}: more attempts are passed, unverified or expected than there are rewards")
-            yield (task, agent), sample
+            _refuse_unknown(data, {*SHARED, "runs"}, where)
+            shared: dict[str, Any] = {name: str(data.get(name, "")) for name in SHARED if name != "threshold"}
+            shared["threshold"] = _finite(data.get("threshold", 1.0), f"{where}: threshold")
+            parts = [_part(run, shared, where) for run in data["runs"]]
+            if not parts:
+                raise ValueError(f"{where}: no run")
+            if len(parts) > 1 and len({run.id for part in parts for run in part.runs}) < len(parts):
+                raise ValueError(f"{where}: two runs without an id, or with the same id")
+            yield (task, agent), Sample.pooled(parts)
+
+
+def _part(data: Any, shared: Mapping[str, Any], where: str) -> Sample:
+    """Return the sample of one run."""
+    _refuse_unknown(data, {*SampleRun.__dataclass_fields__, "rewards"} - {"attempts"}, where)
+    rewards = tuple(_finite(reward, where) for reward in data["rewards"])
+    values: dict[str, Any] = {name: _count(data.get(name, 0), f"{where}: {name}") for name in COUNTS}
+    if max(values["passed"], values["unverified"], values["expected"]) > len(rewards):
+        raise ValueError(f"{where}: more attempts are passed, unverified or expected than there are rewards")
+    values["seconds"] = _finite(data.get("seconds", 0.0), f"{where}: seconds")
+    usage = data.get("usage", {}).items()
+    values["usage"] = {str(name): _finite(value, f"{where}: usage") for name, value in usage}
+    run = SampleRun(str(data.get("id", "")), str(data.get("date", "")), len(rewards), **values)
+    return Sample(rewards, **shared, **values, runs=(run,) if run.id else ())
+
+
+def _refuse_unknown(data: Any, known: set[str], where: str) -> None:
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}")
 
 
 def _finite(value: Any, where: str) -> float:

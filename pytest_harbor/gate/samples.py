@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 
 from pytest_harbor._util.text import plural
-from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample
+from pytest_harbor.gate.baseline import COUNTS, Baseline, BaselineError, Key, Sample, SampleRun
 from pytest_harbor.trial import TrialResult, Usage
 
 # The usage in a sample, and the name of each number in a result.
@@ -23,18 +24,33 @@ def samples_of(results: Iterable[TrialResult]) -> dict[Key, Sample]:
 
     Confirmations, skipped trials, and trials that the run's budget cut short do not count.
     """
-    groups: dict[Key, list[TrialResult]] = {}
+    results = list(results)
+    dates = _dates(results)
+    groups: dict[Key, dict[str, list[TrialResult]]] = {}
     for result in sorted(results, key=lambda result: (result.task, result.agent, result.attempt, result.node_id)):
         if result.outcome != "skipped" and not result.confirmation and not result.cut_by_run:
-            groups.setdefault((result.task, result.agent), []).append(result)
-    return {key: _sample(group) for key, group in groups.items()}
+            groups.setdefault((result.task, result.agent), {}).setdefault(result.run, []).append(result)
+    return {
+        key: Sample.pooled([_sample(runs[run], dates[run]) for run in sorted(runs, key=lambda run: (dates[run], run))])
+        for key, runs in groups.items()
+    }
 
 
-def _sample(results: list[TrialResult]) -> Sample:
+def _dates(results: Iterable[TrialResult]) -> dict[str, str]:
+    """Return when each run started its first trial."""
+    dates: dict[str, str] = {}
+    for result in results:
+        known = (date for date in (dates.get(result.run), result.started_at) if date)
+        dates[result.run] = min(known, default="")
+    return dates
+
+
+def _sample(results: list[TrialResult], date: str) -> Sample:
+    """Return the sample of the attempts of one run."""
     # With --harbor-missing-reward=error, an unverified trial has no reward and counts as an error.
     graded = [result for result in results if result.reward is not None]
     known = graded or results
-    return Sample(
+    sample = Sample(
         rewards=tuple(result.reward for result in graded if result.reward is not None),
         passed=sum(result.outcome == "passed" for result in graded),
         unverified=sum(result.outcome == "unverified" for result in graded),
@@ -48,6 +64,8 @@ def _sample(results: list[TrialResult]) -> Sample:
         seconds=round(fmean(sum(result.phases.values()) for result in known), 1),
         usage=_mean_usage([result.usage for result in known]),
     )
+    values = {name: getattr(sample, name) for name in (*COUNTS, "seconds", "usage")}
+    return replace(sample, runs=(SampleRun(results[0].run, date, len(sample.rewards), **values),))
 
 
 def _mean_usage(usages: Sequence[Usage | None]) -> dict[str, float]:

@@ -2,26 +2,40 @@
 
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_harbor.gate.baseline import Baseline, BaselineError, Sample
+from pytest_harbor.gate.baseline import Baseline, BaselineError, Sample, SampleRun
 from pytest_harbor.gate.samples import baseline_of, samples_of, save_baseline
 from pytest_harbor.trial import TrialResult, Usage
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
-SAMPLES = st.builds(
-    lambda rewards, **others: Sample(tuple(rewards), passed=len(rewards) // 2, **others),
-    st.lists(FINITE, max_size=5),
-    errors=st.integers(0, 3),
-    digest=st.text(),
-    image=st.text(),
-    provider=st.text(),
-    model=st.text(),
-    seconds=FINITE,
-    usage=st.dictionaries(st.text(), FINITE, max_size=2),
+SHARED = {name: st.text() for name in ("digest", "image", "provider", "model")}
+VALUES = {
+    "errors": st.integers(0, 3),
+    "seconds": FINITE,
+    "usage": st.dictionaries(st.text(), FINITE, max_size=2),
+}
+
+
+def one_run(run: str, rewards: list[float], **others) -> Sample:
+    """Return the sample of one run; its attempts are of an unknown run if it has no id."""
+    values = {"passed": len(rewards) // 2, **{name: others.pop(name) for name in VALUES if name in others}}
+    runs = (SampleRun(run, "2026-11-30T10:00:00+00:00", len(rewards), **values),) if run else ()
+    return Sample(tuple(rewards), **values, **others, runs=runs)
+
+
+REWARDS = st.lists(FINITE, max_size=5)
+SAMPLES = st.one_of(
+    st.builds(one_run, st.text(max_size=2), REWARDS, **VALUES, **SHARED),
+    st.lists(st.builds(one_run, st.just("r"), REWARDS, **VALUES), min_size=2, max_size=4).map(
+        lambda parts: Sample.pooled(
+            [replace(part, runs=(replace(part.runs[0], id=f"r{n}"),)) for n, part in enumerate(parts)]
+        )
+    ),
 )
 
 
@@ -34,10 +48,10 @@ def test_round_trip(tmp_path_factory, samples):
     json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_file_is_sorted_with_a_line_per_agent(tmp_path):
+def test_file_is_sorted_with_a_line_per_run(tmp_path):
     samples = {
         ("ds/b", "x"): Sample((1.0,), 1),
-        ("ds/a", "y"): Sample((0.5, 1.0), 1, digest="d"),
+        ("ds/a", "y"): Sample.pooled([one_run("r1", [0.5, 1.0], digest="d"), one_run("r2", [0.0], digest="d")]),
         ("ds/a", "x"): Sample((), 0),
     }
     Baseline(samples, {"id": "r"}).write(tmp_path / "b.json")
@@ -47,11 +61,18 @@ def test_file_is_sorted_with_a_line_per_agent(tmp_path):
         ' "run": {"id": "r"},',
         ' "tasks": {',
         '  "ds/a": {',
-        '   "x": {"passed": 0, "rewards": []},',
-        '   "y": {"digest": "d", "passed": 1, "rewards": [0.5, 1.0]}',
+        '   "x": {"runs": [',
+        '    {"passed": 0, "rewards": []}',
+        "   ]},",
+        '   "y": {"digest": "d", "runs": [',
+        '    {"date": "2026-11-30T10:00:00+00:00", "id": "r1", "passed": 1, "rewards": [0.5, 1.0]},',
+        '    {"date": "2026-11-30T10:00:00+00:00", "id": "r2", "passed": 0, "rewards": [0.0]}',
+        "   ]}",
         "  },",
         '  "ds/b": {',
-        '   "x": {"passed": 1, "rewards": [1.0]}',
+        '   "x": {"runs": [',
+        '    {"passed": 1, "rewards": [1.0]}',
+        "   ]}",
         "  }",
         " }",
         "}",
@@ -64,7 +85,11 @@ def test_update_keeps_other_tasks(tmp_path):
     assert old.updated(new) == Baseline({**old.samples, **new.samples}, {"id": "new"})
 
 
-GOOD = {"schema_version": 1, "tasks": {"ds/a": {"x": {"rewards": [1.0], "passed": 1}}}}
+def of_runs(*runs: str) -> str:
+    return f'{{"schema_version": 1, "tasks": {{"a": {{"x": {{"runs": [{", ".join(runs)}]}}}}}}}}'
+
+
+GOOD = {"schema_version": 1, "tasks": {"ds/a": {"x": {"runs": [{"rewards": [1.0], "passed": 1}]}}}}
 
 
 @pytest.mark.parametrize(
@@ -88,12 +113,17 @@ GOOD = {"schema_version": 1, "tasks": {"ds/a": {"x": {"rewards": [1.0], "passed"
         ('{"schema_version": 2, "tasks": {}}', "has version 2, but this pytest-harbor reads up to 1; upgrade"),
         ('{"schema_version": 1}', "is not a valid baseline: 'tasks'"),
         ('{"schema_version": 1, "tasks": []}', "is not a valid baseline"),
-        ('{"schema_version": 1, "tasks": {"a": {"x": {}}}}', "'rewards'"),
-        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [NaN]}}}}', "a x: nan is not a finite number"),
-        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": ["1"]}}}}', "a x: '1' is not a finite number"),
-        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [1], "passed": 2}}}}', "more attempts are passed"),
-        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [1], "passed": -1}}}}', "-1 is not a count"),
-        ('{"schema_version": 1, "tasks": {"a": {"x": {"rewards": [1], "pased": 1}}}}', "unknown key 'pased'"),
+        ('{"schema_version": 1, "tasks": {"a": {"x": {}}}}', "'runs'"),
+        ('{"schema_version": 1, "tasks": {"a": {"x": {"run": []}}}}', "a x: unknown key 'run'"),
+        (of_runs(), "a x: no run"),
+        (of_runs("{}"), "'rewards'"),
+        (of_runs('{"rewards": [NaN]}'), "a x: nan is not a finite number"),
+        (of_runs('{"rewards": ["1"]}'), "a x: '1' is not a finite number"),
+        (of_runs('{"rewards": [1], "passed": 2}'), "more attempts are passed"),
+        (of_runs('{"rewards": [1], "passed": -1}'), "-1 is not a count"),
+        (of_runs('{"rewards": [1], "pased": 1}'), "unknown key 'pased'"),
+        (of_runs('{"id": "r", "rewards": [1]}', '{"id": "r", "rewards": [1]}'), "a x: two runs without an id, or with"),
+        (of_runs('{"rewards": [1]}', '{"id": "r", "rewards": [1]}'), "a x: two runs without an id, or with"),
     ],
 )
 def test_invalid_baseline_error_says_what_to_do(tmp_path, text, message):
@@ -115,6 +145,38 @@ def test_no_content_raises_anything_else(tmp_path_factory, value):
         path.write_text(json.dumps(data), encoding="utf-8")
         with contextlib.suppress(BaselineError):
             Baseline.read(path)
+
+
+# The runs of a sample.
+
+
+def test_pooled_sample_adds_up_its_runs():
+    first = one_run("r1", [1.0, 0.0], errors=1, seconds=4.0, usage={"calls": 2.0, "cost": 0.01}, digest="old")
+    second = one_run("r2", [1.0] * 4, seconds=1.0, usage={"calls": 5.0}, digest="new")
+    both = Sample.pooled([first, second])
+    assert (both.rewards, both.passed, both.errors) == ((1.0, 0.0, 1.0, 1.0, 1.0, 1.0), 3, 1)
+    assert (both.seconds, both.usage, both.digest) == (2.0, {"calls": 4.0}, "new")
+    assert [(run.id, run.attempts) for run in both.runs] == [("r1", 2), ("r2", 4)]
+    assert both.parts == (replace(first, digest="new"), second)
+
+
+def test_passes_of_each_run_by_another_threshold():
+    both = Sample.pooled([one_run("r1", [0.4, 0.6]), one_run("r2", [0.6])]).graded_by(0.5)
+    assert (both.passed, [run.passed for run in both.runs]) == (2, [1, 1])
+
+
+def test_attempts_are_in_the_order_of_their_runs():
+    times = {"late": "2026-11-30T12:00:00+00:00", "early": "2026-11-30T11:00:00+00:00"}
+    results = [
+        trial(attempt, None, run=run, reward=reward, started_at=times[run])
+        for attempt, run, reward in [(1, "late", 0.1), (1, "early", 0.2), (2, "late", 0.3)]
+    ]
+    sample = samples_of(results)["ds/a", "x"]
+    assert sample.rewards == (0.2, 0.1, 0.3)
+    assert [(run.id, run.date, run.attempts) for run in sample.runs] == [
+        ("early", times["early"], 1),
+        ("late", times["late"], 2),
+    ]
 
 
 # Usage.
