@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_harbor.gate import GateSpec, Limit
     from pytest_harbor.report.github import Report
+    from pytest_harbor.report.junit import VerdictCase
     from pytest_harbor.results import Merged
 
 USAGE = 2
@@ -21,7 +22,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
     parser = commands.add_parser(
         "gate",
         help="Judge finished runs, also several shards together, without running anything",
-        description="Exits with 0 if the verdict is pass, 1 if it is regressed or the baseline was not written, 10 if "
+        description="Exits with 0 if the verdict is pass, 1 if it is regressed or a file was not written, 10 if "
         "it is inconclusive, and 2 if the arguments, the baseline or a run is not valid.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Directory of a run, or its results.jsonl")
@@ -59,6 +60,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         help="Write the body of a comment to FILE, in Markdown; the step summary and annotations are written whenever "
         "GITHUB_ACTIONS is true",
     )
+    parser.add_argument(
+        "--junitxml",
+        type=Path,
+        metavar="FILE",
+        help="Write the verdict to FILE as a test case in JUnit XML, for CI servers that read nothing else",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="Show every task")
     return parser
 
@@ -68,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_harbor._util.files import check_writable
     from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Limit, confirmations_of, judge, samples_of
     from pytest_harbor.report.github import Report
+    from pytest_harbor.report.junit import verdict_case
     from pytest_harbor.report.verdict_text import exit_note
     from pytest_harbor.results import RunError, merge
 
@@ -77,11 +85,14 @@ def run(options: argparse.Namespace) -> int:
     rule = options.gate or GateSpec()
     if judges and options.baseline is None and rule.needs_baseline:
         return _usage_error(rule.missing_baseline("--gate", "--baseline", "--save-baseline"))
-    if options.github_comment:
+    if options.junitxml and not judges:
+        return _usage_error("--junitxml is for a verdict; add --baseline=FILE to compare with, or --gate=RULE")
+    for option, file in (("--github-comment", options.github_comment), ("--junitxml", options.junitxml)):
         try:
-            check_writable(options.github_comment)
+            if file:
+                check_writable(file)
         except OSError as error:
-            return _usage_error(f"--github-comment: {options.github_comment} cannot be written: {error.strerror}")
+            return _usage_error(f"{option}: {file} cannot be written: {error.strerror}")
     try:
         baseline = Baseline.read(options.baseline) if options.baseline else None
     except BaselineError as error:
@@ -92,10 +103,15 @@ def run(options: argparse.Namespace) -> int:
         return _usage_error(str(error))
     samples, limit = samples_of(merged.results), options.max_infra_errors or Limit()
     verdict = judge(samples, baseline, rule, limit, doubts=_doubts(merged, limit)) if judges else None
-    _report(options, merged, Report(merged.results, samples, verdict, confirmations_of(merged.results), None))
+    confirmations = confirmations_of(merged.results)
+    _report(options, merged, Report(merged.results, samples, verdict, confirmations, None))
     status = verdict.exit_status(options.inconclusive) if verdict else 0
     if verdict and (note := exit_note(status, verdict, "--inconclusive")):
         print(note)
+    if verdict and options.junitxml:
+        case = verdict_case(verdict, samples, confirmations, status, "--inconclusive=pass")
+        if not _write_junit(options.junitxml, case):
+            status = status or 1
     if options.save_baseline and not _save(options, merged):
         status = status or 1
     return status
@@ -131,6 +147,18 @@ def _report(options: argparse.Namespace, merged: Merged, report: Report) -> None
         for line in github.publish(report, os.environ if on_github else {}, options.github_comment):
             if on_github or not line.startswith("::"):
                 print(line)
+
+
+def _write_junit(file: Path, case: VerdictCase) -> bool:
+    """Write the verdict and return True, or print why not and return False."""
+    from pytest_harbor.report import junit
+
+    try:
+        junit.write(file, case)
+    except OSError as error:
+        print(f"pytest-harbor: --junitxml: {file} was not written: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _save(options: argparse.Namespace, merged: Merged) -> bool:

@@ -128,6 +128,11 @@ class Gate:
         """Return the exit status for a verdict; updating the baseline accepts any."""
         return 0 if self._options.update_baseline else verdict.exit_status(self._options.inconclusive)
 
+    @property
+    def accepted_by(self) -> str:
+        """The option that makes the exit status 0 although the verdict is not `pass`."""
+        return "--harbor-update-baseline" if self._options.update_baseline else "--harbor-inconclusive=pass"
+
     def save(self, results: list[TrialResult], stopped: str = "") -> list[tuple[bool, str]]:
         """Write the requested baselines.
 

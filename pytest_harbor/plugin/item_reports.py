@@ -142,9 +142,9 @@ def _add_result(item: pytest.Item, result: TrialResult, report: pytest.TestRepor
     extra.harbor_scored = isinstance(item, HarborItem) and session_of(item.config).gate.scores and not unexpected
     if extra.harbor_scored and report.passed and result.outcome in ("failed", "unverified"):
         extra.harbor_failure = _text(item, result)
-    for name, value in _properties(result):
-        item.user_properties.append((name, value))
-    report.user_properties = list(item.user_properties)
+    if session_of(item.config).options.junit_properties == "on":
+        item.user_properties += _properties(result)
+        report.user_properties = list(item.user_properties)
 
 
 def _explain(item: pytest.Item, result: TrialResult, report: pytest.TestReport) -> None:

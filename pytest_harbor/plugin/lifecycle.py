@@ -17,6 +17,7 @@ from pytest_harbor.plugin import fixtures
 from pytest_harbor.plugin.agents import NO_AGENT
 from pytest_harbor.plugin.cases import assignment_of
 from pytest_harbor.plugin.collection import HarborItem
+from pytest_harbor.plugin.junit import add_verdict
 from pytest_harbor.plugin.preflight import find_problems
 from pytest_harbor.plugin.progress import live_progress
 from pytest_harbor.plugin.run_record import write_run_record
@@ -181,6 +182,8 @@ class Lifecycle:
         interrupted = session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         stopped = str(session.shouldfail or session.shouldstop or ("interrupted" if interrupted else spent))
         harbor.verdict = harbor.gate.judge(results, stopped)
+        if harbor.verdict is not None:
+            add_verdict(harbor, harbor.verdict, results)
         saved = harbor.gate.save(results, stopped)
         harbor.baseline_notes = [message for _, message in saved]
         harbor.output_missing = not all(written for written, _ in saved)

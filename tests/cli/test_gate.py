@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -305,3 +306,47 @@ def test_names_are_not_workflow_commands(gate, write, monkeypatch):
     commands = [line for line in out.splitlines() if line.lstrip().startswith("::") or "##[" in line]
     assert len(commands) == 1
     assert commands[0].startswith("::error title=failed%3A %3A%3Aset-output name=x%3A%3Ay/")
+
+
+# JUnit XML.
+
+
+def test_junit_has_the_verdict(gate, write, baseline, tmp_path):
+    file = tmp_path / "new" / "junit.xml"
+
+    def verdict(run: str, *options: str):
+        gate(run, "--baseline", baseline, "--junitxml", str(file), *options)
+        (suite,) = ElementTree.parse(file).getroot()
+        (case,) = suite
+        assert (case.get("classname"), case.get("name")) == ("harbor.gate", "verdict")
+        counts = [int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")]
+        return counts, next(iter(case), None)
+
+    assert verdict(write("same", results(GOOD))) == ([1, 0, 0, 0], None)
+    counts, failure = verdict(write("worse", results(BAD)))
+    assert (counts, failure.tag) == ([1, 1, 0, 0], "failure")
+    assert failure.get("message").startswith("regressed: bot: mean reward change -0.500 over 12 tasks")
+    assert "tb2/00  bot  1.00 -> 0.00  passed 5 of 5, now 0 of 5; statistically significant" in failure.text
+    shard = write("s1", results({task: GOOD[task] for task in TASKS[:6]}), shard="1/2")
+    counts, error = verdict(shard)
+    assert (counts, error.tag) == ([1, 0, 1, 0], "error")
+    counts, skipped = verdict(shard, "--inconclusive=pass")
+    assert (counts, skipped.tag) == ([1, 0, 0, 1], "skipped")
+    assert skipped.get("message").startswith("inconclusive, accepted by --inconclusive=pass: 6 of 12 tasks have no ")
+
+
+def test_junit_of_hostile_names_is_valid_xml(gate, write, tmp_path):
+    file = tmp_path / "junit.xml"
+    run = write("new", results({"tb2/\x00\x1b[1m<&>\"'\ud800\uffff": [0.0], **GOOD}))
+    assert gate(run, "--gate=each", "--junitxml", str(file))[0] == 1
+    assert ElementTree.parse(file).getroot().get("name") == "pytest-harbor gate"
+
+
+def test_junit_needs_a_verdict_and_a_place(gate, write, baseline, tmp_path):
+    run = write("new", results(GOOD))
+    status, _, err = gate(run, "--save-baseline", str(tmp_path / "saved.json"), "--junitxml", str(tmp_path / "x.xml"))
+    assert status == 2
+    assert "--junitxml is for a verdict; add --baseline=FILE to compare with, or --gate=RULE" in err
+    status, _, err = gate(run, "--baseline", baseline, "--junitxml", str(tmp_path))
+    assert status == 2
+    assert f"--junitxml: {tmp_path} cannot be written: it is a directory" in err

@@ -116,8 +116,12 @@ ALLOWED: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def assert_strict(element) -> None:
-    must, may, within = ALLOWED[element.tag]
+# Jenkins' xUnit plugin (junit-10.xsd) refuses properties of a test case.
+WITHOUT_PROPERTIES = {**ALLOWED, "testcase": (*ALLOWED["testcase"][:2], ALLOWED["testcase"][2][1:])}
+
+
+def assert_strict(element, allowed=ALLOWED) -> None:
+    must, may, within = allowed[element.tag]
     assert set(must) <= set(element.attrib) <= {*must, *may}, element.attrib
     places = [within.index(child.tag) for child in element]
     assert places == sorted(places), [child.tag for child in element]
@@ -125,7 +129,7 @@ def assert_strict(element) -> None:
         assert element.get(name, "0").isdigit()
     assert re.fullmatch(r"[0-9]+(\.[0-9]{1,3})?", element.get("time", "0"))
     for child in element:
-        assert_strict(child)
+        assert_strict(child, allowed)
 
 
 @pytest.mark.parametrize("workers", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -139,10 +143,10 @@ def test_strict_schema(project, workers, gate):
     root = ElementTree.parse(project.path / "out.xml").getroot()
     assert_strict(root)
     (suite,) = root
-    failures = "0" if gate else "3"
-    assert [suite.get(name) for name in (*COUNTS, "skipped")] == ["10", failures, "1", "2"]
+    expected = ["11", "0", "2", "2"] if gate else ["10", "3", "1", "2"]
+    assert [suite.get(name) for name in (*COUNTS, "skipped")] == expected
     found = {case.get("name"): case for case in suite.iter("testcase")}
-    assert len(found) == 10
+    assert len(found) == int(expected[0])
     assert properties(found["good"])["harbor_reward"] == "1.0"
     assert properties(found["flaky[2]"])["harbor_reward"] == "0.0"
     values = properties(found["bad"])
@@ -178,3 +182,120 @@ def test_usage_properties(project, cases):
     assert odd["harbor_budget"] == "--harbor-max-turns=3 is spent"
     assert "--harbor-max-turns=3 is spent" in found["odd"].find("failure").get("message")
     assert not {"harbor_calls", "harbor_cost", "harbor_budget"} & set(properties(found["free"]))
+
+
+# Without properties.
+
+
+@pytest.mark.parametrize("workers", [False, True])
+@pytest.mark.parametrize("family", ["xunit1", "xunit2"])
+def test_no_properties_for_strict_schemas(project, cases, family, workers):
+    project.rewards(good=1.0, bad=0.25, lost=None)
+    project.task("tb2/skipped", SKIPPED)
+    options = ["-o", f"junit_family={family}", "--harbor-infra-retries=0", "--harbor-gate=each"]
+    options += ["-n", "2"] if workers else []
+    suite, found = cases("--harbor-junit-properties=off", *options, subprocess=workers)
+    assert set(found) == {"good", "bad", "lost", "skipped", "verdict"}
+    assert not list(suite.iter("property"))
+    if family == "xunit2":
+        assert_strict(suite, WITHOUT_PROPERTIES)
+
+
+def test_a_users_own_properties_stay(project, cases):
+    project.rewards(good=1.0)
+    project.file(
+        "test_own.py",
+        "import pytest\n\n@pytest.mark.harbor(dataset='tb2')\n"
+        "def test_own(harbor_trial, record_property):\n    record_property('mine', harbor_trial.reward)\n",
+    )
+    project.ini("harbor_junit_properties = off", "junit_family = xunit1")
+    _, found = cases("test_own.py")
+    (case,) = found.values()
+    assert properties(case) == {"mine": "1.0"}
+
+
+# The verdict.
+
+
+def verdict_of(suite):
+    """Return the verdict's test case, once the counts of the suite are those of its cases."""
+    cases = list(suite.iter("testcase"))
+    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        assert int(suite.get(attribute)) == sum(case.find(tag) is not None for case in cases), attribute
+    assert int(suite.get("tests")) == len(cases)
+    (verdict,) = [case for case in cases if case.get("classname") == "harbor.gate"]
+    assert verdict.get("name") == "verdict"
+    return verdict
+
+
+WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["", "workers"])
+
+
+@WORKERS
+def test_regressed_is_a_failure(project, cases, workers):
+    project.rewards(good=1.0, bad=0.0)
+    suite, _ = cases("--harbor-gate=each", *workers, subprocess=bool(workers))
+    (failure,) = verdict_of(suite)
+    assert failure.tag == "failure"
+    assert failure.get("message") == "regressed: 1 of 2 trials did not pass; the rule requires each to pass"
+    assert failure.text.startswith("verdict: regressed (rule each)\n")
+    assert "tb2/bad  nop  - -> 0.00  0 of 1 passed" in failure.text
+
+
+@WORKERS
+def test_pass_passes(project, cases, workers):
+    project.rewards(good=1.0, bad=0.0)
+    suite, _ = cases("--harbor-gate=pass-rate=0.5", *workers, subprocess=bool(workers))
+    assert len(verdict_of(suite)) == 0
+
+
+@WORKERS
+def test_inconclusive_is_an_error(project, cases, workers):
+    project.rewards(lost=None, good=1.0)
+    suite, _ = cases("--harbor-gate=each", "--harbor-infra-retries=0", *workers, subprocess=bool(workers))
+    (error,) = verdict_of(suite)
+    assert error.tag == "error"
+    assert error.get("message").startswith("inconclusive: 1 of 2 trials are infrastructure errors")
+
+
+def test_accepted_verdict_is_skipped(project, cases):
+    """It is neither red, as the exit status is 0, nor green, as it is no pass."""
+    project.rewards(good=1.0, bad=0.0)
+    update = ("--harbor-baseline=new.json", "--harbor-update-baseline")
+    suite, _ = cases(*update)
+    (skipped,) = verdict_of(suite)
+    assert skipped.tag == "skipped"
+    reason = "there is no baseline to compare with"
+    assert skipped.get("message") == f"inconclusive, accepted by --harbor-update-baseline: {reason}"
+
+
+def test_verdict_of_a_run_without_tasks(project, cases):
+    project.rewards(a=1.0)
+    project.file("test_unit.py", "def test_it(): pass")
+    suite, _ = cases("test_unit.py", "--harbor-gate=each", "--harbor-task=a", "-k", "test_it")
+    assert verdict_of(suite).find("error").get("message") == "inconclusive: no trial ran"
+
+
+def test_stopped_run_is_an_error(project, cases):
+    project.rewards(a=None, b=1.0)
+    suite, _ = cases("--harbor-gate=each", "--harbor-infra-retries=0", "-x")
+    assert verdict_of(suite).find("error").get("message").startswith("inconclusive: the run was stopped: ")
+
+
+def test_no_verdict_no_case(project, cases):
+    project.rewards(a=1.0, b=1.0)
+    for options in ((), ("--harbor-gate=each", "--harbor-shard=1/2")):
+        _, found = cases(*options)
+        assert "verdict" not in found
+
+
+def test_verdict_has_the_prefix_of_class_names(project, cases):
+    project.rewards(a=1.0)
+    _, found = cases("--harbor-gate=each", "--junitprefix=nightly")
+    assert found["verdict"].get("classname") == "nightly.harbor.gate"
+
+
+def test_other_reports_have_no_verdict(project):
+    project.rewards(a=0.0)
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-gate=each", "--junitxml=out.xml")
+    assert outcome.counts == {"scored": 1}

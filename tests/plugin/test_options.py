@@ -103,6 +103,7 @@ CASES: dict[str, tuple] = {
         {bad: ["drop=SHARE", "alpha=SHARE", "pass-rate=SHARE", "each"] for bad in ("drop", "drop=2", "most")},
     ),
     "harbor-inconclusive": ("pass", "fail", "pass", "fail", {"skip": ["fail", "pass"]}),
+    "harbor-junit-properties": ("off", "on", "off", "on", {"no": ["on", "off"]}),
     "harbor-max-infra-errors": (
         "3",
         "10%",

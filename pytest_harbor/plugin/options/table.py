@@ -342,6 +342,14 @@ class HarborConfig:
         "FILE",
         "path",
     )
+    junit_properties: Literal["on", "off"] = option(
+        "harbor-junit-properties",
+        "Whether a trial's test has properties in JUnit XML, such as its reward: on, or off for servers whose schema "
+        "refuses them",
+        parsers.choice("on", "off"),
+        "on",
+        "WHETHER",
+    )
     reward_key: str = option(
         "harbor-reward-key",
         "Key of reward.json that holds the reward; `reward` if not given",
