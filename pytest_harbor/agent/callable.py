@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import posixpath
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,7 +74,7 @@ class AgentEnvironment:
         Args:
             command: a command line for bash, or a program and its arguments.
             timeout: the time limit in seconds; the agent's remaining time if that is shorter or None is given.
-            cwd: the directory to run in; None for the agent's working directory.
+            cwd: the directory to run in, relative to the agent's working directory.
             env: environment variables in addition to the agent's.
             user: the user to run as; None for the agent's user.
             log: whether to copy the output to the agent's log as it arrives.
@@ -86,10 +87,10 @@ class AgentEnvironment:
         with self._keep_loss():
             try:
                 return self._environment.exec(
-                    command,
-                    user=user or self._context.user,
-                    cwd=cwd or self.workdir,
-                    env={**self._context.variables, **(env or {})},
+                    command if isinstance(command, str) else [str(word) for word in command],
+                    user=str(user) if user is not None else self._context.user,
+                    cwd=posixpath.join(self.workdir, str(cwd)) if cwd else self.workdir,
+                    env={**self._context.variables, **{name: str(value) for name, value in (env or {}).items()}},
                     timeout=remaining if timeout is None else min(timeout, remaining),
                     output=self._context.log if log else None,
                 )
@@ -106,6 +107,7 @@ class AgentEnvironment:
 
         Raises:
             FileNotFoundError: the source does not exist.
+            IsADirectoryError: the source is a file, and the target a directory.
             OSError: the source cannot be read, or the target cannot be written.
 
         """
@@ -114,6 +116,9 @@ class AgentEnvironment:
         if not root.exists():
             raise FileNotFoundError(f"{root} does not exist")
         with self._keep_loss(), _as_os_error():
+            # Container engines replace the directory.
+            if root.is_file() and self._is_directory(target):
+                raise IsADirectoryError(f"{target} is a directory; give the path of the copy, {target}/{root.name}")
             self._environment.upload(user_uploads(root, target, self._owner))
 
     def download(self, source: str, target: str | Path) -> None:
@@ -126,11 +131,16 @@ class AgentEnvironment:
         """
         self._remaining()
         with self._keep_loss(), _as_os_error():
-            is_directory = self._environment.exec(["test", "-d", source], user="0", cwd="/").exit_code == 0
-            if is_directory:
+            if self._is_directory(source):
                 self._environment.download(source, Path(target))
             else:
                 self._environment.read_file(source, Path(target))
+
+    def _is_directory(self, path: str) -> bool:
+        """Return True if a path in the environment is a directory; False if the agent has removed the shell."""
+        with contextlib.suppress(CannotExecute):
+            return self._environment.exec(["test", "-d", path], user="0", cwd="/").exit_code == 0
+        return False
 
     def log(self, data: bytes | str) -> None:
         """Append text or bytes to the agent's log."""

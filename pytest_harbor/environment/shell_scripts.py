@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pytest_harbor.environment.base import Output, Process
+from pytest_harbor.errors import CannotExecute
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READY = b"harbor: ready"
@@ -124,10 +125,15 @@ def launch_command(command: str | Sequence[str], end: str, prologue: str = "") -
         end: marks the end in the output; must be unguessable.
         prologue: a script to run first.
 
+    Raises:
+        CannotExecute: there are no words.
+
     """
     if isinstance(command, str):
         return ["/bin/sh", "-c", LAUNCH, "sh", prologue, first_word(command), end, "line", command]
     words = list(command)
+    if not words:
+        raise CannotExecute("the command is empty", exit_code=126)
     return ["/bin/sh", "-c", LAUNCH, "sh", prologue, words[0], end, "words", *words]
 
 
@@ -220,6 +226,8 @@ def first_word(line: str) -> str:
     In a list, a pipeline or a compound command, a missing program is for the shell to handle: the line may provide for
     it, as `uv --version || pip install uv` does.
     """
+    if len(line) > _LONGEST_JUDGED:
+        return ""
     line = _without_here_document(line.replace("\\\n", " ").strip())
     lexer = shlex.shlex(line, posix=True, punctuation_chars=_PUNCTUATION)
     lexer.whitespace = " \t\r"
@@ -236,6 +244,8 @@ def first_word(line: str) -> str:
     return word
 
 
+# A longer line is a script. shlex takes seconds for one, and minutes for a file that a model writes.
+_LONGEST_JUDGED = 8192
 _PUNCTUATION = "();<>|&\n"
 _REDIRECTIONS = frozenset(("", "<", ">", ">>", "<<<", "<>", ">|", ">&", "<&", "&>", "&>>"))
 

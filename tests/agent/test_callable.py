@@ -6,6 +6,7 @@ import asyncio
 import functools
 import threading
 from importlib import import_module
+from pathlib import Path
 
 import anthropic
 import openai
@@ -62,6 +63,16 @@ def test_exec_uses_the_agents_user_variables_and_remaining_time(context, environ
     assert second["env"] == {**here.variables, "A": "1"}
     assert third["timeout"] <= 50
     assert logged(here) == "hello\n"
+
+
+def test_exec_takes_paths_and_numbers(context, environment):
+    def agent(task, env):
+        env.exec(["sleep", 1, Path("/x")], cwd=Path("sub"), env={"A": 1}, user=1000)
+
+    assert CallableAgent(agent).run(context()).exit_code == 0
+    command, options = environment.calls[-1]
+    assert command == ["sleep", "1", "/x"]
+    assert (options["cwd"], options["env"]["A"], options["user"]) == ("/work/sub", "1", "1000")
 
 
 def test_exec_without_log(context, environment, logged):
@@ -269,6 +280,8 @@ def test_upload_files_and_directories(context, environment, tmp_path):
     (source / "a.txt").write_text("a")
     (source / "deep" / "b.txt").write_text("b")
 
+    environment.answers["test", "-d", "/opt/a.txt"] = ExecResult(1, "")
+
     def agent(task, env):
         env.upload(source / "a.txt", "/opt/a.txt")
         env.upload(str(source), "/opt/all")
@@ -298,6 +311,7 @@ def test_only_a_lost_engine_excuses_a_failed_upload(context, environment, proble
         raise problem
 
     environment.upload = refuse
+    environment.answers["test", "-d", "/x"] = ExecResult(1, "")
     caught = []
 
     def agent(task, env):

@@ -316,6 +316,7 @@ def test_parse_header(line, process):
         ("a\\ b", ""),
         ("pre'fix'ed", ""),
         ("\u65e5\u672c x", "\u65e5\u672c"),
+        pytest.param(f"cat <<'EOF' >file\n{'text ' * 600_000}\nEOF\nls", "", id="a long script"),
     ],
 )
 def test_first_word(line, word):

@@ -121,7 +121,13 @@ def test_unknown_user(shared_environment):
 
 @pytest.mark.parametrize(
     "command,problem",
-    [("/no/such --flag", "no such file"), ("nosuchprogram", "not found"), ("/etc/passwd", "not executable")],
+    [
+        ("/no/such --flag", "no such file"),
+        ("nosuchprogram", "not found"),
+        ("/etc/passwd", "not executable"),
+        ([], "empty"),
+        pytest.param(f"echo {'word ' * 600_000}", "(?i)argument list too long", id="long"),
+    ],
 )
 def test_cannot_execute(shared_environment, command, problem):
     with pytest.raises(CannotExecute, match=problem):
@@ -156,6 +162,10 @@ def test_line_that_goes_on_without_a_program(shared_environment, line):
 def test_missing_working_directory(shared_environment):
     with pytest.raises((CannotExecute, Exception), match=r"/no/such"):
         shared_environment.exec("true", cwd="/no/such")
+
+
+def test_timeout_of_zero(shared_environment):
+    assert shared_environment.exec("sleep 1000", timeout=0).timed_out
 
 
 def test_timeout_kills_the_process_tree(environment):

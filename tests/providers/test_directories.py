@@ -73,6 +73,9 @@ def test_what_the_image_has_is_kept(provider, tmp_path, write_task_files):
         said["text"] = environment.exec("head -n 1 $HARBOR_INSTRUCTION_PATH; ls /harbor-task").output
         environment.upload(source, "/new/dir")
         environment.upload(source, "/data")
+        for target in ("/data", "/etc/passwd/file"):
+            with pytest.raises(OSError, match="directory"):
+                environment.upload(source / "sub" / "file", target)
         said["changed"] = environment.exec("echo y >>/new/dir/sub/file; touch /new/dir/other; mkdir /new/more").output
         environment.exec("echo smuggled >/tests/own/data; echo smuggled >/tests/conftest.py", user="0")
         said["bad"] = [environment.exec("true", cwd="/gone").exit_code, environment.exec("no-such-program").exit_code]

@@ -301,7 +301,7 @@ class _Builder:
                 user=state.user,
                 cwd=state.workdir,
                 variables={**self._proxies, **variables},
-                deadline=self._deadline,
+                deadline=lambda: self._deadline,
             )
             if code is None:
                 raise self._timed_out()

@@ -114,9 +114,16 @@ class NamespaceEnvironment(ShellEnvironment):
         start_timeout: float,
     ) -> int | None:
 
+        began = monotonic()
+
         def take(data: bytes) -> bool:
             parser.feed(data)
             return parser.exit_code is not None
+
+        def deadline() -> float:
+            # A busy machine may need longer to start a command than the command may take.
+            assert timeout is not None
+            return began + (timeout if parser.started else max(timeout, start_timeout))
 
         try:
             exit_code = self._sandbox.run(
@@ -125,7 +132,7 @@ class NamespaceEnvironment(ShellEnvironment):
                 user=self.image.details.user if user is None else user,
                 cwd=cwd,
                 variables={**self._variables, **env},
-                deadline=None if timeout is None else monotonic() + timeout,
+                deadline=None if timeout is None else deadline,
             )
         finally:
             parser.close()

@@ -90,7 +90,7 @@ class Sandbox:
         user: str,
         cwd: str,
         variables: Mapping[str, str],
-        deadline: float | None,
+        deadline: Callable[[], float] | None,
     ) -> int | None:
         """Run a program.
 
@@ -100,7 +100,7 @@ class Sandbox:
             user: the user to run it as.
             cwd: its working directory.
             variables: all of its environment variables.
-            deadline: when it must have ended, on the monotonic clock; None for no deadline.
+            deadline: returns when it must have ended, on the monotonic clock; None for no deadline.
 
         Returns:
             Its exit code, -1 if `take` returned True, or None if the deadline passed.
@@ -254,7 +254,7 @@ def _relay_output(
     output: int,
     reply: Reply,
     take: Callable[[bytes], bool],
-    deadline: float | None,
+    deadline: Callable[[], float] | None,
     lost_error: Callable[[], Exception],
 ) -> tuple[int | None, bool]:
     """Relay output until the program exits; return its exit code, and whether the output is still open."""
@@ -265,7 +265,7 @@ def _relay_output(
     open_output = True
     exited = False
     while True:
-        left = None if deadline is None else max(0.0, deadline - monotonic())
+        left = None if deadline is None else max(0.0, deadline() - monotonic())
         # poll() itself waits for at most 24 days.
         ready = dict(poll.poll(0 if exited else None if left is None else min(left, LONGEST_POLL) * 1000))
         if output in ready:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import stat
@@ -67,9 +68,11 @@ def _make_parents(path: str, ids: tuple[int, int]) -> None:
     if os.path.isdir(path):
         return
     _make_parents(os.path.dirname(path), ids)
-    # A dangling link is in the way just like a file.
-    if os.path.lexists(path):
+    if os.path.islink(path):
+        # It leads nowhere, or to a file.
         os.unlink(path)
+    elif os.path.lexists(path):
+        raise NotADirectoryError(errno.ENOTDIR, "it is not a directory", path)
     os.mkdir(path)
     os.chmod(path, 0o755)
     os.chown(path, *ids)
