@@ -14,10 +14,13 @@ from pytest_harbor.task.document import read_text
 from pytest_harbor.task.errors import TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 # Files that tools leave in a task directory; with them, the digests of two checkouts would differ.
 IGNORED_NAMES = frozenset({"__pycache__", ".git", ".DS_Store"})
+
+# What they say counts, not whether they are links: a conversion copies their targets.
+_TEXTS = ("task.toml", "instruction.md")
 
 
 def walk(
@@ -41,32 +44,60 @@ def walk(
                     waiting.append(path)
 
 
-def tree_digest(directory: Path, *more: str, exclude: tuple[str, ...] = ()) -> str:
-    """Return the digest of the files below a directory, except excluded ones, and of `more`; see Task.digest.
+def content_digest(task: Path, environment: Path, exclude: Collection[str]) -> str:
+    """Return the digest of a task's files; see Task.files_digest.
+
+    Args:
+        task: the task's directory.
+        environment: the directory of its environment, which may be elsewhere.
+        exclude: names of files at the top of the environment that do not count.
 
     Directories themselves do not count, because datasets are distributed with Git, which has no empty directories.
     """
     digest = Digest()
+    for path, host in (*_own_files(task), *_tests(task), *_environment(environment, exclude)):
+        try:
+            status = host.stat() if str(path) in _TEXTS and host.is_file() else host.lstat()
+            mode = status.st_mode
+            if stat.S_ISLNK(mode):
+                digest.add(os.fsencode(path), b"link", os.fsencode(host.readlink()))
+            elif stat.S_ISREG(mode):
+                digest.add(os.fsencode(path), file_kind(mode), file_digest(host))
+        except OSError as error:
+            raise TaskError(host, f"cannot be read: {error.strerror or error}") from error
+    return digest.hex()
 
+
+def file_kind(mode: int) -> bytes:
+    """Return what a digest says of a file's mode; other bits depend on the umask at checkout."""
+    return b"executable" if mode & stat.S_IXUSR else b"file"
+
+
+def _own_files(task: Path) -> list[tuple[PurePosixPath, Path]]:
+    """Return the files of a task that are neither tests, nor of the environment, nor irrelevant to a trial."""
+
+    def keep(path: PurePosixPath, _mode: int) -> bool:
+        top, *below = path.parts
+        if not below and (top in ("environment", "tests") or top.upper().startswith("README")):
+            return False
+        is_solution = path.name == "solution" and (not below or (top == "steps" and len(below) == 2))
+        return not is_solution and path.name not in IGNORED_NAMES
+
+    return sorted((path, host) for path, host, _mode in walk(task, PurePosixPath(), keep))
+
+
+def _tests(task: Path) -> list[tuple[PurePosixPath, Path]]:
+    top = PurePosixPath("tests")
+    return [(top / path, host) for path, host in upload_list(task, "tests") if IGNORED_NAMES.isdisjoint(path.parts)]
+
+
+def _environment(directory: Path, exclude: Collection[str]) -> list[tuple[PurePosixPath, Path]]:
     def keep(path: PurePosixPath, _mode: int) -> bool:
         return path.name not in IGNORED_NAMES and str(path) not in exclude
 
-    kept = walk(directory, PurePosixPath(), keep)
-    for path, host, mode in sorted(kept, key=lambda entry: entry[0]):
-        if stat.S_ISDIR(mode):
-            continue
-        try:
-            if stat.S_ISLNK(mode):
-                kind, content = b"link", os.fsencode(host.readlink())
-            elif stat.S_ISREG(mode):
-                kind, content = (b"executable" if mode & stat.S_IXUSR else b"file"), file_digest(host)
-            else:
-                kind, content = b"special", b""
-        except OSError as error:
-            raise TaskError(host, f"cannot be read: {error.strerror or error}") from error
-        digest.add(os.fsencode(path), kind, content)
-    digest.add(*more)
-    return digest.hex()
+    top = PurePosixPath("environment")
+    found = walk(directory, PurePosixPath(), keep) if directory.is_dir() else ()
+    return sorted((top / path, host) for path, host, _mode in found)
 
 
 def readable_mode(mode: int) -> int:

@@ -13,7 +13,7 @@ from pytest_harbor.task import converted
 from pytest_harbor.task.canary import strip_canary
 from pytest_harbor.task.document import json_values, read_text, read_toml
 from pytest_harbor.task.errors import DatasetError, TaskError
-from pytest_harbor.task.files import tree_digest, upload_list
+from pytest_harbor.task.files import content_digest, upload_list
 from pytest_harbor.task.taskset import TasksetCache
 
 if TYPE_CHECKING:
@@ -243,19 +243,20 @@ class Task:
         return None
 
     @cached_property
-    def digest(self) -> str:
-        """SHA-256, in hex, of the files on disk: paths, kinds, execute bits, contents and link targets.
+    def files_digest(self) -> str:
+        """SHA-256, in hex, of the files on disk apart from the Dockerfile: paths, kinds, execute bits, contents, links.
 
-        Times, ``__pycache__``, ``.git``, ``.DS_Store`` and with_changes do not matter. For a converted task, the files
-        of its environment count too.
+        It is equal for a task and what it was converted to. What no trial depends on does not matter: the solution,
+        READMEs, tests that are not uploaded, times, ``__pycache__``, ``.git``, ``.DS_Store``; nor does with_changes.
 
         Raises:
             TaskError: a file cannot be read.
 
         """
-        if self.converted is None:
-            return tree_digest(self.path)
-        return tree_digest(self.path, tree_digest(self.converted, exclude=(converted.TASKS,)))
+        exclude = converted.GENERATED if self.converted else ()
+        if self.dockerfile is not None:
+            exclude = (*exclude, "Dockerfile")
+        return content_digest(self.path, self.environment_dir, exclude)
 
     @property
     def difficulty(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from pytest_harbor._util.unpatched import monotonic, replaced_fix, utc_now
 from pytest_harbor.errors import InfrastructureError, Phase
+from pytest_harbor.image.task_digest import task_digest
 from pytest_harbor.task import Task, TaskError
 from pytest_harbor.trial.failures import describe, error_phase, write_exception
 from pytest_harbor.trial.hooks import TrialHooks
@@ -166,7 +167,7 @@ class Journal:
         self.closed = True
         self.result.finished_at = now()
         with self.errors_as_warnings():
-            self.result.task_digest = self._task.digest
+            self.result.task_digest = task_digest(self._task)
         if self.recorder:
             try:
                 self.recorder.append(self.result)

@@ -19,7 +19,8 @@ import pytest
 from pytest_harbor.cli import main
 from pytest_harbor.image import BuildContext
 from pytest_harbor.image.restore import BEGIN, END, ConvertedContext, restore
-from pytest_harbor.task import Dataset
+from pytest_harbor.image.task_digest import task_digest
+from pytest_harbor.task import Dataset, Task
 
 RECORD = Path(__file__).parent / "hud_convert.json"
 ORIGINAL_MARK = "# [harbor original] "
@@ -144,6 +145,7 @@ def test_the_record_is_hud_pythons_output(hud_python, dataset, theirs):
             assert ConvertedContext(task.environment_dir, name="Dockerfile.hud").digest == digest(source)
         else:
             assert task.dockerfile is None
+        assert task_digest(task) == task_digest(Task.load(source)), "a gate pairs both"
 
 
 def test_the_taskset_is_identical(ours, theirs):

@@ -108,9 +108,19 @@ def test_paths_of_a_converted_task(converted):
     assert (task.environment_dir, task.dockerfile) == (environment, environment / "Dockerfile.hud")
     assert task.tests_dir == environment / "tasks/alpha/tests"
     assert not task.has_solution
-    before = task.digest
-    (environment / "x").write_text("other")
-    assert Task.load(task.path).digest != before
+
+
+def test_converted_and_source_are_compared_by_a_gate(project):
+    project.rewards(a=1.0, b=1.0)
+    convert(project.path / "tb2", project.path / "out")
+    run = ("--harbor-agent=nop", "--harbor-attempts=5")
+    for first, second in (("tb2", "out"), ("out", "tb2")):
+        saved = f"{first}.json"
+        assert project.run(*run, f"--harbor-dataset={first}", f"--harbor-save-baseline={saved}").ret == 0
+        outcome = project.run(*run, f"--harbor-dataset={second}", f"--harbor-baseline={saved}")
+        assert outcome.ret == 0
+        outcome.has("verdict: pass", "over 2 tasks")
+        outcome.lacks("not compared")
 
 
 def test_converted_task_without_dockerfile(project):

@@ -168,56 +168,6 @@ def test_tags(write_task, tags, expected):
     assert (task.tags, task.difficulty, task.category) == (expected, "hard", None)
 
 
-def _tree(write_task, where):
-    task = write_task(where)
-    (task / "environment").mkdir()
-    (task / "environment" / "data").write_bytes(b"1")
-    (task / "environment" / "link").symlink_to("data")
-    return task
-
-
-def test_digest_ignores_times_and_tool_files(write_task):
-    one, two = _tree(write_task, "a/one"), _tree(write_task, "b/two")
-    (two / "tests" / "__pycache__").mkdir()
-    (two / "tests" / "__pycache__" / "x.pyc").write_bytes(b"x")
-    (two / ".git").mkdir()
-    (two / ".git" / "HEAD").write_text("x")
-    (two / ".DS_Store").write_text("x")
-    (two / "empty").mkdir()
-    os.utime(two / "task.toml", (1, 1))
-    assert Task(one).digest == Task(two).digest
-    assert len(Task(one).digest) == 64
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda task: (task / "environment" / "data").write_bytes(b"2"),
-        lambda task: (task / "tests" / "test.sh").chmod(0o755),
-        lambda task: (task / "environment" / "data").rename(task / "environment" / "other"),
-        lambda task: (task / "new").write_text(""),
-        lambda task: [(task / "environment/link").unlink(), (task / "environment/link").symlink_to("dat")],
-        lambda task: [(task / "environment/link").unlink(), (task / "environment/link").write_text("data")],
-    ],
-    ids=["content", "mode", "name", "file", "target", "kind"],
-)
-def test_digest_depends_on(write_task, change):
-    path = _tree(write_task, "a/one")
-    before = Task(path).digest
-    change(path)
-    assert Task(path).digest != before
-
-
-def test_digest_does_not_follow_links(write_task, tmp_path):
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    task = write_task()
-    (task / "link").symlink_to(outside)
-    before = Task(task).digest
-    (outside / "file").write_text("new")
-    assert Task(task).digest == before
-
-
 def _uploaded(task, folder="tests"):
     return [str(path) for path, _host in Task(task).upload_files(folder)]
 
