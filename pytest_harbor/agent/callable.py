@@ -15,6 +15,7 @@ from typing import Any
 from pytest_harbor._util.logs import LogFile
 from pytest_harbor._util.unpatched import monotonic
 from pytest_harbor.agent.base import AgentContext, AgentReport
+from pytest_harbor.agent.command import WORKDIR_FIX
 from pytest_harbor.environment import ExecResult
 from pytest_harbor.environment.tar.pack import UploadError
 from pytest_harbor.environment.uploads import user_uploads
@@ -223,7 +224,12 @@ class CallableAgent:
     def run(self, context: AgentContext) -> AgentReport:
         """Call the function in a thread and wait for it until the time limit."""
         # Also checks the configured user and working directory: later, a missing one is the agent's own doing.
-        first = context.environment.exec(["true"], user=context.user, cwd=context.workdir).process
+        try:
+            first = context.environment.exec(["true"], user=context.user, cwd=context.workdir).process
+        except CannotExecute as error:
+            if context.workdir in error.fact:
+                error.fix = WORKDIR_FIX
+            raise
         environment = AgentEnvironment(context)
         outcome = _CallOutcome()
         thread = threading.Thread(

@@ -126,9 +126,11 @@ def launch_command(command: str | Sequence[str], end: str, prologue: str = "") -
         prologue: a script to run first.
 
     Raises:
-        CannotExecute: there are no words.
+        CannotExecute: there are no words, or no system could pass them on.
 
     """
+    if any("\0" in word for word in command):
+        raise CannotExecute("the command contains a null character", exit_code=126)
     if isinstance(command, str):
         return ["/bin/sh", "-c", LAUNCH, "sh", prologue, first_word(command), end, "line", command]
     words = list(command)

@@ -104,8 +104,12 @@ class Gate:
             return ""
         reasons = [] if known else unknown_agents({agent for _, agent in keys}, baseline)
         if known:
-            others = ", ".join(sorted(known - {""})) or "an unknown provider"
-            reasons = [f"it is of {others}, and this run uses {provider}; see --harbor-environment"]
+            others = ", ".join(sorted(known - {""}))
+            reasons = [
+                f"it is of {others}, and this run uses {provider}; see --harbor-environment"
+                if others
+                else "it does not say on which provider it ran; save it again with --harbor-save-baseline"
+            ]
         reasons = reasons or ["none of the selected tasks is in it; save it again with --harbor-save-baseline"]
         return f"--harbor-baseline: nothing can be compared with {options.baseline}: {'; '.join(reasons)}"
 

@@ -234,7 +234,13 @@ def test_command_that_cannot_start_has_an_exit_code(context, environment, logged
 
 def test_missing_user_is_not_the_agents_mistake(context, environment):
     environment.answers[("true",)] = CannotExecute("unable to find user agent")
-    with pytest.raises(CannotExecute, match="unable to find user"):
+    with pytest.raises(CannotExecute, match=r"unable to find user agent$"):
+        CallableAgent(lambda task, env: None).run(context())
+
+
+def test_missing_working_directory_is_not_the_agents_mistake(context, environment):
+    environment.answers[("true",)] = CannotExecute("working directory /work: No such file or directory")
+    with pytest.raises(CannotExecute, match="check --harbor-agent-workdir"):
         CallableAgent(lambda task, env: None).run(context())
 
 

@@ -22,8 +22,16 @@ from pytest_harbor.environment.shell_scripts import (
     launch_command,
     parse_header,
 )
+from pytest_harbor.errors import CannotExecute
 
 END = "d41d8cd9"
+
+
+@pytest.mark.parametrize("command", [[], "echo \0", ["echo", "a\0"]])
+def test_no_system_can_start_it(command):
+    with pytest.raises(CannotExecute) as caught:
+        launch_command(command, END)
+    assert caught.value.exit_code == 126
 
 
 class Parsed:

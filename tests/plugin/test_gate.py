@@ -108,12 +108,19 @@ def test_other_tasks_are_found_before_the_run(project, baseline):
     outcome.has("none of the selected tasks is in it")
 
 
-def test_another_provider_is_found_before_the_run(project):
+@pytest.mark.parametrize(
+    "provider, reason",
+    [
+        ("docker", "it is of docker, and this run uses fake; see --harbor-environment"),
+        ("", "it does not say on which provider it ran; save it again with --harbor-save-baseline"),
+    ],
+)
+def test_another_provider_is_found_before_the_run(project, provider, reason):
     project.rewards(a=1.0)
-    Baseline({("tb2/a", "nop"): Sample((1.0,), 1, provider="docker")}).write(project.path / "baseline.json")
+    Baseline({("tb2/a", "nop"): Sample((1.0,), 1, provider=provider)}).write(project.path / "baseline.json")
     outcome = project.run(*RUN, "--harbor-baseline=baseline.json")
     assert outcome.ret == 4
-    outcome.has("it is of docker, and this run uses fake; see --harbor-environment")
+    outcome.has(reason)
 
 
 def test_changed_tasks_are_inconclusive(project, baseline):

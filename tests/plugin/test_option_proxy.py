@@ -79,7 +79,12 @@ def test_header_notes_a_model_without_a_key(words, noted, tasks):
 
 def baseline(project, **calls: float) -> None:
     samples = {
-        f"tb2/{name}": {"command": {"passed": 3, "rewards": [1, 1, 1], "usage": {"calls": number}}}
+        f"tb2/{name}": {
+            "command": {
+                "provider": "fake",
+                "runs": [{"passed": 3, "rewards": [1, 1, 1], "usage": {"calls": number}}],
+            }
+        }
         for name, number in calls.items()
     }
     project.file("baseline.json", json.dumps({"schema_version": 1, "tasks": samples}))
