@@ -51,7 +51,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
     parser.add_argument(
         "--force-baseline",
         action="store_true",
-        help="Write it despite infrastructure errors or missing results",
+        help="Write all tasks, despite infrastructure errors or missing results",
     )
     parser.add_argument(
         "--github-comment",
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         case = verdict_case(verdict, samples, confirmations, status, "--inconclusive=pass")
         if not _write_junit(options.junitxml, case):
             status = status or 1
-    if options.save_baseline and not _save(options, merged):
+    if options.save_baseline and not _save(options, merged, limit):
         status = status or 1
     return status
 
@@ -161,16 +161,22 @@ def _write_junit(file: Path, case: VerdictCase) -> bool:
     return True
 
 
-def _save(options: argparse.Namespace, merged: Merged) -> bool:
+def _save(options: argparse.Namespace, merged: Merged, limit: Limit) -> bool:
     """Write the baseline and return True, or print why not and return False."""
     from pytest_harbor.gate import BaselineError, save_baseline
 
     try:
-        message = save_baseline(options.save_baseline, merged.results, gaps=merged.gaps, forced=options.force_baseline)
+        lines = save_baseline(
+            options.save_baseline,
+            merged.results,
+            gaps=_doubts(merged, limit),
+            limit=limit,
+            forced=options.force_baseline,
+        )
     except BaselineError as error:
         print(f"pytest-harbor: {error}", file=sys.stderr)
         return False
-    print(message)
+    print("\n".join(lines))
     return True
 
 

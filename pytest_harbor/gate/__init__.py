@@ -2,7 +2,8 @@
 
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample, SampleRun
 from pytest_harbor.gate.comparison import Comparison, Pair
-from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of, save_baseline
+from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of
+from pytest_harbor.gate.saving import save_baseline
 from pytest_harbor.gate.spec import GateSpec
 from pytest_harbor.gate.verdict import INCONCLUSIVE, Limit, Verdict, judge, unknown_agents
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from statistics import fmean
 
-from pytest_harbor._util.text import plural
-from pytest_harbor.gate.baseline import COUNTS, Baseline, BaselineError, Key, Sample, SampleRun
+from pytest_harbor.gate.baseline import COUNTS, Baseline, Key, Sample, SampleRun
 from pytest_harbor.trial import TrialResult, Usage
 
 # The usage in a sample, and the name of each number in a result.
@@ -19,16 +17,18 @@ _USAGE = {
 }
 
 
-def samples_of(results: Iterable[TrialResult]) -> dict[Key, Sample]:
-    """Gather the attempts of each agent at each task.
+def counts(result: TrialResult) -> bool:
+    """Return True if a trial counts: not a confirmation, not skipped, and not cut short by the run's budget."""
+    return result.outcome != "skipped" and not result.confirmation and not result.cut_by_run
 
-    Confirmations, skipped trials, and trials that the run's budget cut short do not count.
-    """
+
+def samples_of(results: Iterable[TrialResult]) -> dict[Key, Sample]:
+    """Gather the attempts of each agent at each task, in the order of their runs."""
     results = list(results)
     dates = _dates(results)
     groups: dict[Key, dict[str, list[TrialResult]]] = {}
     for result in sorted(results, key=lambda result: (result.task, result.agent, result.attempt, result.node_id)):
-        if result.outcome != "skipped" and not result.confirmation and not result.cut_by_run:
+        if counts(result):
             groups.setdefault((result.task, result.agent), {}).setdefault(result.run, []).append(result)
     return {
         key: Sample.pooled([_sample(runs[run], dates[run]) for run in sorted(runs, key=lambda run: (dates[run], run))])
@@ -98,42 +98,3 @@ def baseline_of(results: Iterable[TrialResult]) -> Baseline:
         "pytest_harbor": version("pytest-harbor"),
     }
     return Baseline(samples, run)
-
-
-def save_baseline(
-    file: Path,
-    results: Iterable[TrialResult],
-    *,
-    update: Baseline | None = None,
-    gaps: Sequence[str] = (),
-    forced: bool = False,
-    force_option: str = "--force-baseline",
-) -> str:
-    """Write a baseline of a run and return a message that says so.
-
-    Args:
-        file: the file to write; its directory is created if needed.
-        results: results of the run.
-        update: an earlier baseline to update; None for a new one. Tasks that did not run keep their samples.
-        gaps: why results are missing.
-        forced: whether to write it despite infrastructure errors and gaps.
-        force_option: the option that forces it, for the message.
-
-    Raises:
-        BaselineError: no trial ran, the results have gaps or infrastructure errors, or the file cannot be written.
-
-    """
-    baseline = baseline_of(results)
-    if not baseline.samples:
-        raise BaselineError(f"{file} was not written: no trial ran")
-    errors = sum(sample.errors for sample in baseline.samples.values())
-    problems = [*gaps, *([plural(errors, "infrastructure error")] if errors else [])]
-    if problems and not forced:
-        raise BaselineError(f"{file} was not written: {'; '.join(problems)}; run again, or add {force_option}")
-    if update is not None:
-        baseline = update.updated(baseline)
-    try:
-        baseline.write(file)
-    except OSError as error:
-        raise BaselineError(f"{file} was not written: {error}") from error
-    return f"baseline of {plural(len({task for task, _ in baseline.samples}), 'task')} saved to {file}"

@@ -137,7 +137,7 @@ class Gate:
         """The option that makes the exit status 0 although the verdict is not `pass`."""
         return "--harbor-update-baseline" if self._options.update_baseline else "--harbor-inconclusive=pass"
 
-    def save(self, results: list[TrialResult], stopped: str = "") -> list[tuple[bool, str]]:
+    def save(self, results: list[TrialResult], stopped: str = "") -> list[tuple[bool, list[str]]]:
         """Write the requested baselines.
 
         Args:
@@ -145,7 +145,7 @@ class Gate:
             stopped: why the run ended early; empty if it did not.
 
         Returns:
-            For each baseline, whether it was written, and a message.
+            For each baseline, whether it was written, and the lines of a message.
 
         """
         gaps = [f"the run was stopped: {stopped}"] if stopped else []
@@ -153,18 +153,19 @@ class Gate:
 
     def _save(
         self, file: Path, results: list[TrialResult], update: Baseline | None, gaps: list[str]
-    ) -> tuple[bool, str]:
+    ) -> tuple[bool, list[str]]:
         try:
             return True, save_baseline(
                 file,
                 results,
                 update=update,
                 gaps=gaps,
+                limit=self._options.max_infra_errors,
                 forced=self._options.force_baseline,
-                force_option="--harbor-force-baseline",
+                prefix="--harbor-",
             )
         except BaselineError as error:
-            return False, str(error)
+            return False, [str(error)]
 
     def files_to_write(self) -> Iterator[tuple[Path, Baseline | None]]:
         """Yield each file to write and the baseline to update, None for a new one."""

@@ -185,7 +185,7 @@ class Lifecycle:
         if harbor.verdict is not None:
             add_verdict(harbor, harbor.verdict, results)
         saved = harbor.gate.save(results, stopped)
-        harbor.baseline_notes = [message for _, message in saved]
+        harbor.baseline_notes = [line for _, lines in saved for line in lines]
         harbor.output_missing = not all(written for written, _ in saved)
         if ended and harbor.other_failures:
             if harbor.verdict is not None:

@@ -201,14 +201,34 @@ def test_judge_and_save_at_once(gate, write, baseline, tmp_path):
     assert (tmp_path / "next.json").exists()
 
 
-@pytest.mark.parametrize("problem", ["errors", "gaps"])
-def test_baseline_with_errors_or_gaps_needs_force(gate, write, tmp_path, problem):
-    trials = {**GOOD, TASKS[0]: [None] * 5} if problem == "errors" else {task: GOOD[task] for task in TASKS[1:]}
+def test_incomplete_task_is_left_out_of_a_baseline(gate, write, tmp_path):
+    file = tmp_path / "baseline.json"
+    status, out, err = gate(
+        write("new", results({**GOOD, TASKS[0]: [1.0, None, 1.0, 1.0, 1.0]})), "--save-baseline", str(file)
+    )
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-3:] == [
+        f"baseline of 11 tasks saved to {file}",
+        "not saved, because trials are missing (1 task); run them again to complete the baseline:",
+        "  tb2/00 with bot: 1 of 5 trials missing, infrastructure error: left out",
+    ]
+    assert len(Baseline.read(file).samples) == 11
+
+
+@pytest.mark.parametrize("problem", ["errors", "gaps", "corrupt"])
+def test_baseline_with_many_errors_or_gaps_needs_force(gate, write, tmp_path, problem):
+    errors = {**GOOD, **dict.fromkeys(TASKS[:2], [None] * 5)}
+    trials = {"errors": errors, "gaps": {task: GOOD[task] for task in TASKS[1:]}, "corrupt": GOOD}[problem]
     run, file = write("new", results(trials)), tmp_path / "baseline.json"
+    if problem == "corrupt":
+        lines = (Path(run) / "results.jsonl").read_text().splitlines()
+        (Path(run) / "results.jsonl").write_text("\n".join("{" if n % 5 == 0 else line for n, line in enumerate(lines)))
     status, _, err = gate(run, "--save-baseline", str(file))
     assert status == 1
     assert f"{file} was not written: " in err
-    assert ("5 infrastructure errors" if problem == "errors" else "tb2/00") in err
+    assert {"errors": "10 of 60 trials ended", "gaps": "tb2/00", "corrupt": "12 of 60 results cannot be"}[
+        problem
+    ] in err
     assert not file.exists()
     assert gate(run, "--save-baseline", str(file), "--force-baseline")[0] == 0
     assert file.exists()

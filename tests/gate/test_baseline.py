@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Sample, SampleRun
-from pytest_harbor.gate.samples import baseline_of, samples_of, save_baseline
+from pytest_harbor.gate.samples import baseline_of, samples_of
 from pytest_harbor.trial import TrialResult, Usage
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -223,47 +223,3 @@ def test_trial_cut_short_by_the_run_budget_does_not_count():
     own, cut = "--harbor-max-turns=3 is spent", "--harbor-session-budget of $1.00 is spent ($1.1 used by this run)"
     assert samples_of([result(1, budget=own), result(2, budget=cut)])["ds/a", "x"].rewards == (0.0,)
     assert samples_of([result(1, budget=cut)]) == {}
-
-
-RUN = {"run": "r", "dataset": "ds", "task_path": "", "agent": "x", "attempt": 1}
-
-
-def trials(**outcomes):
-    return [
-        TrialResult(**RUN, task=f"ds/{name}", outcome=outcome, reward=None if outcome == "error" else 1.0)
-        for name, outcome in outcomes.items()
-    ]
-
-
-def test_save_says_what_it_wrote(tmp_path):
-    file = tmp_path / "new" / "b.json"
-    assert save_baseline(file, trials(a="passed")) == f"baseline of 1 task saved to {file}"
-    assert set(Baseline.read(file).samples) == {("ds/a", "x")}
-
-
-def test_save_updates_an_earlier_baseline(tmp_path):
-    file = tmp_path / "b.json"
-    old = Baseline({("ds/b", "x"): Sample((1.0,), 1)})
-    assert save_baseline(file, trials(a="passed"), update=old) == f"baseline of 2 tasks saved to {file}"
-
-
-def test_save_refuses_errors_and_gaps_unless_forced(tmp_path):
-    file = tmp_path / "b.json"
-    results = trials(a="passed", b="error")
-    refusal = "b.json was not written: shard 2/2 is missing; 1 infrastructure error; run again, or add --force$"
-    with pytest.raises(BaselineError, match=refusal):
-        save_baseline(file, results, gaps=["shard 2/2 is missing"], force_option="--force")
-    assert not file.exists()
-    save_baseline(file, results, gaps=["shard 2/2 is missing"], forced=True)
-    assert file.exists()
-
-
-def test_save_refuses_an_empty_run(tmp_path):
-    with pytest.raises(BaselineError, match=r"was not written: no trial ran$"):
-        save_baseline(tmp_path / "b.json", [], forced=True)
-
-
-def test_save_reports_an_unwritable_file(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(BaselineError, match="was not written: "):
-        save_baseline(tmp_path / "file" / "b.json", trials(a="passed"))

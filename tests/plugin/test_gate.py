@@ -259,9 +259,25 @@ def test_refused_baseline_is_not_a_success(project, baseline):
     compared = baseline(**good)
     project.rewards(lost=None)
     project.file("rewards.json", json.dumps({**good, "lost": None}))
-    outcome = project.run(*RUN, "--harbor-agent-name=oracle", compared, "--harbor-save-baseline=new.json")
-    assert outcome.ret == 1
-    outcome.has("verdict: pass", "new.json was not written: 1 infrastructure error; run again")
+    run = (*RUN, "--harbor-agent-name=oracle", compared, "--harbor-save-baseline=new.json")
+    outcome = project.run(*run)
+    assert outcome.ret == 0
+    outcome.has("verdict: pass", "baseline of 12 tasks saved to ", "tb2/lost with oracle: 1 of 1 trial missing, infra")
+    outcome = project.run(*run, "--harbor-baseline=new.json", "--harbor-max-infra-errors=0")
+    assert outcome.ret == 10
+    outcome.has("new.json was not written: 1 of 13 trials ended with an infrastructure error, more than the limit of 0")
+    outcome.has("add --harbor-force-baseline")
+
+
+def test_update_leaves_incomplete_tasks_as_they_were(project, baseline):
+    good = {f"t{number}": 1.0 for number in range(12)}
+    compared = baseline(**good, lost=1.0)
+    project.file("rewards.json", json.dumps({**good, "t0": 0.0, "lost": None}))
+    outcome = project.run(*RUN, "--harbor-agent-name=oracle", compared, "--harbor-update-baseline")
+    assert outcome.ret == 0
+    outcome.has("baseline of 13 tasks saved to ", "tb2/lost with oracle: 1 of 1 trial missing", ": left as it was")
+    samples = Baseline.read(project.path / "baseline.json").samples
+    assert (samples["tb2/t0", "oracle"].rewards, samples["tb2/lost", "oracle"].rewards) == ((0.0,), (1.0,))
 
 
 def test_stopped_run_makes_no_baseline(project):

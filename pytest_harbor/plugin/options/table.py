@@ -270,7 +270,7 @@ class HarborConfig:
     )
     force_baseline: bool = option(
         "harbor-force-baseline",
-        "Save baselines even if the run had infrastructure errors",
+        "Save baselines of all tasks, even if the run was stopped or had infrastructure errors",
         parsers.text,
         False,
         "",
