@@ -35,6 +35,17 @@ except KeyboardInterrupt as error:
 """
 
 
+@pytest.fixture(autouse=True)
+def _nothing_ignored():
+    """Restore the signals that nohup, or a shell without job control, makes this process ignore."""
+    ignored = [number for number in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signal_is_an_interrupt(number):
     restore = interrupt_on_signals()
