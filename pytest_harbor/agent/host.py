@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pytest_harbor._util.choices import COMMAND
 from pytest_harbor._util.unpatched import Popen, call, monotonic, sleep, wait
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.environment.shell_scripts import first_word
+from pytest_harbor.environment.uploads import fails_with, line_fix, line_problem
 from pytest_harbor.errors import CannotExecute, error_message
 from pytest_harbor.task import Task
 
@@ -83,6 +85,22 @@ class HostCommandAgent:
 
     def _problem(self, variables: Mapping[str, str], workdir: Path) -> tuple[str, str] | None:
         """Return why the command cannot be started, and the fix, or None."""
+        return self._missing(variables, workdir) or self._unrunnable()
+
+    def _unrunnable(self) -> tuple[str, str] | None:
+        """Return which script of the command line cannot be run, and the fix, or None."""
+        try:
+            words = shlex.split(self.line)
+        except ValueError:
+            return None
+        for script in (word for word in words if word.startswith("/") and os.access(word, os.R_OK)):
+            path = Path(script)
+            if path.is_file() and (problem := line_problem(path)) and fails_with(self.line, script, path):
+                return f"{script} has {problem}, with which it cannot be run as a script", line_fix(problem)
+        return None
+
+    def _missing(self, variables: Mapping[str, str], workdir: Path) -> tuple[str, str] | None:
+        """Return that the program of the command line does not exist, and the fix, or None."""
         word = first_word(self.line)
         if "/" in word:
             # The shell resolves the path from the agent's working directory.

@@ -225,8 +225,8 @@ class OutputParser:
 def first_word(line: str) -> str:
     """Return the program of a command line that is a single simple command, or "" if only a shell can know.
 
-    In a list, a pipeline or a compound command, a missing program is for the shell to handle: the line may provide for
-    it, as `uv --version || pip install uv` does.
+    The command may come after assignments or after `cd DIR`. In any other list, a pipeline or a compound command, a
+    missing program is for the shell to handle: the line may provide for it, as `uv --version || pip install uv` does.
     """
     if len(line) > _LONGEST_JUDGED:
         return ""
@@ -239,15 +239,22 @@ def first_word(line: str) -> str:
         words = list(lexer)
     except ValueError:
         return ""
+    moved = len(words) > 3 and words[0] == "cd" and words[2] in ("&&", ";", "\n")
+    if moved:
+        del words[:3]
+    # Another PATH may have the program.
+    while len(words) > 1 and _ASSIGNMENT.match(words[0]) and not words[0].startswith("PATH="):
+        del words[0]
     word = words[0] if words else ""
     # An operator, an assignment or an expansion: only the shell can interpret it.
     if _has_operator(words) or re.search(r"[$`=*?\[\]{}~!#<>]", word) or word not in line:
         return ""
-    return word
+    return "" if moved and "/" in word and not word.startswith("/") else word
 
 
 # A longer line is a script. shlex takes seconds for one, and minutes for a file that a model writes.
 _LONGEST_JUDGED = 8192
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _PUNCTUATION = "();<>|&\n"
 _REDIRECTIONS = frozenset(("", "<", ">", ">>", "<<<", "<>", ">|", ">&", "<&", "&>", "&>>"))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from pytest_harbor.environment.shell_scripts import LINE_ENDINGS_FIX, first_word
 from pytest_harbor.environment.tar.pack import Upload
 from pytest_harbor.image.agent_files import agent_files
 from pytest_harbor.task import Task
@@ -14,6 +16,7 @@ from pytest_harbor.task.files import readable_mode
 
 BOM = b"\xef\xbb\xbf"
 _FIRST_LINE_BYTES = 4096
+_SHELL = re.compile(rb"^\S*#!.*[/\s](ba|da|k|z)?sh\s")
 
 SCRIPTS = {"tests": "test.sh", "solution": "solve.sh"}
 
@@ -57,13 +60,35 @@ def line_problem(path: Path) -> str:
     return "a byte order mark" if is_script and first.startswith(BOM) else ""
 
 
-def agent_file_problems(files: Iterable[tuple[Path, str]]) -> Iterator[tuple[str, str]]:
-    """Yield the path in the environment, and the problem, of each agent file that cannot be run as a script."""
+def line_fix(problem: str) -> str:
+    """Return the fix of a line_problem()."""
+    return LINE_ENDINGS_FIX if "CRLF" in problem else "save it as UTF-8 without one"
+
+
+def fails_with(line: str, script: str, path: Path) -> bool:
+    """Return True if a command line fails because of the line_problem() of a script that it names.
+
+    Args:
+        line: the command line.
+        script: the script's path in it.
+        path: the script.
+
+    """
+    if script not in line:
+        return False
+    with path.open("rb") as file:
+        is_shell = path.suffix in (".sh", ".bash") or _SHELL.search(file.readline(_FIRST_LINE_BYTES))
+    # Python and most other interpreters accept such lines if they are given the script, shells never do.
+    return first_word(line) == script or bool(is_shell)
+
+
+def agent_file_problems(files: Iterable[tuple[Path, str]], line: str) -> Iterator[tuple[str, str, bool]]:
+    """Yield the path in the environment of each agent file that cannot be run as a script, why, and if a line fails."""
     for source, target in files:
         for file in agent_files(source, target):
             may_run = file.mode is not None and file.path.is_file() and (file.mode & 0o100 or file.path.suffix == ".sh")
             if may_run and (problem := line_problem(file.path)):
-                yield file.target, problem
+                yield file.target, problem, fails_with(line, file.target, file.path)
 
 
 def agent_uploads(files: Iterable[tuple[Path, str]]) -> list[Upload]:

@@ -19,6 +19,7 @@ from pytest_harbor.plugin.cases import assignment_of
 from pytest_harbor.plugin.options.config import listed_agents_count
 from pytest_harbor.plugin.options.table import HarborConfig
 from pytest_harbor.trial import TrialSettings
+from pytest_harbor.trial.start import check_agent_files
 
 if TYPE_CHECKING:
     from pytest_harbor.task import Task
@@ -153,6 +154,7 @@ class Agents:
                 agent, settings = self.agent(name), self.settings(name)
                 if needs_setup(agent):
                     check_sources(settings.agent_files)
+                    check_agent_files(settings.agent_files, getattr(agent, "line", ""))
             except UnmetRequirement as error:
                 problems.append(f"agent {name!r}: {error}" if name else str(error))
                 continue

@@ -47,11 +47,13 @@ class Listener:
         """Say how to run the tasks that pytest was pointed at, if no agent was chosen."""
         session = self._session
         ran = any(terminalreporter.stats.get(kind) for kind in ("passed", "failed", "error", "skipped"))
+        deselected = terminalreporter.stats.get("deselected")
         # pytest also enters directories next to its arguments.
         tasks = [task for task in session.guarded if session.places.include(task)]
         if tasks and session.selection is None and (session.places.named or not ran):
             terminalreporter.write_line(f"harbor: {_not_collected(tasks, self._base)}")
-        elif session.places.found_nothing and not ran and not terminalreporter.stats.get("deselected"):
+        # pytest itself reports arguments that do not exist.
+        elif session.places.found_nothing and session.places.given and not (ran or deselected):
             tops = listed([shown(path, self._base) for path in session.places.given], 5)
             terminalreporter.write_line(
                 f"harbor: no task found in {tops}; a task is a directory with a task.toml and an instruction.md"
@@ -181,8 +183,10 @@ class Listener:
 def _not_collected(tasks: list[Path], base: Path) -> str:
     """Return the message about tasks in a run without an agent."""
     if len(tasks) == 1:
-        what, them = f"the Harbor task {shown(tasks[0], base)} was", "it"
+        task = tasks[0].name if tasks[0] == base else shown(tasks[0], base)
+        what, them = f"the Harbor task {task} was", "it"
     else:
         top = Path(os.path.commonpath(tasks))
-        what, them = f"{plural(len(tasks), 'Harbor task')} below {shown(top, base)} were", "them"
+        where = "here" if top == base else f"below {shown(top, base)}"
+        what, them = f"{plural(len(tasks), 'Harbor task')} {where} were", "them"
     return f"{what} not collected; choose an agent to run {them}, such as --harbor-agent=oracle"

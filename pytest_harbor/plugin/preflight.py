@@ -96,8 +96,10 @@ class ModelServerCheck:
                 f"--harbor-proxy={self._options.proxy} has no API key; set {self._options.openai_key} or "
                 f"{self._options.anthropic_key}, or name a server that needs none with --harbor-openai-base-url"
             )
-        if malformed := [server.url for server in servers.values() if not _URL.match(server.url)]:
-            return f"{malformed[0]!r} is not the URL of a model server; use http(s)://HOST[:PORT][/PATH]"
+        for vendor, server in servers.items():
+            if not _URL.match(server.url):
+                setting = f"{vendor.upper()}_BASE_URL or --harbor-{vendor}-base-url"
+                return f"{server.url!r} is not the URL of a model server; use http(s)://HOST[:PORT][/PATH] in {setting}"
         if self._options.check_model == "off":
             return ""
         model = settings.model or settings.agent_env.get("OPENAI_MODEL", "")

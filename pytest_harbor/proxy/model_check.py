@@ -88,7 +88,9 @@ def _unlisted(vendor: Vendor, upstream: Upstream, model: str, entries: list[dict
     if _request(vendor, upstream, f"/models/{quote(model, safe='/:')}").status == 200:
         return ""
     near = get_close_matches(model, names, 3) or [name for name in names if name.rpartition("/")[2] == model][:3]
-    hint = f"did you mean {alternatives([repr(name) for name in near])}?" if near else f"it has {listed(names, _SHOWN)}"
+    hint = f"it has {listed(names, _SHOWN)}."
+    if near:
+        hint = f"did you mean {alternatives([repr(name) for name in near])}?"
     return (
         f"the model server {upstream.shown_url} has no model {model!r}; {hint} If it accepts names that it does not "
         "list, use --harbor-check-model=off"

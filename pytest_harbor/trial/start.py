@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_harbor.environment import Environment, Resources, StartRequest, Upload
-from pytest_harbor.environment.shell_scripts import LINE_ENDINGS_FIX
-from pytest_harbor.environment.uploads import agent_file_problems
+from pytest_harbor.environment.uploads import agent_file_problems, line_fix
 from pytest_harbor.errors import UnmetRequirement
 from pytest_harbor.image import Image
 from pytest_harbor.task import Task
@@ -117,14 +116,14 @@ def check_agent_files(files: Sequence[tuple[Path, str]], line: str) -> list[str]
         line: the agent's command line.
 
     Raises:
-        UnmetRequirement: the command line names such a file.
+        UnmetRequirement: the command line runs such a file.
 
     """
     notes = []
-    for target, problem in agent_file_problems(files):
+    for target, problem, fails in agent_file_problems(files, line):
         note = f"the agent's {target} has {problem}, with which it cannot be run as a script"
-        if target in line:
-            raise UnmetRequirement(note, LINE_ENDINGS_FIX if "CRLF" in problem else "save it as UTF-8 without one")
+        if fails:
+            raise UnmetRequirement(note, line_fix(problem))
         notes.append(note)
     return notes
 

@@ -46,7 +46,16 @@ def test_stdin_is_empty(context):
     assert HostCommandAgent("cat").run(context()).exit_code == 0
 
 
-@pytest.mark.parametrize("line", ["no-such-program-anywhere --flag", "/no/such/program", "./no-such-script"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no-such-program-anywhere --flag",
+        "/no/such/program",
+        "./no-such-script",
+        "X=1 no-such-program-anywhere",
+        "cd / && no-such-program-anywhere",
+    ],
+)
 def test_missing_command_cannot_execute(context, line):
     with pytest.raises(CannotExecute, match="not found on the host"):
         HostCommandAgent(line).run(context())
@@ -57,6 +66,21 @@ def test_file_without_execute_bit_cannot_execute(context, tmp_path):
     script.write_text("#!/bin/sh\n")
     with pytest.raises(CannotExecute, match="not executable"):
         HostCommandAgent(str(script)).run(context())
+
+
+@pytest.mark.parametrize("line", ["{script}", "bash {script}", "cd / && X=1 {script} --flag"])
+def test_script_with_crlf_cannot_execute(context, tmp_path, line):
+    script = tmp_path / "agent.sh"
+    script.write_bytes(b"#!/bin/sh\r\necho ran\r\n")
+    script.chmod(0o755)
+    with pytest.raises(CannotExecute, match=r"agent.sh has CRLF line endings, .*; convert it with dos2unix"):
+        HostCommandAgent(line.format(script=script)).run(context())
+
+
+def test_python_script_with_crlf_runs_with_python(context, tmp_path):
+    script = tmp_path / "agent.py"
+    script.write_bytes(b"#!/usr/bin/env python3\r\nraise SystemExit(4)\r\n")
+    assert HostCommandAgent(f"{sys.executable} {script}").run(context()).exit_code == 4
 
 
 @pytest.mark.parametrize(

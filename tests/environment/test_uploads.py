@@ -30,7 +30,7 @@ def tree(tmp_path: Path) -> Path:
         (top / "sub" / "inside").symlink_to("../plain")
         (top / "outside").symlink_to(outside)
         (top / "absolute").symlink_to(top / "plain")
-        (top / "dangling").symlink_to("/nowhere")
+        (top / "dangling").symlink_to(tmp_path / "nowhere")
         (top / "sub" / "up").symlink_to("..")
         (top / "loop").symlink_to(tmp_path)
         os.mkfifo(top / "pipe")
@@ -95,5 +95,16 @@ def test_agent_files_with_crlf(tmp_path: Path) -> None:
     files = [(tmp_path, "/agent")]
     note = "the agent's /agent/run.sh has CRLF line endings, with which it cannot be run as a script"
     assert check_agent_files(files, "bash /agent/other.sh") == [note]
-    with pytest.raises(UnmetRequirement, match=f"{note}; convert it with dos2unix"):
-        check_agent_files(files, "bash /agent/run.sh")
+    for line in ("bash /agent/run.sh", "cd /app && /agent/run.sh", "timeout 60 /agent/run.sh"):
+        with pytest.raises(UnmetRequirement, match=f"{note}; convert it with dos2unix"):
+            check_agent_files(files, line)
+
+
+def test_agent_file_with_crlf_that_its_interpreter_accepts(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_bytes(b"#!/usr/bin/env python3\r\nprint()\r\n")
+    (tmp_path / "run.py").chmod(0o755)
+    files = [(tmp_path, "/agent")]
+    note = "the agent's /agent/run.py has CRLF line endings, with which it cannot be run as a script"
+    assert check_agent_files(files, "python3 /agent/run.py") == [note]
+    with pytest.raises(UnmetRequirement, match=note):
+        check_agent_files(files, "/agent/run.py --now")

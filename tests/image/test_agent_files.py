@@ -114,7 +114,7 @@ def test_excluded_names_and_dockerignore(agent):
 def test_uploads_are_readable_and_links_stay_links(agent, tmp_path):
     (tmp_path / "secret").write_text("outside")
     (agent / "out").symlink_to(tmp_path)
-    (agent / "gone").symlink_to("/nowhere")
+    (agent / "gone").symlink_to(tmp_path / "nowhere")
     (agent / "empty").mkdir(mode=0o700)
     (agent / "main.py").chmod(0o600)
     (agent / "pkg-1.whl").chmod(0o700)

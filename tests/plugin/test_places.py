@@ -259,6 +259,12 @@ def test_directories_without_an_agent(mixed, args, hint):
     outcome.shows_no_bug()
 
 
+@pytest.mark.parametrize("where, what", [("evals", "2 Harbor tasks here were"), ("evals/a", "the Harbor task a was")])
+def test_current_directory_without_an_agent(mixed, monkeypatch, where, what):
+    monkeypatch.chdir(mixed.path / where)
+    mixed.run().has(f"harbor: {what} not collected; choose an agent")
+
+
 @pytest.mark.slow
 def test_directories_without_an_agent_in_workers(mixed):
     outcome = mixed.run("evals", "-n", "2", subprocess=True)
@@ -272,6 +278,9 @@ def test_directory_without_tasks(mixed):
     assert outcome.ret == 5
     outcome.has("harbor: no task found in empty; a task is a directory with a task.toml and an instruction.md")
     mixed.run("tests", "--harbor-agent=nop").lacks("no task found")
+    outcome = mixed.run("nosuch", "--harbor-agent=nop")
+    outcome.has("ERROR: file or directory not found: nosuch")
+    outcome.lacks("no task found")
 
 
 def test_no_hint_beside_unit_tests(mixed):
@@ -403,6 +412,7 @@ def test_node_id_of_an_unknown_task(mixed):
         ("https://huggingface.co/datasets/a/b", "`git clone https://huggingface.co/datasets/a/b`, and give b"),
         ("hf://datasets/a/b", "`git clone https://huggingface.co/datasets/a/b`, and give b"),
         ("https://example.com/tasks.zip", "download and unpack it"),
+        ("s3://bucket/tasks", "download it, and give the directory"),
     ],
 )
 @pytest.mark.parametrize("ini", [False, True])

@@ -101,7 +101,9 @@ def test_malformed_url(tasks, monkeypatch, url):
     words = ["--harbor-agent=openai", "--harbor-model=m"]
     refused(tasks.run(ALL, *words), f"agent openai: OPENAI_BASE_URL={url} is not a URL; use http://HOST:PORT/v1")
     outcome = tasks.run(ALL, *words, "--harbor-proxy=live")
-    refused(outcome, f"agent openai: {url!r} is not the URL of a model server; use http(s)://HOST[:PORT][/PATH]")
+    refused(
+        outcome, f"agent openai: {url!r} is not the URL of a model server; use http(s)://HOST[:PORT][/PATH] in OPENAI_"
+    )
 
 
 def test_disk_of_the_images(tasks, monkeypatch):
@@ -164,15 +166,19 @@ def test_wrong_callable_of_a_fixture(tasks):
     outcome.has("takes (task), and agents are called with (task, environment)")
 
 
-@pytest.mark.parametrize("command", ["nosuchprogram --flag", "./run.sh", "/nonexistent/run"])
+@pytest.mark.parametrize(
+    "command", ["nosuchprogram --flag", "./run.sh", "/nonexistent/run", "cd / && X=1 Y=2 nosuchprogram", "X=1 ./run.sh"]
+)
 def test_host_command_that_does_not_exist(tasks, command):
-    word = command.split()[0]
+    word = next(word for word in command.split() if "run" in word or "nosuch" in word)
     outcome = tasks.run(ALL, f"--harbor-agent-command={command}", "--harbor-agent-where=host")
     refused(outcome, f"ERROR: agent command: {word}: ")
     outcome.has("not found on the host, or not executable; ")
 
 
-@pytest.mark.parametrize("command", ["true", "cd / && nosuchprogram", "nosuchprogram || true", "$PROGRAM"])
+@pytest.mark.parametrize(
+    "command", ["true", "true && nosuchprogram", "cd / && ./run.sh", "nosuchprogram || true", "$PROGRAM"]
+)
 def test_host_command_that_may_exist(tasks, command):
     tasks.run(ALL, f"--harbor-agent-command={command}", "--harbor-agent-where=host").lacks("not found on the host")
 

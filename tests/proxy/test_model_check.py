@@ -58,7 +58,7 @@ def test_what_is_not_certain_passes(model_server, reply):
     [
         (["model-y", "other"], "did you mean 'model-y'?"),
         (["vendor/model-x"], "did you mean 'vendor/model-x'?"),
-        (["alpha", "beta"], "it has alpha, beta"),
+        (["alpha", "beta"], "it has alpha, beta. If it accepts names that it does not list, use"),
     ],
 )
 def test_unlisted_model(model_server, names, hint):

@@ -15,6 +15,7 @@ import pytest
 _URL = re.compile(
     r"[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:|(www\.)?(github|gitlab|huggingface)\.(com|co)/", re.IGNORECASE
 )
+_REPOSITORY = re.compile(r"(https?|ssh|git|git\+\w+|hf|file)://", re.IGNORECASE)
 _REGISTRY_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w.-]+)?")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tar.zst")
 
@@ -48,6 +49,8 @@ def _download(url: str) -> str:
     """Return how to get a dataset from a URL."""
     if url.lower().endswith(_ARCHIVES):
         return "download and unpack it, and give the directory"
+    if "://" in url and not _REPOSITORY.match(url):
+        return "download it, and give the directory"
     if url.startswith("hf://"):
         url = f"https://huggingface.co/{url.removeprefix('hf://')}"
     elif "://" not in url and "@" not in url:
