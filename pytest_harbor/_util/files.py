@@ -24,6 +24,7 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
         OSError: the file cannot be written; the old one is unchanged.
 
     """
+    _check_regular(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own for each writer, short enough for any file system.
     scratch = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
@@ -47,13 +48,20 @@ def check_writable(path: Path) -> None:
         OSError: it could not be written.
 
     """
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
+    _check_regular(path)
     place = path.parent
     while not place.exists() and place != place.parent:
         place = place.parent
     with tempfile.TemporaryFile(dir=place, prefix=f".{path.name[:100]}.", suffix=".tmp"):
         pass
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse what a file must not replace: root could replace /dev/null for the whole machine."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 class Digest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import threading
 
 import pytest
@@ -142,9 +143,19 @@ def test_check_writable_leaves_no_trace(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
-@pytest.mark.parametrize("path", ["file/new", "directory", "/proc/x/new", "/dev/null/new"])
+def test_devices_and_pipes_are_not_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        write_atomically(path, "new")
+    assert path.is_fifo()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("path", ["file/new", "directory", "pipe", "/proc/x/new", "/dev/null/new", "/dev/null"])
 def test_unwritable_files(tmp_path, path):
     (tmp_path / "file").touch()
     (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError):
         check_writable(tmp_path / path)

@@ -237,6 +237,14 @@ def test_unwritable_output_is_found_before_the_run(project, place, flag, options
     assert nothing_ran(project)
 
 
+@pytest.mark.parametrize("flag", ["--harbor-save-baseline", "--harbor-html"])
+def test_output_into_a_device(project, flag):
+    project.rewards(a=1.0)
+    outcome = project.run(*RUN, f"{flag}=/dev/null")
+    assert outcome.ret == 4
+    outcome.has(f"{flag}: /dev/null ", "is not a regular file")
+
+
 def test_output_directory_as_a_file(project):
     project.rewards(a=1.0)
     outcome = project.run(*RUN, "--harbor-save-baseline=tb2")
