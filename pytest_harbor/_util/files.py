@@ -41,13 +41,24 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
         raise
 
 
+def write_output(path: Path, content: str | bytes | Iterable[str]) -> None:
+    """Write a file that a user named, in one step. A symbolic link stays a link, and its target is replaced.
+
+    Raises:
+        OSError: the file cannot be written; the old one is unchanged.
+
+    """
+    write_atomically(path.resolve(), content)
+
+
 def check_writable(path: Path) -> None:
-    """Check that write_atomically() can write a file, by creating a file near it, which leaves no trace.
+    """Check that write_output() can write a file, by creating a file near it, which leaves no trace.
 
     Raises:
         OSError: it could not be written.
 
     """
+    path = path.resolve()
     _check_regular(path)
     place = path.parent
     while not place.exists() and place != place.parent:

@@ -10,7 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from pytest_harbor._util.files import write_atomically
+from pytest_harbor._util.files import write_output
 from pytest_harbor._util.json_text import DuplicateKey, has_conflicts, unique_keys
 
 VERSION = 1
@@ -213,7 +213,7 @@ class Baseline:
                 lines += [*lines_of_runs, last.removesuffix(","), f"   ]}}{comma}"]
             lines.append("  }," if number < len(tasks) else "  }")
         lines += [" }", "}", ""]
-        write_atomically(path, "\n".join(lines))
+        write_output(path, "\n".join(lines))
 
     def updated(self, other: Baseline) -> Baseline:
         """Return a copy in which the samples of another baseline replace or join its own."""

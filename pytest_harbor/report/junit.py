@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
-from pytest_harbor._util.files import write_atomically
+from pytest_harbor._util.files import write_output
 from pytest_harbor._util.text import printable
 from pytest_harbor.gate import Key, Sample, Verdict
 from pytest_harbor.report import verdict_text
@@ -86,4 +86,4 @@ def write(path: Path, case: VerdictCase) -> None:
     test = ElementTree.SubElement(suite, "testcase", classname=CLASS_NAME, name=NAME, time="0.000")
     if (element := case.element()) is not None:
         test.append(element)
-    write_atomically(path, ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True))
+    write_output(path, ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True))

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from pytest_harbor._util.files import Digest, check_writable, file_digest, write_atomically
+from pytest_harbor._util.files import Digest, check_writable, file_digest, write_atomically, write_output
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,19 @@ def test_replace(tmp_path):
         write_atomically(path, "new")
         assert reader.read() == "old, and longer than the new content", "a reader keeps what it opened"
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_output_through_a_link(tmp_path, exists):
+    target = tmp_path / "directory" / "file.txt"
+    if exists:
+        write_output(target, "old")
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    check_writable(link)
+    write_output(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -235,6 +235,13 @@ def test_help_shows_the_default(project, option):
         assert (shown[1] if shown else "") == (value if isinstance(value, str) else "")
 
 
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.kind in ("one", "path")], ids=by_name)
+def test_flag_without_a_value(project, option):
+    outcome = project.run("--collect-only", f"{option.flag}=")
+    assert outcome.ret == 4
+    outcome.has(f"ERROR: {option.flag} has no value; give one, or leave the option out")
+
+
 @pytest.mark.parametrize("option, bad", REFUSING, ids=by_name)
 def test_invalid_flag(project, option, bad):
     outcome = project.run("--collect-only", f"{option.flag}={bad}")

@@ -565,7 +565,7 @@ def test_write_keeps_a_link_and_refuses_a_device(tmp_path):
     assert (tmp_path / "link.html").is_symlink()
     assert (tmp_path / "real.html").is_file()
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(OSError, match="not a regular file"):
+    for path, problem in ((tmp_path / "pipe", "not a regular file"), (tmp_path, "a directory")):
+        with pytest.raises(OSError, match=problem):
             write(path, [])
     assert (tmp_path / "pipe").is_fifo()

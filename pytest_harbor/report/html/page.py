@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from pytest_harbor._util.files import write_atomically
+from pytest_harbor._util.files import write_output
 from pytest_harbor._util.text import listed, one_line
 from pytest_harbor.gate.verdict import Verdict
 from pytest_harbor.report.headline import headline
@@ -56,13 +56,10 @@ def write(
         OSError: the file cannot be written, or the path is not a regular file.
 
     """
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        raise OSError(f"{path} is not a regular file")
     # Links start from where a browser finds the page, even if a symbolic link leads there.
     base = path.parent.absolute()
     page = render(results, verdict=verdict, title=title, seconds=seconds, not_run=not_run, base=base, rerun=rerun)
-    write_atomically(target, page)
+    write_output(path, page)
 
 
 def render(
