@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import builtins
 import io
+import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pytest_harbor._util.text import listed
@@ -100,6 +105,9 @@ class _Pair:
     make: Callable[..., Any] = staticmethod(sys.modules["_socket"].socketpair)
 
 
+_OS = ("getpid", "kill", "listdir", "makedirs", "mkdir", "remove", "rename", "replace", "scandir", "unlink")
+_PATH = ("exists", "is_dir", "is_file", "mkdir", "open", "read_bytes", "read_text", "stat", "write_bytes", "write_text")
+_TEMPFILE = ("NamedTemporaryFile", "SpooledTemporaryFile", "TemporaryDirectory", "TemporaryFile", "mkdtemp", "mkstemp")
 _WATCHED: dict[str, Callable[[], Any]] = {
     "open": lambda: builtins.open,
     "io.open": lambda: io.open,
@@ -107,6 +115,12 @@ _WATCHED: dict[str, Callable[[], Any]] = {
     "os.stat": lambda: os.stat,
     "os.getcwd": lambda: os.getcwd,
     "os.environ": lambda: type(os.environ),
+    **{f"os.{name}": partial(getattr, os, name) for name in _OS},
+    **{f"pathlib.Path.{name}": partial(getattr, Path, name) for name in _PATH},
+    **{f"tempfile.{name}": partial(getattr, tempfile, name) for name in _TEMPFILE},
+    "json.dumps": lambda: json.dumps,
+    "json.loads": lambda: json.loads,
+    "threading.Thread": lambda: threading.Thread,
     "time.time": lambda: time.time,
     "time.sleep": lambda: time.sleep,
     "time.monotonic": lambda: time.monotonic,

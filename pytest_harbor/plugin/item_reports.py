@@ -12,6 +12,7 @@ import pytest
 from _pytest._code.code import ExceptionRepr, ReprEntryNative, ReprExceptionInfo, ReprFileLocation, ReprTraceback
 
 from pytest_harbor._util.text import one_line
+from pytest_harbor._util.unpatched import replaced_fix
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.plugin.cases import assignment_of
 from pytest_harbor.plugin.collection import HarborItem
@@ -51,6 +52,20 @@ def hide_internals(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
 
 def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Add a trial's result to the report of its test, and make sure that every test of a trial has a result."""
+    try:
+        _complete(item, call, report)
+    except Exception as error:
+        # What the test replaces may be replaced until the end of its teardown. An error here would end the session.
+        fix = replaced_fix()
+        if not fix:
+            raise
+        extra: Any = report
+        extra.outcome, extra.harbor_error, extra.harbor_word = "failed", True, ""
+        message = f"{type(error).__name__}: {error}; {fix}"
+        report.longrepr = _longrepr(one_line(message, None), f"{item.name}: {message}\n", item.path)
+
+
+def _complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     error = call.excinfo.value if call.excinfo is not None else None
     if report.when == "teardown":
         _complete_teardown(item, error, report)

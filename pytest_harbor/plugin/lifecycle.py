@@ -115,13 +115,17 @@ class Lifecycle:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Write run.json once the tests are known, and connect before the first test, which may replace functions."""
+        """Write run.json once the tests are known, and get ready before the first test, which may replace functions."""
         if self._refused:
             return
         write_run_record(self._session, session.items)
         if self._session.runs_trials and any(assignment_of(item) for item in session.items):
             with contextlib.suppress(InfrastructureError):
                 open_runner(self._session).provider.describe()
+            # The hooks that need these are called while a test runs.
+            import pytest_harbor.plugin.expected_failure
+            import pytest_harbor.plugin.item_reports  # noqa: F401
+
             remember()
 
     @pytest.hookimpl(optionalhook=True)

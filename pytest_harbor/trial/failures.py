@@ -68,7 +68,7 @@ def describe(error: BaseException) -> str:
 
 def write_exception(error: BaseException, directory: Path) -> None:
     """Write an error with its traceback to exception.txt in a directory; do nothing if that fails."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(Exception):
         directory.mkdir(parents=True, exist_ok=True)
         lines = traceback.format_exception(error)
         (directory / "exception.txt").write_text("".join(lines), encoding="utf-8", errors="replace")

@@ -172,7 +172,7 @@ class Journal:
             try:
                 self.recorder.append(self.result)
                 self.note("finished")
-            except OSError as error:
+            except Exception as error:
                 # A result that is not on disk must not look like one.
                 self.result.outcome = "error"
                 self.result.reward = None

@@ -169,7 +169,7 @@ def _writable(flag: str, path: Path | Literal[False] | None) -> Path | Literal[F
 def _value(option: Option, config: pytest.Config) -> Any:
     given = config.getoption(option.key)
     source = option.flag
-    # An empty flag undoes an ini key. Elsewhere it is the work of a variable that is not set, as in --harbor-baseline="$FILE".
+    # An empty flag undoes an ini key. Elsewhere it comes from a variable that is not set: --harbor-baseline="$FILE"
     if given == "" and not config.getini(option.key):
         raise pytest.UsageError(f"{source} has no value; give one, or leave the option out")
     if given is None:
