@@ -86,8 +86,10 @@ class ModelServerCheck:
 
     def problem(self, agent: Agent, settings: TrialSettings) -> str:
         """Return what is certainly wrong with the model servers of an agent, with the fix, or ""."""
-        if not may_call_models(agent) or self._answers_are_recorded:
+        if not may_call_models(agent):
             return ""
+        if self._answers_are_recorded:
+            return self._missing_cassettes()
         servers = self._servers(agent, settings)
         if servers is None:
             return ""
@@ -114,6 +116,13 @@ class ModelServerCheck:
         """Whether no server may be needed."""
         mode, cassettes = self._options.proxy, self._options.cassettes
         return mode == "replay" or (mode == "auto" and next(cassettes.glob("*/*/*.json"), None) is not None)
+
+    def _missing_cassettes(self) -> str:
+        """Return that there is no cassette at all to replay, with the fix, or ""."""
+        cassettes = self._options.cassettes
+        if self._options.proxy != "replay" or next(cassettes.glob("*/*/*.json"), None) is not None:
+            return ""
+        return f"there are no cassettes in {cassettes} to replay; record them once with --harbor-proxy=record"
 
     def _servers(self, agent: Agent, settings: TrialSettings) -> dict[Vendor, Upstream] | None:
         """Return the servers that an agent may use, by vendor, or None if only the agent knows."""

@@ -17,6 +17,8 @@ _LINES = 100
 
 # "bash: line 1: pip: command not found", and "sh: 1: pip: not found" of other shells.
 _NOT_FOUND = re.compile(r"(?:.*\s)?(\S+): command not found\b|.*\d: (\S+): not found$")
+# What precedes the status, or another error, of a model call.
+_MODEL_CALL = re.compile(r"the (?:(?:trial's first|last) model call|model server \S+) failed: (?:Error code: )?")
 _BUILD = re.compile(r"its Dockerfile failed to build|building \S+ failed")
 # What a builder adds to the output of a build: the step and the time before lines, and lines of its own.
 _BUILDER = re.compile(r"^(?:#\d+ )?\d+\.\d+ |^(?:#\d+ )?(?:ERROR:|\[|>|--).*$|^#\d+ .*$", re.MULTILINE)
@@ -69,6 +71,9 @@ def _fact(text: str) -> str:
         return one_line(line, _CHARACTERS)
     if match := _NOT_FOUND.match(fact):
         return f"{match[1] or match[2]}: command not found"
+    if match := _MODEL_CALL.match(fact):
+        fact = fact[match.end() :]
+        fact = fact if fact[:1].isdigit() else f"model call failed: {fact}"
     return one_line(fact.partition("; ")[0].rstrip(" ,:"), _CHARACTERS)
 
 

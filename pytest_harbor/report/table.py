@@ -134,7 +134,7 @@ class _Table:
         """Return the lines below a row."""
         texts = [] if self._reason_columns or not row.reason else [row.reason]
         if self._phases and row.phases:
-            texts.append(", ".join(f"{phase} {_seconds(value)} s" for phase, value in row.phases.items()))
+            texts.append(f"{', '.join(f'{phase} {_seconds(value)}' for phase, value in row.phases.items())} s")
         return [columns.fit(text, self._width - len(_INDENT)) for text in texts]
 
 

@@ -63,6 +63,8 @@ class TrialTable:
         reporter.write_sep("=", "harbor")
         verbose = reporter.config.option.verbose > 0
         rows = table.rows_of(results)
+        for row in rows:
+            row.reason = relative_paths(row.reason, Path.cwd())
         shown = rows if verbose else rows[:MAX_ROWS]
         writer = reporter._tw
 

@@ -76,6 +76,13 @@ def test_proxy_without_a_key(tasks, agent, mode):
     refused(outcome, f"--harbor-proxy={mode} has no API key; {KEYS}")
 
 
+def test_replay_without_cassettes(tasks):
+    message = "ERROR: agent run: there are no cassettes in "
+    refused(tasks.run(ALL, COMMAND, "--harbor-agent-name=run", "--harbor-proxy=replay"), message)
+    tasks.file("cassettes/tb2/a/run.1.json", "{}")
+    tasks.run(ALL, COMMAND, "--harbor-proxy=replay").lacks("there are no cassettes")
+
+
 def test_proxy_names_the_variable_of_the_key(tasks):
     outcome = tasks.run(ALL, COMMAND, "--harbor-proxy=live", "--harbor-openai-key=MY_KEY")
     refused(outcome, "has no API key; set MY_KEY or ANTHROPIC_API_KEY")
@@ -86,7 +93,7 @@ def test_what_needs_no_key(tasks):
         ["--harbor-agent=nop", "--harbor-proxy=live"],
         ["--harbor-agent=oracle", "--harbor-proxy=record"],
         [COMMAND, "--harbor-model=m"],
-        [COMMAND, "--harbor-proxy=replay"],
+        ["--harbor-agent=nop", "--harbor-proxy=replay"],
         ["--harbor-agent=openai", "--harbor-model=m", "--setup-only"],
         ["--harbor-agent=openai", "--harbor-model=m", "--collect-only"],
     ):

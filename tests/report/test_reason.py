@@ -59,6 +59,13 @@ def test_failed(why, fields, expected):
         ("it failed, last output:\n/setup: line 1: pip: command not found. Log: /x", "pip: command not found"),
         ("the setup failed: exit code 1, last output:\nreading\nE: no package x\nbye", "E: no package x"),
         ("it broke\nin two lines", "it broke in two lines"),
+        ("the trial's first model call failed: 404 (No m) from http://x/v1; is", "404 (No m) from http://x/v1"),
+        ("the last model call failed: 503 (busy) from http://x/v1", "503 (busy) from http://x/v1"),
+        ("the model server h:1 failed: Error code: 401 - no; check OPENAI_API_KEY", "401 - no"),
+        (
+            "the model server h:1 failed: Connection error. (refused); check",
+            "model call failed: Connection error. (refused)",
+        ),
     ],
 )
 def test_error(why, text, expected):

@@ -125,7 +125,7 @@ def test_phases_with_v(tmp_path):
     assert printed(results, tmp_path, verbose=1, width=50).lines[:3] == [
         "task   agent  reward  outcome  seconds",
         "tb2/b  nop      1.00  passed       3.0",
-        "    build 1.0 s, agent 2.0 s",
+        "    build 1.0, agent 2.0 s",
     ]
 
 
