@@ -71,7 +71,7 @@ def test_settings_of_each_agent(tmp_path, write_task_files):
     assert outputs["codex"].startswith("bye own m0\n/tmp\n")
     assert outputs["codex"].count("No such file") == 2, "setup and files of another agent"
     assert "a None all" in (left["python"] / "agent" / "agent.log").read_text()
-    rows = re.findall(r"^tb2/a +(\w+) +1 +([\d.]+)", process.stdout, re.MULTILINE)
-    assert rows == [("claude", "1.00"), ("codex", "0.00"), ("python", "0.00")]
+    rows = re.findall(r"^tb2/a +(\w+) +([\d.]+)", process.stdout, re.MULTILINE)
+    assert rows == [("codex", "0.00"), ("python", "0.00"), ("claude", "1.00")]
     assert "claude: mean reward 1.000, pass rate 100.0% (1 of 1 graded)" in process.stdout
     assert "tb2/a/task.toml::a[codex]" in process.stdout
