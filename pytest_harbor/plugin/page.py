@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_harbor.plugin.session import HarborSession
+
+if TYPE_CHECKING:
+    from pytest_harbor.report.history import AgentRun
 
 PAGE = "report.html"
 
@@ -41,4 +45,12 @@ def write_page(session: HarborSession, path: Path, not_run: Sequence[str] | None
         seconds=time.monotonic() - session.began,
         not_run=not_run,
         rerun=RerunCommands(session),
+        histories=_histories(session),
     )
+
+
+def _histories(session: HarborSession) -> list[list[AgentRun]]:
+    """Return what the run's agents achieved in earlier runs of the same results directory."""
+    from pytest_harbor.report.history import page_history
+
+    return page_history(session.table.results, session.runner.run.directory) if session.runner else []

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -153,7 +154,7 @@ class TrialResult:
         version = data.get("schema_version")
         if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
             raise ValueError(f"schema version {version!r} is not one of 1 to {SCHEMA_VERSION}")
-        names = {entry.name for entry in dataclasses.fields(cls)}
+        names, _ = _fields()
         known = {key: value for key, value in data.items() if key in names}
         try:
             known["retries"] = [Retry.from_json(retry) for retry in known.get("retries", [])]
@@ -176,8 +177,8 @@ class TrialResult:
             ValueError: a field has the wrong type, or a value that does not exist.
 
         """
-        texts = {entry.name for entry in dataclasses.fields(self) if entry.type == "str"}
-        wrong = sorted(name for name in texts if not isinstance(getattr(self, name), str))
+        _, texts = _fields()
+        wrong = [name for name in texts if not isinstance(getattr(self, name), str)]
         wrong += [name for name in ("attempt", "confirmation", "rerun") if type(getattr(self, name)) is not int]
         wrong += [] if self.outcome in get_args(Outcome) else ["outcome"]
         wrong += [] if self.reward is None or _is_number(self.reward) else ["reward"]
@@ -188,6 +189,13 @@ class TrialResult:
             wrong.append("warnings")
         if wrong:
             raise ValueError(f"not a trial result: {wrong[0]} is {getattr(self, wrong[0])!r:.100}")
+
+
+@cache
+def _fields() -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the names of all fields of a result, and of those that hold a text."""
+    fields = dataclasses.fields(TrialResult)
+    return frozenset(entry.name for entry in fields), tuple(sorted(e.name for e in fields if e.type == "str"))
 
 
 def _is_number(value: Any) -> bool:

@@ -124,7 +124,7 @@ def test_python_names():
     assert [name for name in pytest_harbor.__all__ if f"`{name}" not in text and name not in text] == []
 
 
-@pytest.mark.parametrize("command", ["gate", "images"])
+@pytest.mark.parametrize("command", ["gate", "history", "images"])
 def test_command_line_options(command):
     done = subprocess.run(
         [sys.executable, "-m", "pytest_harbor.cli", command, "--help"], capture_output=True, text=True, check=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shlex
 
@@ -62,6 +63,23 @@ def test_page_is_written_if_pytest_asks_for_no_summary(project, ending):
     words = ("-p", "no:terminal") if ending == "no terminal" else ()
     assert project.run("--harbor-dataset=tb2", "--harbor-agent=nop", *words).ret != 0
     assert page_text(project).count('<tbody id="trial-') == 1
+
+
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)])
+def test_page_shows_earlier_runs(project, workers):
+    project.rewards(a=1.0, b=1.0)
+    for reward in (1.0, 0.0, 0.0):
+        project.file("rewards.json", json.dumps({"a": reward, "b": 1.0}))
+        run = ("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-html=report.html", *workers)
+        project.run(*run, subprocess=bool(workers))
+        # Ids of runs sort by seconds, and these runs take less.
+        for number, directory in enumerate(sorted(project.path.glob("harbor-results/????-*-????"))):
+            directory.rename(directory.with_name(f"2026-01-01T00-00-0{number}Z-0000"))
+        if reward:
+            assert 'id="history"' not in (project.path / "report.html").read_text(encoding="utf-8")
+    page = (project.path / "report.html").read_text(encoding="utf-8")
+    assert "Mean reward in 3 runs: first 1.00, lowest 0.50, highest 1.00, now 0.50" in page
+    assert "nop: 2 earlier runs" in page
 
 
 def test_another_file(project):

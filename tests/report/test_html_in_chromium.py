@@ -13,7 +13,9 @@ import pytest
 from chromium import Page, chromium, find
 from html_runs import full_result, long_run, result_of, verdict_on, write_logs
 
+from pytest_harbor.report.history import agent_runs
 from pytest_harbor.report.html import write
+from pytest_harbor.results import RESULTS, StoredRun
 
 HOSTILE = (
     "</pre></details></article><script>document.body.dataset.broken = 1; alert(1)</script>"
@@ -88,7 +90,9 @@ def page(tmp_path):
 def test_the_page_in_chromium(page, tmp_path):
     results = mixed_run(tmp_path / "run")
     file = tmp_path / "report.html"
-    write(file, results, verdict=verdict_on(results), title="Nightly", rerun=command_of)
+    runs = [agent_runs(StoredRun(name, tmp_path / name / RESULTS, "", results)) for name in (HOSTILE, "now")]
+    histories = list(zip(*runs, strict=True))
+    write(file, results, verdict=verdict_on(results), title="Nightly", rerun=command_of, histories=histories)
     page.look()
     page.open(file)
     check_filter(page)

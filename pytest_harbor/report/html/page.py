@@ -13,11 +13,13 @@ from pytest_harbor._util.files import write_output
 from pytest_harbor._util.text import listed, one_line
 from pytest_harbor.gate.verdict import Verdict
 from pytest_harbor.report.headline import headline
+from pytest_harbor.report.history import AgentRun
 from pytest_harbor.report.html.agents import agents_section
 from pytest_harbor.report.html.details import Rerun
 from pytest_harbor.report.html.filter import trial_filter
 from pytest_harbor.report.html.grid import grid
 from pytest_harbor.report.html.groups import entries_of, group_entries
+from pytest_harbor.report.html.history_section import history_section
 from pytest_harbor.report.html.markup import Markup, tag
 from pytest_harbor.report.html.time_section import time_section
 from pytest_harbor.report.html.totals import totals_section
@@ -40,6 +42,7 @@ def write(
     seconds: float | None = None,
     not_run: Sequence[str] | None = None,
     rerun: Rerun | None = None,
+    histories: Sequence[Sequence[AgentRun]] = (),
 ) -> None:
     """Write the page of a run in one step. A symbolic link stays a link, and its target is replaced.
 
@@ -51,6 +54,7 @@ def write(
         seconds: duration of the run; None for the time from the start of the first trial to the end of the last one.
         not_run: ids of the tasks without a result if the run stopped early; None if it did not.
         rerun: returns the command that reruns a trial's test; None for no commands.
+        histories: earlier runs and this one, for each agent and dataset that has earlier runs.
 
     Raises:
         OSError: the file cannot be written, or the path is not a regular file.
@@ -58,7 +62,16 @@ def write(
     """
     # Links start from where a browser finds the page, even if a symbolic link leads there.
     base = path.parent.absolute()
-    page = render(results, verdict=verdict, title=title, seconds=seconds, not_run=not_run, base=base, rerun=rerun)
+    page = render(
+        results,
+        verdict=verdict,
+        title=title,
+        seconds=seconds,
+        not_run=not_run,
+        base=base,
+        rerun=rerun,
+        histories=histories,
+    )
     write_output(path, page)
 
 
@@ -71,6 +84,7 @@ def render(
     not_run: Sequence[str] | None = None,
     base: Path | None = None,
     rerun: Rerun | None = None,
+    histories: Sequence[Sequence[AgentRun]] = (),
 ) -> Iterator[str]:
     """Yield the page of a run in pieces; the same trials and logs give the same page.
 
@@ -82,6 +96,7 @@ def render(
         not_run: ids of the tasks without a result if the run stopped early; None if it did not.
         base: the directory of the page, which links to files start from; None for no such links.
         rerun: returns the command that reruns a trial's test; None for no commands.
+        histories: earlier runs and this one, for each agent and dataset that has earlier runs.
 
     """
     entries = entries_of(results)
@@ -89,6 +104,7 @@ def render(
     title = title or _title(results)
     changes = changes_section(verdict, groups) if verdict else None
     agents = agents_section(results)
+    history = history_section(histories, base)
     time = time_section(entries)
     # With one attempt of one agent, the grid would repeat the table of trials.
     has_grid = len(groups) < len(entries) or len({agent for _, agent in groups}) > 1
@@ -97,13 +113,20 @@ def render(
     yield _head(f"{words}: {title}")
     yield Markup("<body>")
     yield tag("a", "Skip to the trials", href="#trials", class_="skip")
-    places = (("changes", changes), ("agents", agents), ("trials", True), ("tasks", has_grid), ("time", time))
+    places = (
+        ("changes", changes),
+        ("agents", agents),
+        ("history", history),
+        ("trials", True),
+        ("tasks", has_grid),
+        ("time", time),
+    )
     yield _header(title, [place for place, exists in places if exists])
     yield Markup("<main>")
     if verdict is not None:
         yield verdict_section(verdict)
     yield totals_section(results, seconds, not_run, has_verdict=verdict is not None)
-    for section in (changes, agents):
+    for section in (changes, agents, history):
         if section is not None:
             yield section
     yield Markup('<section id="trials" tabindex="-1" aria-labelledby="trials-title"><h2 id="trials-title">Trials</h2>')
