@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -84,6 +84,19 @@ class Piece:
         if found is not None and not all(isinstance(word, str) for word in found):
             raise DockerfileError(f"line {self.line}: the list after {self.keyword} may only hold strings")
         return None if found is None else tuple(found)
+
+    @property
+    def trigger(self) -> Piece:
+        """The instruction after ONBUILD.
+
+        Raises:
+            DockerfileError: there is none, or it may not be there.
+
+        """
+        keyword, arguments = _split_first_word(self.arguments)
+        if keyword.upper() in ("", "FROM", "MAINTAINER", "ONBUILD"):
+            raise DockerfileError(f"line {self.line}: ONBUILD needs another instruction")
+        return replace(self, keyword=keyword.upper(), arguments=arguments)
 
     def _split(self) -> tuple[tuple[tuple[str, str], ...], str]:
         words, rest = split_flags(self.arguments, self.escape)

@@ -5,6 +5,7 @@ import pytest
 from pytest_harbor.environment.namespace import NamespaceProvider
 from pytest_harbor.environment.namespace.cache import Cache
 from pytest_harbor.environment.namespace.image_record import ImageRecord
+from pytest_harbor.environment.shell_scripts import SYSTEM_PATH
 from pytest_harbor.errors import ImageError
 from pytest_harbor.image import BuildContext, ImageDetails
 
@@ -32,7 +33,8 @@ def test_image_details(build_dockerfile):
         'FROM a AS b\nENV X=1 Y="two words"\nENV OLD old style\nWORKDIR /a\nWORKDIR b\nUSER games:games\n'
         "ENTRYPOINT exec $X\nHEALTHCHECK --interval=1s CMD true\nEXPOSE 80\nLABEL a=b\nSTOPSIGNAL INT\nCMD x\n"
     )
-    assert details.variables == {"X": "1", "Y": "two words", "OLD": "old style"}
+    own = {name: value for name, value in details.variables.items() if name != "PATH"}
+    assert own == {"X": "1", "Y": "two words", "OLD": "old style"}
     assert (details.workdir, details.user) == ("/a/b", "games:games")
     assert details.entrypoint == ("/bin/sh", "-c", "exec $X")
     assert details.notes[0].startswith("a: this host's own system (")
@@ -44,6 +46,34 @@ def test_arguments(build_dockerfile):
     assert "v=1 w=given arch=" in log
     assert "base:1" in details.notes[0]
     assert "V" not in details.variables
+
+
+def test_path_of_the_base_image(build_dockerfile):
+    details, log = build_dockerfile('FROM a\nENV PATH="/opt/bin:$PATH"\nRUN cat /etc/os-release\n')
+    assert details.variables["PATH"] == f"/opt/bin:{SYSTEM_PATH}"
+    assert "PRETTY_NAME" in log
+
+
+def test_the_later_of_arg_and_env_counts(build_dockerfile):
+    _, log = build_dockerfile(
+        "FROM a\nENV A=env B=env\nARG A=arg\nARG B\nRUN echo 1 $A $B\nENV A=again\nRUN echo 2 $A\n"
+    )
+    assert "1 arg env\n" in log
+    assert "2 again\n" in log
+
+
+def test_triggers_run_in_the_next_stage(build_dockerfile):
+    text = "FROM a AS b\nONBUILD RUN echo on $A\nONBUILD ENV T=1\nFROM b AS c\nRUN echo c$T\nFROM c\nENV A=last\n"
+    details, log = build_dockerfile(text)
+    assert log.count("\non\n") == 1
+    assert "c1\n" in log
+    assert details.variables["T"] == "1"
+
+
+@pytest.mark.parametrize("line", ["ONBUILD", "ONBUILD FROM a", "ONBUILD ONBUILD RUN true", "FROM a # comment"])
+def test_instructions_with_wrong_words(build_dockerfile, line):
+    with pytest.raises(ImageError, match=f"line 2: {line}"):
+        build_dockerfile(f"FROM a\n{line}\n")
 
 
 def test_layers_are_cached(build_dockerfile):

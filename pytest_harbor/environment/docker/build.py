@@ -250,6 +250,12 @@ def _timeout_error(timeout: float, log: Path) -> ImageError:
     )
 
 
+# What BuildKit's layers put before the reason, as often as there are layers.
+_WRAPPERS = re.compile(
+    r"^(?:failed to solve(?: with frontend \S+)?: |rpc error: code = \w+ desc = |failed to create LLB definition: )+"
+)
+
+
 def _last_error(log: Path) -> str:
     lines = [line for line in tail(log, 200, 64 * 1024).splitlines() if line.startswith("ERROR")]
-    return error_text(lines[-1].removeprefix("ERROR:")) if lines else "see the log"
+    return _WRAPPERS.sub("", error_text(lines[-1].removeprefix("ERROR:"))) if lines else "see the log"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import platform
-import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -18,6 +17,7 @@ from pytest_harbor.environment.namespace.copy_instruction import CopyInstruction
 from pytest_harbor.environment.namespace.image_record import ImageRecord
 from pytest_harbor.environment.namespace.layers import LayerStack
 from pytest_harbor.environment.namespace.sandbox import Sandbox
+from pytest_harbor.environment.namespace.stage_state import StageState
 from pytest_harbor.environment.namespace.stand_in import StandIn
 from pytest_harbor.errors import CannotExecute, EnvironmentLost, ImageError
 from pytest_harbor.image import BuildContext, ImageDetails
@@ -26,38 +26,15 @@ from pytest_harbor.image.words import DockerfileError, expand, split_blanks, spl
 
 T = TypeVar("T")
 
-DEFAULT_SHELL = ("/bin/sh", "-c")
 # Image ids are this prefix and the digest of everything that led to the image.
 ID_PREFIX = "namespace:"
 # Instructions that affect neither an image's files nor how an environment starts.
-_IGNORED = {"CMD", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "STOPSIGNAL"}
+_IGNORED = {"CMD", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "STOPSIGNAL"}
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
 class UnsupportedInstruction(Exception):
     """An instruction needs a container engine; the message says why."""
-
-
-@dataclass
-class StageState:
-    """A stage during a build: its layers, and the configuration that its instructions have set so far."""
-
-    stack: LayerStack
-    variables: dict[str, str] = field(default_factory=dict)
-    arguments: dict[str, str] = field(default_factory=dict)
-    workdir: str = "/"
-    user: str = ""
-    shell: tuple[str, ...] = DEFAULT_SHELL
-    entrypoint: tuple[str, ...] = ()
-
-    @property
-    def values(self) -> dict[str, str]:
-        """The values that variables in instructions expand to."""
-        return {**self.arguments, **self.variables}
-
-    def absolute(self, path: str) -> str:
-        """Return an absolute path for one that may be relative to the working directory."""
-        return posixpath.normpath(posixpath.join("/", self.workdir, path))
 
 
 def build(
@@ -164,7 +141,8 @@ class _Builder:
     def _build_stage(self, index: int) -> StageState:
         stage = self._stages[index]
         state = self._run_at(stage.begin, partial(self._begin_stage, index))
-        for piece in stage.instructions:
+        triggers, state.triggers = state.triggers, []
+        for piece in (*triggers, *stage.instructions):
             self._run_at(piece, partial(self._instruction, piece, state, index))
         return state
 
@@ -172,6 +150,9 @@ class _Builder:
         """Return the state after FROM."""
         stage = self._stages[index]
         base = expand(stage.base, self._global, self._escape)
+        words = stage.begin.operands.split()
+        if len(words) not in (1, 3) or (len(words) == 3 and words[1].lower() != "as"):
+            raise DockerfileError("FROM takes an image, and AS with a name after it")
         if not base:
             raise DockerfileError("it does not name an image")
         for name, value in stage.begin.flags:
@@ -225,7 +206,9 @@ class _Builder:
         elif keyword in ("COPY", "ADD"):
             self._copy(piece, state, index)
         elif keyword == "ENV":
-            state.variables.update(_pairs(piece, values))
+            state.set_variables(_pairs(piece, values))
+        elif keyword == "ONBUILD":
+            state.triggers.append(piece.trigger)
         elif keyword == "ARG":
             self._argument(piece, state.arguments, values)
         elif keyword == "WORKDIR":
@@ -284,7 +267,7 @@ class _Builder:
             if not supported:
                 raise UnsupportedInstruction(f"--{name}={value}")
         argv = list(piece.words) if piece.words is not None else [*state.shell, _shell_script(piece)]
-        variables = {"PATH": shell_scripts.SYSTEM_PATH, **state.arguments, **state.variables}
+        variables = {"PATH": shell_scripts.SYSTEM_PATH, **state.values}
         key = ("run", *argv, "", state.user, state.workdir, *(f"{k}={v}" for k, v in sorted(variables.items())))
 
         def write(sandbox: Sandbox) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from pytest_harbor._util.files import Digest, file_digest
 
 # Increase this when the content of base layers changes.
-VERSION = "2"
+VERSION = "3"
 
 SYSTEM_DIRECTORIES = (
     "usr",

@@ -139,14 +139,16 @@ class StandIn:
 
         """
         note = f"{ref}: this host's own system ({stack.host.description}) stands in for the image"
+        # Dockerfiles add to it: ENV PATH=/opt/bin:$PATH.
+        variables = {"PATH": shell_scripts.SYSTEM_PATH}
         wanted = wanted_python(ref)
         if wanted is None:
             if not _is_managed(ref):
                 stack, _ = stack.add_layer((_VERSION, "unmanaged"), _remove_mark)
-            return cls(stack, {}, note)
+            return cls(stack, variables, note)
         python = Interpreter.find(stack.host, wanted)
         if python is None:
-            return cls(stack, {}, f"{note}; it has no Python")
+            return cls(stack, variables, f"{note}; it has no Python")
         note += f", with a virtual environment of its Python {python.version}"
         if wanted and not f"{python.version}.".startswith(f"{wanted}."):
             note += f", as it has no {wanted}"
@@ -154,8 +156,7 @@ class StandIn:
         if python.path.parent != Path("/usr/local/bin"):
             key = (_VERSION, str(python.path), python.version)
             stack, _ = stack.add_layer(key, lambda sandbox: _create(sandbox, python, take))
-        variables = {"PATH": shell_scripts.SYSTEM_PATH, "LANG": "C.UTF-8", "PYTHON_VERSION": python.version}
-        return cls(stack, variables, note)
+        return cls(stack, {**variables, "LANG": "C.UTF-8", "PYTHON_VERSION": python.version}, note)
 
 
 def _is_managed(ref: str) -> bool:
