@@ -19,9 +19,10 @@ VERSION = 1
 GRADED = ("passed", "failed", "unverified")
 
 
-# The numbers of attempts in a sample, and what describes all of them.
+# The numbers of attempts in a sample, the means over them, and what describes all of them.
 COUNTS = ("passed", "unverified", "expected", "errors")
-SHARED = ("digest", "image", "provider", "model", "threshold")
+MEANS = ("seconds", "agent_seconds", "usage")
+SHARED = ("digest", "image", "provider", "model", "threshold", "category", "difficulty")
 
 
 class BaselineError(ValueError):
@@ -36,7 +37,7 @@ class SampleRun:
         id: id of the run.
         date: when the run started, in ISO 8601, UTC; empty if that is not known.
         attempts: number of the rewards in the sample that come from this run.
-        passed, unverified, expected, errors, seconds, usage: as in Sample.
+        passed, unverified, expected, errors, seconds, agent_seconds, usage: as in Sample.
 
     """
 
@@ -48,6 +49,7 @@ class SampleRun:
     expected: int = 0
     errors: int = 0
     seconds: float = 0.0
+    agent_seconds: float = 0.0
     usage: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -66,7 +68,9 @@ class Sample:
         provider: name of the environments' provider.
         model: name of the model.
         threshold: the lowest reward that passed.
+        category, difficulty: of the task; empty if it has none.
         seconds: mean duration of an attempt, used to divide a dataset into shards of equal length.
+        agent_seconds: mean duration of the agent's phase; 0 if that is not known.
         usage: mean model usage per trial: `calls`, `input_tokens`, `cached_tokens`, `output_tokens`,
             `reasoning_tokens`, `estimated` (calls with estimated token counts), `cost` in US dollars. Empty unless the
             usage of every trial is known; without `cost` unless every cost is known.
@@ -84,7 +88,10 @@ class Sample:
     provider: str = ""
     model: str = ""
     threshold: float = 1.0
+    category: str = ""
+    difficulty: str = ""
     seconds: float = 0.0
+    agent_seconds: float = 0.0
     usage: Mapping[str, float] = field(default_factory=dict)
     runs: tuple[SampleRun, ...] = ()
 
@@ -94,12 +101,14 @@ class Sample:
         if len(parts) == 1:
             return parts[0]
         weights = [len(part.rewards) or part.errors for part in parts]
+        agent_seconds = [part.agent_seconds for part in parts]
         names = [name for name in parts[0].usage if all(name in part.usage for part in parts)]
         return replace(
             parts[-1],
             rewards=tuple(reward for part in parts for reward in part.rewards),
             **{name: sum(getattr(part, name) for part in parts) for name in COUNTS},
             seconds=round(_mean([part.seconds for part in parts], weights), 1),
+            agent_seconds=significant(_mean(agent_seconds, weights)) if all(agent_seconds) else 0.0,
             usage={
                 name: round(_mean([part.usage[name] for part in parts], weights), 6 if name == "cost" else 1)
                 for name in names
@@ -116,7 +125,7 @@ class Sample:
         return tuple(self._part(run, end) for run, end in zip(self.runs, ends, strict=True))
 
     def _part(self, run: SampleRun, end: int) -> Sample:
-        values: dict[str, Any] = {name: getattr(run, name) for name in (*COUNTS, "seconds", "usage")}
+        values: dict[str, Any] = {name: getattr(run, name) for name in (*COUNTS, *MEANS)}
         return replace(self, rewards=self.rewards[end - run.attempts : end], **values, runs=(run,))
 
     def graded_by(self, threshold: float) -> Sample:
@@ -229,6 +238,11 @@ def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
     return sum(value * weight for value, weight in zip(values, weights, strict=True)) / total if total else 0.0
 
 
+def significant(value: float) -> float:
+    """Round to four significant digits, as an agent's phase may take milliseconds."""
+    return float(f"{value:.4g}")
+
+
 def _shared(sample: Sample) -> list[tuple[str, Any]]:
     """Return what describes all attempts of a sample, without defaults."""
     default = Sample((), 0)
@@ -242,7 +256,7 @@ def _runs_as_json(sample: Sample) -> list[dict[str, Any]]:
     found = []
     for part in sample.parts:
         (run,) = part.runs or (SampleRun(""),)
-        values = {name: getattr(part, name) for name in (*COUNTS, "seconds", "usage")}
+        values = {name: getattr(part, name) for name in (*COUNTS, *MEANS)}
         values |= {"id": run.id, "date": run.date}
         given = {name: value for name, value in values.items() if value != default[name]}
         found.append({**given, "passed": part.passed, "rewards": part.rewards})
@@ -271,7 +285,8 @@ def _part(data: Any, shared: Mapping[str, Any], where: str) -> Sample:
     values: dict[str, Any] = {name: _count(data.get(name, 0), f"{where}: {name}") for name in COUNTS}
     if max(values["passed"], values["unverified"], values["expected"]) > len(rewards):
         raise ValueError(f"{where}: more attempts are passed, unverified or expected than there are rewards")
-    values["seconds"] = _finite(data.get("seconds", 0.0), f"{where}: seconds")
+    for name in ("seconds", "agent_seconds"):
+        values[name] = _finite(data.get(name, 0.0), f"{where}: {name}")
     usage = data.get("usage", {}).items()
     values["usage"] = {str(name): _finite(value, f"{where}: usage") for name, value in usage}
     run = SampleRun(str(data.get("id", "")), str(data.get("date", "")), len(rewards), **values)

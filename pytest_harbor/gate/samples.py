@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from statistics import fmean
 
-from pytest_harbor.gate.baseline import COUNTS, Baseline, Key, Sample, SampleRun
+from pytest_harbor.gate.baseline import COUNTS, MEANS, Baseline, Key, Sample, SampleRun, significant
 from pytest_harbor.trial import TrialResult, Usage
 
 # The usage in a sample, and the name of each number in a result.
@@ -61,10 +61,13 @@ def _sample(results: list[TrialResult], date: str) -> Sample:
         provider=known[0].provider,
         model=known[0].model,
         threshold=known[0].threshold,
+        category=known[0].category,
+        difficulty=known[0].difficulty,
         seconds=round(fmean(sum(result.phases.values()) for result in known), 1),
+        agent_seconds=significant(fmean(result.phases.get("agent", 0.0) for result in known)),
         usage=_mean_usage([result.usage for result in known]),
     )
-    values = {name: getattr(sample, name) for name in (*COUNTS, "seconds", "usage")}
+    values = {name: getattr(sample, name) for name in (*COUNTS, *MEANS)}
     return replace(sample, runs=(SampleRun(results[0].run, date, len(sample.rewards), **values),))
 
 

@@ -168,6 +168,8 @@ class Journal:
         self.result.finished_at = now()
         with self.errors_as_warnings():
             self.result.task_digest = task_digest(self._task)
+            self.result.category = self._task.category or ""
+            self.result.difficulty = self._task.difficulty or ""
         if self.recorder:
             try:
                 self.recorder.append(self.result)

@@ -61,6 +61,7 @@ class TrialResult:
     Attributes:
         run: id of the run.
         task: id of the task, `<dataset>/<task directory name>`.
+        category, difficulty: of the task, from [metadata] of task.toml; empty if it has none.
         agent: name of the agent.
         attempt: number of the attempt, from 1.
         outcome: `passed`, `failed`, `unverified` (graded without a usable reward), `error` (an infrastructure error,
@@ -117,6 +118,8 @@ class TrialResult:
     image: dict[str, str] = field(default_factory=dict)
     provider: str = ""
     task_digest: str = ""
+    category: str = ""
+    difficulty: str = ""
     confirmation: int = 0
     rerun: int = 0
     xfail: bool = False

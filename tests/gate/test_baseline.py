@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_harbor.gate.baseline import Baseline, BaselineError, Sample, SampleRun
+from pytest_harbor.gate.baseline import Baseline, BaselineError, Sample, SampleRun, significant
 from pytest_harbor.gate.samples import baseline_of, samples_of
 from pytest_harbor.trial import TrialResult, Usage
 
 # Sums of these are finite, too.
 FINITE = st.floats(-1e300, 1e300)
-SHARED = {name: st.text() for name in ("digest", "image", "provider", "model")}
+SHARED = {name: st.text() for name in ("digest", "image", "provider", "model", "category", "difficulty")}
 VALUES = {
     "errors": st.integers(0, 3),
     "seconds": FINITE,
+    "agent_seconds": st.floats(0, 1e300).map(significant),
     "usage": st.dictionaries(st.text(), FINITE, max_size=2),
 }
 

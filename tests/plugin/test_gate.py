@@ -463,3 +463,18 @@ def test_about_as_many_attempts_as_suggested_settle_it(project, baseline):
     outcome = project.run(*options, "--harbor-baseline=baseline.json")
     assert outcome.ret == 1
     outcome.has("nop: statistically significant drop on tb2/a, tb2/b", "regressions (2):")
+
+
+# What rules about groups and time need.
+
+
+def test_baseline_has_category_difficulty_and_the_seconds_of_the_agent(project):
+    project.rewards(a=1.0, b=1.0)
+    project.file("tb2/a/task.toml", '[metadata]\ncategory = "games"\ndifficulty = "Hard"\n')
+    outcome = project.run(*RUN, "--harbor-save-baseline=baseline.json")
+    assert outcome.ret == 0
+    assert [(line["category"], line["difficulty"]) for line in project.results()] == [("games", "Hard"), ("", "")]
+    samples = Baseline.read(project.path / "baseline.json").samples
+    assert (samples["tb2/a", "nop"].category, samples["tb2/a", "nop"].difficulty) == ("games", "Hard")
+    for line in project.results():
+        assert samples[line["task"], "nop"].agent_seconds == pytest.approx(line["phases"]["agent"], rel=1e-3)
