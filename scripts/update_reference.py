@@ -21,7 +21,8 @@ def options_table() -> str:
     """Return the options as a Markdown table."""
     rows = ["| flag | default | meaning |", "| --- | --- | --- |"]
     for option in OPTIONS:
-        flag = f"--{option.name}={option.metavar}" if option.metavar else f"--{option.name}"
+        value = f"[={option.metavar}]" if option.bare else f"={option.metavar}"
+        flag = f"--{option.name}{value}" if option.metavar else f"--{option.name}"
         default = _default(option.default)
         rows.append(f"| `{_cell(flag)}` | {default} | {_cell(option.text)} |")
     return "\n" + "\n".join(rows) + "\n\n"

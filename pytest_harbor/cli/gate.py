@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_harbor.gate import GateSpec, Limit
+    from pytest_harbor.gate import Baseline, GateSpec, Limit
     from pytest_harbor.report.github import Report
     from pytest_harbor.report.junit import VerdictCase
     from pytest_harbor.results import Merged
@@ -47,7 +47,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         help="The most infrastructure errors, unverified trials or unreadable results before the verdict is "
         "inconclusive (default 0.1)",
     )
-    parser.add_argument("--save-baseline", type=Path, metavar="FILE", help="Write the rewards of the runs to FILE")
+    parser.add_argument(
+        "--pool", action="store_true", help="Add up the attempts of runs of the same tasks, instead of refusing them"
+    )
+    save = parser.add_mutually_exclusive_group()
+    save.add_argument("--save-baseline", type=Path, metavar="FILE", help="Write the rewards of the runs to FILE")
+    save.add_argument(
+        "--add-to-baseline",
+        type=Path,
+        metavar="FILE",
+        help="Add the attempts of the runs to those in FILE; implies --pool",
+    )
     parser.add_argument(
         "--force-baseline",
         action="store_true",
@@ -80,8 +90,9 @@ def run(options: argparse.Namespace) -> int:
     from pytest_harbor.results import RunError, merge
 
     judges = options.baseline is not None or options.gate is not None
-    if not judges and options.save_baseline is None:
-        return _usage_error("give --baseline=FILE to compare with, --gate=RULE, or --save-baseline=FILE")
+    if not judges and options.save_baseline is None and options.add_to_baseline is None:
+        wanted = "--baseline=FILE to compare with, --gate=RULE, --save-baseline=FILE or --add-to-baseline=FILE"
+        return _usage_error(f"give {wanted}")
     rule = options.gate or GateSpec()
     if judges and options.baseline is None and rule.needs_baseline:
         return _usage_error(rule.missing_baseline("--gate", "--baseline", "--save-baseline"))
@@ -98,7 +109,11 @@ def run(options: argparse.Namespace) -> int:
     except BaselineError as error:
         return _usage_error(f"--baseline: {error}")
     try:
-        merged = merge(options.runs)
+        pooled = _read_existing(options.add_to_baseline)
+    except BaselineError as error:
+        return _usage_error(f"--add-to-baseline: {error}")
+    try:
+        merged = merge(options.runs, pool=options.pool or options.add_to_baseline is not None)
     except RunError as error:
         return _usage_error(str(error))
     samples, limit = samples_of(merged.results), options.max_infra_errors or Limit()
@@ -112,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
         case = verdict_case(verdict, samples, confirmations, status, "--inconclusive=pass")
         if not _write_junit(options.junitxml, case):
             status = status or 1
-    if options.save_baseline and not _save(options, merged, limit):
+    if (options.save_baseline or options.add_to_baseline) and not _save(options, merged, limit, pooled):
         status = status or 1
     return status
 
@@ -161,14 +176,23 @@ def _write_junit(file: Path, case: VerdictCase) -> bool:
     return True
 
 
-def _save(options: argparse.Namespace, merged: Merged, limit: Limit) -> bool:
+def _read_existing(file: Path | None) -> Baseline | None:
+    """Return the baseline to add to, or None if there is no such file."""
+    from pytest_harbor.gate import Baseline
+
+    return Baseline.read(file) if file is not None and file.exists() else None
+
+
+def _save(options: argparse.Namespace, merged: Merged, limit: Limit, pooled: Baseline | None) -> bool:
     """Write the baseline and return True, or print why not and return False."""
     from pytest_harbor.gate import BaselineError, save_baseline
 
     try:
         lines = save_baseline(
-            options.save_baseline,
+            options.save_baseline or options.add_to_baseline,
             merged.results,
+            update=pooled,
+            add=options.add_to_baseline is not None,
             gaps=_doubts(merged, limit),
             limit=limit,
             forced=options.force_baseline,

@@ -2,6 +2,7 @@
 
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample, SampleRun
 from pytest_harbor.gate.comparison import Comparison, Pair
+from pytest_harbor.gate.pooling import check_same
 from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of
 from pytest_harbor.gate.saving import save_baseline
 from pytest_harbor.gate.spec import GateSpec
@@ -20,6 +21,7 @@ __all__ = [
     "SampleRun",
     "Verdict",
     "baseline_of",
+    "check_same",
     "confirmations_of",
     "judge",
     "samples_of",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytest_harbor._util.text import listed, one_line, plural
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample
+from pytest_harbor.gate.pooling import add_runs
 from pytest_harbor.gate.samples import baseline_of, counts
 from pytest_harbor.gate.verdict import Limit
 from pytest_harbor.trial import TrialResult
@@ -21,6 +22,7 @@ def save_baseline(
     results: Iterable[TrialResult],
     *,
     update: Baseline | None = None,
+    add: bool = False,
     gaps: Sequence[str] = (),
     limit: Limit | None = None,
     forced: bool = False,
@@ -35,14 +37,15 @@ def save_baseline(
         file: the file to write; its directory is created if needed.
         results: results of the run.
         update: an earlier baseline to update; None for a new one. Tasks that did not run keep their samples.
+        add: whether to add to its attempts instead of replacing them.
         gaps: why results are missing.
         limit: the most infrastructure errors; None for the default.
         forced: whether to write all tasks, despite infrastructure errors and gaps.
         prefix: how the names of options begin, for messages.
 
     Raises:
-        BaselineError: no task has all its trials, the results have gaps or too many infrastructure errors, or the file
-            cannot be written.
+        BaselineError: no task has all its trials, the results have gaps or too many infrastructure errors, attempts
+            cannot be added, or the file cannot be written.
 
     """
     results = list(results)
@@ -62,15 +65,33 @@ def save_baseline(
     if update is None:
         earlier = _earlier(file).samples
         update = Baseline({key: earlier[key] for key, _ in incomplete if key in earlier})
-    written = update.updated(complete)
+    if add:
+        written, lines = _with_added(file, update, complete, prefix)
+    else:
+        written, lines = update.updated(complete), []
+    tasks = plural(len({task for task, _ in written.samples}), "task")
+    if not add or written.samples != update.samples:
+        try:
+            written.write(file)
+        except OSError as error:
+            raise BaselineError(f"{file} was not written: {error}") from error
+        lines = [f"baseline of {tasks} saved to {file}", *lines]
+    return [*lines, *_incomplete_lines(incomplete, results, complete, written)]
+
+
+def _with_added(file: Path, old: Baseline, new: Baseline, prefix: str) -> tuple[Baseline, list[str]]:
+    """Return a baseline with the attempts of another added, and the lines of a message about them."""
     try:
-        written.write(file)
-    except OSError as error:
-        raise BaselineError(f"{file} was not written: {error}") from error
-    return [
-        f"baseline of {plural(len({task for task, _ in written.samples}), 'task')} saved to {file}",
-        *_incomplete_lines(incomplete, results, complete, written),
-    ]
+        pooled = add_runs(old, new)
+    except BaselineError as error:
+        fix = "--harbor-update-baseline" if prefix == "--harbor-" else "--save-baseline"
+        raise BaselineError(
+            f"{file} was not written: {error}; add runs of the same, or start over with {fix}"
+        ) from None
+    attempts = [len(sample.rewards) for sample in pooled.baseline.samples.values()]
+    size = f"{min(attempts)} to {max(attempts)}" if min(attempts) < max(attempts) else f"{max(attempts)}"
+    added = plural(pooled.attempts, "attempt")
+    return pooled.baseline, [f"added to {file}: {added}; it has {size} per task", *pooled.notes]
 
 
 def _too_many_errors(baseline: Baseline, limit: Limit) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -14,7 +14,9 @@ from pytest_harbor.gate import (
     BaselineError,
     GateSpec,
     Key,
+    Sample,
     Verdict,
+    check_same,
     judge,
     samples_of,
     save_baseline,
@@ -88,15 +90,22 @@ class Gate:
             return False
         return before.digest == result.task_digest and 0 < len(before.rewards) == before.passed
 
-    def problem(self, keys: Collection[Key], provider: str) -> str:
-        """Return why a run of these tasks and agents cannot be compared at all, or an empty text if it can.
+    def problem(self, models: Mapping[Key, str], provider: str) -> str:
+        """Return why a run cannot be compared at all, or not be added to the baseline; an empty text if it can.
 
         Args:
-            keys: the tasks and agents.
+            models: the model of each task and agent.
             provider: name of the environments' provider.
 
         """
-        options, baseline = self._options, self.baseline
+        options, baseline, keys = self._options, self.baseline, models.keys()
+        if options.update_baseline == "add" and baseline is not None:
+            run = Baseline({key: Sample((), 0, provider=provider, model=model) for key, model in models.items()})
+            try:
+                check_same(baseline, run)
+            except BaselineError as error:
+                fix = "run with the same, or start over with --harbor-update-baseline"
+                return f"--harbor-update-baseline=add: nothing can be added to {options.baseline}: {error}; {fix}"
         if not self._on_command_line or baseline is None or options.update_baseline or self.deferred:
             return ""
         known = {baseline.samples[key].provider for key in keys if key in baseline.samples}
@@ -149,16 +158,17 @@ class Gate:
 
         """
         gaps = [f"the run was stopped: {stopped}"] if stopped else []
-        return [self._save(file, results, update, gaps) for file, update in self.files_to_write()]
+        return [self._save(file, results, update, gaps, add=add) for file, update, add in self.files_to_write()]
 
     def _save(
-        self, file: Path, results: list[TrialResult], update: Baseline | None, gaps: list[str]
+        self, file: Path, results: list[TrialResult], update: Baseline | None, gaps: list[str], *, add: bool
     ) -> tuple[bool, list[str]]:
         try:
             return True, save_baseline(
                 file,
                 results,
                 update=update,
+                add=add,
                 gaps=gaps,
                 limit=self._options.max_infra_errors,
                 forced=self._options.force_baseline,
@@ -167,10 +177,10 @@ class Gate:
         except BaselineError as error:
             return False, [str(error)]
 
-    def files_to_write(self) -> Iterator[tuple[Path, Baseline | None]]:
-        """Yield each file to write and the baseline to update, None for a new one."""
+    def files_to_write(self) -> Iterator[tuple[Path, Baseline | None, bool]]:
+        """Yield each file to write, the baseline to update, None for a new one, and whether to add to its attempts."""
         options = self._options
         if options.save_baseline:
-            yield options.save_baseline, None
+            yield options.save_baseline, None, False
         if options.update_baseline and options.baseline:
-            yield options.baseline, self.baseline
+            yield options.baseline, self.baseline, options.update_baseline == "add"

@@ -100,8 +100,12 @@ class Lifecycle:
         found = {item: assignment for item in items if (assignment := assignment_of(item)) and not _is_skipped(item)}
         if configured < len(found):
             return ""
-        keys = {(task.task.id, agent.name) for task in found.values() if (agent := agents.agent(task.agent))}
-        return self._session.gate.problem(keys, open_runner(self._session).provider.name) if keys else ""
+        models = {
+            (task.task.id, agent.name): agents.settings(task.agent).model
+            for task in found.values()
+            if (agent := agents.agent(task.agent))
+        }
+        return self._session.gate.problem(models, open_runner(self._session).provider.name) if models else ""
 
     def _sort(self, items: list[pytest.Item]) -> None:
         """Sort the items of tasks among themselves; other tests keep their positions."""

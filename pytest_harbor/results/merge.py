@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 from pytest_harbor._util.text import listed, plural
@@ -17,6 +18,14 @@ _MAX_NAMES = 5
 
 # Outcomes of trials that may run again in another run.
 _UNGRADED = ("error", "skipped")
+
+# What attempts of one task must have in common.
+_CONDITIONS = {
+    "task_digest": "the task's content",
+    "provider": "the provider",
+    "model": "the model",
+    "threshold": "the threshold",
+}
 
 # Task, agent, attempt and confirmation.
 _Trial = tuple[str, str, int, int]
@@ -48,65 +57,101 @@ class Merged:
     notes: list[str] = field(default_factory=list)
 
 
-def merge(paths: Sequence[Path]) -> Merged:
+def merge(paths: Sequence[Path], *, pool: bool = False) -> Merged:
     """Read and merge runs.
 
     Args:
         paths: directories of runs, or their results.jsonl.
+        pool: whether different runs may have graded the same trial; their attempts then add up.
 
     Raises:
-        RunError: a path is not a run, or two runs have graded the same trial.
+        RunError: a path is not a run, two runs have graded the same trial, or the same task under other conditions.
 
     """
     merged = Merged()
     found: dict[_Trial, dict[_Run, list[TrialResult]]] = {}
     records: list[RunRecord] = []
+    seen: dict[str, TrialResult] = {}
     for file in _files(paths, merged.notes):
         merged.runs.append(file.parent)
         records += _record(file, merged.notes)
         read = _results(file, merged.corrupt)
-        results = list({repr(result): result for result in read}.values())
-        if len(results) < len(read):
-            merged.notes.append(f"{file} has {plural(len(read) - len(results), 'trial')} twice; each counts once")
+        results = [result for result in read if seen.setdefault(repr(result), result) is result]
+        distinct = len({repr(result) for result in read})
+        if distinct < len(read):
+            merged.notes.append(f"{file} has {plural(len(read) - distinct, 'trial')} twice; each counts once")
+        if len(results) < distinct:
+            copied = plural(distinct - len(results), "trial")
+            merged.notes.append(f"{file} has copies of {copied} of another directory; each counts once")
         for result in results:
             trial = (result.task, result.agent, result.attempt, result.confirmation)
             found.setdefault(trial, {}).setdefault((file.parent, result.run), []).append(result)
         merged.results += results
-    repeated = _repeated(found)
+    overlaps = _overlaps(found)
+    _check_overlaps(overlaps, pool=pool)
+    _check_conditions(merged.results)
+    repeated = _repeated(found, overlaps)
     if repeated:
         merged.notes.append(
             f"{plural(len(repeated), 'trial')} not graded in one run (infrastructure error, skipped) and repeated in "
             "another: the other counts"
         )
         merged.results = [result for result in merged.results if id(result) not in repeated]
-    _refuse_overlaps(found)
     _compare(records, merged)
     return merged
 
 
-def _repeated(found: dict[_Trial, dict[_Run, list[TrialResult]]]) -> set[int]:
-    """Remove what one run did not grade and another repeated; return the ids of these results."""
-    removed: set[int] = set()
-    for runs in found.values():
-        for run in [run for run, results in runs.items() if all(r.outcome in _UNGRADED for r in results)]:
-            # If no run graded it, the last one counts.
-            if len(runs) > 1:
-                removed.update(map(id, runs.pop(run)))
-    return removed
-
-
-def _refuse_overlaps(found: dict[_Trial, dict[_Run, list[TrialResult]]]) -> None:
-    overlaps: dict[tuple[Path, Path], list[str]] = {}
+def _overlaps(found: dict[_Trial, dict[_Run, list[TrialResult]]]) -> dict[tuple[_Run, _Run], list[str]]:
+    """Return the trials that two runs have graded, by those runs."""
+    overlaps: dict[tuple[_Run, _Run], list[str]] = {}
     for (task, agent, attempt, _), runs in found.items():
-        (first, _), *others = runs
-        for second, _ in others:
-            trial = f"{task} with {agent or 'no agent'}, attempt {attempt}"
-            overlaps.setdefault((first, second), []).append(trial)
-    if overlaps:
-        (first, second), trials = next(iter(overlaps.items()))
+        graded = [run for run, results in runs.items() if not _is_ungraded(results)]
+        for pair in combinations(graded, 2):
+            overlaps.setdefault(pair, []).append(f"{task} with {agent or 'no agent'}, attempt {attempt}")
+    return overlaps
+
+
+def _is_ungraded(results: Iterable[TrialResult]) -> bool:
+    return all(result.outcome in _UNGRADED for result in results)
+
+
+def _check_overlaps(overlaps: dict[tuple[_Run, _Run], list[str]], *, pool: bool) -> None:
+    for ((first, one), (second, other)), trials in overlaps.items():
+        if pool and one != other:
+            continue
         both = f"{first} and {second} overlap: both have" if first != second else f"several runs in {first} have"
         fix = "give runs of different tasks or agents, such as the shards of one run"
+        fix += ", or --pool to add up the attempts of both" if one != other else f"; both are copies of the run {one}"
         raise RunError(f"{both} {listed(trials, _MAX_NAMES)}; {fix}")
+
+
+def _check_conditions(results: Iterable[TrialResult]) -> None:
+    """Refuse attempts at one task that cannot be put together: they would be of different tasks or agents."""
+    first: dict[tuple[str, str], TrialResult] = {}
+    for result in results:
+        if result.outcome in _UNGRADED:
+            continue
+        other = first.setdefault((result.task, result.agent), result)
+        for name, what in _CONDITIONS.items():
+            if getattr(result, name) != getattr(other, name) and result.run != other.run:
+                raise RunError(
+                    f"runs {other.run} and {result.run} have different attempts at {result.task} with {result.agent}: "
+                    f"{what} is not the same; judge them one by one"
+                )
+
+
+def _repeated(found: dict[_Trial, dict[_Run, list[TrialResult]]], overlaps: Collection[tuple[_Run, _Run]]) -> set[int]:
+    """Remove what one run did not grade and another repeated; return the ids of these results.
+
+    Runs that have graded the same trials do not repeat each other.
+    """
+    removed: set[int] = set()
+    for runs in found.values():
+        for run in [run for run, results in runs.items() if _is_ungraded(results)]:
+            # If no run graded it, the last one counts.
+            if any((run, other) not in overlaps and (other, run) not in overlaps for other in runs if other != run):
+                removed.update(map(id, runs.pop(run)))
+    return removed
 
 
 def _files(paths: Sequence[Path], notes: list[str]) -> list[Path]:

@@ -146,9 +146,57 @@ def test_missing_shard_is_inconclusive(gate, write, baseline):
 
 
 def test_overlapping_runs_are_an_error(gate, write, baseline):
-    status, out, err = gate(write("a", results(GOOD)), write("b", results(GOOD)), "--baseline", baseline)
+    runs = [write(name, results(GOOD, name)) for name in "ab"]
+    status, out, err = gate(*runs, "--baseline", baseline)
     assert (status, out) == (2, "")
     assert "overlap: both have tb2/00 with bot, attempt 1" in err
+    assert "or --pool to add up the attempts of both" in err
+
+
+def test_pooled_runs_are_judged_as_one(gate, write, baseline):
+    runs = [write(name, results(each, name)) for name, each in {"a": GOOD, "b": BAD}.items()]
+    status, out, err = gate(*runs, "--baseline", baseline, "--pool")
+    assert (status, err) == (1, "")
+    assert "mean reward change -0.250 over 12 tasks" in out
+    assert "120 trials in 2 runs: 90 passed" in out
+    assert "  tb2/00  bot  1.00 -> 0.50  passed 5 of 5, now 5 of 10" in out
+
+
+def test_runs_are_added_to_a_baseline(gate, write, tmp_path):
+    file = tmp_path / "baseline.json"
+    runs = [write(name, results(each, name)) for name, each in {"a": GOOD, "b": BAD, "c": GOOD}.items()]
+    assert gate(runs[0], "--add-to-baseline", str(file))[0] == 0
+    status, out, err = gate(*runs, "--add-to-baseline", str(file))
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-3:] == [
+        f"baseline of 12 tasks saved to {file}",
+        f"added to {file}: 120 attempts; it has 15 per task",
+        "already in it, and not added again: 1 run (a)",
+    ]
+    sample = Baseline.read(file).samples["tb2/00", "bot"]
+    assert [(run.id, run.attempts, run.passed) for run in sample.runs] == [("a", 5, 5), ("b", 5, 0), ("c", 5, 5)]
+    before = file.read_bytes()
+    status, out, _ = gate(*runs, "--add-to-baseline", str(file))
+    assert (status, file.read_bytes()) == (0, before)
+    assert "added to " in out
+    assert "not added again: 3 runs (a, b, c)" in out
+
+
+def test_runs_that_do_not_belong_to_a_baseline(gate, write, tmp_path):
+    file = tmp_path / "baseline.json"
+    assert gate(write("a", results(GOOD, "a")), "--add-to-baseline", str(file))[0] == 0
+    before, trials = file.read_bytes(), results(GOOD, "b")
+    for trial in trials:
+        trial.provider = "namespace"
+    status, _, err = gate(write("b", trials), "--add-to-baseline", str(file))
+    assert (status, file.read_bytes()) == (1, before)
+    assert "was not written: its provider is docker, and that of the run is namespace (tb2/00 with bot, " in err
+    assert "add runs of the same, or start over with --save-baseline" in err
+    file.write_text("<<<<<<< ours")
+    status, _, err = gate(write("c", results(GOOD, "c")), "--add-to-baseline", str(file))
+    assert status == 2
+    assert "--add-to-baseline: " in err
+    assert "merge conflicts" in err
 
 
 def test_corrupt_line_costs_one_trial_and_is_reported(gate, write, baseline):
@@ -253,7 +301,8 @@ def test_no_trials_are_inconclusive(gate, write, baseline):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ([], "give --baseline=FILE to compare with, --gate=RULE, or --save-baseline=FILE"),
+        ([], "give --baseline=FILE to compare with, --gate=RULE, --save-baseline=FILE or --add-to-baseline=FILE"),
+        (["--save-baseline=b.json", "--add-to-baseline=b.json"], "not allowed with argument"),
         (
             ["--baseline", "absent.json"],
             "absent.json does not exist; create it with --harbor-save-baseline=absent.json",

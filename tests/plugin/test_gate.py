@@ -67,6 +67,70 @@ def test_first_update_of_a_baseline_is_no_pass(project):
     outcome.has("verdict: inconclusive", "there is no baseline to compare with", "saved to ")
 
 
+@pytest.fixture
+def pooling(project):
+    """A function that runs a task and adds its rewards to the baseline."""
+    project.rewards(a=1.0, b=0.0)
+
+    def pooling(*options):
+        run = (*RUN, "--harbor-attempts=2", "--harbor-baseline=baseline.json")
+        return project.run(*run, "--harbor-update-baseline=add", *options)
+
+    return pooling
+
+
+def test_baseline_of_several_runs(project, pooling):
+    assert pooling().ret == 0
+    outcome = pooling()
+    assert outcome.ret == 0
+    outcome.has("baseline of 2 tasks saved to ", "baseline.json: 4 attempts; it has 4 per task")
+    sample = Baseline.read(project.path / "baseline.json").samples["tb2/a", "nop"]
+    assert [(run.attempts, bool(run.date)) for run in sample.runs] == [(2, True), (2, True)]
+    assert {run.id for run in sample.runs} == {path.parent.name for path in project.path.glob("*/*/run.json")}
+    outcome = project.run(*RUN, "--harbor-baseline=baseline.json", "-v")
+    outcome.has("verdict: ", "over 2 tasks")
+
+
+def test_plain_update_starts_over(project, pooling):
+    pooling()
+    outcome = project.run(*RUN, "--harbor-baseline=baseline.json", "--harbor-update-baseline", "tb2/a")
+    assert outcome.ret == 4
+    outcome.has("--harbor-update-baseline: 'tb2/a' is not valid; use replace or add")
+    assert project.run(*RUN, "--harbor-baseline=baseline.json", "tb2/a", "--harbor-update-baseline").ret == 0
+    samples = Baseline.read(project.path / "baseline.json").samples
+    assert [len(samples[f"tb2/{name}", "nop"].rewards) for name in "ab"] == [1, 2]
+
+
+def test_save_does_not_add_even_to_the_same_file(project, pooling):
+    pooling()
+    pooling("--harbor-save-baseline=copy.json")
+    assert len(Baseline.read(project.path / "copy.json").samples["tb2/a", "nop"].rewards) == 2
+
+
+def test_changed_task_starts_over_in_a_pooled_baseline(project, pooling):
+    pooling()
+    project.file("tb2/a/instruction.md", "Something else.\n")
+    pooling().has("replaced, because the task has changed: tb2/a with nop (2 attempts)", "it has 2 to 4 per task")
+
+
+def test_another_model_or_provider_is_refused_before_the_run(project, pooling):
+    pooling()
+    before = len(list(project.path.glob("harbor-results/*/run.json")))
+    outcome = pooling("--harbor-model=other")
+    assert outcome.ret == 4
+    outcome.has(
+        "--harbor-update-baseline=add: nothing can be added to ", "its model is unknown, and that of the run is "
+    )
+    outcome.has(
+        "other (tb2/a with nop, tb2/b with nop); run with the same, or start over with --harbor-update-baseline"
+    )
+    assert len(list(project.path.glob("harbor-results/*/run.json"))) == before
+    Baseline({("tb2/a", "nop"): Sample((1.0,), 1, provider="docker")}).write(project.path / "baseline.json")
+    outcome = pooling()
+    assert outcome.ret == 4
+    outcome.has("its provider is docker, and that of the run is fake (tb2/a with nop)")
+
+
 # Nothing in common with the baseline.
 
 

@@ -95,6 +95,13 @@ CASES: dict[str, tuple] = {
     "harbor-threshold": (*FLOATS, {bad: ["a number such as 1.0"] for bad in ("high", "nan", "inf")}),
     "harbor-baseline": ("one", "two", None, None, {}),
     "harbor-save-baseline": ("one", "two", None, None, {}),
+    "harbor-update-baseline": (
+        "add",
+        "replace",
+        "add",
+        "replace",
+        {bad: ["replace or add"] for bad in ("true", "tb2")},
+    ),
     "harbor-gate": (
         "drop=0.1",
         "each",
@@ -337,7 +344,8 @@ def test_help_lists_every_flag_and_ini_key(project):
     assert outcome.ret == 0
     outcome.has("Harbor tasks (pytest-harbor)")
     for option in OPTIONS:
-        outcome.has(option.flag + ("=" + option.metavar if option.metavar else ""))
+        value = f"[{option.metavar}]" if option.bare else option.metavar
+        outcome.has(option.flag + (f"={value}" if value else ""))
         outcome.has(f"{option.key} (")
     outcome.lacks("NotSet")
 

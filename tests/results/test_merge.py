@@ -209,3 +209,70 @@ def test_path_that_is_not_a_run(make, tmp_path):
 def test_empty_run(tmp_path):
     (tmp_path / "results.jsonl").write_text("")
     assert merge([tmp_path]).results == []
+
+
+# Runs of the same tasks.
+
+
+def write(tmp_path, name: str, *results: TrialResult, directory: str = "") -> Path:
+    run = Run(tmp_path, directory or name)
+    for each in results:
+        run.append(each)
+    RunRecord(name, ("a",), ("a",)).write(run.directory)
+    return run.directory
+
+
+def test_pooled_runs_keep_all_attempts(tmp_path):
+    runs = [write(tmp_path, name, result(name, "a", 1), result(name, "a", 2)) for name in ("1", "2", "3")]
+    with pytest.raises(RunError, match=r"such as the shards of one run, or --pool to add up the attempts of both$"):
+        merge(runs)
+    assert len(merge(runs, pool=True).results) == 6
+
+
+def test_copy_of_a_run_counts_once(tmp_path):
+    trials = [result("1", "a", 1), result("1", "a", 2)]
+    runs = [write(tmp_path, "1", *trials, directory=name) for name in ("x", "y")]
+    for pool in (False, True):
+        merged = merge(runs, pool=pool)
+        assert len(merged.results) == 2
+        assert merged.notes == [
+            f"{runs[1]}/results.jsonl has copies of 2 trials of another directory; each counts once"
+        ]
+
+
+def test_changed_copy_of_a_run_is_an_error(tmp_path):
+    runs = [write(tmp_path, "1", result("1", "a", reward=reward), directory=str(reward)) for reward in (1.0, 2.0)]
+    for pool in (False, True):
+        with pytest.raises(
+            RunError, match=r"overlap: both have a with bot, attempt 1; .*; both are copies of the run 1"
+        ):
+            merge(runs, pool=pool)
+
+
+@pytest.mark.parametrize(
+    "field, what",
+    [
+        ("task_digest", "the task's content"),
+        ("provider", "the provider"),
+        ("model", "the model"),
+        ("threshold", "the thr"),
+    ],
+)
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_attempts_under_other_conditions_are_an_error(tmp_path, field, what, attempt):
+    value = 0.5 if field == "threshold" else "other"
+    runs = [write(tmp_path, "1", result("1", "a")), write(tmp_path, "2", result("2", "a", attempt, **{field: value}))]
+    with pytest.raises(
+        RunError, match=rf"runs 1 and 2 have different attempts at a with bot: {what}.* is not the same;"
+    ):
+        merge(runs, pool=True)
+
+
+def test_pooled_run_does_not_repeat_what_another_lost(tmp_path):
+    """But a run of nothing else than lost trials does."""
+    lost = {"outcome": "error", "reward": None}
+    first = write(tmp_path, "1", result("1", "a", 1), result("1", "a", 2, **lost))
+    second = write(tmp_path, "2", result("2", "a", 1), result("2", "a", 2))
+    rerun = write(tmp_path, "3", result("3", "a", 2))
+    assert len(merge([first, second], pool=True).results) == 4
+    assert [(r.run, r.attempt) for r in merge([first, rerun], pool=True).results] == [("1", 1), ("3", 2)]

@@ -28,6 +28,8 @@ def add_options(parser: pytest.Parser) -> None:
             details = {"action": "store_true"}
         elif option.kind in ("many", "paths"):
             details["action"] = "append"
+        elif option.bare:
+            details |= {"nargs": "?", "const": option.bare}
         # No default here: without the flag, the ini key counts.
         group.addoption(option.flag, dest=option.key, default=None, help=option.help, **details)
         parser.addini(option.key, f"{option.help} (same as {option.flag})", type=INI_TYPES[option.kind])

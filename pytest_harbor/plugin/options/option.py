@@ -27,6 +27,7 @@ class Option:
         kind: `one` value, `path` (relative to where it is written), `many` (the flag repeats, the ini key has one
             value per line), `paths` (both) or `switch`.
         recorded: whether rewards depend on it, so that run.json records its value.
+        bare: what the flag means without a value; empty if it needs one.
         field: the attribute of HarborConfig that holds the value.
 
     """
@@ -38,6 +39,7 @@ class Option:
     metavar: str
     kind: Kind
     recorded: bool
+    bare: str = ""
     field: str = ""
 
     @property
@@ -68,6 +70,7 @@ def option(
     kind: Kind = "one",
     *,
     recorded: bool = False,
+    bare: str = "",
 ) -> Any:
     """Return a field of HarborConfig with its option; see Option for the arguments."""
-    return field(metadata={"option": Option(name, text, parse, default, metavar, kind, recorded)})
+    return field(metadata={"option": Option(name, text, parse, default, metavar, kind, recorded, bare)})

@@ -260,13 +260,14 @@ class HarborConfig:
     save_baseline: Path | None = option(
         "harbor-save-baseline", "Save the run's rewards in FILE as a baseline", parsers.path, None, "FILE", "path"
     )
-    update_baseline: bool = option(
+    update_baseline: Literal["replace", "add"] | None = option(
         "harbor-update-baseline",
-        "Update the file of --harbor-baseline with this run's rewards, whatever the verdict",
-        parsers.text,
-        False,
-        "",
-        "switch",
+        "Update the file of --harbor-baseline with this run's rewards, whatever the verdict: replace those of the same "
+        "tasks (also without HOW), or add to them",
+        parsers.choice("replace", "add"),
+        None,
+        "HOW",
+        bare="replace",
     )
     force_baseline: bool = option(
         "harbor-force-baseline",
