@@ -114,8 +114,9 @@ class AgentEnvironment:
         """
         self._remaining()
         root = Path(source)
-        if not root.exists():
-            raise FileNotFoundError(f"{root} does not exist")
+        # An empty path is not the current directory, but a mistake.
+        if not str(source) or not root.exists():
+            raise FileNotFoundError(f"{source} does not exist" if str(source) else "the path to upload is empty")
         with self._keep_loss(), _as_os_error():
             # Container engines replace the directory.
             if root.is_file() and self._is_directory(target):

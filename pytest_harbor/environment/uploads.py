@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
@@ -109,12 +110,15 @@ def user_uploads(source: Path, target: str, owner: tuple[int, int]) -> list[Uplo
     directory; sockets and named pipes are excluded.
 
     Raises:
-        OSError: the source cannot be read.
+        OSError: the source cannot be read, or is neither a file nor a directory.
 
     """
+    source = source.resolve(strict=True)
+    if not (source.is_file() or source.is_dir()):
+        raise OSError(errno.EINVAL, "it is neither a file nor a directory", str(source))
     target = posixpath.normpath(target)
     parents = [Upload(str(parent), None, 0o755, owner, keep=True) for parent in PurePosixPath(target).parents][-2::-1]
-    return [*parents, *_tree(source.resolve(strict=True), target, owner, ())]
+    return [*parents, *_tree(source, target, owner, ())]
 
 
 def _tree(source: Path, target: str, owner: tuple[int, int], above: tuple[Path, ...]) -> Iterator[Upload]:
@@ -131,11 +135,19 @@ def _tree(source: Path, target: str, owner: tuple[int, int], above: tuple[Path, 
             yield from _tree(path, place, owner, above)
             continue
         real = path.resolve()
-        is_inside = real.is_relative_to(above[0]) and not path.readlink().is_absolute()
+        is_inside = real.is_relative_to(above[0]) and _stays_below(path, above[0])
         if is_inside or not real.exists():
             yield Upload(place, path, owner=owner)
         elif real not in above and not above[0].is_relative_to(real):
             yield from _tree(real, place, owner, above)
+
+
+def _stays_below(link: Path, top: Path) -> bool:
+    """Return True if a link never leaves a directory: its copy may have another name than `top`."""
+    if not link.is_relative_to(top):
+        return False
+    leads_to = posixpath.normpath(link.parent.relative_to(top) / link.readlink())
+    return not leads_to.startswith(("/", ".."))
 
 
 def _mode(path: Path) -> int | None:

@@ -329,10 +329,13 @@ def test_only_a_lost_engine_excuses_a_failed_upload(context, environment, proble
     assert str(problem) in str(caught[0])
 
 
-def test_upload_of_missing_file(context):
-    report = CallableAgent(lambda task, env: env.upload("/nonexistent/file", "/x")).run(context())
+@pytest.mark.parametrize(
+    "source, problem", [("/nonexistent/file", "/nonexistent/file does not exist"), ("", "is empty")]
+)
+def test_upload_of_missing_file(context, source, problem):
+    report = CallableAgent(lambda task, env: env.upload(source, "/x")).run(context())
     assert report.exit_code == 1
-    assert "/nonexistent/file does not exist" in report.note
+    assert problem in report.note
 
 
 def test_download_files_and_directories(context, environment, tmp_path):

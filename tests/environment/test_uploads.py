@@ -61,6 +61,19 @@ def test_user_uploads(tree: Path) -> None:
     }  # fmt: skip
 
 
+def test_link_that_leaves_the_directory_and_comes_back(tree: Path) -> None:
+    (tree / "sub" / "back").symlink_to(f"../../{tree.name}/plain")
+    (tree / "outside" / "again").symlink_to("below/file")
+    found = {upload.target: upload.source for upload in user_uploads(tree, "/other", OWNER)}
+    assert found["/other/sub/back"] == tree / "plain"
+    assert found["/other/outside/again"] == (tree / "outside" / "below" / "file").resolve()
+
+
+def test_special_file_as_source(tree: Path) -> None:
+    with pytest.raises(OSError, match="neither a file nor a directory"):
+        user_uploads(tree / "pipe", "/x", OWNER)
+
+
 def test_link_as_source_is_followed(tree: Path) -> None:
     (upload,) = user_uploads(tree / "sub" / "inside", "/plain", OWNER)
     assert (upload.source, upload.mode) == (tree / "plain", 0o644)
