@@ -134,10 +134,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _doubts(merged: Merged, limit: Limit) -> list[str]:
     """Return why results are missing."""
+    spent = next((result.budget or result.reason for result in merged.results if result.cut_by_run), "")
+    gaps = [*merged.gaps, *([f"a run was stopped: {spent}"] if spent else [])]
     corrupt, total = len(merged.corrupt), len(merged.corrupt) + len(merged.results)
     if limit.is_exceeded(corrupt, total):
-        return [*merged.gaps, f"{corrupt} of {total} results cannot be read, more than the limit of {limit}"]
-    return merged.gaps
+        return [*gaps, f"{corrupt} of {total} results cannot be read, more than the limit of {limit}"]
+    return gaps
 
 
 def _report(options: argparse.Namespace, merged: Merged, report: Report) -> None:

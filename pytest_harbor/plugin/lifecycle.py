@@ -204,6 +204,10 @@ class Lifecycle:
         elif ended and harbor.verdict is not None:
             session.exitstatus = harbor.gate.exit_status(harbor.verdict)
             harbor.exit_note = exit_note(session.exitstatus, harbor.verdict, "--harbor-inconclusive")
+        elif session.exitstatus == pytest.ExitCode.OK and (missing := sum(each.out_of_budget for each in results)):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            total = sum(not each.confirmation for each in results)
+            harbor.exit_note = f"exit status 1: {missing:,} of {plural(total, 'trial')} did not run"
         if harbor.output_missing and session.exitstatus == pytest.ExitCode.OK:
             harbor.exit_note = "exit status 1: a baseline was not written"
 

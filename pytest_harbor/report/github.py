@@ -109,7 +109,7 @@ def summary(report: Report) -> list[str]:
     if report.not_run:
         names = inline_code(listed(report.not_run, MAX_NAMES))
         parts.append(f"\nNot run ({plural(len(report.not_run), 'task')}): {names}\n")
-    parts.append(f"\n{totals(list(report.results), 'total')[0]}\n")
+    parts.append(f"\n{totals(report.results, 'total')[0]}\n")
     if report.verdict is not None:
         reasons = _reasons(report.results)
         for section in sections(report.verdict, report.samples, report.confirmations):
@@ -206,7 +206,8 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[str]) -> list[str]:
 
 
 def _all_trials(results: Iterable[TrialResult]) -> list[str]:
-    ordered = sorted(results, key=lambda each: (each.outcome == "passed", each.task, each.agent, each.attempt))
+    attempts = (result for result in results if not result.confirmation)
+    ordered = sorted(attempts, key=lambda each: (each.outcome == "passed", each.task, each.agent, each.attempt))
     if not ordered:
         return []
     usage_heads = usage_text.HEADS if any(result.usage is not None for result in ordered) else ()

@@ -113,23 +113,31 @@ def notes(results: list[TrialResult]) -> list[str]:
     return lines
 
 
-def totals(results: list[TrialResult], within: str = "") -> list[str]:
-    """Return the number of trials by outcome, then mean reward and pass rate if any trial was graded.
+def totals(results: Iterable[TrialResult], within: str = "") -> list[str]:
+    """Return the number of trials by outcome, then mean reward and pass rate, then how many trials did not run.
+
+    Confirmations are only counted.
 
     Args:
         results: the trials.
         within: what the trials are in, such as runs, if that needs to be said.
 
     """
-    counts = table.count_outcomes(results)
-    # An infrastructure error says nothing about the agent: it is not a reward of 0, and the pass rate ignores it.
-    graded = [result for result in results if result.outcome in GRADED]
+    results = list(results)
+    attempts = [result for result in results if not result.confirmation]
+    counts = table.count_outcomes(attempts)
     outcomes = ", ".join(
         table.outcome_count(name, number) for name, number in counts.items() if number or name != "skipped"
     )
-    lines = [f"{plural(len(results), 'trial')}{f' in {within}' if within else ''}: {outcomes}"]
-    if graded:
-        lines.append(_rates(graded))
+    lines = [f"{plural(len(attempts), 'trial')}{f' in {within}' if within else ''}: {outcomes}"]
+    if confirmations := len(results) - len(attempts):
+        lines[0] += f" ({plural(confirmations, 'confirmation')} not included)"
+    if rates := _rates(attempts):
+        lines.append(rates)
+    elif attempts:
+        lines.append("no trial was graded")
+    if missing := [result for result in attempts if result.out_of_budget]:
+        lines.append(f"{len(missing):,} of {plural(len(attempts), 'trial')} did not run: {missing[-1].reason}")
     return lines
 
 
@@ -137,17 +145,24 @@ def agent_rates(results: Iterable[TrialResult]) -> list[tuple[str, str]]:
     """Return each agent with its mean reward and pass rate, if there are several agents."""
     groups: dict[str, list[TrialResult]] = {}
     for result in results:
-        if result.outcome in GRADED:
+        if not result.confirmation:
             groups.setdefault(result.agent, []).append(result)
-    return [(agent, _rates(groups[agent])) for agent in sorted(groups)] if len(groups) > 1 else []
+    rates = [(agent, text) for agent in sorted(groups) if (text := _rates(groups[agent]))]
+    return rates if len(rates) > 1 else []
 
 
-def _rates(graded: list[TrialResult]) -> str:
-    """Return mean reward and pass rate of graded trials."""
+def _rates(attempts: list[TrialResult]) -> str:
+    """Return mean reward and pass rate of the trials that were graded, and how many did not run; empty if none was."""
+    # An infrastructure error says nothing about the agent: it is not a reward of 0, and the pass rate ignores it.
+    graded = [result for result in attempts if result.outcome in GRADED]
+    if not graded:
+        return ""
     rewards = [result.reward for result in graded if result.reward is not None]
     mean = f"mean reward {sum(rewards) / len(rewards):.3f}, " if rewards else ""
     passed = table.count_outcomes(graded)["passed"]
-    return f"{mean}pass rate {_rate(passed, len(graded))} ({passed} of {len(graded)} graded)"
+    missing = sum(result.out_of_budget for result in attempts)
+    not_run = f", {missing:,} not run" if missing else ""
+    return f"{mean}pass rate {_rate(passed, len(graded))} ({passed} of {len(graded)} graded{not_run})"
 
 
 def _rate(part: int, total: int) -> str:

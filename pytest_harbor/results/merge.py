@@ -16,9 +16,6 @@ from pytest_harbor.trial import TrialResult
 # The most names in a message.
 _MAX_NAMES = 5
 
-# Outcomes of trials that may run again in another run.
-_UNGRADED = ("error", "skipped")
-
 # What attempts of one task must have in common.
 _CONDITIONS = {
     "task_digest": "the task's content",
@@ -112,7 +109,8 @@ def _overlaps(found: dict[_Trial, dict[_Run, list[TrialResult]]]) -> dict[tuple[
 
 
 def _is_ungraded(results: Iterable[TrialResult]) -> bool:
-    return all(result.outcome in _UNGRADED for result in results)
+    """Return True if another run may repeat a trial: this one did not grade it, or its budget cut it short."""
+    return all(result.outcome in ("error", "skipped") or result.cut_by_run for result in results)
 
 
 def _check_overlaps(overlaps: dict[tuple[_Run, _Run], list[str]], *, pool: bool) -> None:
@@ -129,7 +127,7 @@ def _check_conditions(results: Iterable[TrialResult]) -> None:
     """Refuse attempts at one task that cannot be put together: they would be of different tasks or agents."""
     first: dict[tuple[str, str], TrialResult] = {}
     for result in results:
-        if result.outcome in _UNGRADED:
+        if _is_ungraded([result]):
             continue
         other = first.setdefault((result.task, result.agent), result)
         for name, what in _CONDITIONS.items():

@@ -138,6 +138,11 @@ class TrialResult:
         return self.budget.startswith(RUN_BUDGET) or self.reason.startswith(RUN_BUDGET)
 
     @property
+    def out_of_budget(self) -> bool:
+        """Whether the trial did not run because the run's budget was spent before."""
+        return self.outcome == "skipped" and self.cut_by_run
+
+    @property
     def path(self) -> Path:
         """The trial's directory."""
         return Path(self.directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -133,6 +134,36 @@ def test_shards_get_the_verdict_of_one_run(gate, write, baseline):
     merged = gate(*shards, "--baseline", baseline)
     assert merged[0] == whole[0] == 1
     assert merged[1].replace("3 runs", "1 run") == whole[1]
+
+
+def test_confirmations_enter_no_rate(gate, write, baseline):
+    trials = results({**GOOD, TASKS[0]: [0.0, 1.0, 1.0, 1.0, 1.0]})
+    failed = next(trial for trial in trials if not trial.reward)
+    confirmed = [replace(failed, confirmation=number) for number in (1, 2)]
+    _, out, _ = gate(write("new", [*trials, *confirmed]), "--baseline", baseline)
+    expected = [
+        "60 trials in 1 run: 59 passed, 1 failed, 0 unverified, 0 errors (2 confirmations not included)",
+        "mean reward 0.983, pass rate 98.3% (59 of 60 graded)",
+    ]
+    assert [line for line in out.splitlines() if line.startswith(("60 trials", "mean reward"))] == expected
+
+
+def test_run_that_spent_its_budget_is_inconclusive(gate, write, baseline, tmp_path):
+    spent = "--harbor-session-budget of $5.00 is spent ($5.1 used by this run)"
+    trials = results(GOOD)
+    cut = [replace(trial, outcome="skipped", reward=None, reason=spent) for trial in trials[30:]]
+    first = write("first", [*trials[:30], *cut])
+    status, out, _ = gate(first, "--gate", "pass-rate=0.5")
+    assert status == 10
+    assert f"  a run was stopped: {spent}\n" in out
+    assert "pass rate 100.0% (30 of 30 graded, 30 not run)" in out
+    status, _, err = gate(first, "--save-baseline", str(tmp_path / "saved.json"))
+    assert status == 1
+    assert "saved.json was not written: a run was stopped: " in err
+    # A trial that the budget cut off in one run, or kept from running, may run in another.
+    cut_off = replace(trials[29], outcome="failed", reward=0.0, budget=spent)
+    first = write("cut", [*trials[:29], cut_off, *cut])
+    assert gate(first, write("second", trials[29:]), "--gate", "pass-rate=1.0")[0] == 0
 
 
 def test_missing_shard_is_inconclusive(gate, write, baseline):

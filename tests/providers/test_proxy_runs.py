@@ -84,9 +84,14 @@ def test_spent_session_budget_skips_the_rest(runs, model_server):
     (runs.path / "agents.toml").write_text(agents)
     options = ("--harbor-agents=agents.toml", "--harbor-proxy=live", "--harbor-session-budget=30tokens", "-rs")
     status, output = runs(*options, agent="")
-    assert status == 0
+    assert status == 1
     # The oracle calls no model.
     assert "6 passed, 2 skipped" in output
+    assert "mine: mean reward 1.000, pass rate 100.0% (2 of 2 graded, 2 not run)" in output
+    assert "2 of 8 trials did not run: --harbor-session-budget of 30 tokens is spent" in output
+    assert "exit status 1: 2 of 8 trials did not run\n" in output
+    (page,) = runs.path.glob("harbor-results/*/report.html")
+    assert "6 trials passed, stopped early" in page.read_text()
     assert "--harbor-session-budget of 30 tokens is spent (40 tokens used by this run)" in output
     assert [request.method for request in model_server.requests].count("POST") == 2
     # A verdict on the remaining trials would only judge the budget.

@@ -132,6 +132,12 @@ def test_run_that_stopped_early():
     assert "Not run (2 tasks): <code>tb2/b, tb2/<c></code>" in whole
 
 
+def test_confirmations_are_not_trials():
+    whole = html.unescape(text_of(report(result(reward=0.0), result(reward=0.0, confirmation=1))))
+    assert "1 trial in total: 0 passed, 1 failed, 0 unverified, 0 errors (1 confirmation not included)" in whole
+    assert "All trials (1)" in whole
+
+
 def test_agents_have_rows_and_no_common_mean():
     results = [result(f"tb2/{n}", reward, n, agent=agent) for agent, reward in (("a", 1.0), ("b", 0.0)) for n in (1, 2)]
     whole = html.unescape(text_of(report(*results)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pytest_harbor._util import columns
 from pytest_harbor.report import table
 from pytest_harbor.report.table import count_outcomes
-from pytest_harbor.report.terminal import MAX_ROWS, TrialTable, totals
+from pytest_harbor.report.terminal import MAX_ROWS, TrialTable, agent_rates, totals
 from pytest_harbor.report.usage_text import compact, money
 from pytest_harbor.results import Run
 from pytest_harbor.trial import Retry, TrialResult, Usage
@@ -85,13 +86,39 @@ def test_reward_of_an_error_does_not_count():
 
 
 def test_only_errors_have_no_rate():
-    (line,) = totals([result(outcome="error", reward=None)])
+    line, note = totals([result(outcome="error", reward=None)])
+    assert note == "no trial was graded"
     assert line == "1 trial: 0 passed, 0 failed, 0 unverified, 1 error"
 
 
 def test_unverified_without_a_reward_counts_in_the_rate_only():
     lines = totals([result(), result("tb2/b", "unverified", None)])
     assert lines[1] == "mean reward 1.000, pass rate 50.0% (1 of 2 graded)"
+
+
+def test_trials_that_the_budget_kept_from_running():
+    spent = "--harbor-session-budget of $5.00 is spent ($5.1 used by this run)"
+    skipped = [result(f"tb2/{name}", "skipped", None, reason=spent) for name in "bc"]
+    assert totals([result(), *skipped, result("tb2/d", "skipped", None, reason="not supported")]) == [
+        "4 trials: 1 passed, 0 failed, 0 unverified, 0 errors, 3 skipped",
+        "mean reward 1.000, pass rate 100.0% (1 of 1 graded, 2 not run)",
+        f"2 of 4 trials did not run: {spent}",
+    ]
+    other = result(agent="oracle")
+    assert dict(agent_rates([other, result(), *skipped])) == {
+        "nop": "mean reward 1.000, pass rate 100.0% (1 of 1 graded, 2 not run)",
+        "oracle": "mean reward 1.000, pass rate 100.0% (1 of 1 graded)",
+    }
+
+
+def test_confirmations_enter_no_rate():
+    confirmed = [result(confirmation=number) for number in (1, 2)]
+    reruns = [result(outcome="failed", reward=0.0, rerun=number) for number in (0, 1)]
+    assert totals([*reruns, *confirmed]) == [
+        "2 trials: 0 passed, 2 failed, 0 unverified, 0 errors (2 confirmations not included)",
+        "mean reward 0.000, pass rate 0.0% (0 of 2 graded)",
+    ]
+    assert agent_rates([*reruns, *(replace(each, agent="oracle") for each in confirmed)]) == []
 
 
 def test_rate_is_not_rounded_to_all_or_nothing():
