@@ -14,11 +14,11 @@ from pytest_harbor.trial import TrialResult
 # A task fails or passes in a run if at most, or at least, this share of its attempts passed.
 FAILS, PASSES = 0.2, 0.8
 
-# What the page of a run shows of earlier ones. Reading 8 MiB of results takes half a second; where a run has so many
-# trials that ten like it are more, its page takes many times as long.
+# What the page of a run shows of earlier ones. Reading 8 MiB of results takes less than half a second. A run with more
+# than a fifth of that takes much longer to write its page than to read five others like it.
 MAX_RUNS = 30
 MAX_BYTES = 8 << 20
-MAX_TIMES = 10
+MAX_TIMES = 5
 
 
 @dataclass(frozen=True)

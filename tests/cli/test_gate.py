@@ -435,6 +435,13 @@ def test_junit_has_the_verdict(gate, write, baseline, tmp_path):
     assert skipped.get("message").startswith("inconclusive, accepted by --inconclusive=pass: 6 of 12 tasks have no ")
 
 
+def test_junit_replaces_the_target_of_a_link(gate, write, baseline, tmp_path):
+    (tmp_path / "link.xml").symlink_to("junit.xml")
+    gate(write("new", results(GOOD)), "--baseline", baseline, "--junitxml", str(tmp_path / "link.xml"))
+    assert (tmp_path / "link.xml").is_symlink()
+    assert "harbor.gate" in (tmp_path / "junit.xml").read_text()
+
+
 def test_junit_of_hostile_names_is_valid_xml(gate, write, tmp_path):
     file = tmp_path / "junit.xml"
     run = write("new", results({"tb2/\x00\x1b[1m<&>\"'\ud800\uffff": [0.0], **GOOD}))
