@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pytest_harbor._util.text import listed, one_line, plural
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample
@@ -41,11 +41,13 @@ def add_runs(old: Baseline, new: Baseline) -> Pooled:
     """
     check_same(old, new)
     samples = dict(old.samples)
-    replaced, dropped, known, attempts = [], 0, set(), 0
+    replaced: dict[str, list[str]] = {}
+    dropped, known, attempts = 0, set(), 0
     for key, sample in new.samples.items():
         before = old.samples.get(key)
         if before is not None and (before.digest != sample.digest or not before.runs):
-            replaced.append(f"{_name(key)} ({plural(len(before.rewards), 'attempt')})")
+            why = "the task has changed" if before.runs else "it does not say which runs they are from"
+            replaced.setdefault(why, []).append(f"{_name(key)} ({plural(len(before.rewards), 'attempt')})")
             before = None
         parts = before.graded_by(sample.threshold).parts if before is not None else ()
         earlier = {run.id for part in parts for run in part.runs}
@@ -57,12 +59,12 @@ def add_runs(old: Baseline, new: Baseline) -> Pooled:
         kept = _latest(everything)
         dropped += sum(len(part.rewards) for part in everything[: -len(kept)])
         attempts += sum(len(part.rewards) for part in kept if part.runs[0].id not in earlier)
-        samples[key] = replace(Sample.pooled(kept), digest=sample.digest, image=sample.image)
+        samples[key] = Sample.pooled(kept)
     notes = [
         f"already in it, and not added again: {plural(len(known), 'run')} ({listed(sorted(known), _MAX_NAMES)})"
         if known
         else "",
-        f"replaced, because the task has changed: {listed(replaced, _MAX_NAMES)}" if replaced else "",
+        *(f"replaced, because {why}: {listed(names, _MAX_NAMES)}" for why, names in replaced.items()),
         f"dropped: {plural(dropped, 'attempt')} of the oldest runs; {MAX_ATTEMPTS} per task are kept"
         if dropped
         else "",

@@ -35,7 +35,8 @@ def test_attempts_add_up():
 
 def test_runs_are_in_the_order_of_their_dates():
     pooled = add_runs(baseline(a=sample(5, 0.5, image="new")), baseline(a=sample(2, 0.2, image="old")))
-    assert pooled.baseline.samples["ds/a", "x"].rewards == (0.2, 0.5)
+    found = pooled.baseline.samples["ds/a", "x"]
+    assert (found.rewards, found.image) == ((0.2, 0.5), "new")
 
 
 def test_run_is_added_once():
@@ -75,6 +76,12 @@ def test_attempts_at_a_task_that_has_changed_are_replaced():
     )
     assert [runs(pooled.baseline, name) for name in "ab"] == [[("r02", 1)], [("r01", 1), ("r02", 1)]]
     assert pooled.notes == ("replaced, because the task has changed: ds/a with x (2 attempts)",)
+
+
+def test_attempts_of_unknown_runs_are_replaced():
+    pooled = add_runs(baseline(a=Sample((1.0,), 1, digest="d", provider="docker")), baseline(a=sample(2, 0.0)))
+    assert runs(pooled.baseline) == [("r02", 1)]
+    assert pooled.notes == ("replaced, because it does not say which runs they are from: ds/a with x (1 attempt)",)
 
 
 def test_passes_are_counted_by_the_new_threshold():
