@@ -15,6 +15,7 @@ from pytest_harbor.plugin import places
 from pytest_harbor.plugin.listener import Listener
 from pytest_harbor.plugin.options.config import check_datasets, read_options
 from pytest_harbor.plugin.options.suggestions import refuse_unknown_keys
+from pytest_harbor.plugin.options.without_effect import refuse_flags_without_effect
 from pytest_harbor.plugin.places import Places
 from pytest_harbor.plugin.session import SESSION, HarborSession
 
@@ -107,6 +108,8 @@ def configure(config: pytest.Config) -> None:
     refuse_unknown_keys(config._get_unknown_ini_keys())
     session = HarborSession(config, read_options(config))
     config.stash[SESSION] = session
+    if not session.is_worker:
+        refuse_flags_without_effect(config, session.options)
     for line in MARKERS:
         config.addinivalue_line("markers", line)
     config.pluginmanager.register(Listener(session), "harbor-listener")

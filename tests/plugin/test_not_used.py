@@ -51,6 +51,7 @@ def test_unused_plugin_imports_nothing_heavy(plain):
         "listener",
         "session",
         "options.suggestions",
+        "options.without_effect",
         "places",
         "hookspecs",
     )
