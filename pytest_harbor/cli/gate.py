@@ -23,7 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         "gate",
         help="Judge finished runs, also several shards together, without running anything",
         description="Exits with 0 if the verdict is pass, 1 if it is regressed or a file was not written, 10 if "
-        "it is inconclusive, and 2 if the arguments, the baseline or a run is not valid.",
+        "it is inconclusive, 11 if the runs could not be judged, and 2 if the arguments, the baseline or a run is "
+        "not valid.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Directory of a run, or its results.jsonl")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="Compare the rewards with those in FILE")
@@ -31,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         "--gate",
         type=_rule,
         metavar="RULE",
-        help="drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, or several of them joined by commas "
+        help="drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, flip, or several of them joined by commas "
         "(default drop=0.05,alpha=0.05)",
     )
     parser.add_argument(
@@ -44,8 +45,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         "--max-infra-errors",
         type=_limit,
         metavar="N|SHARE",
-        help="The most infrastructure errors, unverified trials or unreadable results before the verdict is "
-        "inconclusive (default 0.1)",
+        help="The most infrastructure errors, unverified trials or unreadable results before the runs are not "
+        "judged (default 0.1)",
+    )
+    parser.add_argument(
+        "--min-coverage",
+        type=_share,
+        metavar="SHARE",
+        help="The least share of an agent's tasks in the baseline that must be compared (default 0.8)",
     )
     parser.add_argument(
         "--pool", action="store_true", help="Add up the attempts of runs of the same tasks, instead of refusing them"
@@ -117,7 +124,8 @@ def run(options: argparse.Namespace) -> int:
     except RunError as error:
         return _usage_error(str(error))
     samples, limit = samples_of(merged.results), options.max_infra_errors or Limit()
-    verdict = judge(samples, baseline, rule, limit, doubts=_doubts(merged, limit)) if judges else None
+    doubts, coverage = _doubts(merged, limit), options.min_coverage
+    verdict = judge(samples, baseline, rule, limit, doubts=doubts, min_coverage=coverage) if judges else None
     confirmations = confirmations_of(merged.results)
     _report(options, merged, Report(merged.results, samples, verdict, confirmations, None))
     status = verdict.exit_status(options.inconclusive) if verdict else 0
@@ -218,6 +226,15 @@ def _rule(text: str) -> GateSpec:
         return GateSpec.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _share(text: str) -> float:
+    from pytest_harbor.gate.spec import parse_share
+
+    try:
+        return parse_share(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid; {error}") from error
 
 
 def _limit(text: str) -> Limit:

@@ -6,10 +6,12 @@ from pytest_harbor.gate.pooling import check_same
 from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of
 from pytest_harbor.gate.saving import save_baseline
 from pytest_harbor.gate.spec import GateSpec
-from pytest_harbor.gate.verdict import INCONCLUSIVE, Limit, Verdict, judge, unknown_agents
+from pytest_harbor.gate.verdict import INCONCLUSIVE, MIN_COVERAGE, NOT_JUDGED, Limit, Verdict, judge, unknown_agents
 
 __all__ = [
     "INCONCLUSIVE",
+    "MIN_COVERAGE",
+    "NOT_JUDGED",
     "Baseline",
     "BaselineError",
     "Comparison",

@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist, fmean, stdev
+from statistics import fmean
 
+from pytest_harbor.gate.advice import Advice, advise
 from pytest_harbor.gate.baseline import Baseline, Key, Sample
+from pytest_harbor.gate.significance import Significance, assess
 from pytest_harbor.gate.spec import GateSpec
-from pytest_harbor.gate.statistics import discoveries, fisher, mean_interval, reward_range, sign_flip
-
-# The part of alpha spent on the test of the mean.
-MEAN_TEST_SHARE = 0.85
-# The chance that the suggested number of attempts settles it, if the estimate is right.
-POWER = 0.8
-# The most attempts that are worth suggesting.
-MAX_ATTEMPTS = 100
+from pytest_harbor.gate.statistics import mean_interval, reward_range
 
 
 @dataclass(frozen=True)
@@ -24,7 +19,7 @@ class Pair:
     """One agent's results on one task, before and after.
 
     Attributes:
-        significant: whether this task alone has regressed, by Fisher's test corrected for all tasks.
+        significant: whether this task got worse by itself, more than chance explains.
 
     """
 
@@ -47,8 +42,8 @@ class Comparison:
     Attributes:
         estimate: mean over tasks of the change of the mean reward.
         interval: 95% confidence interval of the estimate, over tasks.
-        p_value: p-value of the sign-flip test against "no worse".
-        attempts: attempts per task that would settle an undecided comparison; None if it is decided or unknown.
+        significance: what the attempts say.
+        advice: how many attempts would settle an undecided comparison; None if it is decided or unknown.
 
     """
 
@@ -56,8 +51,13 @@ class Comparison:
     pairs: tuple[Pair, ...]
     estimate: float
     interval: tuple[float, float]
-    p_value: float
-    attempts: int | None = None
+    significance: Significance
+    advice: Advice | None = None
+
+    @property
+    def p_value(self) -> float:
+        """The p-value of all tasks together against "no worse"."""
+        return self.significance.p_value
 
     @property
     def before(self) -> float:
@@ -142,26 +142,21 @@ def _why_not_comparable(before: Sample | None, after: Sample | None) -> str:
 
 
 def _compare(agent: str, pairs: Sequence[Pair], spec: GateSpec) -> Comparison:
-    differences = [pair.difference for pair in pairs]
-    tests = [
-        fisher(pair.before.passed, len(pair.before.rewards), pair.after.passed, len(pair.after.rewards))
-        for pair in pairs
-    ]
-    regressed = {
-        place for place in discoveries(tests, spec.alpha) if pairs[place].difference <= -max(spec.drop, math.ulp(1.0))
-    }
+    before, after = [pair.before for pair in pairs], [pair.after for pair in pairs]
+    found = assess(before, after, spec.alpha, flips=spec.flip)
     marked = tuple(
-        Pair(pair.task, pair.agent, pair.before, pair.after, place in regressed) for place, pair in enumerate(pairs)
+        replace(pair, significant=place in found.worse and pair.difference <= -max(spec.drop, math.ulp(1.0)))
+        for place, pair in enumerate(pairs)
     )
-    estimate, p_value = fmean(differences), sign_flip(differences)
+    differences = [pair.difference for pair in pairs]
     # What is possible for the change: the mean reward after it is a reward, too.
-    lowest, highest = reward_range(reward for pair in pairs for reward in (*pair.before.rewards, *pair.after.rewards))
-    before = fmean(pair.before.mean for pair in pairs)
-    interval = mean_interval(differences, bounds=(lowest - before, highest - before))
-    comparison = Comparison(agent, marked, estimate, interval, p_value)
+    lowest, highest = reward_range(reward for sample in (*before, *after) for reward in sample.rewards)
+    mean = fmean(sample.mean for sample in before)
+    interval = mean_interval(differences, bounds=(lowest - mean, highest - mean))
+    comparison = Comparison(agent, marked, fmean(differences), interval, found)
     if not is_large(comparison, spec) or is_significant(comparison, spec):
         return comparison
-    return replace(comparison, attempts=_attempts_to_decide(comparison, spec))
+    return replace(comparison, advice=advise(before, after, spec.alpha))
 
 
 def is_large(comparison: Comparison, spec: GateSpec) -> bool:
@@ -171,41 +166,5 @@ def is_large(comparison: Comparison, spec: GateSpec) -> bool:
 
 
 def is_significant(comparison: Comparison, spec: GateSpec) -> bool:
-    """Return True if the change of the mean reward is statistically significant."""
-    return comparison.p_value <= spec.alpha * MEAN_TEST_SHARE
-
-
-def fewest_tasks(spec: GateSpec) -> int:
-    """Return how many tasks it takes for a drop of the mean to be significant, even if all of them got worse."""
-    return math.ceil(-math.log2(spec.alpha * MEAN_TEST_SHARE))
-
-
-def _attempts_to_decide(comparison: Comparison, spec: GateSpec) -> int | None:
-    """Return roughly how many attempts per task would make the estimated drop significant, None if that is unknown."""
-    if len(comparison.pairs) < fewest_tasks(spec):
-        return _attempts_of_single_tasks(comparison, spec)
-    differences = [pair.difference for pair in comparison.pairs]
-    normal = NormalDist()
-    needed = normal.inv_cdf(1 - spec.alpha * MEAN_TEST_SHARE) + normal.inv_cdf(POWER)
-    now = -comparison.estimate * math.sqrt(len(differences)) / (stdev(differences) or math.inf)
-    if not now:
-        return None
-    least = min(min(len(pair.before.rewards), len(pair.after.rewards)) for pair in comparison.pairs)
-    return max(least + 1, math.ceil(least * (needed / now) ** 2))
-
-
-def _attempts_of_single_tasks(comparison: Comparison, spec: GateSpec) -> int | None:
-    """Return how many attempts would make the drop of a single task significant, if its pass rates stayed the same."""
-    sizes = [len(sample.rewards) for pair in comparison.pairs for sample in (pair.before, pair.after)]
-    for attempts in range(min(sizes) + 1, MAX_ATTEMPTS + 1):
-        tests = [
-            fisher(*(count for sample in (pair.before, pair.after) for count in (_scaled(sample, attempts), attempts)))
-            for pair in comparison.pairs
-        ]
-        if discoveries(tests, spec.alpha):
-            return attempts
-    return None
-
-
-def _scaled(sample: Sample, attempts: int) -> int:
-    return round(sample.passed / len(sample.rewards) * attempts)
+    """Return True if chance does not explain that rewards fell."""
+    return comparison.p_value <= spec.alpha

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-VALID = "drop=SHARE, alpha=SHARE, pass-rate=SHARE (each from 0 to 1) or each, joined by commas"
+VALID = "drop=SHARE, alpha=SHARE, pass-rate=SHARE (each from 0 to 1), each or flip, joined by commas"
+
+# Rules without a value.
+_SWITCHES = ("each", "flip")
+_WITH_BASELINE = ("drop", "alpha", "flip")
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,8 @@ class GateSpec:
         alpha: the accepted rate of false alarms when the agent has not changed.
         pass_rate: the lowest share of graded trials that must pass; None for no minimum.
         each: whether every trial must pass.
-        compares: whether the rule names `drop` or `alpha`, and so needs a baseline.
+        flip: whether any task whose attempts are all worse than in the baseline is a regression, however few.
+        compares: whether the rule names `drop`, `alpha` or `flip`, and so needs a baseline.
 
     """
 
@@ -25,6 +30,7 @@ class GateSpec:
     alpha: float = 0.05
     pass_rate: float | None = None
     each: bool = False
+    flip: bool = False
     # How the rule was written, not what it means.
     compares: bool = field(default=False, compare=False)
 
@@ -39,9 +45,10 @@ class GateSpec:
         found: dict[str, float] = {}
         for word in (word.strip() for word in text.split(",")):
             name, equals, value = word.partition("=")
-            if name in found or name not in ("drop", "alpha", "pass-rate", "each") or bool(equals) == (name == "each"):
+            known = name in (*_SWITCHES, "drop", "alpha", "pass-rate")
+            if name in found or not known or bool(equals) == (name in _SWITCHES):
                 raise ValueError(f"{word!r} is not valid; use {VALID}")
-            found[name] = 1.0 if name == "each" else _share(word, value)
+            found[name] = 1.0 if name in _SWITCHES else _share(word, value)
         if found.get("alpha") == 0:
             raise ValueError(f"alpha=0 would never detect a regression; use {VALID}")
         return cls(
@@ -49,7 +56,8 @@ class GateSpec:
             alpha=found.get("alpha", cls.alpha),
             pass_rate=found.get("pass-rate"),
             each="each" in found,
-            compares="drop" in found or "alpha" in found,
+            flip="flip" in found,
+            compares=any(name in found for name in _WITH_BASELINE),
         )
 
     @property
@@ -75,14 +83,27 @@ class GateSpec:
         compares = self.needs_baseline or (self.drop, self.alpha) != (GateSpec.drop, GateSpec.alpha)
         words = [f"drop={self.drop:g}", f"alpha={self.alpha:g}"] if compares else []
         words += [] if self.pass_rate is None else [f"pass-rate={self.pass_rate:g}"]
-        return ",".join([*words, *(["each"] if self.each else [])])
+        return ",".join([*words, *(["each"] if self.each else []), *(["flip"] if self.flip else [])])
+
+
+def parse_share(text: str) -> float:
+    """Parse `0.8` or `80%`.
+
+    Raises:
+        ValueError: the text is not a share; the message shows what is valid.
+
+    """
+    try:
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError("use a share such as 0.8 or 80%")
+    return number
 
 
 def _share(word: str, value: str) -> float:
     try:
-        number = float(value)
+        return parse_share(value)
     except ValueError:
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise ValueError(f"{word!r} is not valid; use {VALID}")
-    return number
+        raise ValueError(f"{word!r} is not valid; use {VALID}") from None

@@ -1,104 +1,19 @@
-"""The statistics behind verdicts, with the standard library only.
-
-All tests are one-sided: a gate asks whether an agent got worse, not whether it changed.
-"""
+"""The statistics of rates and means, with the standard library only."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from statistics import fmean, stdev
 
-# The permutation distribution is computed exactly up to this many different sums.
-EXACT_STATES = 200_000
-# Beyond that, it is sampled with this many random sign flips; the fixed seed gives a run the same verdict every time.
-FLIPS = 20_000
-SEED = 20_261
-_DENOMINATOR = 10_000
 
-
-def sign_flip(differences: Sequence[float]) -> float:
-    """Return the p-value of paired differences against "no worse": a sign-flip permutation test of their sum.
-
-    If nothing changed, each difference is as likely as its opposite. The p-value is the share of sign patterns with a
-    sum at or below the observed one: exact if the sums can be enumerated, otherwise estimated from random patterns.
-
-    Args:
-        differences: one number per task, after minus before; zeros have no effect.
-
-    """
-    steps = _whole_numbers([difference for difference in differences if difference])
-    if not steps:
-        return 1.0
-    observed = sum(steps)
-    counts = _distribution([abs(step) for step in steps])
-    if counts is not None:
-        return float(Fraction(sum(count for total, count in counts.items() if total <= observed), 2 ** len(steps)))
-    flips = random.Random(SEED)
-    low = 0
-    for _ in range(FLIPS):
-        bits = flips.getrandbits(len(steps))
-        low += sum(step if bits >> place & 1 else -step for place, step in enumerate(steps)) <= observed
-    # Count the observed pattern as one of the samples.
-    return (low + 1) / (FLIPS + 1)
-
-
-def _whole_numbers(differences: Sequence[float]) -> list[int]:
-    """Return the differences as multiples of a common unit, which means of a few rewards have."""
-    fractions = [Fraction(difference).limit_denominator(_DENOMINATOR) for difference in differences]
-    unit = math.lcm(*(fraction.denominator for fraction in fractions)) if fractions else 1
-    return [int(fraction * unit) for fraction in fractions]
-
-
-def _distribution(sizes: Sequence[int]) -> dict[int, int] | None:
-    """Return the number of sign patterns by sum, or None if there are too many sums."""
-    if min(2 * sum(sizes) + 1, 2 ** len(sizes)) > EXACT_STATES:
-        return None
-    counts = {0: 1}
-    for size in sizes:
-        following: dict[int, int] = {}
-        for total, count in counts.items():
-            following[total + size] = following.get(total + size, 0) + count
-            following[total - size] = following.get(total - size, 0) + count
-        counts = following
-    return counts
-
-
-def fisher(passed_before: int, before: int, passed_after: int, after: int) -> float:
-    """Return the p-value of fewer passes after than before, by Fisher's exact test, one-sided.
-
-    Args:
-        passed_before: number of attempts that passed before.
-        before: number of attempts before.
-        passed_after: number of attempts that passed after.
-        after: number of attempts after.
-
-    """
-    passed = passed_before + passed_after
-    total = math.comb(before + after, passed)
-    least = max(0, passed - before)
-    return sum(math.comb(after, k) * math.comb(before, passed - k) for k in range(least, passed_after + 1)) / total
-
-
-def discoveries(p_values: Sequence[float], rate: float) -> list[int]:
-    """Return the null hypotheses to reject with a controlled false discovery rate (Benjamini and Hochberg).
-
-    Args:
-        p_values: one per hypothesis.
-        rate: the false discovery rate, from 0 to 1.
-
-    Returns:
-        Positions in p_values, ascending.
-
-    """
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    rejected = 0
-    for rank, place in enumerate(order, 1):
-        if p_values[place] <= rate * rank / len(p_values):
-            rejected = rank
-    return sorted(order[:rejected])
+def poisson_tail(count: int, mean: float) -> float:
+    """Return the chance that a Poisson variable is at least as large as a count."""
+    chance, below = math.exp(-mean), 0.0
+    for k in range(count):
+        below += chance
+        chance *= mean / (k + 1)
+    return max(0.0, 1 - below)
 
 
 def pass_at_k(attempts: int, passed: int, k: int) -> float:

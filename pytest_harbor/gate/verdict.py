@@ -1,8 +1,8 @@
-"""The verdict on a run: `pass`, `regressed` or `inconclusive`, with its reasons.
+"""The verdict on a run: `pass`, `regressed`, `inconclusive` or `not judged`, with its reasons.
 
-A run has regressed if its mean reward dropped by at least `drop` and the drop is statistically significant, or if that
-holds for a single task. With few attempts, Fisher's exact test raises far fewer false alarms than its level allows, so
-both tests together stay below alpha; benchmarks/gate.py measures it.
+An agent has regressed if its rewards fell, chance does not explain it, and it matters: the mean reward fell by at
+least `drop`, or tasks got worse by at least that much, more of them than chance explains. benchmarks/gate.py measures
+how often that is wrong.
 """
 
 from __future__ import annotations
@@ -15,16 +15,27 @@ from typing import Literal
 
 from pytest_harbor._util.text import listed, plural
 from pytest_harbor.gate.baseline import Baseline, Key, Sample
-from pytest_harbor.gate.comparison import Comparison, compare_all, fewest_tasks, is_large, is_significant
+from pytest_harbor.gate.comparison import Comparison, compare_all, is_large, is_significant
+from pytest_harbor.gate.coverage import coverage
+from pytest_harbor.gate.permutation import SMALLEST
+from pytest_harbor.gate.significance import flipped
 from pytest_harbor.gate.spec import GateSpec
 
-Word = Literal["pass", "regressed", "inconclusive"]
+Word = Literal["pass", "regressed", "inconclusive", "not judged"]
 
 INCONCLUSIVE = 10
-"""The exit status of an inconclusive run; pytest's own exit statuses end at 5."""
+"""The exit status of a run that is not significantly worse, and not good enough; pytest's own end at 5."""
 
-# The most names of agents in a message.
+NOT_JUDGED = 11
+"""The exit status of a run that was not measured well enough to judge."""
+
+MIN_COVERAGE = 0.8
+"""The least share of an agent's tasks in the baseline that must be compared, unless an option says otherwise."""
+
+# The most names of agents or tasks in a message.
 MAX_NAMES = 5
+# The share of tasks from which a drop looks common to all.
+COMMON_SHIFT = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,10 +92,12 @@ class Verdict:
         """Return the exit status for the verdict.
 
         Args:
-            inconclusive: `fail` exits with 10 for an inconclusive verdict, `pass` with 0.
+            inconclusive: `fail` exits with 10 for an inconclusive verdict, `pass` with 0. A run that was not judged
+                exits with 11 either way.
 
         """
-        return {"pass": 0, "regressed": 1, "inconclusive": INCONCLUSIVE if inconclusive == "fail" else 0}[self.word]
+        undecided = INCONCLUSIVE if inconclusive == "fail" else 0
+        return {"pass": 0, "regressed": 1, "inconclusive": undecided, "not judged": NOT_JUDGED}[self.word]
 
 
 def judge(
@@ -94,6 +107,7 @@ def judge(
     limit: Limit | None = None,
     stopped: str = "",
     doubts: Sequence[str] = (),
+    min_coverage: float | None = None,
 ) -> Verdict:
     """Judge a run.
 
@@ -101,28 +115,40 @@ def judge(
         run: the samples of the run.
         baseline: the baseline to compare with; None if the rule needs none.
         spec: the rule.
-        limit: the most infrastructure errors, and the most unverified trials, before the run is inconclusive. None for
+        limit: the most infrastructure errors, and the most unverified trials, before the run is not judged. None for
             the default, with which the excluded trials must not decide either.
         stopped: why the run ended early; empty if it did not.
-        doubts: other reasons why the run is inconclusive.
+        doubts: other reasons why the run cannot be judged.
+        min_coverage: the least share of an agent's tasks in the baseline that must be compared; MIN_COVERAGE if None.
 
     """
     not_compared: dict[str, list[Key]] = {}
     if baseline is not None:
         spec = replace(spec, compares=True)
     comparisons = compare_all(run, baseline, spec, not_compared)
-    regressed = _all_regressions(run, comparisons, spec)
-    early_end = [f"the run was stopped: {stopped}"] if stopped else []
-    unsure = [*early_end, *doubts, *_missing_data(run, limit or Limit())]
+    certain, uncertain = _regressions(run, comparisons, spec), _low_pass_rate(run, spec)
+    unsure = [f"the run was stopped: {stopped}"] if stopped else []
+    unsure += [*doubts, *_missing_data(run, limit or Limit())]
     unsure += _not_measured(run, baseline, spec, {each.agent for each in comparisons})
-    if not (unsure or regressed or limit):
+    coverages = [coverage(each, baseline, not_compared) for each in comparisons] if baseline else []
+    least = MIN_COVERAGE if min_coverage is None else min_coverage
+    unsure += [each.shortage(least) for each in coverages if each.share < least]
+    if not (unsure or certain or uncertain or limit):
         unsure += _hidden_by_errors(run, baseline, spec)
     undecided = [reason for each in comparisons for reason in _undecided(each, spec)]
-    word: Word = "inconclusive" if unsure else "regressed" if regressed else "inconclusive" if undecided else "pass"
-    reasons = [*unsure, *(regressed or undecided)] or _pass_reasons(run, comparisons, spec)
+    word: Word
+    if certain or (uncertain and not unsure):
+        word, reasons = "regressed", [*certain, *uncertain, *unsure]
+    elif unsure:
+        word, reasons = "not judged", [*unsure, *uncertain, *undecided]
+    elif undecided:
+        word, reasons = "inconclusive", undecided
+    else:
+        word, reasons = "pass", _pass_reasons(run, comparisons, spec)
+    incomplete = [str(each) for each in coverages if least <= each.share < 1]
     return Verdict(
         word,
-        (*reasons, *_excluded(run), *_other_models(comparisons)),
+        (*reasons, *incomplete, *_excluded(run), *_dependent(comparisons), *_other_models(comparisons)),
         spec,
         tuple(comparisons),
         {reason: tuple(keys) for reason, keys in not_compared.items()},
@@ -130,8 +156,20 @@ def judge(
     )
 
 
-def _all_regressions(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
-    return [*_broken_rules(run, spec), *(reason for each in comparisons for reason in _regressions(each, spec))]
+def _regressions(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
+    """Return the regressions that are certain, however much of the run is missing."""
+    graded, passed = _count(run)
+    reasons = []
+    if spec.each and passed < graded:
+        reasons.append(f"{graded - passed} of {graded} trials did not pass; the rule requires each to pass")
+    return [*reasons, *(reason for each in comparisons for reason in _worse(each, spec))]
+
+
+def _low_pass_rate(run: Mapping[Key, Sample], spec: GateSpec) -> list[str]:
+    graded, passed = _count(run)
+    if spec.pass_rate is None or not graded or passed / graded >= spec.pass_rate - 1e-9:
+        return []
+    return [f"pass rate {passed / graded:.1%} ({passed} of {graded}), below the required {spec.pass_rate:.1%}"]
 
 
 def _hidden_by_errors(run: Mapping[Key, Sample], baseline: Baseline | None, spec: GateSpec) -> list[str]:
@@ -142,31 +180,57 @@ def _hidden_by_errors(run: Mapping[Key, Sample], baseline: Baseline | None, spec
         key: replace(sample, rewards=(*sample.rewards, *(0.0,) * sample.errors), errors=0)
         for key, sample in run.items()
     }
-    reasons = _all_regressions(worst, compare_all(worst, baseline, spec, {}), spec)
+    comparisons = compare_all(worst, baseline, spec, {})
+    reasons = [*_regressions(worst, comparisons, spec), *_low_pass_rate(worst, spec)]
     return [f"excluded trials decide: had they failed, the run would have regressed ({reasons[0]})"] if reasons else []
 
 
-def _regressions(comparison: Comparison, spec: GateSpec) -> list[str]:
-    reasons = []
-    if is_large(comparison, spec) and is_significant(comparison, spec):
-        reasons.append(f"{_describe(comparison)}, statistically significant (p = {comparison.p_value:.2g})")
+def _worse(comparison: Comparison, spec: GateSpec) -> list[str]:
+    """Return how an agent regressed."""
+    if not is_significant(comparison, spec):
+        return []
     tasks = [pair.task for pair in comparison.pairs if pair.significant]
+    named = listed(tasks, MAX_NAMES)
+    if comparison.significance.attempts == "replayed":
+        why = "any such change counts" if spec.flip else "model calls were replayed, so any such change counts"
+        return [f"{comparison.agent}: worse in every attempt at {named}; {why}"] if tasks else []
+    reasons = []
+    if is_large(comparison, spec):
+        significant = f"statistically significant ({_p(comparison.p_value)})"
+        reasons.append(f"{_describe(comparison)}, {significant}{_shape(comparison)}")
     if tasks:
-        reasons.append(f"{comparison.agent}: statistically significant drop on {', '.join(tasks)}")
+        got = f"{plural(len(tasks), 'task')} got worse, more than chance explains"
+        reasons.append(f"{comparison.agent}: {got} ({_p(comparison.p_value)}): {named}")
     return reasons
 
 
 def _undecided(comparison: Comparison, spec: GateSpec) -> list[str]:
-    if not is_large(comparison, spec) or is_significant(comparison, spec):
+    if is_significant(comparison, spec):
         return []
-    advice, fewest = "", fewest_tasks(spec)
-    if comparison.attempts:
-        advice = f"; about {comparison.attempts} attempts per task would settle it"
-        if min(len(pair.before.rewards) for pair in comparison.pairs) < comparison.attempts:
-            advice += " (in the baseline, too)"
-    elif len(comparison.pairs) < fewest:
-        advice = f"; a mean over fewer than {fewest} tasks cannot settle it"
-    return [f"{_describe(comparison)}, not statistically significant (p = {comparison.p_value:.2g}){advice}"]
+    found = comparison.significance
+    if (
+        found.attempts == "alike"
+        and found.naive <= spec.alpha
+        and any(flipped(pair.before, pair.after) for pair in comparison.pairs)
+    ):
+        fix = "more runs in the baseline would settle it, or the rule flip if the agent is deterministic"
+        return [f"{_describe(comparison)}, not statistically significant ({_p(found.p_value)}); {fix}"]
+    if not is_large(comparison, spec):
+        return []
+    advice = f"; {comparison.advice}" if comparison.advice else ""
+    return [f"{_describe(comparison)}, not statistically significant ({_p(comparison.p_value)}){advice}"]
+
+
+def _p(value: float) -> str:
+    return f"p < {SMALLEST:.0e}" if value <= SMALLEST else f"p = {value:.2g}"
+
+
+def _shape(comparison: Comparison) -> str:
+    """Return what a drop looks like if it is not of some tasks: a shift of all."""
+    fell, rose = len(comparison.regressions), len(comparison.improvements)
+    if any(pair.significant for pair in comparison.pairs) or fell < max(COMMON_SHIFT * len(comparison.pairs), 2 * rose):
+        return ""
+    return f"; {fell} of {plural(len(comparison.pairs), 'task')} fell, as when a model or its provider is worse"
 
 
 def _describe(comparison: Comparison) -> str:
@@ -179,10 +243,20 @@ def _describe(comparison: Comparison) -> str:
 
 def _pass_reasons(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
     graded, passed = _count(run)
-    reasons = [f"{_describe(each)}, p = {each.p_value:.2g}; no drop of {spec.drop:g} or more" for each in comparisons]
+    reasons = [f"{_describe(each)}, {_p(each.p_value)}; {_largest_unseen(each, spec)}" for each in comparisons]
     if spec.pass_rate is not None:
         reasons.append(f"pass rate {passed / graded:.1%} ({passed} of {graded}), at least {spec.pass_rate:.1%}")
     return [*reasons, f"all {plural(graded, 'graded trial')} passed"] if spec.each else reasons
+
+
+def _largest_unseen(comparison: Comparison, spec: GateSpec) -> str:
+    """Return what a pass says of the drop: which size it may still have."""
+    below = "a significant drop, but below" if is_significant(comparison, spec) else "no drop of"
+    low = comparison.interval[0]
+    if not math.isfinite(low) or low > -spec.drop:
+        return f"{below} {spec.drop:g} or more" if below.startswith("no") else f"{below} {spec.drop:g}"
+    tail = f"; a drop of up to {-low:.3f} is not ruled out"
+    return (f"{below} {spec.drop:g} or more" if below.startswith("no") else f"{below} {spec.drop:g}") + tail
 
 
 def _count(run: Mapping[Key, Sample]) -> tuple[int, int]:
@@ -232,17 +306,13 @@ def unknown_agents(agents: Set[str], baseline: Baseline) -> list[str]:
     return [f"agent {agent} is not in the baseline; {has}{fix}" for agent in unknown]
 
 
-def _broken_rules(run: Mapping[Key, Sample], spec: GateSpec) -> list[str]:
-    """Return how the run breaks the parts of the rule that need no baseline."""
-    graded, passed = _count(run)
-    reasons = []
-    if spec.pass_rate is not None and graded and passed / graded < spec.pass_rate - 1e-9:
-        reasons.append(
-            f"pass rate {passed / graded:.1%} ({passed} of {graded}), below the required {spec.pass_rate:.1%}"
-        )
-    if spec.each and passed < graded:
-        reasons.append(f"{graded - passed} of {graded} trials did not pass; the rule requires each to pass")
-    return reasons
+def _dependent(comparisons: Iterable[Comparison]) -> list[str]:
+    """Return for which agents the attempts of a run do not count one by one."""
+    return [
+        f"{each.agent}: the attempts of each run are alike or depend on one another, so they count as one per task"
+        for each in comparisons
+        if each.significance.attempts == "alike" and each.significance.p_value != each.significance.naive
+    ]
 
 
 def _other_models(comparisons: Iterable[Comparison]) -> list[str]:

@@ -135,7 +135,9 @@ class Gate:
         if self.deferred or not self.scores or not (results or self._on_command_line):
             return None
         spec = self._options.gate or GateSpec()
-        return judge(samples_of(results), self.baseline, spec, self._options.max_infra_errors, stopped)
+        options = self._options
+        limit, coverage = options.max_infra_errors, options.min_coverage
+        return judge(samples_of(results), self.baseline, spec, limit, stopped, min_coverage=coverage)
 
     def exit_status(self, verdict: Verdict) -> int:
         """Return the exit status for a verdict; updating the baseline accepts any."""

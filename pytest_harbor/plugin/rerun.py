@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # Options that select tasks, judge the whole run or say where its reports go: a rerun of one test needs none of them.
 _OF_THE_WHOLE_RUN = {
     *("harbor-task", "harbor-exclude-task", "harbor-shard", "harbor-session-budget", "harbor-html"),
-    *("harbor-baseline", "harbor-gate", "harbor-inconclusive", "harbor-max-infra-errors", "harbor-confirm"),
+    *("harbor-baseline", "harbor-gate", "harbor-inconclusive", "harbor-max-infra-errors", "harbor-min-coverage"),
+    "harbor-confirm",
     *("harbor-save-baseline", "harbor-update-baseline", "harbor-force-baseline", "harbor-record-only"),
 }
 _OF_PYTEST = ("-c", "--config-file", "--rootdir", "--confcutdir", "-o", "--override-ini", "-p")

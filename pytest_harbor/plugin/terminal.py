@@ -26,7 +26,12 @@ _DATASETS_SHOWN = 5
 _AGENTS_SHOWN = 8
 # The verbosity of -qq, with which pytest itself prints no summary.
 _SILENT = -2
-_VERDICT_MARKUP = {"pass": {"green": True}, "regressed": {"red": True}, "inconclusive": {"yellow": True}}
+_VERDICT_MARKUP = {
+    "pass": {"green": True},
+    "regressed": {"red": True},
+    "inconclusive": {"yellow": True},
+    "not judged": {"red": True},
+}
 
 
 class TerminalReport:

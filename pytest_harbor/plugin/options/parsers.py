@@ -122,6 +122,13 @@ def limit(value: str, flag: str) -> Limit:
     return _parsed(Limit.parse, value, f"{flag}: {value!r} is not valid;")
 
 
+def share(value: str, flag: str) -> float:
+    """Return a share from 0 to 1, which may be written as a percentage."""
+    from pytest_harbor.gate.spec import parse_share
+
+    return _parsed(parse_share, value, f"{flag}: {value!r} is not valid;")
+
+
 def shard(value: str, flag: str) -> Shard:
     """Return the shard K/N."""
     from pytest_harbor.task.shards import Shard

@@ -254,6 +254,13 @@ class HarborConfig:
         None,
         "N|SHARE",
     )
+    min_coverage: float | None = option(
+        "harbor-min-coverage",
+        "Least share of an agent's tasks in the baseline that must be compared for a verdict; 0.8 if not given",
+        parsers.share,
+        None,
+        "SHARE",
+    )
     confirm: int = option(
         "harbor-confirm", "Run a task that newly fails N more times, and report the results", parsers.whole(0), 0, "N"
     )

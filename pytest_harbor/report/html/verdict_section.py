@@ -12,7 +12,7 @@ from pytest_harbor.report.html.groups import Group
 from pytest_harbor.report.html.markup import Markup, data_table, join, number, screen_reader_text, tag
 from pytest_harbor.report.verdict_text import WORSE
 
-SIGNS = {"pass": "✓", "regressed": "▼", "inconclusive": "?"}
+SIGNS = {"pass": "✓", "regressed": "▼", "inconclusive": "?", "not judged": "!"}
 # The table of trials shows all tasks.
 MAX_CHANGES = 10
 MAX_NAMES = 10
@@ -34,7 +34,7 @@ def verdict_section(verdict: Verdict) -> Markup:
         _comparisons(verdict) if verdict.comparisons else None,
         *(tag("p", line, class_="quiet number") for line in usage_text.changes(verdict)),
         id="verdict",
-        class_=f"verdict {verdict.word}",
+        class_=f"verdict {verdict.word.replace(' ', '-')}",
         aria_label="Verdict",
     )
 
