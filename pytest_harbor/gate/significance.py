@@ -15,8 +15,9 @@ Attempts = Literal["independent", "alike", "replayed"]
 
 # Attempts of a run are alike if they vary less than this share of what independent attempts would vary.
 ALIKE = 0.35
-# They depend on one another, too, if gains are as improbable as this. An agent that only got worse shows no such gains.
-IMPROBABLE_GAINS = 0.25
+# If they vary less than this, and gains are as improbable as this, they depend on one another, too: an agent that only
+# got worse shows no such gains.
+RATHER_ALIKE, IMPROBABLE_GAINS = 0.7, 0.1
 # The part of alpha that the test of all tasks together gets.
 ALL_TASKS_SHARE = 0.8
 # The levels at which tasks are counted as the worst.
@@ -64,10 +65,7 @@ def assess(before: Sequence[Sample], after: Sequence[Sample], alpha: float, *, f
     if flips or all(map(is_replayed, after)):
         worse = tuple(place for place, (one, other) in enumerate(pairs) if flipped(one, other))
         return Significance(0.0 if worse else p_value, "replayed", p_value, worse)
-    if not (
-        _are_alike(before, after)
-        or (p_value <= alpha and _test([test.reversed() for test in tests], alpha)[0] <= IMPROBABLE_GAINS)
-    ):
+    if not _depend(before, after, tests, alpha):
         return Significance(p_value, "independent", p_value, worse)
     if _is_breakage(before, after):
         return Significance(p_value, "alike", p_value, worse)
@@ -115,20 +113,28 @@ def _worst(tests: Sequence[TaskTest]) -> tuple[float, tuple[int, ...]]:
     return best, worst
 
 
-def _are_alike(before: Sequence[Sample], after: Sequence[Sample]) -> bool:
-    """Return True if the attempts within each run vary far less than independent attempts would.
+def _depend(before: Sequence[Sample], after: Sequence[Sample], tests: Sequence[TaskTest], alpha: float) -> bool:
+    """Return True if the attempts within each run depend on one another."""
+    if len(before) < ALIKE_TASKS:
+        return False
+    variation = _variation(before, after)
+    if variation < ALIKE:
+        return True
+    return variation < RATHER_ALIKE and _test([test.reversed() for test in tests], alpha)[0] <= IMPROBABLE_GAINS
+
+
+def _variation(before: Sequence[Sample], after: Sequence[Sample]) -> float:
+    """Return how much attempts vary within runs, as a share of what independent attempts would.
 
     If attempts are independent, the rewards of a task vary within runs as they vary altogether.
     """
-    if len(before) < ALIKE_TASKS:
-        return False
     within = expected = 0.0
     for both in zip(before, after, strict=True):
         runs = [part.rewards for sample in both for part in sample.parts if part.rewards]
         total = variance([reward for rewards in runs for reward in rewards])
         expected += total * sum(len(rewards) - 1 for rewards in runs)
         within += sum(variance(rewards) * (len(rewards) - 1) for rewards in runs if len(rewards) > 1)
-    return within < ALIKE * expected
+    return within / expected if expected else 1.0
 
 
 def _is_breakage(before: Sequence[Sample], after: Sequence[Sample]) -> bool:

@@ -113,7 +113,7 @@ def _errors(sample: Sample) -> str:
 
 def _passed(pair: Pair) -> str:
     before, after = (f"{sample.passed} of {len(sample.rewards)}" for sample in (pair.before, pair.after))
-    return f"passed {before}, now {after}{'; statistically significant' if pair.significant else ''}"
+    return f"passed {before}, now {after}{'; more than chance explains' if pair.significant else ''}"
 
 
 def number(value: float | None) -> str:

@@ -17,7 +17,7 @@ import pytest
 import pytest_harbor
 from pytest_harbor import plugin
 from pytest_harbor.errors import Phase
-from pytest_harbor.gate import INCONCLUSIVE
+from pytest_harbor.gate import INCONCLUSIVE, NOT_JUDGED
 from pytest_harbor.plugin import hookspecs
 from pytest_harbor.results import RunRecord
 from pytest_harbor.trial import Outcome, TrialResult, Usage
@@ -116,7 +116,17 @@ def test_outcomes_and_phases():
 
 def test_exit_statuses():
     # pytest.ExitCode has 0 to 5, and later versions more that have nothing to do with us.
-    assert [int(row[0]) for row in rows(REFERENCE, "## Exit statuses")] == [0, 1, 2, 3, 4, 5, INCONCLUSIVE, 130]
+    assert [int(row[0]) for row in rows(REFERENCE, "## Exit statuses")] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        INCONCLUSIVE,
+        NOT_JUDGED,
+        130,
+    ]
 
 
 def test_python_names():

@@ -250,12 +250,12 @@ def test_pass_passes(project, cases, workers):
 
 
 @WORKERS
-def test_inconclusive_is_an_error(project, cases, workers):
+def test_run_that_is_not_judged_is_an_error(project, cases, workers):
     project.rewards(lost=None, good=1.0)
     suite, _ = cases("--harbor-gate=each", "--harbor-infra-retries=0", *workers, subprocess=bool(workers))
     (error,) = verdict_of(suite)
     assert error.tag == "error"
-    assert error.get("message").startswith("inconclusive: 1 of 2 trials are infrastructure errors")
+    assert error.get("message").startswith("not judged: 1 of 2 trials are infrastructure errors")
 
 
 def test_accepted_verdict_is_skipped(project, cases):
@@ -266,20 +266,20 @@ def test_accepted_verdict_is_skipped(project, cases):
     (skipped,) = verdict_of(suite)
     assert skipped.tag == "skipped"
     reason = "there is no baseline to compare with"
-    assert skipped.get("message") == f"inconclusive, accepted by --harbor-update-baseline: {reason}"
+    assert skipped.get("message") == f"not judged, accepted by --harbor-update-baseline: {reason}"
 
 
 def test_verdict_of_a_run_without_tasks(project, cases):
     project.rewards(a=1.0)
     project.file("test_unit.py", "def test_it(): pass")
     suite, _ = cases("test_unit.py", "--harbor-gate=each", "--harbor-task=a", "-k", "test_it")
-    assert verdict_of(suite).find("error").get("message") == "inconclusive: no trial ran"
+    assert verdict_of(suite).find("error").get("message") == "not judged: no trial ran"
 
 
 def test_stopped_run_is_an_error(project, cases):
     project.rewards(a=None, b=1.0)
     suite, _ = cases("--harbor-gate=each", "--harbor-infra-retries=0", "-x")
-    assert verdict_of(suite).find("error").get("message").startswith("inconclusive: the run was stopped: ")
+    assert verdict_of(suite).find("error").get("message").startswith("not judged: the run was stopped: ")
 
 
 def test_no_verdict_no_case(project, cases):

@@ -33,8 +33,8 @@ def test_summary_comment_and_annotations(project, summary, workers):
 def test_summary_contains_the_verdict(project, summary):
     project.task("tb2/a")
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "--harbor-gate=each")
-    assert outcome.ret == 10
-    assert "**Verdict: inconclusive**" in summary.read_text()
+    assert outcome.ret == 11
+    assert "**Verdict: not judged**" in summary.read_text()
 
 
 def test_nothing_is_written_outside_github_actions(project, summary, monkeypatch):

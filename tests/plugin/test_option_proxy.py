@@ -100,7 +100,7 @@ def test_agent_that_reaches_no_model_is_in_no_verdict(project, monkeypatch, mode
     outcomes = {result["task"]: result["outcome"] for result in project.results()}
     assert outcomes == {"tb2/calls": "error", "tb2/calls_too": "error", "tb2/calls_none": "passed", "tb2/new": "passed"}
     outcome.has("never reached its model: it made no model call, and in the baseline it calls one for this task")
-    assert outcome.ret == 10
+    assert outcome.ret == 11
 
 
 @pytest.mark.parametrize("more", [[], ["--harbor-model=model-a"]])

@@ -188,7 +188,7 @@ def test_shard_has_no_verdict(project):
 def test_only_shard_has_a_verdict(project):
     project.task("tb2/a")
     outcome = project.run(ALL, "--harbor-agent=nop", "--harbor-shard=1/1", "--harbor-gate=each")
-    assert outcome.ret == 10
+    assert outcome.ret == 11
     outcome.has("verdict: ")
 
 

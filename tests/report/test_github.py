@@ -106,7 +106,7 @@ def test_verdict_then_tasks():
     assert lines[1].startswith("**Verdict: regressed** (rule <code>drop=0&#46;05,alpha=0&#46;05</code>)")
     assert "60 trials in total: 30 passed, 30 failed, 0 unverified, 0 errors" in lines
     assert "### Regressions (6)" in lines
-    note = "passed 5 of 5, now 0 of 5; statistically significant"
+    note = "passed 5 of 5, now 0 of 5; more than chance explains"
     assert (
         f"| <code>tb2/0000</code> | <code>bot</code> | 1.00 | 0.00 | {note} | <code>reward 0, needs 1</code> |" in lines
     )

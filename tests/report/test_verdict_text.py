@@ -49,25 +49,25 @@ def test_verdict_then_tasks_with_rewards():
         "tb2/1": sample(0, 0, 0, 0, 1),
         "tb2/2": sample(1, 1, 1, 1, 0, unverified=1),
         "tb2/3": sample(1, 1, 1, errors=2),
-        "tb2/bad": sample(1, 1, 1, 1, 1),
+        "tb2/bad": sample(0, 0, 0, 0, 1),
         "tb2/new": sample(0),
     }
     text = text_of(before, after)
     assert text[0] == "verdict: regressed (rule drop=0.05,alpha=0.05)"
-    assert text[1] == "  bot: statistically significant drop on tb2/0"
+    assert text[1].startswith("  bot: mean reward change -0.")
     assert text[text.index("regressions (3):") + 1] == (
-        "  tb2/0  bot  1.00 -> 0.00  passed 5 of 5, now 0 of 5; statistically significant"
+        "  tb2/0  bot  1.00 -> 0.00  passed 5 of 5, now 0 of 5; more than chance explains"
     )
     titles = [line for line in text if line.endswith("):")]
     assert titles == [
         "regressions (3):",
         "improvements (1):",
         "failed (1):",
-        "flaky (2):",
+        "flaky (3):",
         "unverified (1):",
         "errors (1):",
     ]
-    assert "  tb2/bad  bot  0.00 -> 1.00  passed 0 of 5, now 5 of 5" in text
+    assert "  tb2/bad  bot  0.00 -> 0.20  passed 0 of 5, now 1 of 5" in text
     assert "  tb2/new  bot  - -> 0.00  0 of 1 passed" in text
     assert "  tb2/2  bot  1.00 -> 0.80  1 of 5 left no usable reward" in text
     assert "  tb2/3  bot  1.00 -> 1.00  2 of 5 ended with an infrastructure error" in text
@@ -77,7 +77,7 @@ def test_verdict_then_tasks_with_rewards():
 def test_confirmations_are_shown_with_their_task():
     after = {**GOOD, "tb2/0": sample(0, 0, 0, 0, 0)}
     text = text_of(GOOD, after, confirmations={("tb2/0", "bot"): (1, 3)})
-    assert any(line.endswith("statistically significant; rerun: 1 of 3 passed") for line in text)
+    assert any(line.endswith("more than chance explains; rerun: 1 of 3 passed") for line in text)
 
 
 def test_without_a_baseline():
