@@ -118,6 +118,13 @@ CASES: dict[str, tuple] = {
         Limit(0.1),
         {bad: ["a number of trials such as 3", "a share such as 0.1 or 10%"] for bad in ("-1", "2.5", "x", "200%")},
     ),
+    "harbor-min-coverage": (
+        "0.5",
+        "90%",
+        0.5,
+        0.9,
+        {bad: ["a share such as 0.8 or 80%"] for bad in ("-1", "2", "x", "200%")},
+    ),
     "harbor-confirm": ("3", "0", 3, 0, {bad: ["a whole number from 0"] for bad in ("-1", "1.5")}),
     "harbor-environment": (
         "namespace",
