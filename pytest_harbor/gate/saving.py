@@ -76,7 +76,18 @@ def save_baseline(
         except OSError as error:
             raise BaselineError(f"{file} was not written: {error}") from error
         lines = [f"baseline of {tasks} saved to {file}", *lines]
-    return [*lines, *_incomplete_lines(incomplete, results, complete, written)]
+    return [*lines, *_without_reward(complete), *_incomplete_lines(incomplete, results, complete, written)]
+
+
+def _without_reward(saved: Baseline) -> list[str]:
+    """Return a warning for each agent that earned nothing in any task: a gate could never find that it got worse."""
+    agents = {key[1] for key, sample in saved.samples.items() if sample.rewards}
+    earning = {key[1] for key, sample in saved.samples.items() if any(reward > 0 for reward in sample.rewards)}
+    return [
+        f"WARNING: no trial of agent {one_line(agent)} has a reward above 0, so no gate can find that it got worse; "
+        "check that it works before you commit this baseline"
+        for agent in sorted(agents - earning)
+    ]
 
 
 def _with_added(file: Path, old: Baseline, new: Baseline, prefix: str) -> tuple[Baseline, list[str]]:

@@ -134,6 +134,11 @@ class Agents:
                 yield agent, self.settings(name)
 
     @property
+    def given_in_full(self) -> bool:
+        """Whether flags give a recipe or an agent's files, so that collecting is enough to check them."""
+        return bool(self._config.getoption("harbor_agents") or self._config.getoption("harbor_agent_files"))
+
+    @property
     def keyless(self) -> list[str]:
         """The names of agents in the container that are given a model, but no key unless the proxy provides one."""
         return [

@@ -64,7 +64,7 @@ class Lifecycle:
         """Sort tasks into the order of their taskset, and refuse to run them if that would be useless."""
         if self._session.options.taskset is not None:
             self._sort(items)
-        if self._config.option.collectonly:
+        if self._config.option.collectonly and not self._session.agents.given_in_full:
             return
         problems = self._problems(items)
         if not problems:
@@ -81,6 +81,8 @@ class Lifecycle:
         config, agents = self._config, self._session.agents
         configured = [item for item in items if _takes_configured_agent(item)]
         will_run = [item for item in configured if not _is_skipped(item)]
+        if config.option.collectonly:
+            return agents.problems() if will_run else []
         agent_may_follow = config.option.setuponly or config.hook.pytest_harbor_agent.get_hookimpls()
         if not agents.chosen:
             return [NO_AGENT] if will_run and not agent_may_follow else []

@@ -6,17 +6,19 @@ import contextlib
 import os
 import re
 import shutil
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_harbor._util.text import listed
-from pytest_harbor.agent import Agent, OpenAIAgent, may_call_models, unmet_requirement
+from pytest_harbor.agent import Agent, CommandAgent, OpenAIAgent, may_call_models, unmet_requirement
 from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.plugin.runner import open_runner
 from pytest_harbor.plugin.session import HarborSession
+from pytest_harbor.task import TaskError
 from pytest_harbor.trial import TrialSettings
 
 if TYPE_CHECKING:
-    from pytest_harbor.proxy import Upstream
+    from pytest_harbor.proxy import Prices, Upstream
     from pytest_harbor.proxy.endpoints import Vendor
     from pytest_harbor.runner import Runner
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 MIN_FREE_BYTES = 20 << 20
 _AGENTS_SHOWN = 8
 _URL = re.compile(r"https?://[^/]")
+# Names of environment variables that hold a key, or the address of a server that may need none.
+_CREDENTIAL = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH|URL|BASE|HOST")
+# A key or a server in a command line, but not one that the shell takes from its environment.
+_OWN_CREDENTIAL = re.compile(r"https?://|(?:[A-Z]_(?:KEY|TOKEN)=|--[\w-]*(?:key|token)[= ])[\"']?[^\s\"'$]")
 
 
 def find_problems(session: HarborSession, *, any_runs: bool = True) -> tuple[list[str], list[str]]:
@@ -71,6 +77,12 @@ def _malformed_url(settings: TrialSettings) -> str:
     return ""
 
 
+def _model(agent: Agent, settings: TrialSettings) -> str:
+    """Return the model that an agent is given, if that is known."""
+    model = settings.model or settings.agent_env.get("OPENAI_MODEL", "")
+    return model or (os.environ.get("OPENAI_MODEL", "") if isinstance(agent, OpenAIAgent) else "")
+
+
 class ModelServerCheck:
     """Checks whether the agents' model servers can be used; each server is asked once for each model.
 
@@ -81,6 +93,7 @@ class ModelServerCheck:
 
     def __init__(self, session: HarborSession) -> None:
         self._options = session.options
+        self._tasks = list(session.selection.tasks.values()) if session.selection else []
         self.has_proxy = session.options.proxy != "off"
         self._found: dict[tuple[Vendor, Upstream, str], str] = {}
 
@@ -90,9 +103,11 @@ class ModelServerCheck:
             return ""
         if self._answers_are_recorded:
             return self._missing_cassettes()
+        if problem := self._missing_price(agent, settings):
+            return problem
         servers = self._servers(agent, settings)
         if servers is None:
-            return ""
+            return self._missing_key(agent, settings)
         if not servers:
             return (
                 f"--harbor-proxy={self._options.proxy} has no API key; set {self._options.openai_key} or "
@@ -104,9 +119,7 @@ class ModelServerCheck:
                 return f"{server.url!r} is not the URL of a model server; use http(s)://HOST[:PORT][/PATH] in {setting}"
         if self._options.check_model == "off":
             return ""
-        model = settings.model or settings.agent_env.get("OPENAI_MODEL", "")
-        if isinstance(agent, OpenAIAgent):
-            model = model or os.environ.get("OPENAI_MODEL", "")
+        model = _model(agent, settings)
         problems = [self._ask(vendor, upstream, model) for vendor, upstream in servers.items()]
         # Which of several servers the agent uses is its own business.
         return "; ".join(problems) if all(problems) else ""
@@ -123,6 +136,51 @@ class ModelServerCheck:
         if self._options.proxy != "replay" or next(cassettes.glob("*/*/*.json"), None) is not None:
             return ""
         return f"there are no cassettes in {cassettes} to replay; record them once with --harbor-proxy=record"
+
+    def _missing_price(self, agent: Agent, settings: TrialSettings) -> str:
+        """Return that a limit in dollars cannot be enforced, because the model has no price, or ""."""
+        budget = self._options.session_budget
+        limit = "--harbor-max-cost" if self._options.max_cost is not None else ""
+        if budget is not None and budget.unit == "USD":
+            limit = limit or "--harbor-session-budget"
+        model = _model(agent, settings)
+        if not limit or not model or not self.has_proxy or self._prices.find(model) is not None:
+            return ""
+        return (
+            f"there is no price for the model {model!r}, so {limit} cannot be enforced; add its price with "
+            "--harbor-prices=FILE, or limit --harbor-max-tokens"
+        )
+
+    def _missing_key(self, agent: Agent, settings: TrialSettings) -> str:
+        """Return that a vendor's model is given to an agent in the container, but no key for it, or ""."""
+        model = settings.model
+        if not isinstance(agent, CommandAgent) or not model or self._options.check_model == "off":
+            return ""
+        names = (*settings.agent_env, *self._variables_of_tasks)
+        if _OWN_CREDENTIAL.search(agent.line) or any(map(_CREDENTIAL.search, names)):
+            return ""
+        # Anyone may serve other models without a key.
+        if self._prices.find_listed(model) is None:
+            return ""
+        return (
+            f"{model} needs a key, and none is passed; give --harbor-proxy=live, --harbor-agent-env=NAME for the key, "
+            "or --harbor-check-model=off if the agent has one of its own"
+        )
+
+    @cached_property
+    def _prices(self) -> Prices:
+        from pytest_harbor.proxy import Prices
+
+        return Prices.load(self._options.prices)
+
+    @cached_property
+    def _variables_of_tasks(self) -> list[str]:
+        """The names of the environment variables that tasks give their agents."""
+        names: set[str] = set()
+        for task in self._tasks:
+            with contextlib.suppress(TaskError):
+                names |= {*task.config.environment.env, *task.config.agent.env}
+        return sorted(names)
 
     def _servers(self, agent: Agent, settings: TrialSettings) -> dict[Vendor, Upstream] | None:
         """Return the servers that an agent may use, by vendor, or None if only the agent knows."""

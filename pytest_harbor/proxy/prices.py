@@ -122,6 +122,11 @@ class Prices:
         for name in _spellings(model):
             if name in self._prices:
                 return self._prices[name]
+        return self.find_listed(model)
+
+    @staticmethod
+    def find_listed(model: str) -> ModelPrice | None:
+        """Return the list price of a vendor's model, or None if it has none."""
         return _find_list_price(model)
 
 

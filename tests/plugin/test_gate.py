@@ -544,3 +544,13 @@ def test_baseline_has_category_difficulty_and_the_seconds_of_the_agent(project):
     assert (samples["tb2/a", "nop"].category, samples["tb2/a", "nop"].difficulty) == ("games", "Hard")
     for line in project.results():
         assert samples[line["task"], "nop"].agent_seconds == pytest.approx(line["phases"]["agent"], rel=1e-3)
+
+
+def test_baseline_of_an_agent_that_earned_nothing(project):
+    project.rewards(a=0.0, b=0.0)
+    project.run(*RUN, "--harbor-save-baseline=new.json").has(
+        "baseline of 2 tasks saved",
+        "WARNING: no trial of agent nop has a reward above 0, so no gate can find that it got worse; check that",
+    )
+    project.file("rewards.json", json.dumps({"a": 0.0, "b": 0.1}))
+    project.run(*RUN, "--harbor-save-baseline=new.json").lacks("WARNING: no trial")

@@ -275,6 +275,52 @@ def test_url_without_the_version(tasks, monkeypatch, model_server):
     )
 
 
+PRICES = "[models]\nown = { input = 1.0, output = 2.0 }\n"
+LIMITS = ["--harbor-max-cost=1", "--harbor-session-budget=5"]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_limit_in_dollars_without_a_price(tasks, monkeypatch, limit):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    tasks.file("prices.toml", PRICES)
+    run = [ALL, COMMAND, "--harbor-proxy=live", "--harbor-check-model=off", limit]
+    flag = limit.partition("=")[0]
+    refused(
+        tasks.run(*run, "--harbor-model=other"),
+        f"there is no price for the model 'other', so {flag} cannot be enforced; add its price with --harbor-prices=",
+    )
+    for words in (["--harbor-model=own", "--harbor-prices=prices.toml"], ["--harbor-model=gpt-5-mini"], []):
+        tasks.run(*run, *words).lacks("no price")
+    tasks.run(*run[:-1], "--harbor-model=other", "--harbor-session-budget=9tokens").lacks("no price")
+
+
+def test_model_of_a_vendor_without_a_key(tasks):
+    tasks.file("agents.toml", '[[agents]]\nname = "mine"\ncommand = "run"\nmodel = "gpt-5-mini"\n')
+    run = [ALL, "--harbor-agents=agents.toml"]
+    refused(tasks.run(*run), "agent mine: gpt-5-mini needs a key, and none is passed; give --harbor-proxy=live, ")
+    tasks.run(*run, "--collect-only").lacks("needs a key")
+    tasks.run(*run, "--harbor-check-model=off").lacks("needs a key")
+    tasks.run(*run, "--harbor-agent-env=GEMINI_API_KEY=x").lacks("needs a key")
+    given = [ALL, "--harbor-model=claude-sonnet-4-5"]
+    refused(tasks.run(*given, '--harbor-agent-command=KEY_KEY="$OPENAI_API_KEY" run'), "claude-sonnet-4-5 needs a key")
+    for line in ("run --api-key abc", "X_KEY=abc run", "run --base http://localhost:8000/v1"):
+        tasks.run(*given, f"--harbor-agent-command={line}").lacks("needs a key")
+    tasks.task("tb2/c", '[agent.env]\nANTHROPIC_API_KEY = "x"\n')
+    tasks.run(*given, COMMAND).lacks("needs a key")
+
+
+def test_collecting_checks_a_recipe(tasks):
+    tasks.file("agents.toml", '[[agents]]\nname = "mine"\ncommand = "run"\nfiles = ["program:/opt/program"]\n')
+    for words in (["--harbor-agents=agents.toml"], [COMMAND, "--harbor-agent-files=program:/opt/program"]):
+        refused(tasks.run(ALL, *words, "--collect-only", "-q"), "program does not exist; give the path of a file")
+    tasks.file("program", "")
+    assert len(tasks.ids(ALL, "--harbor-agents=agents.toml")) == 2
+    tasks.ini("harbor_agents = agents.toml")
+    (tasks.path / "program").unlink()
+    # An editor that lists the tests of a project needs no programs.
+    assert len(tasks.ids(ALL)) == 2
+
+
 def test_refused_key(tasks, monkeypatch, model_server):
     monkeypatch.setenv("OPENAI_BASE_URL", f"{model_server.url}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-0123456789")
