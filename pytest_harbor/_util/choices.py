@@ -22,6 +22,13 @@ CALLABLE = "MODULE:CALLABLE"
 FILE_CALLABLE = "FILE.py:CALLABLE"
 """The same in a file that need not be importable by name."""
 
+CONFIG_TABLES = {
+    "pytest.toml": ("pytest-harbor",),
+    ".pytest.toml": ("pytest-harbor",),
+    "pyproject.toml": ("tool", "pytest-harbor"),
+}
+"""The tables for agents and gates in pytest's configuration files, in the order in which pytest looks for these."""
+
 ProviderChoice = Literal["auto", "docker", "namespace"]
 PROVIDER_CHOICES: tuple[ProviderChoice, ...] = get_args(ProviderChoice)
 

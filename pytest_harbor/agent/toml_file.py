@@ -27,6 +27,8 @@ from pytest_harbor.task.document import format_value, read_toml
 Where = Literal["container", "host"]
 
 KINDS = ("agent", COMMAND, "callable")
+# The other key of the table, which gate/toml_table.py reads.
+GATE = "gate"
 KEYS = ("name", *KINDS, "setup", "files", "env", "model", "where", "workdir")
 
 # A name is part of node ids, where a bare number means an attempt, and of file names.
@@ -110,8 +112,10 @@ def read_agents(file: Path, tables: tuple[str, ...] = ()) -> tuple[AgentSpec, ..
         document = document[name]
         if not isinstance(document, dict):
             raise AgentFileError(f"{file}: {name} must be a table, got {format_value(document)}")
-    if unknown := [key for key in document if key != "agents"]:
+    if unknown := [key for key in document if key != "agents" and not (tables and key == GATE)]:
         raise AgentFileError(f"{file}: unknown key {format_value(unknown[0])}; list agents as tables {_header(tables)}")
+    if GATE in document and "agents" not in document:
+        return ()
     listed = document.get("agents")
     if not isinstance(listed, list) or not listed or not all(isinstance(table, dict) for table in listed):
         raise AgentFileError(f"{file}: no agents are listed; list them as tables {_header(tables)}")

@@ -32,8 +32,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         "--gate",
         type=_rule,
         metavar="RULE",
-        help="drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, flip, or several of them joined by commas "
-        "(default drop=0.05,alpha=0.05)",
+        help="drop=SHARE, alpha=SHARE, pass-rate=SHARE, cost=+SHARE, tokens=+SHARE, seconds=+SHARE, each, flip, or "
+        "several of them joined by commas, and `; GROUP: RULE` for parts of the tasks (default: the table for the gate "
+        "in pytest.toml or pyproject.toml here, else drop=0.05,alpha=0.05)",
     )
     parser.add_argument(
         "--inconclusive",
@@ -89,41 +90,37 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
 
 def run(options: argparse.Namespace) -> int:
     """Judge the runs, write what is asked for, and return the exit status."""
-    from pytest_harbor._util.files import check_writable
-    from pytest_harbor.gate import Baseline, BaselineError, GateSpec, Limit, confirmations_of, judge, samples_of
+    try:
+        return _run(options)
+    except _UsageError as error:
+        print(f"pytest-harbor: {error}", file=sys.stderr)
+        return USAGE
+
+
+class _UsageError(Exception):
+    """Arguments, a baseline, a rule or a run that is not valid."""
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pytest_harbor.gate import GateSpec, Limit, confirmations_of, empty_groups, judge, labels_of, samples_of
     from pytest_harbor.report.github import Report
     from pytest_harbor.report.junit import verdict_case
     from pytest_harbor.report.verdict_text import exit_note
     from pytest_harbor.results import RunError, merge
 
-    judges = options.baseline is not None or options.gate is not None
-    if not judges and options.save_baseline is None and options.add_to_baseline is None:
-        wanted = "--baseline=FILE to compare with, --gate=RULE, --save-baseline=FILE or --add-to-baseline=FILE"
-        return _usage_error(f"give {wanted}")
-    rule = options.gate or GateSpec()
-    if judges and options.baseline is None and rule.needs_baseline:
-        return _usage_error(rule.missing_baseline("--gate", "--baseline", "--save-baseline"))
-    if options.junitxml and not judges:
-        return _usage_error("--junitxml is for a verdict; add --baseline=FILE to compare with, or --gate=RULE")
-    for option, file in (("--github-comment", options.github_comment), ("--junitxml", options.junitxml)):
-        try:
-            if file:
-                check_writable(file)
-        except OSError as error:
-            return _usage_error(f"{option}: {file} cannot be written: {error.strerror}")
+    found, source = _find_rule(options)
+    rule, judges = found or GateSpec(), options.baseline is not None or found is not None
+    _check(options, rule, judges=judges)
+    baseline = _read("--baseline", options.baseline)
+    adding = options.add_to_baseline
+    pooled = _read("--add-to-baseline", adding) if adding and adding.exists() else None
     try:
-        baseline = Baseline.read(options.baseline) if options.baseline else None
-    except BaselineError as error:
-        return _usage_error(f"--baseline: {error}")
-    try:
-        pooled = _read_existing(options.add_to_baseline)
-    except BaselineError as error:
-        return _usage_error(f"--add-to-baseline: {error}")
-    try:
-        merged = merge(options.runs, pool=options.pool or options.add_to_baseline is not None)
+        merged = merge(options.runs, pool=options.pool or adding is not None)
     except RunError as error:
-        return _usage_error(str(error))
+        raise _UsageError(str(error)) from error
     samples, limit = samples_of(merged.results), options.max_infra_errors or Limit()
+    if problems := empty_groups(rule.groups, labels_of(samples, baseline.samples if baseline else {})):
+        raise _UsageError("; ".join(f"{source}: {problem}" for problem in problems))
     doubts, coverage = _doubts(merged, limit), options.min_coverage
     verdict = judge(samples, baseline, rule, limit, doubts=doubts, min_coverage=coverage) if judges else None
     confirmations = confirmations_of(merged.results)
@@ -135,9 +132,53 @@ def run(options: argparse.Namespace) -> int:
         case = verdict_case(verdict, samples, confirmations, status, "--inconclusive=pass")
         if not _write_junit(options.junitxml, case):
             status = status or 1
-    if (options.save_baseline or options.add_to_baseline) and not _save(options, merged, limit, pooled):
+    if (options.save_baseline or adding) and not _save(options, merged, limit, pooled):
         status = status or 1
     return status
+
+
+def _find_rule(options: argparse.Namespace) -> tuple[GateSpec | None, str]:
+    """Return the rule, and where it is from: --gate, or a configuration file in the current directory."""
+    from pytest_harbor.gate.toml_table import GateTableError, find_gate
+
+    if options.gate is not None:
+        return options.gate, "--gate"
+    try:
+        found = find_gate(Path())
+    except GateTableError as error:
+        raise _UsageError(str(error)) from error
+    # A file says how runs are judged, not that every run is.
+    if found is None or (options.baseline is None and found[1].needs_baseline):
+        return None, ""
+    return found[1], str(found[0])
+
+
+def _check(options: argparse.Namespace, rule: GateSpec, *, judges: bool) -> None:
+    """Check that the options go together, and that files can be written."""
+    from pytest_harbor._util.files import check_writable
+
+    if not judges and options.save_baseline is None and options.add_to_baseline is None:
+        wanted = "--baseline=FILE to compare with, --gate=RULE, --save-baseline=FILE or --add-to-baseline=FILE"
+        raise _UsageError(f"give {wanted}")
+    if judges and options.baseline is None and rule.needs_baseline:
+        raise _UsageError(rule.missing_baseline("--gate", "--baseline", "--save-baseline"))
+    if options.junitxml and not judges:
+        raise _UsageError("--junitxml is for a verdict; add --baseline=FILE to compare with, or --gate=RULE")
+    for option, file in (("--github-comment", options.github_comment), ("--junitxml", options.junitxml)):
+        try:
+            if file:
+                check_writable(file)
+        except OSError as error:
+            raise _UsageError(f"{option}: {file} cannot be written: {error.strerror}") from error
+
+
+def _read(option: str, file: Path | None) -> Baseline | None:
+    from pytest_harbor.gate import Baseline, BaselineError
+
+    try:
+        return Baseline.read(file) if file else None
+    except BaselineError as error:
+        raise _UsageError(f"{option}: {error}") from error
 
 
 def _doubts(merged: Merged, limit: Limit) -> list[str]:
@@ -186,13 +227,6 @@ def _write_junit(file: Path, case: VerdictCase) -> bool:
     return True
 
 
-def _read_existing(file: Path | None) -> Baseline | None:
-    """Return the baseline to add to, or None if there is no such file."""
-    from pytest_harbor.gate import Baseline
-
-    return Baseline.read(file) if file is not None and file.exists() else None
-
-
 def _save(options: argparse.Namespace, merged: Merged, limit: Limit, pooled: Baseline | None) -> bool:
     """Write the baseline and return True, or print why not and return False."""
     from pytest_harbor.gate import BaselineError, save_baseline
@@ -214,16 +248,11 @@ def _save(options: argparse.Namespace, merged: Merged, limit: Limit, pooled: Bas
     return True
 
 
-def _usage_error(message: str) -> int:
-    print(f"pytest-harbor: {message}", file=sys.stderr)
-    return USAGE
-
-
 def _rule(text: str) -> GateSpec:
-    from pytest_harbor.gate import GateSpec
+    from pytest_harbor.gate import parse_gate
 
     try:
-        return GateSpec.parse(text)
+        return parse_gate(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -2,10 +2,12 @@
 
 from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample, SampleRun
 from pytest_harbor.gate.comparison import Comparison, Pair
+from pytest_harbor.gate.groups import Labels, empty_groups, labels_of, parse_gate
 from pytest_harbor.gate.pooling import check_same
+from pytest_harbor.gate.rises import Rise
 from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of
 from pytest_harbor.gate.saving import save_baseline
-from pytest_harbor.gate.spec import GateSpec
+from pytest_harbor.gate.spec import GateSpec, Group
 from pytest_harbor.gate.verdict import INCONCLUSIVE, MIN_COVERAGE, NOT_JUDGED, Limit, Verdict, judge, unknown_agents
 
 __all__ = [
@@ -16,16 +18,22 @@ __all__ = [
     "BaselineError",
     "Comparison",
     "GateSpec",
+    "Group",
     "Key",
+    "Labels",
     "Limit",
     "Pair",
+    "Rise",
     "Sample",
     "SampleRun",
     "Verdict",
     "baseline_of",
     "check_same",
     "confirmations_of",
+    "empty_groups",
     "judge",
+    "labels_of",
+    "parse_gate",
     "samples_of",
     "save_baseline",
     "unknown_agents",

@@ -72,7 +72,8 @@ class Sample:
         seconds: mean duration of an attempt, used to divide a dataset into shards of equal length.
         agent_seconds: mean duration of the agent's phase; 0 if that is not known.
         usage: mean model usage per trial: `calls`, `input_tokens`, `cached_tokens`, `output_tokens`,
-            `reasoning_tokens`, `estimated` (calls with estimated token counts), `cost` in US dollars. Empty unless the
+            `reasoning_tokens`, `estimated` (calls with estimated token counts), `replayed` (calls answered from
+            cassettes), `cost` in US dollars. Empty unless the
             usage of every trial is known; without `cost` unless every cost is known.
         runs: which rewards come from which run, in their order. Empty if that is not known.
 

@@ -13,7 +13,9 @@ from pytest_harbor.trial import TrialResult, Usage
 # The usage in a sample, and the name of each number in a result.
 _USAGE = {
     "calls": "requests",
-    **{name: name for name in ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "estimated")},
+    "replayed": "replayed",
+    "estimated": "estimated",
+    **{name: name for name in ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")},
 }
 
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
+from typing import Literal
 
-VALID = "drop=SHARE, alpha=SHARE, pass-rate=SHARE (each from 0 to 1), each or flip, joined by commas"
+Word = Literal["pass", "regressed", "inconclusive", "not judged"]
+
+# How tasks are selected for a group.
+Kind = Literal["category", "difficulty", "dataset", "task"]
+
+VALID = (
+    "drop=SHARE, alpha=SHARE, pass-rate=SHARE (each from 0 to 1), cost=+N%, tokens=+N%, seconds=+N%, each or flip, "
+    "joined by commas"
+)
 
 # Rules without a value.
 _SWITCHES = ("each", "flip")
-_WITH_BASELINE = ("drop", "alpha", "flip")
+_SHARES = ("drop", "alpha", "pass-rate")
+_MEASURES = ("cost", "tokens", "seconds")
+_WITH_BASELINE = ("drop", "alpha", "flip", *_MEASURES)
 
 
 @dataclass(frozen=True)
@@ -22,7 +34,11 @@ class GateSpec:
         pass_rate: the lowest share of graded trials that must pass; None for no minimum.
         each: whether every trial must pass.
         flip: whether any task whose attempts are all worse than in the baseline is a regression, however few.
-        compares: whether the rule names `drop`, `alpha` or `flip`, and so needs a baseline.
+        rises: how much more a trial may need than in the baseline, as (measure, share); a measure is `cost`, `tokens`
+            or `seconds`.
+        groups: rules for parts of the tasks, each with the tasks it is about.
+        compares: whether the rule names something that needs a baseline.
+        drops: whether `drop` applies; it does unless this is the rule of a group that names neither `drop` nor `alpha`.
 
     """
 
@@ -31,12 +47,19 @@ class GateSpec:
     pass_rate: float | None = None
     each: bool = False
     flip: bool = False
+    rises: tuple[tuple[str, float], ...] = ()
+    groups: tuple[Group, ...] = ()
     # How the rule was written, not what it means.
     compares: bool = field(default=False, compare=False)
+    drops: bool = True
 
     @classmethod
-    def parse(cls, text: str) -> GateSpec:
+    def parse(cls, text: str, *, of_group: bool = False) -> GateSpec:
         """Parse a rule; parts that it does not mention keep their defaults.
+
+        Args:
+            text: the rule.
+            of_group: whether it is the rule of a group, which asks for no more than it mentions.
 
         Raises:
             ValueError: the rule is not valid; the message shows a valid one.
@@ -45,10 +68,10 @@ class GateSpec:
         found: dict[str, float] = {}
         for word in (word.strip() for word in text.split(",")):
             name, equals, value = word.partition("=")
-            known = name in (*_SWITCHES, "drop", "alpha", "pass-rate")
+            known = name in (*_SWITCHES, *_SHARES, *_MEASURES)
             if name in found or not known or bool(equals) == (name in _SWITCHES):
                 raise ValueError(f"{word!r} is not valid; use {VALID}")
-            found[name] = 1.0 if name in _SWITCHES else _share(word, value)
+            found[name] = _rise(word, value) if name in _MEASURES else _share(word, value) if equals else 1.0
         if found.get("alpha") == 0:
             raise ValueError(f"alpha=0 would never detect a regression; use {VALID}")
         return cls(
@@ -57,13 +80,16 @@ class GateSpec:
             pass_rate=found.get("pass-rate"),
             each="each" in found,
             flip="flip" in found,
+            rises=tuple((name, found[name]) for name in _MEASURES if name in found),
+            drops=not of_group or "drop" in found or "alpha" in found,
             compares=any(name in found for name in _WITH_BASELINE),
         )
 
     @property
     def needs_baseline(self) -> bool:
         """Whether the rule cannot be applied without a baseline."""
-        return self.compares or (self.pass_rate is None and not self.each)
+        own = self.compares or (self.pass_rate is None and not self.each and not self.groups)
+        return own or any(group.rule.needs_baseline for group in self.groups)
 
     def missing_baseline(self, gate: str, baseline: str, save: str) -> str:
         """Return the message for a rule that compares, but has no baseline to compare with.
@@ -81,9 +107,34 @@ class GateSpec:
 
     def __str__(self) -> str:
         compares = self.needs_baseline or (self.drop, self.alpha) != (GateSpec.drop, GateSpec.alpha)
-        words = [f"drop={self.drop:g}", f"alpha={self.alpha:g}"] if compares else []
+        words = [f"drop={self.drop:g}", f"alpha={self.alpha:g}"] if compares and self.drops else []
         words += [] if self.pass_rate is None else [f"pass-rate={self.pass_rate:g}"]
-        return ",".join([*words, *(["each"] if self.each else []), *(["flip"] if self.flip else [])])
+        words += [f"{measure}=+{share * 100:g}%" for measure, share in self.rises]
+        words += [name for name in _SWITCHES if getattr(self, name)]
+        return "; ".join(
+            [*([",".join(words)] if words else []), *(f"{each.name}: {each.rule}" for each in self.groups)]
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """A part of the tasks, and its rule.
+
+    Attributes:
+        values: the category, difficulty or dataset; or globs for the names or ids of tasks.
+        label: the name in reports; empty for what selects the tasks.
+
+    """
+
+    kind: Kind
+    values: tuple[str, ...]
+    rule: GateSpec
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name in reports."""
+        return self.label or f"{self.kind}:{','.join(self.values)}"
 
 
 def parse_share(text: str) -> float:
@@ -107,3 +158,12 @@ def _share(word: str, value: str) -> float:
         return parse_share(value)
     except ValueError:
         raise ValueError(f"{word!r} is not valid; use {VALID}") from None
+
+
+def _rise(word: str, value: str) -> float:
+    match = re.fullmatch(r"\+?([0-9]{1,6}(?:\.[0-9]{1,6})?)(%?)", value)
+    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    # cost=20 may mean 20% or 20 times as much.
+    if match is None or (not match[2] and share > 1):
+        raise ValueError(f"{word!r} is not valid; use {word.partition('=')[0]}=+20% for a rise by at most a fifth")
+    return share

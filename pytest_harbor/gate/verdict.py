@@ -17,11 +17,14 @@ from pytest_harbor._util.text import listed, plural
 from pytest_harbor.gate.baseline import Baseline, Key, Sample
 from pytest_harbor.gate.comparison import Comparison, compare_all, is_large, is_significant
 from pytest_harbor.gate.coverage import coverage
+from pytest_harbor.gate.groups import part_of
 from pytest_harbor.gate.permutation import SMALLEST
+from pytest_harbor.gate.rises import find_rises
 from pytest_harbor.gate.significance import flipped
-from pytest_harbor.gate.spec import GateSpec
+from pytest_harbor.gate.spec import GateSpec, Word
 
-Word = Literal["pass", "regressed", "inconclusive", "not judged"]
+# The worst first.
+WORST: tuple[Word, ...] = ("regressed", "not judged", "inconclusive", "pass")
 
 INCONCLUSIVE = 10
 """The exit status of a run that is not significantly worse, and not good enough; pytest's own end at 5."""
@@ -109,7 +112,7 @@ def judge(
     doubts: Sequence[str] = (),
     min_coverage: float | None = None,
 ) -> Verdict:
-    """Judge a run.
+    """Judge a run: all tasks, then each group; the worst word counts.
 
     Args:
         run: the samples of the run.
@@ -122,20 +125,49 @@ def judge(
         min_coverage: the least share of an agent's tasks in the baseline that must be compared; MIN_COVERAGE if None.
 
     """
+    least = MIN_COVERAGE if min_coverage is None else min_coverage
+    unsure = [*([f"the run was stopped: {stopped}"] if stopped else []), *doubts]
+    verdict, notes = _judge_part(run, baseline, spec, limit, unsure, least)
+    words, rows = [verdict.word], [(verdict.word, reason) for reason in verdict.reasons]
+    for group in spec.groups:
+        part, _ = _judge_part(*part_of(group, run, baseline), group.rule, limit, unsure, least)
+        words.append(part.word)
+        own = [reason for reason in part.reasons if reason not in verdict.reasons]
+        rows.append((part.word, "; ".join([f"{group.name} ({group.rule}): {part.word}", *own])))
+    word = min(words, key=WORST.index)
+    # The decisive reasons first.
+    rows.sort(key=lambda row: row[0] != word)
+    return replace(verdict, word=word, reasons=(*(reason for _, reason in rows), *notes))
+
+
+def _judge_part(
+    run: Mapping[Key, Sample],
+    baseline: Baseline | None,
+    spec: GateSpec,
+    limit: Limit | None,
+    unsure: Sequence[str],
+    least: float,
+) -> tuple[Verdict, list[str]]:
+    """Return the verdict on some tasks, and what else a reader should know."""
     not_compared: dict[str, list[Key]] = {}
     if baseline is not None:
         spec = replace(spec, compares=True)
     comparisons = compare_all(run, baseline, spec, not_compared)
-    certain, uncertain = _regressions(run, comparisons, spec), _low_pass_rate(run, spec)
-    unsure = [f"the run was stopped: {stopped}"] if stopped else []
-    unsure += [*doubts, *_missing_data(run, limit or Limit())]
-    unsure += _not_measured(run, baseline, spec, {each.agent for each in comparisons})
     coverages = [coverage(each, baseline, not_compared) for each in comparisons] if baseline else []
-    least = MIN_COVERAGE if min_coverage is None else min_coverage
-    unsure += [each.shortage(least) for each in coverages if each.share < least]
+    rises = [rise for each in comparisons for rise in find_rises(each, spec, least)]
+    rows = {word: [str(rise) for rise in rises if rise.word == word] for word in WORST}
+    certain = [*_regressions(run, comparisons, spec), *rows["regressed"]]
+    uncertain = _low_pass_rate(run, spec)
+    unsure = [
+        *unsure,
+        *_missing_data(run, limit or Limit()),
+        *_not_measured(run, baseline, spec, {each.agent for each in comparisons}),
+        *(each.shortage(least) for each in coverages if each.share < least),
+        *rows["not judged"],
+    ]
     if not (unsure or certain or uncertain or limit):
         unsure += _hidden_by_errors(run, baseline, spec)
-    undecided = [reason for each in comparisons for reason in _undecided(each, spec)]
+    undecided = [*(reason for each in comparisons for reason in _undecided(each, spec)), *rows["inconclusive"]]
     word: Word
     if certain or (uncertain and not unsure):
         word, reasons = "regressed", [*certain, *uncertain, *unsure]
@@ -145,15 +177,17 @@ def judge(
         word, reasons = "inconclusive", undecided
     else:
         word, reasons = "pass", _pass_reasons(run, comparisons, spec)
-    incomplete = [str(each) for each in coverages if least <= each.share < 1]
-    return Verdict(
+    reasons += [row for word in WORST for row in rows[word] if row not in reasons]
+    verdict = Verdict(
         word,
-        (*reasons, *incomplete, *_excluded(run), *_dependent(comparisons), *_other_models(comparisons)),
+        tuple(reasons),
         spec,
         tuple(comparisons),
         {reason: tuple(keys) for reason, keys in not_compared.items()},
         tuple(key for key, sample in sorted(run.items()) if 0 < sample.passed < len(sample.rewards)),
     )
+    incomplete = [str(each) for each in coverages if least <= each.share < 1]
+    return verdict, [*incomplete, *_excluded(run), *_dependent(comparisons), *_other_models(comparisons)]
 
 
 def _regressions(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
@@ -187,7 +221,7 @@ def _hidden_by_errors(run: Mapping[Key, Sample], baseline: Baseline | None, spec
 
 def _worse(comparison: Comparison, spec: GateSpec) -> list[str]:
     """Return how an agent regressed."""
-    if not is_significant(comparison, spec):
+    if not is_significant(comparison, spec) or not (spec.drops or spec.flip):
         return []
     tasks = [pair.task for pair in comparison.pairs if pair.significant]
     named = listed(tasks, MAX_NAMES)
@@ -205,7 +239,7 @@ def _worse(comparison: Comparison, spec: GateSpec) -> list[str]:
 
 
 def _undecided(comparison: Comparison, spec: GateSpec) -> list[str]:
-    if is_significant(comparison, spec):
+    if is_significant(comparison, spec) or not spec.drops:
         return []
     found = comparison.significance
     if (
@@ -243,10 +277,18 @@ def _describe(comparison: Comparison) -> str:
 
 def _pass_reasons(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
     graded, passed = _count(run)
-    reasons = [f"{_describe(each)}, {_p(each.p_value)}; {_largest_unseen(each, spec)}" for each in comparisons]
+    reasons = []
+    if spec.drops:
+        reasons = [f"{_describe(each)}, {_p(each.p_value)}; {_largest_unseen(each, spec)}" for each in comparisons]
+    elif spec.flip:
+        reasons = [
+            f"{each.agent}: none of {plural(len(each.pairs), 'task')} got worse in every attempt"
+            for each in comparisons
+        ]
     if spec.pass_rate is not None:
         reasons.append(f"pass rate {passed / graded:.1%} ({passed} of {graded}), at least {spec.pass_rate:.1%}")
-    return [*reasons, f"all {plural(graded, 'graded trial')} passed"] if spec.each else reasons
+    everything = "the only graded trial" if graded == 1 else f"all {graded:,} graded trials"
+    return [*reasons, f"{everything} passed"] if spec.each else reasons
 
 
 def _largest_unseen(comparison: Comparison, spec: GateSpec) -> str:

@@ -22,7 +22,7 @@ def activate(session: HarborSession) -> None:
     """
     if session.active:
         return
-    session.gate = Gate(session.options, on_command_line=session.asked_for_verdict)
+    session.gate = Gate(session.config, session.options, on_command_line=session.asked_for_verdict)
     session.agents = Agents(session.config, session.options)
     session.table = TrialTable()
     session.config.pluginmanager.register(Lifecycle(session), "harbor-lifecycle")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND
+from pytest_harbor._util.choices import BUILT_IN_AGENTS, CALLABLE, COMMAND, CONFIG_TABLES
 from pytest_harbor._util.text import listed
 from pytest_harbor.agent import Agent, AgentError, CommandAgent, NopAgent, OpenAIAgent, as_agent, needs_setup
 from pytest_harbor.agent.toml_file import AgentFileError, AgentSpec, find_name_clash, read_agents
@@ -29,12 +29,6 @@ NO_AGENT = (
     "--harbor-agent-command=CMD or --harbor-agents=FILE, or override the harbor_agent fixture"
 )
 
-# The tables of pytest's configuration files that may list agents.
-TABLES = {
-    "pyproject.toml": ("tool", "pytest-harbor"),
-    "pytest.toml": ("pytest-harbor",),
-    ".pytest.toml": ("pytest-harbor",),
-}
 _SHOWN = 8
 
 
@@ -63,7 +57,7 @@ class Agents:
     def _read_listed(self) -> tuple[AgentSpec, ...]:
         given, in_ini = self._options.agents, self._ini_file
         specs = self._read(given, ()) if given else ()
-        if in_ini is not None and (own := self._read(in_ini, TABLES[in_ini.name])):
+        if in_ini is not None and (own := self._read(in_ini, CONFIG_TABLES[in_ini.name])):
             if given:
                 raise pytest.UsageError(f"{in_ini} lists agents and has the ini key harbor_agents; keep one of the two")
             listed_agents_count(self._config, f"the agents that {in_ini} lists")
@@ -81,7 +75,7 @@ class Agents:
         """The configuration file that may list agents; None if a flag says which agents run."""
         inipath = self._config.inipath
         flags = ("harbor_agents", "harbor_agent", "harbor_agent_command")
-        if inipath is None or inipath.name not in TABLES or any(self._config.getoption(flag) for flag in flags):
+        if inipath is None or inipath.name not in CONFIG_TABLES or any(self._config.getoption(flag) for flag in flags):
             return None
         # An empty --harbor-agents= cancels what the file lists.
         return inipath if self._config.getoption("harbor_agents") is None else None

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_harbor._util.choices import CONFIG_TABLES
 from pytest_harbor.gate import (
     Baseline,
     BaselineError,
     GateSpec,
     Key,
+    Labels,
     Sample,
     Verdict,
     check_same,
+    empty_groups,
     judge,
+    labels_of,
     samples_of,
     save_baseline,
     unknown_agents,
 )
+from pytest_harbor.gate.toml_table import GateTableError, read_gate
+from pytest_harbor.task import TaskError
 
 if TYPE_CHECKING:
     from pytest_harbor.plugin.options.table import HarborConfig
+    from pytest_harbor.task import Task
     from pytest_harbor.trial import TrialResult
 
 
@@ -32,6 +40,7 @@ class Gate:
     """The gate that the options describe.
 
     Args:
+        config: pytest's configuration.
         options: the plugin's options.
         on_command_line: whether flags ask for a verdict, rather than an ini file alone.
 
@@ -40,12 +49,18 @@ class Gate:
 
     """
 
-    def __init__(self, options: HarborConfig, *, on_command_line: bool = False) -> None:
+    def __init__(self, config: pytest.Config, options: HarborConfig, *, on_command_line: bool = False) -> None:
         self._options = options
         self._on_command_line = on_command_line
         if options.baseline is None and options.gate is not None and options.gate.needs_baseline:
             flags = ("--harbor-gate", "--harbor-baseline", "--harbor-save-baseline")
             raise pytest.UsageError(options.gate.missing_baseline(*flags))
+        in_file = _rule_in_file(config)
+        # A file says how runs are judged, not that every run is.
+        if in_file is not None and options.baseline is None and in_file.needs_baseline:
+            in_file = None
+        self._source = "--harbor-gate" if options.gate else str(config.inipath)
+        self.rule = options.gate or in_file
         if options.update_baseline and options.baseline is None:
             raise pytest.UsageError("--harbor-update-baseline needs --harbor-baseline=FILE, the file to update")
         self.baseline = self._read(options.baseline) if options.baseline else None
@@ -61,7 +76,7 @@ class Gate:
     @property
     def scores(self) -> bool:
         """Whether the run as a whole is judged, and single trials are only scored."""
-        return self._options.baseline is not None or self._options.gate is not None
+        return self._options.baseline is not None or self.rule is not None
 
     @property
     def deferred(self) -> bool:
@@ -122,6 +137,17 @@ class Gate:
         reasons = reasons or ["none of the selected tasks is in it; save it again with --harbor-save-baseline"]
         return f"--harbor-baseline: nothing can be compared with {options.baseline}: {'; '.join(reasons)}"
 
+    def empty_groups(self, tasks: Iterable[Task]) -> list[str]:
+        """Return a message for each group that no task belongs to, neither among these nor in the baseline."""
+        if self.rule is None or not (self._on_command_line or self.baseline):
+            return []
+        found = labels_of(self.baseline.samples if self.baseline else {})
+        for task in tasks:
+            found[task.id] = Labels()
+            with contextlib.suppress(TaskError):
+                found[task.id] = Labels(task.category or "", task.difficulty or "")
+        return [f"{self._source}: {problem}" for problem in empty_groups(self.rule.groups, found)]
+
     def judge(self, results: list[TrialResult], stopped: str = "") -> Verdict | None:
         """Return the verdict on a run, or None if no option asks for one.
 
@@ -134,7 +160,7 @@ class Gate:
         """
         if self.deferred or not self.scores or not (results or self._on_command_line):
             return None
-        spec = self._options.gate or GateSpec()
+        spec = self.rule or GateSpec()
         options = self._options
         limit, coverage = options.max_infra_errors, options.min_coverage
         return judge(samples_of(results), self.baseline, spec, limit, stopped, min_coverage=coverage)
@@ -186,3 +212,19 @@ class Gate:
             yield options.save_baseline, None, False
         if options.update_baseline and options.baseline:
             yield options.baseline, self.baseline, options.update_baseline == "add"
+
+
+def _rule_in_file(config: pytest.Config) -> GateSpec | None:
+    """Return the rule in a table of pytest's configuration file, unless a flag takes its place."""
+    file = config.inipath
+    if file is None or file.name not in CONFIG_TABLES or config.getoption("harbor_gate") is not None:
+        return None
+    try:
+        found = read_gate(file)
+    except GateTableError as error:
+        raise pytest.UsageError(str(error)) from error
+    if found is not None and config.getini("harbor_gate"):
+        raise pytest.UsageError(
+            f"{file} has a table with the rule of a gate and the ini key harbor_gate; keep one of the two"
+        )
+    return found

@@ -66,7 +66,7 @@ class Lifecycle:
             self._sort(items)
         if self._config.option.collectonly and not self._session.agents.given_in_full:
             return
-        problems = self._problems(items)
+        problems = self._problems(items) or self._empty_groups(items)
         if not problems:
             return
         self._refused = True
@@ -108,6 +108,14 @@ class Lifecycle:
             if (agent := agents.agent(task.agent))
         }
         return self._session.gate.problem(models, open_runner(self._session).provider.name) if models else ""
+
+    def _empty_groups(self, items: list[pytest.Item]) -> list[str]:
+        """Return the groups of the gate's rule that no task belongs to, selected for this run or not."""
+        tasks = [assignment.task for item in items if (assignment := assignment_of(item))]
+        if not tasks or self._config.option.setuponly:
+            return []
+        selection = self._session.selection
+        return self._session.gate.empty_groups([*tasks, *(selection.found.values() if selection else ())])
 
     def _sort(self, items: list[pytest.Item]) -> None:
         """Sort the items of tasks among themselves; other tests keep their positions."""

@@ -455,3 +455,68 @@ def test_junit_needs_a_verdict_and_a_place(gate, write, baseline, tmp_path):
     status, _, err = gate(run, "--baseline", baseline, "--junitxml", str(tmp_path))
     assert status == 2
     assert f"--junitxml: {tmp_path} cannot be written: it is a directory" in err
+
+
+# Limits on cost and time, and groups.
+
+
+def test_cost_and_time_are_limited(gate, write, tmp_path):
+    before, after = results(GOOD), results(GOOD)
+    for trial in before:
+        trial.usage = Usage(requests=2, input_tokens=1_000, cost=0.02)
+    for trial in after:
+        trial.usage = Usage(requests=2, input_tokens=1_000, cost=0.03)
+        trial.phases = {"build": 100.0, "agent": 2.2}
+    saved = str(tmp_path / "saved.json")
+    assert gate(write("before", before), "--save-baseline", saved)[0] == 0
+    run = write("after", after)
+    status, out, _ = gate(run, "--baseline", saved, "--gate=cost=+20%,tokens=+25%,seconds=+50%")
+    assert status == 1
+    assert out.splitlines()[:5] == [
+        "verdict: regressed (rule drop=0.05,alpha=0.05,cost=+20%,tokens=+25%,seconds=+50%)",
+        "  bot: cost +50% per trial over 12 tasks, allowed +20%: regressed",
+        "  bot: tokens +0% per trial over 12 tasks, allowed +25%: pass",
+        "  bot: seconds +10% per trial over 12 tasks, allowed +50%: pass",
+        "  bot: mean cost $0.030 per trial, +50% vs. the baseline; mean tokens 1.0k per trial, same as the baseline",
+    ]
+    assert gate(run, "--baseline", saved, "--gate=cost=+60%")[0] == 0
+
+
+@pytest.fixture
+def grouped(write, tmp_path, monkeypatch):
+    """A baseline and a run of tasks in two categories, one of which has failed once; and a rule for each of them."""
+    monkeypatch.chdir(tmp_path)
+    trials = results({**GOOD, TASKS[0]: [1.0, 1.0, 1.0, 1.0, 0.0]})
+    for trial in trials:
+        trial.category = "games" if trial.task == TASKS[0] else "security"
+    baseline_of(results(GOOD)).write(tmp_path / "b.json")
+    (tmp_path / "pyproject.toml").write_text(
+        '[[tool.pytest-harbor.gate.groups]]\ncategory = "games"\nrule = "each"\n'
+        '[[tool.pytest-harbor.gate.groups]]\nname = "rest"\ncategory = "security"\nrule = "each"\n'
+    )
+    return write("new", trials), "--baseline=b.json"
+
+
+def test_rules_of_groups(gate, grouped):
+    assert gate(*grouped, "--gate=drop=0.05")[0] == 0
+    status, out, _ = gate(*grouped, "--gate=category:security: each; task:*/00: pass-rate=0.5")
+    assert status == 0
+    assert "  category:security (each): pass; all 55 graded trials passed\n" in out
+    assert "  task:*/00 (pass-rate=0.5): pass; pass rate 80.0% (4 of 5), at least 50.0%\n" in out
+
+
+def test_rules_of_the_configuration_file_here(gate, grouped, tmp_path):
+    status, out, _ = gate(*grouped)
+    assert status == 1
+    assert out.startswith("verdict: regressed (rule drop=0.05,alpha=0.05; category:games: each; rest: each)\n")
+    assert "  category:games (each): regressed; 1 of 5 trials did not pass; the rule requires each to pass\n" in out
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest-harbor.gate]\nrule = 'eech'\n")
+    status, out, err = gate(*grouped)
+    assert (status, out) == (2, "")
+    assert "pyproject.toml: [tool.pytest-harbor.gate]: 'eech' is not valid" in err
+
+
+def test_group_without_tasks(gate, grouped):
+    status, out, err = gate(*grouped, "--gate=category:gams: each")
+    assert (status, out) == (2, "")
+    assert err == ("pytest-harbor: --gate: category:gams: no task has the category 'gams'; did you mean 'games'?\n")

@@ -190,7 +190,9 @@ def trial(attempt: int, usage: Usage | None, **fields) -> TrialResult:
 
 
 def test_usage_is_averaged_per_trial(tmp_path):
-    first = Usage(requests=3, input_tokens=100, cached_tokens=40, output_tokens=10, reasoning_tokens=4, cost=0.04)
+    first = Usage(
+        requests=3, input_tokens=100, cached_tokens=40, output_tokens=10, reasoning_tokens=4, cost=0.04, replayed=3
+    )
     second = Usage(requests=4, input_tokens=201, cached_tokens=0, output_tokens=30, cost=0.0500004, estimated=1)
     baseline_of([trial(1, first), trial(2, second)]).write(tmp_path / "b.json")
     assert Baseline.read(tmp_path / "b.json").samples["ds/a", "x"].usage == {
@@ -200,6 +202,7 @@ def test_usage_is_averaged_per_trial(tmp_path):
         "output_tokens": 20.0,
         "reasoning_tokens": 2.0,
         "estimated": 0.5,
+        "replayed": 1.5,
         "cost": 0.045,
     }
 

@@ -110,9 +110,9 @@ def registry(value: str, flag: str) -> str:
 
 def rule(value: str, flag: str) -> GateSpec:
     """Return the rule of a verdict."""
-    from pytest_harbor.gate.spec import GateSpec
+    from pytest_harbor.gate.groups import parse_gate
 
-    return _parsed(GateSpec.parse, value, f"{flag}:")
+    return _parsed(parse_gate, value, f"{flag}:")
 
 
 def limit(value: str, flag: str) -> Limit:

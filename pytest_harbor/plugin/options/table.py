@@ -233,8 +233,9 @@ class HarborConfig:
     )
     gate: GateSpec | None = option(
         "harbor-gate",
-        "Rule of the verdict: drop=SHARE, alpha=SHARE, pass-rate=SHARE, each, or several joined by commas; "
-        "drop=0.05,alpha=0.05 if not given",
+        "Rule of the verdict: drop=SHARE, alpha=SHARE, pass-rate=SHARE, cost=+SHARE, tokens=+SHARE, seconds=+SHARE, "
+        "each, flip, or several joined by commas, and `; GROUP: RULE` for parts of the tasks; drop=0.05,alpha=0.05 if "
+        "not given",
         parsers.rule,
         None,
         "RULE",
