@@ -25,17 +25,50 @@ def counts(result: TrialResult) -> bool:
 
 
 def samples_of(results: Iterable[TrialResult]) -> dict[Key, Sample]:
-    """Gather the attempts of each agent at each task, in the order of their runs."""
+    """Gather the attempts of each agent at each task, in the order of their runs.
+
+    If several tests ran the agent on the task, only the trials of one count: the task's own, or else the first by name.
+    """
     results = list(results)
     dates = _dates(results)
     groups: dict[Key, dict[str, list[TrialResult]]] = {}
+    tests = _counted_tests(results)
     for result in sorted(results, key=lambda result: (result.task, result.agent, result.attempt, result.node_id)):
-        if counts(result):
+        if counts(result) and _test(result) == tests[_case(result)]:
             groups.setdefault((result.task, result.agent), {}).setdefault(result.run, []).append(result)
     return {
         key: Sample.pooled([_sample(runs[run], dates[run]) for run in sorted(runs, key=lambda run: (dates[run], run))])
         for key, runs in groups.items()
     }
+
+
+def _test(result: TrialResult) -> str:
+    """Return the test function of a trial, its node id without parameters; empty if there is none."""
+    path, separator, name = result.node_id.partition("::")
+    return f"{path}::{name.partition('[')[0]}" if separator else ""
+
+
+def _case(result: TrialResult) -> tuple[str, str, str]:
+    return result.run, result.task, result.agent
+
+
+def _counted_tests(results: Iterable[TrialResult]) -> dict[tuple[str, str, str], str]:
+    """Return the test whose trials count, for each agent and task of a run.
+
+    Each test that requests a trial has its own. Were all of them attempts, another test would change the statistics.
+    """
+    found: dict[tuple[str, str, str], str] = {}
+    for result in filter(counts, results):
+        tests = (_test(result), found.get(_case(result), _test(result)))
+        found[_case(result)] = min(tests, key=lambda test: ("task.toml::" not in test, test))
+    return found
+
+
+def uncounted_tests(results: Iterable[TrialResult]) -> list[str]:
+    """Return the tests with trials that are in no sample, since another test has run the same agent on the task."""
+    results = list(filter(counts, results))
+    tests = _counted_tests(results)
+    return sorted({_test(result) for result in results if _test(result) != tests[_case(result)]})
 
 
 def _dates(results: Iterable[TrialResult]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,13 +76,17 @@ def save_baseline(
         except OSError as error:
             raise BaselineError(f"{file} was not written: {error}") from error
         lines = [f"baseline of {tasks} saved to {file}", *lines]
-    return [*lines, *_without_reward(complete), *_incomplete_lines(incomplete, results, complete, written)]
+    return [
+        *lines,
+        *_without_reward({key: written.samples[key] for key in complete.samples}),
+        *_incomplete_lines(incomplete, results, complete, written),
+    ]
 
 
-def _without_reward(saved: Baseline) -> list[str]:
+def _without_reward(saved: Mapping[Key, Sample]) -> list[str]:
     """Return a warning for each agent that earned nothing in any task: a gate could never find that it got worse."""
-    agents = {key[1] for key, sample in saved.samples.items() if sample.rewards}
-    earning = {key[1] for key, sample in saved.samples.items() if any(reward > 0 for reward in sample.rewards)}
+    agents = {agent for (_, agent), sample in saved.items() if sample.rewards}
+    earning = {agent for (_, agent), sample in saved.items() if any(reward > 0 for reward in sample.rewards)}
     return [
         f"WARNING: no trial of agent {one_line(agent)} has a reward above 0, so no gate can find that it got worse; "
         "check that it works before you commit this baseline"

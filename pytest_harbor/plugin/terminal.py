@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pytest_harbor._util.text import listed, plural
-from pytest_harbor.gate import confirmations_of, samples_of
+from pytest_harbor._util.text import listed, one_line, plural
+from pytest_harbor.gate import confirmations_of, samples_of, uncounted_tests
 from pytest_harbor.plugin.early_stop import tasks_not_run
 from pytest_harbor.plugin.options.table import HarborConfig
 from pytest_harbor.plugin.page import page_path, write_page
@@ -24,6 +24,7 @@ from pytest_harbor.trial import TrialResult
 
 _DATASETS_SHOWN = 5
 _AGENTS_SHOWN = 8
+_TESTS_SHOWN = 3
 # The verbosity of -qq, with which pytest itself prints no summary.
 _SILENT = -2
 _VERDICT_MARKUP = {
@@ -126,6 +127,11 @@ class TerminalReport:
         self._write_verdict(reporter, report)
         if self._shows_results:
             rates = attempts.lines(report.samples, flaky=report.verdict is None)
+            if others := uncounted_tests(results):
+                rates.append(
+                    f"note: each test that takes harbor_trial runs its own trial; gates, baselines and pass@k do not "
+                    f"count those of {listed([one_line(test) for test in others], _TESTS_SHOWN)}"
+                )
             session.table.write(reporter, session.runner.run, rates)
         for line in (*session.baseline_notes, session.exit_note):
             if line:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_harbor.gate import Baseline
+
 BODY = "import pytest\n\n\n{mark}\ndef test_it(harbor_task):\n    print('TASK', harbor_task.id)\n"
 
 
@@ -314,3 +316,29 @@ def test_own_frames_are_not_in_the_traceback(project):
     outcome.has(">       Dataset('nowhere')\nE ")
     outcome.lacks("pytest_harbor/")
     project.run("test_mine.py", "--full-trace").has("pytest_harbor/task/")
+
+
+TWO = """
+import pytest
+pytestmark = pytest.mark.harbor(dataset="tb2")
+def test_b(harbor_trial): pass
+def test_a(harbor_trial): pass
+"""
+
+
+def test_other_tests_of_a_task_are_not_attempts(project):
+    project.rewards(a=1.0)
+    project.file("test_mine.py", TWO)
+    run = ("--harbor-agent=nop", "--harbor-attempts=2", "--harbor-save-baseline=base.json")
+    outcome = project.run("test_mine.py", *run)
+    assert outcome.counts == {"passed": 4}
+    outcome.has(
+        "nop: pass@1 100.0%, pass@2 100.0%",
+        "note: each test that takes harbor_trial runs its own trial; gates, baselines and pass@k do not count those of "
+        "test_mine.py::test_b\n",
+    )
+    assert Baseline.read(project.path / "base.json").samples["tb2/a", "nop"].rewards == (1.0, 1.0)
+    outcome = project.run("test_mine.py", "tb2", *run)
+    outcome.has("do not count those of test_mine.py::test_a, test_mine.py::test_b\n")
+    assert Baseline.read(project.path / "base.json").samples["tb2/a", "nop"].rewards == (1.0, 1.0)
+    project.run("test_mine.py", *run, "-k", "test_a").lacks("do not count those of")
