@@ -4,6 +4,7 @@ from pytest_harbor.gate.baseline import Baseline, BaselineError, Key, Sample, Sa
 from pytest_harbor.gate.comparison import Comparison, Pair
 from pytest_harbor.gate.groups import Labels, empty_groups, labels_of, parse_gate
 from pytest_harbor.gate.pooling import check_same
+from pytest_harbor.gate.rises import Rise
 from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of, uncounted_tests
 from pytest_harbor.gate.saving import save_baseline
 from pytest_harbor.gate.spec import GateSpec, Group
