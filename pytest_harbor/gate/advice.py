@@ -12,8 +12,8 @@ from pytest_harbor.gate.permutation import combined, task_test
 
 # The chance that the advised number of attempts settles it, if the rewards stay as they are.
 POWER = 0.8
-# The most attempts that are worth advising.
-MAX_ATTEMPTS = 50
+# The most attempts that are worth advising, per task and altogether.
+MAX_ATTEMPTS, MAX_TRIALS = 50, 20_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Advice:
 
 
 def advise(before: Sequence[Sample], after: Sequence[Sample], alpha: float) -> Advice | None:
-    """Return the least number of attempts that is likely to settle it; None if even MAX_ATTEMPTS are too few.
+    """Return the least number of attempts that is likely to settle it; None if the most that are worth it are too few.
 
     More attempts of the run alone are cheaper. They do not help if the baseline has too few.
 
@@ -56,17 +56,17 @@ def advise(before: Sequence[Sample], after: Sequence[Sample], alpha: float) -> A
             tests.append(task_test(rewards, _scaled(other, attempts)))
         return combined(tests) <= level
 
-    least = min(len(sample.rewards) for sample in after) + 1
+    least, most = min(len(sample.rewards) for sample in after) + 1, min(MAX_ATTEMPTS, MAX_TRIALS // len(after))
     for both in (False, True):
-        attempts = _first(least, partial(settles, both=both))
+        attempts = _first(least, most, partial(settles, both=both))
         if attempts is not None:
             return Advice(attempts, both)
     return None
 
 
-def _first(least: int, holds: Callable[[int], bool]) -> int | None:
-    """Return the first number from `least` on for which something holds that holds for all larger ones."""
-    low, high = least, MAX_ATTEMPTS
+def _first(least: int, most: int, holds: Callable[[int], bool]) -> int | None:
+    """Return the first number in a range for which something holds that holds for all larger ones; None if none."""
+    low, high = least, most
     if low > high or not holds(high):
         return None
     while low < high:
@@ -78,4 +78,4 @@ def _first(least: int, holds: Callable[[int], bool]) -> int | None:
 def _scaled(sample: Sample, attempts: int) -> tuple[float, ...]:
     """Return as many rewards with the distribution of a sample's."""
     rewards = sorted(sample.rewards)
-    return tuple(rewards[place * len(rewards) // attempts] for place in range(attempts))
+    return tuple(rewards[(2 * place + 1) * len(rewards) // (2 * attempts)] for place in range(attempts))

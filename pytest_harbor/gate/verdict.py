@@ -245,6 +245,7 @@ def _undecided(comparison: Comparison, spec: GateSpec) -> list[str]:
     if (
         found.attempts == "alike"
         and found.naive <= spec.alpha
+        and not comparison.improvements
         and any(flipped(pair.before, pair.after) for pair in comparison.pairs)
     ):
         fix = "more runs in the baseline would settle it, or the rule flip if the agent is deterministic"

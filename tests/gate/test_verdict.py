@@ -268,10 +268,21 @@ def test_alike_attempts_of_an_unchanged_agent_count_once():
         return tuple([(float(rng.random() < chance),) * 10 for chance in chances] for _ in range(2))
 
     assert share("regressed", draw) <= 0.08
+    assert share("inconclusive", draw) <= 0.4
     verdict = judge(run(*[NONE, ALL] * 10), Baseline(run(*[ALL, NONE] * 10)), DROP)
-    assert verdict.word == "inconclusive"
+    assert verdict.word == "pass"
     assert "a: the attempts of each run are alike or depend on one another, so they count as one per task" in (
         verdict.reasons
+    )
+
+
+def test_alike_attempts_that_only_got_worse_are_no_pass():
+    before, after = run(*[ALL] * 5, *[NONE] * 5), run(NONE, *[ALL] * 4, *[NONE] * 5)
+    verdict = judge(after, Baseline(before), DROP)
+    assert verdict.word == "inconclusive"
+    assert (
+        "more runs in the baseline would settle it, or the rule flip if the agent is deterministic"
+        in (verdict.reasons[0])
     )
 
 
