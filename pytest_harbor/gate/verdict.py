@@ -177,6 +177,10 @@ def _judge_part(
         word, reasons = "inconclusive", undecided
     else:
         word, reasons = "pass", _pass_reasons(run, comparisons, spec)
+    if rises:
+        # A limit that decides says nothing about the rewards.
+        good = [each for each in comparisons if not (_worse(each, spec) or _undecided(each, spec))]
+        reasons += [row for row in (*undecided, *_good_rewards(good, spec)) if row not in reasons]
     reasons += [row for word in WORST for row in rows[word] if row not in reasons]
     verdict = Verdict(
         word,
@@ -278,18 +282,19 @@ def _describe(comparison: Comparison) -> str:
 
 def _pass_reasons(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
     graded, passed = _count(run)
-    reasons = []
-    if spec.drops:
-        reasons = [f"{_describe(each)}, {_p(each.p_value)}; {_largest_unseen(each, spec)}" for each in comparisons]
-    elif spec.flip:
-        reasons = [
-            f"{each.agent}: none of {plural(len(each.pairs), 'task')} got worse in every attempt"
-            for each in comparisons
-        ]
+    reasons = _good_rewards(comparisons, spec)
     if spec.pass_rate is not None:
         reasons.append(f"pass rate {passed / graded:.1%} ({passed} of {graded}), at least {spec.pass_rate:.1%}")
     everything = "the only graded trial" if graded == 1 else f"all {graded:,} graded trials"
     return [*reasons, f"{everything} passed"] if spec.each else reasons
+
+
+def _good_rewards(comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
+    """Return what a rule says of the rewards of agents that did not get worse."""
+    if spec.drops:
+        return [f"{_describe(each)}, {_p(each.p_value)}; {_largest_unseen(each, spec)}" for each in comparisons]
+    none = "none of {} got worse in every attempt"
+    return [f"{each.agent}: {none.format(plural(len(each.pairs), 'task'))}" for each in comparisons if spec.flip]
 
 
 def _largest_unseen(comparison: Comparison, spec: GateSpec) -> str:

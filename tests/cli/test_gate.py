@@ -472,9 +472,10 @@ def test_cost_and_time_are_limited(gate, write, tmp_path):
     run = write("after", after)
     status, out, _ = gate(run, "--baseline", saved, "--gate=cost=+20%,tokens=+25%,seconds=+50%")
     assert status == 1
-    assert out.splitlines()[:5] == [
+    assert out.splitlines()[:6] == [
         "verdict: regressed (rule drop=0.05,alpha=0.05,cost=+20%,tokens=+25%,seconds=+50%)",
         "  bot: cost +50% per trial over 12 tasks, allowed +20%: regressed",
+        "  bot: mean reward change +0.000 over 12 tasks (1.000 -> 1.000), p = 1; no drop of 0.05 or more",
         "  bot: tokens +0% per trial over 12 tasks, allowed +25%: pass",
         "  bot: seconds +10% per trial over 12 tasks, allowed +50%: pass",
         "  bot: mean cost $0.030 per trial, +50% vs. the baseline; mean tokens 1.0k per trial, same as the baseline",

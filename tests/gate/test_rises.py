@@ -48,6 +48,13 @@ def test_rise_above_the_limit_has_regressed():
     )
 
 
+def test_rewards_are_reported_next_to_a_limit_that_decides():
+    found = verdict(run([0.1] * 10), run([0.2] * 10))
+    assert found.reasons[1] == (
+        "bot: mean reward change +0.000 over 10 tasks (1.000 -> 1.000), p = 1; no drop of 0.05 or more"
+    )
+
+
 def test_small_rise_passes_and_is_shown():
     found = verdict(run([0.1] * 10), run([0.11] * 10))
     assert found.word == "pass"
