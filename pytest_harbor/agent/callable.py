@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import posixpath
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +15,24 @@ from pytest_harbor._util.unpatched import monotonic
 from pytest_harbor.agent.base import AgentContext, AgentReport
 from pytest_harbor.agent.command import WORKDIR_FIX
 from pytest_harbor.environment import ExecResult
-from pytest_harbor.environment.tar.pack import UploadError
-from pytest_harbor.environment.uploads import user_uploads
+from pytest_harbor.environment.user_environment import UserEnvironment
 from pytest_harbor.errors import (
     CannotExecute,
-    EngineUnavailable,
     EnvironmentLost,
     InfrastructureError,
     UnmetRequirement,
 )
 from pytest_harbor.task import Task
 
-# Prints the ids of its user, with nothing but the shell's built-ins.
-IDS = "while read -r key id _; do case $key in Uid:|Gid:) echo $id ;; esac; done </proc/self/status"
-
 
 class AgentTimeout(Exception):
     """The agent is out of time: its environment rejects further calls."""
 
 
-class AgentEnvironment:
+class AgentEnvironment(UserEnvironment):
     """The environment of a callable agent: its methods act as the agent's user, with its environment variables.
+
+    Once the agent is out of time, they raise AgentTimeout.
 
     Attributes:
         name: the container's name, for your own programs.
@@ -48,118 +43,26 @@ class AgentEnvironment:
     """
 
     def __init__(self, context: AgentContext) -> None:
-        self._context = context
-        self._environment = context.environment
+        super().__init__(
+            context.environment,
+            user=context.user,
+            workdir=context.workdir,
+            variables=context.variables,
+            output=context.log,
+        )
         self._deadline = monotonic() + context.timeout
         self._revoked = False
         self.lost: EnvironmentLost | None = None
-        self.name = context.environment.name
         self.variables = {**context.variables, **context.host_variables}
-        self.workdir = context.workdir
         self.directory = context.directory / "host"
-
-    def exec(
-        self,
-        command: str | Sequence[str],
-        *,
-        timeout: float | None = None,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        user: str | None = None,
-        log: bool = True,
-    ) -> ExecResult:
-        """Run a command and return its exit code and output.
-
-        A command that cannot be started has the exit code 127 if it was not found, else 126, and the reason as output.
-
-        Args:
-            command: a command line for bash, or a program and its arguments.
-            timeout: the time limit in seconds; the agent's remaining time if that is shorter or None is given.
-            cwd: the directory to run in, relative to the agent's working directory.
-            env: environment variables in addition to the agent's.
-            user: the user to run as; None for the agent's user.
-            log: whether to copy the output to the agent's log as it arrives.
-
-        Raises:
-            AgentTimeout: the agent is out of time.
-
-        """
-        remaining = self._remaining()
-        with self._keep_loss():
-            try:
-                return self._environment.exec(
-                    command if isinstance(command, str) else [str(word) for word in command],
-                    user=str(user) if user is not None else self._context.user,
-                    cwd=posixpath.join(self.workdir, str(cwd)) if cwd else self.workdir,
-                    env={**self._context.variables, **{name: str(value) for name, value in (env or {}).items()}},
-                    timeout=remaining if timeout is None else min(timeout, remaining),
-                    output=self._context.log if log else None,
-                )
-            except CannotExecute as error:
-                # An agent's mistake, for the agent to deal with.
-                if log:
-                    self.log(f"{error.fact}\n")
-                return ExecResult(error.exit_code, f"{error.fact}\n")
-
-    def upload(self, source: str | Path, target: str) -> None:
-        """Copy a file or a directory from the host to an absolute path in the environment.
-
-        The copies belong to the agent's user. Existing directories keep their owner and mode. Links are followed.
-
-        Raises:
-            FileNotFoundError: the source does not exist.
-            IsADirectoryError: the source is a file, and the target a directory.
-            OSError: the source cannot be read, or the target cannot be written.
-
-        """
-        self._remaining()
-        root = Path(source)
-        # An empty path is not the current directory, but a mistake.
-        if not str(source) or not root.exists():
-            raise FileNotFoundError(f"{source} does not exist" if str(source) else "the path to upload is empty")
-        with self._keep_loss(), _as_os_error():
-            # Container engines replace the directory.
-            if root.is_file() and self._is_directory(target):
-                raise IsADirectoryError(f"{target} is a directory; give the path of the copy, {target}/{root.name}")
-            self._environment.upload(user_uploads(root, target, self._owner))
-
-    def download(self, source: str, target: str | Path) -> None:
-        """Copy a file, or the contents of a directory, from the environment to a path on the host.
-
-        Raises:
-            FileNotFoundError: the path does not exist.
-            OSError: it cannot be read.
-
-        """
-        self._remaining()
-        with self._keep_loss(), _as_os_error():
-            if self._is_directory(source):
-                self._environment.download(source, Path(target))
-            else:
-                self._environment.read_file(source, Path(target))
-
-    def _is_directory(self, path: str) -> bool:
-        """Return True if a path in the environment is a directory; False if the agent has removed the shell."""
-        with contextlib.suppress(CannotExecute):
-            return self._environment.exec(["test", "-d", path], user="0", cwd="/").exit_code == 0
-        return False
 
     def log(self, data: bytes | str) -> None:
         """Append text or bytes to the agent's log."""
-        self._context.log(data.encode("utf-8", "replace") if isinstance(data, str) else data)
+        self._log(data.encode("utf-8", "replace") if isinstance(data, str) else data)
 
     def revoke(self) -> None:
         """Reject further calls."""
         self._revoked = True
-
-    @cached_property
-    def _owner(self) -> tuple[int, int]:
-        """The user and group id of the agent's user; root's if the agent has removed the shell that reports them."""
-        with contextlib.suppress(CannotExecute, ValueError):
-            result = self._environment.exec(["/bin/sh", "-c", IDS], user=self._context.user, cwd="/")
-            uid, gid = result.output.split()
-            return int(uid), int(gid)
-        return 0, 0
 
     def _remaining(self) -> float:
         remaining = self._deadline - monotonic()
@@ -168,7 +71,7 @@ class AgentEnvironment:
         return remaining
 
     @contextlib.contextmanager
-    def _keep_loss(self) -> Any:
+    def _call(self) -> Iterator[None]:
         try:
             yield
         except EnvironmentLost as error:
@@ -290,17 +193,6 @@ class CallableAgent:
             if monotonic() >= environment._deadline:
                 raise AgentTimeout("the agent is out of time") from error
             raise
-
-
-@contextlib.contextmanager
-def _as_os_error() -> Iterator[None]:
-    """Raise as OSError what is wrong with a path: it is for the agent to deal with."""
-    try:
-        yield
-    except (EnvironmentLost, EngineUnavailable):
-        raise
-    except (InfrastructureError, UploadError) as error:
-        raise OSError(str(error)) from error
 
 
 def _asyncio() -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_harbor.agent import Agent
-    from pytest_harbor.environment import Environment
+    from pytest_harbor.environment.user_environment import UserEnvironment
     from pytest_harbor.image import Image
     from pytest_harbor.task import Task
     from pytest_harbor.trial import Trial
@@ -65,12 +65,14 @@ def harbor_image(request: pytest.FixtureRequest, harbor_task: Task) -> Image:
 @pytest.fixture
 def harbor_environment(
     request: pytest.FixtureRequest, harbor_task: Task, harbor_image: Image | str
-) -> Iterator[Environment]:
+) -> Iterator[UserEnvironment]:
     """The running environment of this trial; always removed at the end of the test."""
+    from pytest_harbor.environment.user_environment import UserEnvironment
+
     trial = _trial(request, harbor_task)
     try:
         image = trial.build(harbor_image) if isinstance(harbor_image, str) else harbor_image
-        yield trial.start(image)
+        yield UserEnvironment(trial.start(image))
     finally:
         trial.stop()
 
@@ -112,12 +114,13 @@ def harbor_trial(
     request: pytest.FixtureRequest,
     harbor_task: Task,
     harbor_checked_agent: Agent,
-    harbor_environment: Environment,
+    harbor_environment: Any,
 ) -> Trial:
     """The trial. It runs before the test function does, so a test can read the result from it."""
     from pytest_harbor.plugin.trials import requested_trial
 
     trial = requested_trial(request.node, harbor_task)
     trial.agent = harbor_checked_agent
-    trial.environment = harbor_environment
+    # An override may return the environment of a provider.
+    trial.environment = getattr(harbor_environment, "provided", harbor_environment)
     return trial
