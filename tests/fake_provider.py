@@ -97,6 +97,9 @@ class FakeEnvironment:
     def listen(self, take):
         return contextlib.nullcontext("127.0.0.1:1")
 
+    def exec_prefix(self) -> str:
+        return f"fake exec {self.name}"
+
     def stop(self) -> None:
         pass
 

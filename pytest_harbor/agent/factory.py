@@ -76,7 +76,7 @@ def _checked(function: Callable[..., Any], shown: str) -> Callable[..., Any]:
     try:
         signature.bind(None, None)
     except TypeError as error:
-        fact = f"{shown} takes {signature}, and agents are called with (task, environment): {error}"
+        fact = f"{shown} takes {signature}, and agents are called with (task, environment)"
         raise AgentError(fact, "let it take these two arguments") from error
     return function
 

@@ -38,7 +38,8 @@ def folder_uploads(task: Task, folder: Literal["tests", "solution"], target: str
             problem = "CRLF line endings"
         if problem:
             content = path.read_bytes().removeprefix(BOM).replace(b"\r\n", b"\n")
-            notes.append(f"{folder}/{relative} has {problem}; it was run without")
+            them = "them" if problem.endswith("s") else "it"
+            notes.append(f"{folder}/{relative} has {problem}; it ran without {them}")
             uploads.append(Upload(destination, content, 0o755 if is_main else _mode(path)))
         elif is_main:
             uploads.append(Upload(destination, path.resolve(), 0o755))

@@ -154,10 +154,12 @@ def _add_result(item: pytest.Item, result: TrialResult, report: pytest.TestRepor
     extra.harbor_word = _word(result)
     # A test that xfail fails, since its trial passed or raised something else, is not the gate's to excuse.
     unexpected = report.failed and result.xfail and result.outcome != "error"
-    extra.harbor_scored = isinstance(item, HarborItem) and session_of(item.config).gate.scores and not unexpected
-    if extra.harbor_scored and report.passed and result.outcome in ("failed", "unverified"):
+    session = session_of(item.config)
+    recorded = session.gate.scores or session.options.record_only
+    extra.harbor_scored = isinstance(item, HarborItem) and recorded and not unexpected
+    if extra.harbor_scored and session.gate.scores and report.passed and result.outcome in ("failed", "unverified"):
         extra.harbor_failure = _text(item, result)
-    if session_of(item.config).options.junit_properties == "on":
+    if session.options.junit_properties == "on":
         item.user_properties += _properties(result)
         report.user_properties = list(item.user_properties)
 

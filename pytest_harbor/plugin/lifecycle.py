@@ -18,6 +18,7 @@ from pytest_harbor.plugin.agents import NO_AGENT
 from pytest_harbor.plugin.cases import assignment_of
 from pytest_harbor.plugin.collection import HarborItem
 from pytest_harbor.plugin.junit import add_verdict
+from pytest_harbor.plugin.pasted_ids import refuse_wrong_ids
 from pytest_harbor.plugin.preflight import find_problems
 from pytest_harbor.plugin.progress import live_progress
 from pytest_harbor.plugin.run_record import write_run_record
@@ -45,7 +46,10 @@ class Lifecycle:
     def pytest_sessionstart(self) -> None:
         """Find the tasks and check the options, so that mistakes are reported before anything runs."""
         session = self._session
-        if session.select() is None or session.is_worker or not session.runs_trials:
+        if session.select() is None or session.is_worker:
+            return
+        refuse_wrong_ids(session)
+        if not session.runs_trials:
             return
         runner = open_runner(session)
         try:
@@ -155,10 +159,20 @@ class Lifecycle:
 
     def pytest_keyboard_interrupt(self) -> None:
         """Pass an interrupt on to the workers, which do not get a terminal's Ctrl-C."""
-        if not self._session.is_worker and self._session.runner is not None:
-            for pid in self._session.runner.run.busy_processes():
+        session = self._session
+        if not session.is_worker and session.runner is not None:
+            pids = session.runner.run.busy_processes()
+            if running := len(pids) or len(session.open_trials):
+                self._write(f"harbor: interrupted; stopping {plural(running, 'trial')} and removing what it left")
+            for pid in pids:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGTERM)
+
+    def _write(self, line: str) -> None:
+        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(line)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:
@@ -213,7 +227,9 @@ class Lifecycle:
             session.exitstatus = pytest.ExitCode.OK
         elif ended and harbor.verdict is not None:
             session.exitstatus = harbor.gate.exit_status(harbor.verdict)
-            harbor.exit_note = exit_note(session.exitstatus, harbor.verdict, "--harbor-inconclusive")
+            gate = harbor.gate
+            note = exit_note(session.exitstatus, harbor.verdict, "--harbor-inconclusive", gate.accepted_by)
+            harbor.exit_note = note
         elif session.exitstatus == pytest.ExitCode.OK and (missing := sum(each.out_of_budget for each in results)):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             total = sum(not each.confirmation for each in results)

@@ -41,7 +41,8 @@ class Listener:
             return []
         what = "dataset" if len(unused) == 1 else "datasets"
         cure = f"add {unused[0]} to run its tasks" if len(unused) == 1 else "add those whose tasks should run"
-        return [f"harbor: {what} {listed(unused, 5)} not collected, since the command line names other paths; {cure}"]
+        why = "collected only for tests that ask for tasks, since the command line names other paths"
+        return [f"harbor: {what} {listed(unused, 5)} {why}; {cure}"]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say how to run the tasks that pytest was pointed at, if no agent was chosen."""
@@ -53,10 +54,11 @@ class Listener:
         if tasks and session.selection is None and (session.places.named or not ran):
             terminalreporter.write_line(f"harbor: {_not_collected(tasks, self._base)}")
         # pytest itself reports arguments that do not exist.
-        elif session.places.found_nothing and session.places.given and not (ran or deselected):
+        elif session.places.found_nothing and session.places.given and not session.active:
             tops = listed([shown(path, self._base) for path in session.places.given], 5)
+            what = "no test needs the agent, and there is no task" if ran or deselected else "no task found"
             terminalreporter.write_line(
-                f"harbor: no task found in {tops}; a task is a directory with a task.toml and an instruction.md"
+                f"harbor: {what} in {tops}; a task is a directory with a task.toml and an instruction.md"
             )
 
     @pytest.hookimpl(optionalhook=True)

@@ -76,7 +76,7 @@ def _arguments(mark: pytest.Mark | None, test: str) -> dict[str, str]:
     if twice or unknown or wrong or len(mark.args) > len(ARGUMENTS):
         found = ", ".join([*wrong, *unknown, *(f"{name} twice" for name in twice)]) or f"{len(mark.args)} arguments"
         raise pytest.Collector.CollectError(
-            f"the mark harbor of {test} takes dataset and task, each once and each a text; found {found}"
+            f"the mark harbor of {test} takes the arguments dataset and task, both strings; found {found}"
         )
     return {**given, **mark.kwargs}
 

@@ -17,6 +17,7 @@ import pytest
 from _pytest.nodes import FSCollector
 
 from pytest_harbor._util.text import printable_name
+from pytest_harbor.plugin.options.config import typed_options
 
 if TYPE_CHECKING:
     from pytest_harbor.plugin.options.table import HarborConfig
@@ -114,8 +115,9 @@ class Places:
         self.found = [path.parent for path in self.given if path.name == "task.toml"]
         if not options.taskset and self._has_agent(options):
             self.found += self._search(options.datasets)
-        chosen = any(config.getoption(key) for key in ("harbor_agent", "harbor_agent_command", "harbor_agents"))
-        self.found_nothing = bool(chosen and not self.found and not options.datasets)
+        flags = ("harbor_agent", "harbor_agent_command", "harbor_agents")
+        chosen = any(config.getoption(flag) for flag in flags) and not self.found and not options.datasets
+        self.found_nothing = chosen and any(getattr(typed_options(config), flag) for flag in flags)
 
     def add_datasets(self) -> None:
         """Let pytest collect the datasets too, unless the command line names the paths to collect.
@@ -248,7 +250,7 @@ def _named_on_command_line(config: pytest.Config) -> bool:
     """Return True if datasets are named on the command line itself rather than in `addopts` or an ini key."""
     if not config.getoption("harbor_dataset") and not config.getoption("harbor_taskset"):
         return False
-    typed = config._parser.parse_known_args(list(config.invocation_params.args))
+    typed = typed_options(config)
     return bool(typed.harbor_dataset or typed.harbor_taskset)
 
 

@@ -62,6 +62,9 @@ class RerunCommands:
             if not (is_task and option.name == "harbor-dataset")
             for word in option_words
         ]
+        if is_task and "[" not in name:
+            # Without a label it would name all attempts.
+            words = [word for word in words if not word.startswith("--harbor-attempts=")]
         node_id = f"{self._from_here(path)}::{name}"
         return self._hide(" ".join(map(_quoted, ("pytest", node_id, *words, *self._of_pytest))))
 

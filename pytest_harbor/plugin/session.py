@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_harbor.plugin.options.config import typed_options
+
 if TYPE_CHECKING:
     from pytest_harbor.gate import Verdict
     from pytest_harbor.plugin.agents import Agents
@@ -95,7 +97,7 @@ class HarborSession:
             return bool(config.workerinput.get("harbor_asked_for_verdict"))  # type: ignore[attr-defined]
         if not config.getoption("harbor_gate") and not config.getoption("harbor_baseline"):
             return False
-        typed = config._parser.parse_known_args(list(config.invocation_params.args))
+        typed = typed_options(config)
         return bool(typed.harbor_gate or typed.harbor_baseline)
 
     def select(self) -> Selection | None:

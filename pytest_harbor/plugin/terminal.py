@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_harbor._util.text import listed, one_line, plural
+from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.gate import confirmations_of, samples_of, uncounted_tests
 from pytest_harbor.plugin.early_stop import tasks_not_run
 from pytest_harbor.plugin.options.table import HarborConfig
@@ -45,6 +46,7 @@ class TerminalReport:
 
     def __init__(self, session: HarborSession) -> None:
         self._session = session
+        self._described = False
 
     def pytest_report_header(self) -> list[str]:
         """Return the lines that describe the run."""
@@ -59,12 +61,26 @@ class TerminalReport:
             lines.append(f"harbor: shard {options.shard}, {share}, divided by {how}")
         if not session.runs_trials:
             return lines
+        lines += self._describe_run()
+        if session.config.pluginmanager.has_plugin("dsession"):
+            # Workers collect, so that pytest does not call the hook below.
+            lines.append(self._results_line(open_runner(session).run.directory))
+        if session.table.leftovers:
+            lines.append(f"harbor: removed environments of a dead run: {', '.join(session.table.leftovers)}")
+        return lines
+
+    def _describe_run(self) -> list[str]:
+        """Return the lines about what trials run with."""
+        session, options = self._session, self._session.options
+        self._described = True
         attempts_each = f", {session.attempts} attempts" if session.attempts > 1 else ""
         agents = session.agents.describe()
-        lines.append(f"harbor: {agents}{attempts_each}, threshold {options.threshold:g}")
+        lines = [f"harbor: {agents}{attempts_each}, threshold {options.threshold:g}"]
         runner = open_runner(session)
         reason = f", {session.provider_reason}" if session.provider_reason else ""
-        lines.append(f"harbor: environment {runner.provider.describe()}{reason}")
+        # Trials report an engine that does not answer.
+        with contextlib.suppress(InfrastructureError):
+            lines.append(f"harbor: environment {runner.provider.describe()}{reason}")
         if options.proxy != "off":
             lines.append(f"harbor: {_proxy(options)}")
         elif keyless := session.agents.keyless:
@@ -72,18 +88,32 @@ class TerminalReport:
                 f"harbor: model proxy: off, and no key is passed to {listed(keyless, _AGENTS_SHOWN)}; "
                 "give --harbor-proxy=live, or --harbor-agent-env=NAME for the key"
             )
-        if session.config.pluginmanager.has_plugin("dsession"):
-            # Workers collect, so that pytest does not call the hook below.
-            lines.append(self._results_line(runner.run.directory))
-        if session.table.leftovers:
-            lines.append(f"harbor: removed environments of a dead run: {', '.join(session.table.leftovers)}")
         return lines
 
     def pytest_report_collectionfinish(self) -> list[str]:
-        """Return the line with the run's directory, which exists if any test has a task."""
+        """Return the line with the run's directory, which exists if any test has a task.
+
+        If only tests of the user's own do, the header did not know of them.
+        """
         runner = self._session.runner
         shown = self._session.runs_trials and self._session.config.option.verbose >= 0
-        return [self._results_line(runner.run.directory)] if shown and runner and runner.run.directory.is_dir() else []
+        if not shown or not runner or not runner.run.directory.is_dir():
+            return []
+        described = [] if self._described else self._describe_run()
+        return [*described, self._results_line(runner.run.directory)]
+
+    def pytest_enter_pdb(self) -> None:
+        """Say how to get at the environment that a debugger keeps running."""
+        reporter: Any = self._session.config.pluginmanager.get_plugin("terminalreporter")
+        for trial in self._session.open_trials if reporter is not None else ():
+            if (environment := trial.environment) is None:
+                continue
+            reporter.ensure_newline()
+            reporter.write_line(f"harbor: the environment of {trial.task.id} is still running; enter it with")
+            is_docker = environment.provider == "docker"
+            prefix = f"docker exec -it {environment.name}" if is_docker else environment.exec_prefix()
+            reporter.write_line(f"    {prefix} sh")
+            reporter.write_line("  `up` leads to the frame that has harbor_trial.environment")
 
     @staticmethod
     def _results_line(directory: Path) -> str:
@@ -133,13 +163,14 @@ class TerminalReport:
                     f"count those of {listed([one_line(test) for test in others], _TESTS_SHOWN)}"
                 )
             session.table.write(reporter, session.runner.run, rates)
-        for line in (*session.baseline_notes, session.exit_note):
-            if line:
-                reporter.write_line(line)
+        for line in session.baseline_notes:
+            reporter.write_line(line)
         if on_github and report.results:
             for line in github.publish(report, os.environ, session.runner.run.directory / github.COMMENT):
                 terminalreporter.write_line(line)
         self._write_page(reporter, not_run)
+        if session.exit_note:
+            reporter.write_line(session.exit_note)
 
     @property
     def _shows_results(self) -> bool:

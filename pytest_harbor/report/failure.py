@@ -21,7 +21,8 @@ def headline(result: TrialResult) -> str:
     """Return a result as one line that begins with the reason, as in pytest's short summary."""
     if result.outcome in ("error", "skipped"):
         text, why = one_line(result.reason, None), reason(result)
-        return text if text.startswith(why) else f"{why}; {text}"
+        # The reason may lack the task's path.
+        return text if why in text else f"{why}; {text}"
     if result.outcome == "unverified":
         budget = f"; {result.budget}" if result.budget else ""
         return one_line(f"{result.reason} (unverified; {agent_end(result)}{budget})", None)
@@ -74,7 +75,9 @@ def describe_error(result: TrialResult, *, base: Path | None = None) -> str:
         base: the directory that paths below it are relative to; None for absolute paths.
 
     """
-    lines = [printable(f"{_where(result)} {relative_paths(result.reason, base)}")]
+    # The path of a task's file says which task it is.
+    where = "" if result.reason.startswith(f"{result.task_path}{os.sep}") else f"{_where(result)} "
+    lines = [printable(f"{where}{relative_paths(result.reason, base)}")]
     if "Log: " in result.reason:
         path = Path(result.reason.rpartition("Log: ")[2])
         # Inside the trial's directory, an agent may have replaced directories by links too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -17,9 +18,11 @@ _LINES = 100
 
 # "bash: line 1: pip: command not found", and "sh: 1: pip: not found" of other shells.
 _NOT_FOUND = re.compile(r"(?:.*\s)?(\S+): command not found\b|.*\d: (\S+): not found$")
+# Where a shell says that it found an error: "/tests/test.sh: line 6: ".
+_SHELL_PLACE = re.compile(r"^\S+: line \d+: ")
 # What precedes the status, or another error, of a model call.
 _MODEL_CALL = re.compile(r"the (?:(?:trial's first|last) model call|model server \S+) failed: (?:Error code: )?")
-_BUILD = re.compile(r"its Dockerfile failed to build|building \S+ failed")
+_BUILD = re.compile(r"build failed\b|building \S+ failed")
 # What a builder adds to the output of a build: the step and the time before lines, and lines of its own.
 _BUILDER = re.compile(r"^(?:#\d+ )?\d+\.\d+ |^(?:#\d+ )?(?:ERROR:|\[|>|--).*$|^#\d+ .*$", re.MULTILINE)
 _TELLING = re.compile(
@@ -37,14 +40,16 @@ def reason(result: TrialResult) -> str:
     if result.outcome == "skipped":
         return one_line(result.reason)
     if result.outcome in ("error", "unverified"):
-        return _fact(result.reason)
+        # A row names the task already.
+        return _fact(result.reason.removeprefix(f"{result.task_path}{os.sep}"))
     if result.outcome == "passed":
         timeout = f"agent {result.agent_note}" if result.agent_timed_out else ""
         return _joined(timeout, spent_budget(result))
     agent, tests = _agent(result), _tests(result)
-    # How the agent failed explains more than the tests of what it did not do, unless it is a mere exit code.
+    # A spent budget explains most. How the agent failed explains more than the tests of what it did not do, unless it
+    # is a mere exit code.
     known = result.agent_timed_out or result.agent_note or result.agent_exit in (126, 127)
-    return _joined(*((agent, tests) if known else (tests, agent)), result.budget)
+    return _joined(result.budget, *((agent, tests) if known else (tests, agent)))
 
 
 def reward_text(result: TrialResult) -> str:
@@ -113,4 +118,5 @@ def _telling_line(text: str) -> str:
     telling = [line for line in lines if _TELLING.search(line)]
     line = (telling or lines or [""])[-1]
     match = _NOT_FOUND.match(line)
-    return f"{match[1] or match[2]}: command not found" if match else line
+    # What follows a colon is on another line, or missing.
+    return f"{match[1] or match[2]}: command not found" if match else _SHELL_PLACE.sub("", line).rstrip(" :;,")

@@ -162,7 +162,7 @@ def _rates(attempts: list[TrialResult]) -> str:
     passed = table.count_outcomes(graded)["passed"]
     missing = sum(result.out_of_budget for result in attempts)
     not_run = f", {missing:,} not run" if missing else ""
-    return f"{mean}pass rate {_rate(passed, len(graded))} ({passed} of {len(graded)} graded{not_run})"
+    return f"{mean}pass rate {_rate(passed, len(graded))} ({passed} of {len(graded)} passed{not_run})"
 
 
 def _rate(part: int, total: int) -> str:

@@ -38,7 +38,7 @@ def lines(results: Iterable[TrialResult]) -> list[str]:
     """Return the total usage and what is uncertain about it; nothing if no usage is known."""
     results = list(results)
     usage = total(results)
-    if usage is None:
+    if usage is None or not (usage.requests or usage.retries or usage.tokens):
         return _retried_usage(results)
     retries = f" ({plural(usage.retries, 'retry', 'retries')})" if usage.retries else ""
     lines = [

@@ -29,8 +29,8 @@ class Row:
 
     @property
     def rewards(self) -> str:
-        """The reward before and after, as text."""
-        return f"{number(self.before)} -> {number(self.after)}"
+        """The reward before and after, as text; only the one of the run if there is none to compare with."""
+        return number(self.after) if self.before is None else f"{number(self.before)} -> {number(self.after)}"
 
 
 @dataclass(frozen=True)
@@ -154,18 +154,21 @@ def lines(
     return text
 
 
-def exit_note(status: int, verdict: Verdict, inconclusive: str) -> str:
+def exit_note(status: int, verdict: Verdict, inconclusive: str, accepted_by: str = "") -> str:
     """Return a line that explains the exit status of a verdict; empty if there is nothing to explain.
 
     Args:
         status: the exit status.
         verdict: the verdict.
         inconclusive: the option that sets the exit status of an inconclusive verdict.
+        accepted_by: the option that makes the status 0 whatever the verdict; the one above if not given.
 
     """
     if verdict.word == "pass":
         return ""
-    fix = f"; {inconclusive}=pass would make it 0" if verdict.word == "inconclusive" and status else ""
+    if not status:
+        return f"exit status 0, although {verdict.word}: {accepted_by or f'{inconclusive}=pass'} accepts it"
+    fix = f"; {inconclusive}=pass would make it 0" if verdict.word == "inconclusive" else ""
     return f"exit status {status}: {verdict.word}{fix}"
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _POSITION = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$", re.S)
+# A table's name in messages of tomllib: "('agent', 'env')".
+_QUOTED = r"'([^']*)'"
+_KEYS = re.compile(rf"\({_QUOTED}(?:, {_QUOTED})*,?\)")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHORT = 60
 
@@ -67,7 +70,8 @@ def read_toml(path: Path) -> dict[str, Any]:
             raise TaskError(path, f"not valid TOML: {error}") from None
         line = found["line"] or text.count("\n") + 1
         column = found["column"] or len(text) - text.rfind("\n")
-        raise TaskError(path, f"line {line}, column {column}: {found['what']}") from None
+        what = _KEYS.sub(lambda match: f"[{'.'.join(re.findall(_QUOTED, match[0]))}]", found["what"])
+        raise TaskError(path, f"line {line}, column {column}: {what}") from None
 
 
 def json_values(value: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
@@ -12,6 +13,7 @@ from pytest_harbor.task.errors import TaskError
 from pytest_harbor.task.schema import Table, TaskConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -38,7 +40,8 @@ def parse_config(document: dict[str, Any], path: Path) -> TaskConfig:
     try:
         return TaskConfig.model_validate(document)
     except ValidationError as error:
-        raise TaskError(path, describe_errors(error)) from error
+        unknown = [f"{problem}{hint}" for problem, hint in _unknown_keys(document, TaskConfig, ())]
+        raise TaskError(path, "; ".join([describe_errors(error), *unknown[:_SHOWN_ERRORS]])) from error
 
 
 def describe_errors(error: ValidationError) -> str:
@@ -71,28 +74,56 @@ def _describe(details: ErrorDetails) -> str:
 
 def config_warnings(document: dict[str, Any], config: TaskConfig) -> list[str]:
     """Return what a valid task.toml contains that is ignored here, or that Harbor would reject."""
-    found = list(_unknown_keys(document, config, ()))
+    found = [f"{problem}, ignored{hint}" for problem, hint in _unknown_keys(document, TaskConfig, ())]
+    found += _old_names(document, TaskConfig, ())
     name = config.task.name
     if name is not None and not _TASK_NAME.fullmatch(name):
         found.append(f'[task] name: {format_value(name)} is not "org/name", so Harbor rejects this task')
     return found
 
 
-def _unknown_keys(table: dict[str, Any], model: Table, location: tuple[str | int, ...]) -> list[str]:
-    found: list[str] = []
-    for key, value in table.items():
-        if key in model.old_names:
-            new = model.old_names[key]
-            if new in table:
-                found.append(f"{key_path((*location, key))}: ignored, because {new} is set too")
-        elif key not in type(model).model_fields:
-            found.append(f"{key_path((*location, key))}: unknown key, ignored")
-        else:
-            parsed = getattr(model, key)
-            if isinstance(parsed, Table):
-                found += _unknown_keys(value, parsed, (*location, key))
-            elif isinstance(parsed, list):
-                for index, (item, part) in enumerate(zip(value, parsed, strict=True)):
-                    if isinstance(part, Table) and isinstance(item, dict):
-                        found += _unknown_keys(item, part, (*location, key, index))
-    return found
+def _unknown_keys(
+    table: dict[str, Any], model: type[Table], location: tuple[str | int, ...]
+) -> Iterator[tuple[str, str]]:
+    """Yield each key that the schema does not have, as text, and the one that was probably meant, as a hint."""
+    known = [*model.model_fields, *model.old_names]
+    for key in table:
+        if key in known:
+            continue
+        what = "table" if isinstance(table[key], dict) else "key"
+        near = get_close_matches(key, known, 1, cutoff=0.75)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        yield f"{key_path((*location, key))}: unknown {what}", hint
+    for inner, part, place in _inner_tables(table, model, location):
+        yield from _unknown_keys(inner, part, place)
+
+
+def _old_names(table: dict[str, Any], model: type[Table], location: tuple[str | int, ...]) -> Iterator[str]:
+    """Yield that deprecated keys are ignored, where those that replace them are set too."""
+    for old, new in model.old_names.items():
+        if old in table and new in table:
+            yield f"{key_path((*location, old))}: ignored, because {new} is set too"
+    for inner, part, place in _inner_tables(table, model, location):
+        yield from _old_names(inner, part, place)
+
+
+def _inner_tables(
+    table: dict[str, Any], model: type[Table], location: tuple[str | int, ...]
+) -> Iterator[tuple[dict[str, Any], type[Table], tuple[str | int, ...]]]:
+    """Yield each table in a table that the schema knows, with its model and its place."""
+    for key, field in model.model_fields.items():
+        part, value = _table_in(field.annotation), table.get(key)
+        if part is None:
+            continue
+        if isinstance(value, dict):
+            yield value, part, (*location, key)
+        for index, item in enumerate(value) if isinstance(value, list) else ():
+            if isinstance(item, dict):
+                yield item, part, (*location, key, index)
+
+
+def _table_in(annotation: Any) -> type[Table] | None:
+    """Return the model of a table in a type such as `EnvironmentConfig | None` or `list[StepConfig]`, if any."""
+    if isinstance(annotation, type) and issubclass(annotation, Table):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _table_in(part))), None)

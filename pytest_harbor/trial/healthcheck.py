@@ -41,7 +41,7 @@ def await_health(environment: Environment, check: HealthcheckConfig, multiplier:
         if pause is None:
             how = "timed out" if result.timed_out else f"exited with code {result.exit_code}"
             raise StartError(
-                f"the healthcheck failed {backoff.failures} times in {backoff.seconds:.0f} s; the last attempt {how}: "
+                f"the healthcheck failed {backoff.failures} times in {backoff.seconds:.1f} s; the last attempt {how}: "
                 f"{printable(result.output).strip()[-400:] or '(no output)'}",
                 "check [environment.healthcheck] and what the image's ENTRYPOINT starts",
             )

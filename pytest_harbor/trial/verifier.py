@@ -151,6 +151,8 @@ def verify(
     reward = _read_reward(directory, settings, extraction)
     if timed_out:
         reward = _after_timeout(reward, tests.timeout, tests.warnings)
+    elif exit_code and reward.problem:
+        reward = replace(reward, problem=_after_failure(reward.problem, exit_code))
     return Verification(
         reward,
         directory,
@@ -264,6 +266,14 @@ def _after_timeout(reward: Reward, timeout: float, warnings: list[str]) -> Rewar
         return _no_reward(f"{fact}; raise [verifier].timeout_sec or --harbor-timeout-multiplier")
     warnings.append(f"{fact} after it had written a reward")
     return reward
+
+
+def _after_failure(problem: str, exit_code: int) -> str:
+    """Return why there is no reward, beginning with the exit code of test.sh, which is the likely cause."""
+    fact = problem.removeprefix("test.sh ")
+    return (
+        f"test.sh exited with {exit_code} and {fact}" if fact != problem else f"test.sh exited with {exit_code}: {fact}"
+    )
 
 
 def _no_reward(problem: str) -> Reward:

@@ -83,7 +83,7 @@ def test_equal_run_passes(gate, write, baseline):
         "verdict: pass (rule drop=0.05,alpha=0.05)",
         "  bot: mean reward change +0.000 over 12 tasks (1.000 -> 1.000), p = 1; no drop of 0.05 or more",
         "60 trials in 1 run: 60 passed, 0 failed, 0 unverified, 0 errors",
-        "mean reward 1.000, pass rate 100.0% (60 of 60 graded)",
+        "mean reward 1.000, pass rate 100.0% (60 of 60 passed)",
         "bot: pass@1 100.0%, pass@5 100.0%, pass^5 100.0%; mean reward 1.000 over 12 tasks",
     ]
 
@@ -143,7 +143,7 @@ def test_confirmations_enter_no_rate(gate, write, baseline):
     _, out, _ = gate(write("new", [*trials, *confirmed]), "--baseline", baseline)
     expected = [
         "60 trials in 1 run: 59 passed, 1 failed, 0 unverified, 0 errors (2 confirmations not included)",
-        "mean reward 0.983, pass rate 98.3% (59 of 60 graded)",
+        "mean reward 0.983, pass rate 98.3% (59 of 60 passed)",
     ]
     assert [line for line in out.splitlines() if line.startswith(("60 trials", "mean reward"))] == expected
 
@@ -156,7 +156,7 @@ def test_run_that_spent_its_budget_is_not_judged(gate, write, baseline, tmp_path
     status, out, _ = gate(first, "--gate", "pass-rate=0.5")
     assert status == 11
     assert f"  a run was stopped: {spent}\n" in out
-    assert "pass rate 100.0% (30 of 30 graded, 30 not run)" in out
+    assert "pass rate 100.0% (30 of 30 passed, 30 not run)" in out
     status, _, err = gate(first, "--save-baseline", str(tmp_path / "saved.json"))
     assert status == 1
     assert "saved.json was not written: a run was stopped: " in err

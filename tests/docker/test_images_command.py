@@ -44,7 +44,7 @@ def test_failure_is_reported_and_stops_no_other_build(harbor: Harbor, unique: Un
     task, build = sorted(done.stderr.splitlines())
     assert task.startswith("failed: ds/broken: ")
     assert "timeout_sec" in task
-    assert build.startswith("failed: ds/fails: its Dockerfile failed to build: ")
+    assert build.startswith("failed: ds/fails: build failed: ")
     log = Path(build.rpartition("Log: ")[2])
     assert log.is_relative_to(harbor.path)
     assert "words of the build" in log.read_text()

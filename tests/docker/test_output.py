@@ -69,7 +69,7 @@ def test_terminal_and_junit(harbor: Harbor, workers: str) -> None:
         "later": ["-", "skipped"],
     }
     assert re.search(r"^5 trials: 1 passed, 1 failed, 1 unverified, 1 error, 1 skipped$", text, re.MULTILINE)
-    assert "mean reward 0.417, pass rate 33.3% (1 of 3 graded)" in text
+    assert "mean reward 0.417, pass rate 33.3% (1 of 3 passed)" in text
     assert "multi-step" in text
 
     cases = {case.get("name"): case for case in ElementTree.parse(harbor.path / "junit.xml").iter("testcase")}

@@ -46,7 +46,7 @@ def test_forms_of_test_sh(harbor: Harbor) -> None:
     }, run.text
     assert run["exit-code"]["verifier_exit"] == 9
     for name in ("test.sh", "helper.sh", "lib.sh"):
-        assert f"tests/{name} has CRLF line endings; it was run without" in run["crlf"]["warnings"]
+        assert f"tests/{name} has CRLF line endings; it ran without them" in run["crlf"]["warnings"]
     assert "/tests/test.sh: cannot execute" in run.file("interpreter", "verifier/test-stdout.txt")
 
 

@@ -40,7 +40,8 @@ def test_error_names_file_and_reason(project, kind):
     outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=nop", "-v")
     assert outcome.ret == 1
     assert outcome.counts == {"errors": 1}
-    outcome.has("tb2/broken/task.toml::broken ERROR", f"tb2/broken: {directory.relative_to(project.path)}/", message)
+    outcome.has("tb2/broken/task.toml::broken ERROR", f"\n{directory.relative_to(project.path)}/", message)
+    outcome.lacks("tb2/broken: tb2/broken")
     outcome.shows_no_bug()
     (result,) = project.results()
     assert (result["task"], result["outcome"], result["reward"]) == ("tb2/broken", "error", None)
@@ -144,18 +145,18 @@ def test_unknown_keys_are_warnings(project):
     # The error is the missing engine, not the unknown key.
     outcome.has(
         "the Docker Engine does not answer",
-        "[agent] timeoutsec: unknown key, ignored",
-        "surprise: unknown key, ignored",
+        "[agent] timeoutsec: unknown key, ignored; did you mean timeout_sec?",
+        "surprise: unknown table, ignored",
     )
     (result,) = project.results()
-    assert "[agent] timeoutsec: unknown key, ignored" in result["warnings"]
+    assert "[agent] timeoutsec: unknown key, ignored; did you mean timeout_sec?" in result["warnings"]
 
 
 def test_results_contain_unknown_keys(project):
     project.task("tb2/odd", '[environment]\nos = "windows"\noss = 1\n')
     project.run("--harbor-dataset=tb2", "--harbor-agent=nop")
     (result,) = project.results()
-    assert result["warnings"] == ["[environment] oss: unknown key, ignored"]
+    assert result["warnings"] == ["[environment] oss: unknown key, ignored; did you mean os?"]
 
 
 def test_task_deleted_after_collection(project):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -390,7 +391,7 @@ def test_xfail_is_decided_by_the_reward(project, marked, gate):
     marked(known_bad=0.0, known_good=1.0, other=1.0)
     outcome = project.run(*RUN, *gate, "-rxX")
     assert outcome.ret == 0
-    assert outcome.counts == {"xfailed": 1, "xpassed": 1, "passed" if "gate" not in str(gate) else "scored": 1}
+    assert outcome.counts == {"xfailed": 1, "xpassed": 1, "scored" if gate else "passed": 1}
     outcome.has(
         "XFAIL tb2/known_bad/task.toml::known_bad - known", "XPASS tb2/known_good/task.toml::known_good - known"
     )
@@ -496,6 +497,15 @@ def test_failures_of_scored_trials_are_shown_with_their_logs(project, baseline):
     outcome.has("1 trial did not pass; use -v to show why")
 
 
+def test_record_only_shows_no_failed_trial_as_passed(project):
+    project.rewards(a=0.0, b=1.0)
+    outcome = project.run(*RUN, "--harbor-record-only")
+    assert outcome.ret == 0
+    assert outcome.counts == {"scored": 2}
+    outcome.has("2 trials: 1 passed, 1 failed")
+    outcome.lacks("FAILURES OF SCORED TRIALS")
+
+
 def test_exit_status_is_explained(project, baseline):
     compared = baseline(a=1.0, b=1.0)
     project.file("rewards.json", json.dumps({"a": 0.0, "b": 0.0}))
@@ -509,7 +519,11 @@ def test_exit_status_is_explained(project, baseline):
         "lower than the baseline (2):",
     )
     outcome.lacks("regressions", "95% interval")
-    assert project.run(*options, "--harbor-inconclusive=pass").ret == 0
+    # It is the last line before pytest's own.
+    assert re.search(r"^page: .*\nexit status 10: .*\n=+ ", outcome.out, re.MULTILINE)
+    accepted = project.run(*options, "--harbor-inconclusive=pass")
+    assert accepted.ret == 0
+    accepted.has("exit status 0, although inconclusive: --harbor-inconclusive=pass accepts it")
     project.file("test_unit.py", "def test_it(): assert False")
     outcome = project.run("test_unit.py", "tb2", *options)
     assert outcome.ret == 1

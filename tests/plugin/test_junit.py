@@ -239,7 +239,7 @@ def test_regressed_is_a_failure(project, cases, workers):
     assert failure.tag == "failure"
     assert failure.get("message") == "regressed: 1 of 2 trials did not pass; the rule requires each to pass"
     assert failure.text.startswith("verdict: regressed (rule each)\n")
-    assert "tb2/bad  nop  - -> 0.00  0 of 1 passed" in failure.text
+    assert "tb2/bad  nop  0.00  0 of 1 passed" in failure.text
 
 
 @WORKERS

@@ -271,8 +271,8 @@ def test_regression_of_one_agent(two):
     two.file("rewards.json", json.dumps({"claude": 1.0, "codex": [1.0, 0.0, 1.0, 0.0, 1.0]}))
     outcome = two.run(*run, "--harbor-save-baseline=baseline.json")
     outcome.has(
-        "claude: mean reward 1.000, pass rate 100.0% (10 of 10 graded)",
-        "codex: mean reward 0.600, pass rate 60.0% (6 of 10 graded)",
+        "claude: mean reward 1.000, pass rate 100.0% (10 of 10 passed)",
+        "codex: mean reward 0.600, pass rate 60.0% (6 of 10 passed)",
         "baseline of 2 tasks",
     )
     baseline = json.loads((two.path / "baseline.json").read_text())["tasks"]

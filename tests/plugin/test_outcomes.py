@@ -101,3 +101,21 @@ def test_results_are_not_named_if_nothing_runs(project):
     (directory,) = (path for path in project.path.glob("harbor-results/*") if path.is_dir())
     outcome.has(f"harbor: results {directory.relative_to(project.path)}\n")
     project.run("--harbor-dataset=tb2").has("harbor: no agent chosen, threshold 1")
+
+
+def test_debugger_says_how_to_enter_the_environment(project):
+    project.rewards(a=0.0)
+    conftest = project.path / "conftest.py"
+    conftest.write_text(f"{conftest.read_text()}\nimport pdb\npdb.Pdb.interaction = lambda *a, **k: print('STOPPED')\n")
+    outcome = project.run(*OPTIONS, "--pdb", subprocess=True)
+    assert outcome.counts == {"failed": 1}
+    assert re.search(r"the environment of tb2/a is still running; enter it with\n    fake exec \S+ sh\n", outcome.out)
+    outcome.has("`up` leads to the frame that has harbor_trial.environment")
+
+
+def test_interrupt_says_what_is_being_stopped(project):
+    project.rewards(a=0.0, b=1.0)
+    project.file("agents.py", "def stop(task, environment): raise KeyboardInterrupt\n")
+    outcome = project.run("--harbor-dataset=tb2", "--harbor-agent=agents.py:stop", subprocess=True)
+    assert outcome.ret == 2
+    outcome.has("harbor: interrupted; stopping 1 trial and removing what it left\n")

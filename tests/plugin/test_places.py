@@ -136,15 +136,21 @@ def test_dataset_that_arguments_leave_out_is_named(mixed, args, flag):
     mixed.ini("" if flag else "harbor_dataset = evals")
     outcome = mixed.run(*args, *(["--harbor-dataset=evals"] if flag else []))
     assert outcome.counts == {"passed": 1}
-    outcome.has("harbor: dataset evals not collected, since the command line names other paths; add evals to run")
+    outcome.has(
+        "harbor: dataset evals collected only for tests that ask for tasks, since the command line names other paths; "
+        "add evals to run its tasks"
+    )
 
 
 def test_datasets_that_arguments_leave_out_are_named(mixed):
     mixed.task("more/c")
     mixed.ini("harbor_dataset = evals more")
-    mixed.run("tests").has("harbor: datasets evals, more not collected, since")
+    mixed.run("tests").has("harbor: datasets evals, more collected only for tests that ask for tasks, since")
     outcome = mixed.run("tests", "evals", "--co")
-    outcome.has("harbor: dataset more not collected, since", "harbor: datasets evals (2 tasks), more (1 task)")
+    outcome.has(
+        "harbor: dataset more collected only for tests that ask for tasks, since",
+        "harbor: datasets evals (2 tasks), more (1 task)",
+    )
 
 
 def test_nothing_is_named_without_arguments(mixed):
@@ -277,7 +283,11 @@ def test_directory_without_tasks(mixed):
     outcome = mixed.run("empty", "--harbor-agent=nop")
     assert outcome.ret == 5
     outcome.has("harbor: no task found in empty; a task is a directory with a task.toml and an instruction.md")
-    mixed.run("tests", "--harbor-agent=nop").lacks("no task found")
+    outcome = mixed.run("tests", "--harbor-agent=nop")
+    assert outcome.counts == {"passed": 1}
+    outcome.has(
+        "harbor: no test needs the agent, and there is no task in tests; a task is a directory with a task.toml"
+    )
     outcome = mixed.run("nosuch", "--harbor-agent=nop")
     outcome.has("ERROR: file or directory not found: nosuch")
     outcome.lacks("no task found")
@@ -398,9 +408,12 @@ def test_node_id_of_an_unknown_task(mixed):
 @pytest.mark.parametrize(
     "value, advice",
     [
-        ("terminal-bench@2.0", "`harbor datasets download terminal-bench@2.0 -o datasets`"),
-        ("terminal-bench", "`harbor datasets download terminal-bench -o datasets`"),
-        ("laude-institute/terminal-bench-2", "`harbor datasets download laude-institute/terminal-bench-2 -o datasets`"),
+        ("terminal-bench@2.0", "`harbor dataset download terminal-bench@2.0 --output-dir datasets`"),
+        ("terminal-bench", "`harbor dataset download terminal-bench --output-dir datasets`"),
+        (
+            "laude-institute/terminal-bench-2",
+            "`harbor dataset download laude-institute/terminal-bench-2 --output-dir datasets`",
+        ),
         (
             "https://github.com/laude-institute/terminal-bench-2",
             "`git clone https://github.com/laude-institute/terminal-bench-2`, and give terminal-bench-2",

@@ -144,7 +144,7 @@ def also_fine(*args): pass
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("one", "my_agent.py:one takes (x), and agents are called with (task, environment): too many positional"),
+        ("one", "my_agent.py:one takes (x), and agents are called with (task, environment); let it take"),
         ("three", "missing a required argument: 'model'"),
         ("named", "takes (*, task, environment), and"),
         ("steps", "is a generator, so calling it runs nothing; use return instead of yield"),

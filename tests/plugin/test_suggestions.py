@@ -14,6 +14,8 @@ import pytest
         ("--harbor_dataset=tb2", "--harbor-dataset"),
         ("--harbour-dataset=tb2", "--harbor-dataset"),
         ("--harbor-attempt=3", "--harbor-attempts"),
+        ("--harbor-att=3", "--harbor-attempts"),
+        ("--harbor-reward=k", "--harbor-reward-key or --harbor-reward-precedence"),
         ("--harbor-record_only", "--harbor-record-only"),
     ],
 )

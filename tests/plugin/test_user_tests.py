@@ -207,6 +207,15 @@ def test_mark_on_a_test_without_task_fixtures(project):
     assert project.run("test_mine.py", "--strict-markers").counts == {"passed": 1}
 
 
+def test_run_is_described_if_only_tests_of_the_user_have_tasks(project):
+    project.rewards(a=1.0)
+    project.file("test_mine.py", "def test_it(harbor_trial): pass\n")
+    project.ini("harbor_dataset = tb2")
+    outcome = project.run("test_mine.py", "--harbor-agent=nop")
+    assert outcome.counts == {"passed": 1}
+    outcome.has("harbor: agent nop, threshold 1\nharbor: environment fake")
+
+
 def test_usage(project):
     project.rewards(cheap=1.0, dear=1.0, blind=1.0)
     project.usage(cheap={"requests": 3, "output_tokens": 400}, dear={"requests": 3, "output_tokens": 60_000})

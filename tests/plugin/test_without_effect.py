@@ -19,6 +19,7 @@ CASES = [
     ("--harbor-cassettes=tapes", "add --harbor-proxy=record (or replay, auto)"),
     ("--harbor-agent-where=host", "on an agent that is not a command; add --harbor-agent-command=CMD"),
     ("--harbor-confirm=2", "without a baseline, which says what newly fails; add --harbor-baseline=FILE"),
+    ("--harbor-min-coverage=0.5", "without a baseline, whose tasks it is about; add --harbor-baseline=FILE"),
     ("--harbor-inconclusive=pass", "without a verdict; add --harbor-baseline=FILE or --harbor-gate=RULE"),
     ("--harbor-max-infra-errors=1", "without a verdict; add --harbor-baseline=FILE or --harbor-gate=RULE"),
     ("--harbor-force-baseline", "unless a baseline is saved; add --harbor-save-baseline=FILE"),

@@ -87,7 +87,7 @@ def test_spent_session_budget_skips_the_rest(runs, model_server):
     assert status == 1
     # The oracle calls no model.
     assert "6 passed, 2 skipped" in output
-    assert "mine: mean reward 1.000, pass rate 100.0% (2 of 2 graded, 2 not run)" in output
+    assert "mine: mean reward 1.000, pass rate 100.0% (2 of 2 passed, 2 not run)" in output
     assert "2 of 8 trials did not run: --harbor-session-budget of 30 tokens is spent" in output
     assert "exit status 1: 2 of 8 trials did not run\n" in output
     (page,) = runs.path.glob("harbor-results/*/report.html")

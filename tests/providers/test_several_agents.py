@@ -73,5 +73,5 @@ def test_settings_of_each_agent(tmp_path, write_task_files):
     assert "a None all" in (left["python"] / "agent" / "agent.log").read_text()
     rows = re.findall(r"^tb2/a +(\w+) +([\d.]+)", process.stdout, re.MULTILINE)
     assert rows == [("codex", "0.00"), ("python", "0.00"), ("claude", "1.00")]
-    assert "claude: mean reward 1.000, pass rate 100.0% (1 of 1 graded)" in process.stdout
+    assert "claude: mean reward 1.000, pass rate 100.0% (1 of 1 passed)" in process.stdout
     assert "tb2/a/task.toml::a[codex]" in process.stdout

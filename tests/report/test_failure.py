@@ -159,7 +159,7 @@ def test_missing_directory_is_not_named(result):
 
 def test_spent_budget_is_reported(result):
     spent = result(budget="--harbor-max-turns=10 is spent")
-    assert headline(spent) == "reward 0.5, needs 1; --harbor-max-turns=10 is spent (agent nop exited with 0)"
+    assert headline(spent) == "--harbor-max-turns=10 is spent; reward 0.5, needs 1 (agent nop exited with 0)"
     assert "note: --harbor-max-turns=10 is spent; graded as it stood\n" in describe_failure(spent)
     ended = describe_error(result(outcome="error", reason="x", budget=spent.budget))
     assert "note: --harbor-max-turns=10 is spent\n" in ended, "nothing was graded"

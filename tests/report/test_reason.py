@@ -44,7 +44,12 @@ TIMEOUT = {"agent_timed_out": True, "agent_exit": None, "agent_note": "timed out
         ({"tests": "row 7\nAssertionError: 3 rows\nsee above\n---\n"}, "AssertionError: 3 rows"),
         ({"tests": "first\nthe last line\n}\n"}, "the last line"),
         ({"tests": "the file of the task is missing\n", "reward": -1.0}, "reward -1, needs 1"),
-        ({"budget": "--harbor-max-turns=3 is spent"}, "reward 0, needs 1; --harbor-max-turns=3 is spent"),
+        ({"budget": "--harbor-max-turns=3 is spent"}, "--harbor-max-turns=3 is spent; reward 0, needs 1"),
+        ({"tests": "expected 2, found: \n"}, "expected 2, found"),
+        (
+            {"agent_exit": 1, "tests": "/tests/test.sh: line 6: /app/o.csv: No such file or directory\n"},
+            "/app/o.csv: No such file or directory; agent exited with 1",
+        ),
     ],
 )
 def test_failed(why, fields, expected):
@@ -87,10 +92,17 @@ ERROR: failed to solve: executor failed running [/bin/sh -c apt-get install -y n
 def test_error_of_a_build(why, tmp_path):
     log = tmp_path / "log-1.txt"
     log.write_text(BUILD_LOG)
-    text = f"its Dockerfile failed to build: failed to solve: exit code: 100. Log: {log}"
+    text = f"build failed: exit code: 100. Log: {log}"
     assert why(outcome="error", reason=text) == "build failed: E: Unable to locate package nosuch"
     log.unlink()
-    assert why(outcome="error", reason=text).startswith("its Dockerfile failed to build: failed to solve")
+    assert why(outcome="error", reason=text) == "build failed: exit code: 100"
+
+
+def test_file_of_the_task(why):
+    text = "/data/tb2/a/task.toml: [agent] timeout_sec: must be a number"
+    assert (
+        why(outcome="error", reason=text, task_path="/data/tb2/a") == "task.toml: [agent] timeout_sec: must be a number"
+    )
 
 
 def test_unverified_and_skipped(why):

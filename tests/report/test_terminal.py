@@ -76,13 +76,13 @@ def test_count_outcomes():
 
 
 def test_errors_and_skips_do_not_count_in_rate_and_mean():
-    assert totals(ALL)[1] == "mean reward 0.500, pass rate 33.3% (1 of 3 graded)"
+    assert totals(ALL)[1] == "mean reward 0.500, pass rate 33.3% (1 of 3 passed)"
     many = [result(f"tb2/{n}", "error", None) for n in range(100)]
-    assert totals([*ALL, *many])[1] == "mean reward 0.500, pass rate 33.3% (1 of 3 graded)"
+    assert totals([*ALL, *many])[1] == "mean reward 0.500, pass rate 33.3% (1 of 3 passed)"
 
 
 def test_reward_of_an_error_does_not_count():
-    assert "mean reward 1.000, pass rate 100.0% (1 of 1 graded)" in totals([result(), result("tb2/b", "error", 0.0)])
+    assert "mean reward 1.000, pass rate 100.0% (1 of 1 passed)" in totals([result(), result("tb2/b", "error", 0.0)])
 
 
 def test_only_errors_have_no_rate():
@@ -93,7 +93,7 @@ def test_only_errors_have_no_rate():
 
 def test_unverified_without_a_reward_counts_in_the_rate_only():
     lines = totals([result(), result("tb2/b", "unverified", None)])
-    assert lines[1] == "mean reward 1.000, pass rate 50.0% (1 of 2 graded)"
+    assert lines[1] == "mean reward 1.000, pass rate 50.0% (1 of 2 passed)"
 
 
 def test_trials_that_the_budget_kept_from_running():
@@ -101,13 +101,13 @@ def test_trials_that_the_budget_kept_from_running():
     skipped = [result(f"tb2/{name}", "skipped", None, reason=spent) for name in "bc"]
     assert totals([result(), *skipped, result("tb2/d", "skipped", None, reason="not supported")]) == [
         "4 trials: 1 passed, 0 failed, 0 unverified, 0 errors, 3 skipped",
-        "mean reward 1.000, pass rate 100.0% (1 of 1 graded, 2 not run)",
+        "mean reward 1.000, pass rate 100.0% (1 of 1 passed, 2 not run)",
         f"2 of 4 trials did not run: {spent}",
     ]
     other = result(agent="oracle")
     assert dict(agent_rates([other, result(), *skipped])) == {
-        "nop": "mean reward 1.000, pass rate 100.0% (1 of 1 graded, 2 not run)",
-        "oracle": "mean reward 1.000, pass rate 100.0% (1 of 1 graded)",
+        "nop": "mean reward 1.000, pass rate 100.0% (1 of 1 passed, 2 not run)",
+        "oracle": "mean reward 1.000, pass rate 100.0% (1 of 1 passed)",
     }
 
 
@@ -116,7 +116,7 @@ def test_confirmations_enter_no_rate():
     reruns = [result(outcome="failed", reward=0.0, rerun=number) for number in (0, 1)]
     assert totals([*reruns, *confirmed]) == [
         "2 trials: 0 passed, 2 failed, 0 unverified, 0 errors (2 confirmations not included)",
-        "mean reward 0.000, pass rate 0.0% (0 of 2 graded)",
+        "mean reward 0.000, pass rate 0.0% (0 of 2 passed)",
     ]
     assert agent_rates([*reruns, *(replace(each, agent="oracle") for each in confirmed)]) == []
 
@@ -224,8 +224,8 @@ def test_row_per_agent_and_dataset(tmp_path):
     lines = printed(results, tmp_path).lines
     assert len(lines) == 1 + 3 + 2 + 2 + 1
     assert lines[-3:-1] == [
-        "one: mean reward 1.000, pass rate 100.0% (2 of 2 graded)",
-        "two: mean reward 1.000, pass rate 100.0% (1 of 1 graded)",
+        "one: mean reward 1.000, pass rate 100.0% (2 of 2 passed)",
+        "two: mean reward 1.000, pass rate 100.0% (1 of 1 passed)",
     ]
 
 

@@ -68,7 +68,7 @@ def test_verdict_then_tasks_with_rewards():
         "errors (1):",
     ]
     assert "  tb2/bad  bot  0.00 -> 0.20  passed 0 of 5, now 1 of 5" in text
-    assert "  tb2/new  bot  - -> 0.00  0 of 1 passed" in text
+    assert "  tb2/new  bot  0.00  0 of 1 passed" in text
     assert "  tb2/2  bot  1.00 -> 0.80  1 of 5 left no usable reward" in text
     assert "  tb2/3  bot  1.00 -> 1.00  2 of 5 ended with an infrastructure error" in text
     assert text[-1] == "not compared (1 task, not in the baseline): tb2/new"
@@ -86,7 +86,7 @@ def test_without_a_baseline():
         "verdict: regressed (rule each)",
         "  1 of 2 trials did not pass; the rule requires each to pass",
         "failed (1):",
-        "  tb2/b  bot  - -> 0.00  0 of 1 passed",
+        "  tb2/b  bot  0.00  0 of 1 passed",
     ]
 
 
@@ -114,7 +114,7 @@ def test_task_without_graded_attempts_is_only_an_error():
     verdict = judge(run, None, GateSpec(each=True))
     (section,) = sections(verdict, run)
     assert section.title == "errors"
-    assert lines(verdict, run)[-1] == "  tb2/a  bot  - -> -  2 of 2 ended with an infrastructure error"
+    assert lines(verdict, run)[-1] == "  tb2/a  bot  -  2 of 2 ended with an infrastructure error"
 
 
 # Cost and tokens, which do not affect the verdict.

@@ -167,6 +167,7 @@ def test_unknown_keys(load):
         max_turns = 3
         [environment]
         env = {ANY = "1"}
+        cpu = 2
         "odd key" = 1
         [verifier.environment]
         colour = "red"
@@ -181,10 +182,24 @@ def test_unknown_keys(load):
             "[artifacts[1]] new: unknown key, ignored",
             "[agent] max_turns: unknown key, ignored",
             '[environment] "odd key": unknown key, ignored',
+            "[environment] cpu: unknown key, ignored; did you mean cpus?",
             "[verifier.environment] colour: unknown key, ignored",
             "[environment.mcp_servers[0]] port: unknown key, ignored",
         ]
     )
+
+
+def test_unknown_table(load):
+    assert load("[enviroment]\ncpus = 1\n").warnings == (
+        "enviroment: unknown table, ignored; did you mean environment?",
+    )
+
+
+def test_unknown_key_next_to_a_wrong_value(load):
+    with pytest.raises(
+        TaskError, match=r"timeout_sec: must be a number, .*; \[environment\] cpu: unknown key; did you"
+    ):
+        _ = load('[agent]\ntimeout_sec = "abc"\n[environment]\ncpu = 1\n').config
 
 
 def test_name_without_organization(load):

@@ -239,12 +239,12 @@ def _frontend_fix(why: str, context: BuildContext) -> str:
 
 
 def _build_error(why: str, fix: str, log: Path) -> ImageError:
-    return ImageError(f"its Dockerfile failed to build: {why}", fix, log=log)
+    return ImageError(f"build failed: {why}", fix, log=log)
 
 
 def _timeout_error(timeout: float, log: Path) -> ImageError:
     return ImageError(
-        f"building its Dockerfile took longer than {timeout:g} s",
+        f"building the Dockerfile took longer than {timeout:g} s",
         "raise [environment].build_timeout_sec or --harbor-timeout-multiplier",
         log=log,
     )

@@ -5,6 +5,7 @@ Imported in every project that has the plugin installed, so: pytest and the stan
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,6 +55,11 @@ def read_options(config: pytest.Config) -> HarborConfig:
     values["agent_files"] = _agent_files(config, values["agent_files"])
     values["html"] = _writable("--harbor-html", values["html"])
     return HarborConfig(**values)
+
+
+def typed_options(config: pytest.Config) -> argparse.Namespace:
+    """Return the options of the command line itself, without those of `addopts`."""
+    return config._parser.parse_known_args(list(config.invocation_params.args))
 
 
 def listed_agents_count(config: pytest.Config, source: str) -> bool:

@@ -39,9 +39,10 @@ def check_dataset(text: str, path: Path, base: Path, source: str) -> None:
         return
     if _URL.match(text):
         raise pytest.UsageError(f"{source}: {text!r} is a URL, and datasets are local directories; {_download(text)}")
+    where, guess = _nearest(path, text, base)
     raise pytest.UsageError(
-        f"{source}: {text!r} does not exist{_nearest(path, text, base)}; give a task, a dataset or a directory of "
-        f"datasets{_registry_advice(text)}"
+        f"{source}: {text!r} does not exist{where}{guess}; give a task, a dataset or a directory of datasets"
+        f"{'' if guess else _registry_advice(text)}"
     )
 
 
@@ -68,14 +69,15 @@ def _registry_advice(text: str) -> str:
         return ""
     name = text.partition("@")[0].rpartition("/")[2]
     return (
-        f". If it is in Harbor's registry, `harbor datasets download {text} -o datasets` gets it, "
+        f". If it is in Harbor's registry, `harbor dataset download {text} --output-dir datasets` gets it, "
         f"for --harbor-dataset=datasets/{name}"
     )
 
 
-def _nearest(path: Path, text: str, base: Path) -> str:
+def _nearest(path: Path, text: str, base: Path) -> tuple[str, str]:
     """Return where it was looked for, and a similar name next to it."""
     where = "" if Path(text).is_absolute() else f" in {base}"
+    wanted = path
     # A missing directory above it is the mistake, if there is one.
     while not path.parent.is_dir():
         path = path.parent
@@ -85,6 +87,8 @@ def _nearest(path: Path, text: str, base: Path) -> str:
         names = []
     near = difflib.get_close_matches(path.name, sorted(names), n=1)
     if not near:
-        return where
+        return where, ""
     found = path.parent / near[0]
-    return f"{where} (did you mean {str(found.relative_to(base) if found.is_relative_to(base) else found)!r}?)"
+    rest = wanted.relative_to(path)
+    found = found / rest if (found / rest).is_dir() else found
+    return where, f" (did you mean {str(found.relative_to(base) if found.is_relative_to(base) else found)!r}?)"

@@ -10,9 +10,12 @@ from collections.abc import Iterable
 
 import pytest
 
+from pytest_harbor._util.text import alternatives
 from pytest_harbor.plugin.options.table import OPTIONS
 
 _FLAGS = tuple(option.flag for option in OPTIONS)
+# How many flags that begin as a typed one does are named.
+_BEGUN = 3
 _KEYS = tuple(option.key for option in OPTIONS)
 
 
@@ -29,9 +32,12 @@ def refuse_unknown_flags(parser: pytest.Parser, args: list[str]) -> None:
     if not any(flag not in _FLAGS for flag in typed):
         return
     # Options of a conftest.py are known by now.
-    known, unknown = parser.parse_known_and_unknown_args(args)
-    for arg in (*unknown, *getattr(known, "file_or_dir", ())):
+    given, unknown = parser.parse_known_and_unknown_args(args)
+    for arg in (*unknown, *getattr(given, "file_or_dir", ())):
         flag = str(arg).partition("=")[0]
+        begun = [known for known in _FLAGS if known.startswith(flag)]
+        if flag in typed and 0 < len(begun) <= _BEGUN:
+            raise pytest.UsageError(f"{flag} is not an option; did you mean {alternatives(begun)}?")
         if flag in typed and (near := _nearest(flag.replace("_", "-"), _FLAGS)):
             raise pytest.UsageError(f"{flag} is not an option; did you mean {near}?")
         if flag in typed and flag.startswith("--harbor-"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_harbor._util.choices import COMMAND
+from pytest_harbor.plugin.options.config import typed_options
 from pytest_harbor.plugin.options.table import HarborConfig
 
 _PROXY = "without the model proxy; add --harbor-proxy=live (or record, replay, auto)"
@@ -44,6 +45,10 @@ _NEEDS: dict[str, tuple[Callable[[HarborConfig], bool], str]] = {
         lambda options: options.baseline is not None,
         "without a baseline, which says what newly fails; add --harbor-baseline=FILE",
     ),
+    "min_coverage": (
+        lambda options: options.baseline is not None,
+        "without a baseline, whose tasks it is about; add --harbor-baseline=FILE",
+    ),
     "inconclusive": (_judged, _GATE),
     "max_infra_errors": (
         lambda options: _judged(options) or options.save_baseline is not None,
@@ -67,7 +72,7 @@ def refuse_flags_without_effect(config: pytest.Config, options: HarborConfig) ->
     idle = [field for field in given if not _NEEDS[field][0](options)]
     if not idle:
         return
-    typed = config._parser.parse_known_args(list(config.invocation_params.args))
+    typed = typed_options(config)
     problems = [
         f"--harbor-{field.replace('_', '-')} has no effect {_NEEDS[field][1]}, or remove it"
         for field in idle
