@@ -39,7 +39,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
     parser.add_argument(
         "--inconclusive",
         choices=("fail", "pass"),
-        default="fail",
         help="The exit status of an inconclusive verdict: fail exits with 10, pass with 0 (default fail)",
     )
     parser.add_argument(
@@ -125,7 +124,7 @@ def _run(options: argparse.Namespace) -> int:
     verdict = judge(samples, baseline, rule, limit, doubts=doubts, min_coverage=coverage) if judges else None
     confirmations = confirmations_of(merged.results)
     _report(options, merged, Report(merged.results, samples, verdict, confirmations, None))
-    status = verdict.exit_status(options.inconclusive) if verdict else 0
+    status = verdict.exit_status(options.inconclusive or "fail") if verdict else 0
     if verdict and (note := exit_note(status, verdict, "--inconclusive")):
         print(note)
     if verdict and options.junitxml:
@@ -162,14 +161,28 @@ def _check(options: argparse.Namespace, rule: GateSpec, *, judges: bool) -> None
         raise _UsageError(f"give {wanted}")
     if judges and options.baseline is None and rule.needs_baseline:
         raise _UsageError(rule.missing_baseline("--gate", "--baseline", "--save-baseline"))
-    if options.junitxml and not judges:
-        raise _UsageError("--junitxml is for a verdict; add --baseline=FILE to compare with, or --gate=RULE")
+    if problem := _without_effect(options, judges=judges):
+        raise _UsageError(problem)
     for option, file in (("--github-comment", options.github_comment), ("--junitxml", options.junitxml)):
         try:
             if file:
                 check_writable(file)
         except OSError as error:
             raise _UsageError(f"{option}: {file} cannot be written: {error.strerror}") from error
+
+
+def _without_effect(options: argparse.Namespace, *, judges: bool) -> str:
+    """Return which option would change nothing, with the fix; empty if all have an effect."""
+    saves = options.save_baseline or options.add_to_baseline
+    if not judges:
+        for option in ("junitxml", "inconclusive"):
+            if getattr(options, option):
+                return f"--{option} is for a verdict; add --baseline=FILE to compare with, or --gate=RULE"
+    if options.min_coverage is not None and options.baseline is None:
+        return "--min-coverage is about the tasks of a baseline; add --baseline=FILE"
+    if options.force_baseline and not saves:
+        return "--force-baseline is for saving a baseline; add --save-baseline=FILE or --add-to-baseline=FILE"
+    return ""
 
 
 def _read(option: str, file: Path | None) -> Baseline | None:

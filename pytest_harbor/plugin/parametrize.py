@@ -35,7 +35,9 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     mark = definition.get_closest_marker("harbor")
     if mark is None and not session.options.datasets and not session.places.found:
         return
-    arguments = _arguments(mark, definition.name)
+    path, line, _ = definition.location
+    where = f"{path}:{(line or 0) + 1}: the mark harbor of {definition.name}"
+    arguments = _arguments(mark, where)
     # If no dataset was given, this test is the first to need the options that trials depend on.
     try:
         activate(session)
@@ -48,7 +50,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         tasks = _tasks(session, arguments.get("dataset"), definition)
         chosen = select_tasks(tasks, [arguments["task"]] if "task" in arguments else [], [])
     except DatasetError as error:
-        raise pytest.Collector.CollectError(f"the mark harbor of {definition.name}: {error}") from error
+        raise pytest.Collector.CollectError(f"{where}: {error}") from error
     many = len({task.dataset for task in chosen}) > 1
     session.shard |= {task.id: _in_shard(session, task) for task in chosen}
     chosen = [task for task in chosen if session.shard[task.id]]
@@ -65,7 +67,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("harbor_task", parameters, indirect=True)
 
 
-def _arguments(mark: pytest.Mark | None, test: str) -> dict[str, str]:
+def _arguments(mark: pytest.Mark | None, where: str) -> dict[str, str]:
     """Return the arguments of the mark by name."""
     if mark is None:
         return {}
@@ -76,7 +78,7 @@ def _arguments(mark: pytest.Mark | None, test: str) -> dict[str, str]:
     if twice or unknown or wrong or len(mark.args) > len(ARGUMENTS):
         found = ", ".join([*wrong, *unknown, *(f"{name} twice" for name in twice)]) or f"{len(mark.args)} arguments"
         raise pytest.Collector.CollectError(
-            f"the mark harbor of {test} takes the arguments dataset and task, both strings; found {found}"
+            f"{where} takes the arguments dataset and task, both strings; found {found}"
         )
     return {**given, **mark.kwargs}
 

@@ -97,15 +97,19 @@ class Journal:
         self.result.warnings += [text for text in texts if text not in self.result.warnings]
 
     @contextlib.contextmanager
-    def phase(self, phase: Phase) -> Iterator[None]:
+    def phase(self, phase: Phase, part: str = "") -> Iterator[None]:
         """Time a phase, and label the errors that leave it.
+
+        Args:
+            phase: the phase.
+            part: what live progress calls this part of it, if not by the name of the phase.
 
         Raises:
             InfrastructureError: one left the block, or the host failed.
 
         """
         began = monotonic()
-        self._phase = phase
+        self._phase = part or phase
         try:
             with error_phase(phase):
                 if not self.closed and phase != "stop":

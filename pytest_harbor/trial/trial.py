@@ -174,7 +174,8 @@ class Trial:
         """Make an image the trial's, with the agent's setup added, and return the result."""
         if needs_setup(self.agent):
             setup, files = self.settings.agent_setup, self.settings.agent_files
-            with self._journal.phase("build"):
+            # An image may be there long before the agent is installed in it.
+            with self._journal.phase("build", "agent setup" if setup and not image.setup else ""):
                 for service in self._services:
                     service.admit_setup(setup, files)
                 if setup and not image.setup:

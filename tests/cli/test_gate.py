@@ -447,6 +447,23 @@ def test_junit_of_hostile_names_is_valid_xml(gate, write, tmp_path):
     assert ElementTree.parse(file).getroot().get("name") == "pytest-harbor gate"
 
 
+@pytest.mark.parametrize(
+    "words, problem",
+    [
+        (
+            ["--save-baseline", "saved.json", "--inconclusive=pass"],
+            "--inconclusive is for a verdict; add --baseline=FILE",
+        ),
+        (["--gate=each", "--min-coverage=0.5"], "--min-coverage is about the tasks of a baseline; add --baseline=FILE"),
+        (["--gate=each", "--force-baseline"], "--force-baseline is for saving a baseline; add --save-baseline=FILE"),
+    ],
+)
+def test_option_without_effect(gate, write, words, problem):
+    status, _, err = gate(write("new", results(GOOD)), *words)
+    assert status == 2
+    assert problem in err
+
+
 def test_junit_needs_a_verdict_and_a_place(gate, write, baseline, tmp_path):
     run = write("new", results(GOOD))
     status, _, err = gate(run, "--save-baseline", str(tmp_path / "saved.json"), "--junitxml", str(tmp_path / "x.xml"))

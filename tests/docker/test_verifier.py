@@ -89,6 +89,8 @@ REWARDS: dict[str, tuple[str, str, float, str]] = {
     "one": (write(TXT, " 1.0 \n\n") + write(JSON, '{"reward": 1, "speed": 2}'), "passed", 1, ""),
     "above": (write(TXT, "7"), "passed", 7, "outside 0..1"),
     "nothing": ("true\n", "unverified", 0, "wrote neither reward.txt nor reward.json"),
+    "dies": ("exit 3\n", "unverified", 0, "test.sh exited with 3 and wrote neither reward.txt nor reward.json"),
+    "dies-empty": (f": > {TXT}\nexit 3\n", "unverified", 0, "test.sh exited with 3: reward.txt is empty"),
     "empty": (f": > {TXT}\n", "unverified", 0, "reward.txt is empty"),
     "nan": (write(TXT, "nan"), "unverified", 0, "reward.txt holds 'nan'"),
     "inf": (write(TXT, "inf"), "unverified", 0, "reward.txt holds 'inf'"),

@@ -405,6 +405,14 @@ def test_node_id_of_an_unknown_task(mixed):
     outcome.has("ERROR: nothing/like-it/task.toml does not exist; give the path of a task")
 
 
+def test_dataset_below_a_mistyped_directory(mixed):
+    mixed.task("examples/tasks/c")
+    outcome = mixed.run("--harbor-dataset=example/tasks", "--harbor-agent=nop")
+    assert outcome.ret == 4
+    outcome.has("(did you mean 'examples/tasks'?)")
+    outcome.lacks("registry")
+
+
 @pytest.mark.parametrize(
     "value, advice",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,17 @@ def test_test_without_a_trial_has_no_result(project, tasks):
 def test_mark_on_a_test_without_task_fixtures(project):
     project.file("test_mine.py", "import pytest\n\n@pytest.mark.harbor\ndef test_it(): pass\n")
     assert project.run("test_mine.py", "--strict-markers").counts == {"passed": 1}
+
+
+def test_wrong_mark_is_found(project, tasks):
+    project.file(
+        "test_mine.py", "import pytest\n\n@pytest.mark.harbor('data/tb2', tasks='a')\ndef test_it(harbor_trial): pass\n"
+    )
+    outcome = project.run("test_mine.py", "--harbor-agent=nop")
+    assert outcome.ret == 2
+    assert re.search(
+        r"test_mine.py:[34]: the mark harbor of test_it takes the arguments dataset and task,", outcome.out
+    )
 
 
 def test_run_is_described_if_only_tests_of_the_user_have_tasks(project):
