@@ -145,7 +145,10 @@ def also_fine(*args): pass
     "name, message",
     [
         ("one", "my_agent.py:one takes (x), and agents are called with (task, environment); let it take"),
-        ("three", "missing a required argument: 'model'"),
+        (
+            "three",
+            "three takes (task, environment, model), and agents are called with (task, environment); let it take",
+        ),
         ("named", "takes (*, task, environment), and"),
         ("steps", "is a generator, so calling it runs nothing; use return instead of yield"),
         ("async_steps", "is a generator"),
