@@ -55,7 +55,7 @@ class Gate:
         if options.baseline is None and options.gate is not None and options.gate.needs_baseline:
             flags = ("--harbor-gate", "--harbor-baseline", "--harbor-save-baseline")
             raise pytest.UsageError(options.gate.missing_baseline(*flags))
-        in_file = _rule_in_file(config)
+        in_file = rule_in_file(config)
         # A file says how runs are judged, not that every run is.
         if in_file is not None and options.baseline is None and in_file.needs_baseline:
             in_file = None
@@ -214,7 +214,7 @@ class Gate:
             yield options.baseline, self.baseline, options.update_baseline == "add"
 
 
-def _rule_in_file(config: pytest.Config) -> GateSpec | None:
+def rule_in_file(config: pytest.Config) -> GateSpec | None:
     """Return the rule in a table of pytest's configuration file, unless a flag takes its place."""
     file = config.inipath
     if file is None or file.name not in CONFIG_TABLES or config.getoption("harbor_gate") is not None:

@@ -61,3 +61,10 @@ def test_every_flag_without_effect_is_named(project):
 def test_flag_with_effect(project, flags):
     project.task("tb2/a")
     assert project.run(*RUN, *flags, "--collect-only").ret == 0
+
+
+def test_rule_in_a_configuration_file_makes_a_verdict(project):
+    project.task("tb2/a")
+    project.file("pyproject.toml", '[tool.pytest.ini_options]\n[tool.pytest-harbor.gate]\npass-rate = 0.5\n')
+    assert project.run(*RUN, "--harbor-inconclusive=pass", "--collect-only").ret == 0
+    assert project.run(*RUN, "--harbor-inconclusive=pass", "--harbor-confirm=1", "--collect-only").ret == 4

@@ -61,6 +61,13 @@ _NEEDS: dict[str, tuple[Callable[[HarborConfig], bool], str]] = {
 }
 
 
+def _rule_is_in_file(config: pytest.Config) -> bool:
+    """Return True if pytest's configuration file has a table with the rule of a gate."""
+    from pytest_harbor.plugin.gate import rule_in_file
+
+    return rule_in_file(config) is not None
+
+
 def refuse_flags_without_effect(config: pytest.Config, options: HarborConfig) -> None:
     """Refuse flags that were typed and have no effect.
 
@@ -70,6 +77,8 @@ def refuse_flags_without_effect(config: pytest.Config, options: HarborConfig) ->
     """
     given = [field for field in _NEEDS if config.getoption(f"harbor_{field}") is not None]
     idle = [field for field in given if not _NEEDS[field][0](options)]
+    if any(_NEEDS[field][1].startswith(_GATE) for field in idle) and _rule_is_in_file(config):
+        idle = [field for field in idle if not _NEEDS[field][1].startswith(_GATE)]
     if not idle:
         return
     typed = typed_options(config)
