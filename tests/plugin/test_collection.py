@@ -64,7 +64,7 @@ def test_unknown_node_id(project):
     project.task("tb2/a")
     outcome = project.run("--collect-only", "tb2/a/task.toml::b")
     assert outcome.ret == 4
-    outcome.has("not found", "task.toml::b")
+    outcome.has("the test of this task is named a; did you mean tb2/a/task.toml::a?", "task.toml::b")
     outcome.shows_no_bug()
 
 
