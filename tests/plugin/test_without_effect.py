@@ -65,6 +65,6 @@ def test_flag_with_effect(project, flags):
 
 def test_rule_in_a_configuration_file_makes_a_verdict(project):
     project.task("tb2/a")
-    project.file("pyproject.toml", '[tool.pytest.ini_options]\n[tool.pytest-harbor.gate]\npass-rate = 0.5\n')
+    project.file("pyproject.toml", '[tool.pytest.ini_options]\n[tool.pytest-harbor.gate]\nrule = "pass-rate=0.5"\n')
     assert project.run(*RUN, "--harbor-inconclusive=pass", "--collect-only").ret == 0
     assert project.run(*RUN, "--harbor-inconclusive=pass", "--harbor-confirm=1", "--collect-only").ret == 4
