@@ -7,6 +7,7 @@ from pytest_harbor.gate.pooling import check_same
 from pytest_harbor.gate.rises import Rise
 from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of, uncounted_tests
 from pytest_harbor.gate.saving import save_baseline
+from pytest_harbor.gate.sequential import Rounds, decide
 from pytest_harbor.gate.spec import GateSpec, Group
 from pytest_harbor.gate.verdict import INCONCLUSIVE, MIN_COVERAGE, NOT_JUDGED, Limit, Verdict, judge, unknown_agents
 
@@ -24,12 +25,14 @@ __all__ = [
     "Limit",
     "Pair",
     "Rise",
+    "Rounds",
     "Sample",
     "SampleRun",
     "Verdict",
     "baseline_of",
     "check_same",
     "confirmations_of",
+    "decide",
     "empty_groups",
     "judge",
     "labels_of",

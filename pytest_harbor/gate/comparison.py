@@ -43,6 +43,7 @@ class Comparison:
         estimate: mean over tasks of the change of the mean reward.
         interval: 95% confidence interval of the estimate, over tasks.
         significance: what the attempts say.
+        settled: whether an agent that has not regressed is good enough, after attempts in rounds.
         advice: how many attempts would settle an undecided comparison; None if it is decided or unknown.
 
     """
@@ -53,6 +54,7 @@ class Comparison:
     interval: tuple[float, float]
     significance: Significance
     advice: Advice | None = None
+    settled: bool = False
 
     @property
     def p_value(self) -> float:
@@ -168,3 +170,9 @@ def is_large(comparison: Comparison, spec: GateSpec) -> bool:
 def is_significant(comparison: Comparison, spec: GateSpec) -> bool:
     """Return True if chance does not explain that rewards fell."""
     return comparison.p_value <= spec.alpha
+
+
+def has_regressed(comparison: Comparison, spec: GateSpec) -> bool:
+    """Return True if an agent got worse, chance does not explain it, and it matters."""
+    matters = is_large(comparison, spec) or any(pair.significant for pair in comparison.pairs)
+    return is_significant(comparison, spec) and matters

@@ -7,7 +7,6 @@ how often that is wrong.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -15,13 +14,13 @@ from typing import Literal
 
 from pytest_harbor._util.text import listed, plural
 from pytest_harbor.gate.baseline import Baseline, Key, Sample
-from pytest_harbor.gate.comparison import Comparison, compare_all, is_large, is_significant
+from pytest_harbor.gate.comparison import Comparison, compare_all
 from pytest_harbor.gate.coverage import coverage
 from pytest_harbor.gate.groups import part_of
-from pytest_harbor.gate.permutation import SMALLEST
 from pytest_harbor.gate.rises import find_rises
-from pytest_harbor.gate.significance import flipped
+from pytest_harbor.gate.sequential import Rounds
 from pytest_harbor.gate.spec import GateSpec, Word
+from pytest_harbor.gate.wording import MAX_NAMES, dependent_attempts, good_rewards, other_models, undecided, worse
 
 # The worst first.
 WORST: tuple[Word, ...] = ("regressed", "not judged", "inconclusive", "pass")
@@ -34,11 +33,6 @@ NOT_JUDGED = 11
 
 MIN_COVERAGE = 0.8
 """The least share of an agent's tasks in the baseline that must be compared, unless an option says otherwise."""
-
-# The most names of agents or tasks in a message.
-MAX_NAMES = 5
-# The share of tasks from which a drop looks common to all.
-COMMON_SHIFT = 0.5
 
 
 @dataclass(frozen=True)
@@ -111,6 +105,7 @@ def judge(
     stopped: str = "",
     doubts: Sequence[str] = (),
     min_coverage: float | None = None,
+    rounds: Rounds | None = None,
 ) -> Verdict:
     """Judge a run: all tasks, then each group; the worst word counts.
 
@@ -123,14 +118,15 @@ def judge(
         stopped: why the run ended early; empty if it did not.
         doubts: other reasons why the run cannot be judged.
         min_coverage: the least share of an agent's tasks in the baseline that must be compared; MIN_COVERAGE if None.
+        rounds: the rounds after which the run ended, if it could have ended after others; None for a fixed number.
 
     """
     least = MIN_COVERAGE if min_coverage is None else min_coverage
     unsure = [*([f"the run was stopped: {stopped}"] if stopped else []), *doubts]
-    verdict, notes = _judge_part(run, baseline, spec, limit, unsure, least)
+    verdict, notes = _judge_part(run, baseline, spec, limit, unsure, least, rounds)
     words, rows = [verdict.word], [(verdict.word, reason) for reason in verdict.reasons]
     for group in spec.groups:
-        part, _ = _judge_part(*part_of(group, run, baseline), group.rule, limit, unsure, least)
+        part, _ = _judge_part(*part_of(group, run, baseline), group.rule, limit, unsure, least, rounds)
         words.append(part.word)
         own = [reason for reason in part.reasons if reason not in verdict.reasons]
         rows.append((part.word, "; ".join([f"{group.name} ({group.rule}): {part.word}", *own])))
@@ -147,12 +143,16 @@ def _judge_part(
     limit: Limit | None,
     unsure: Sequence[str],
     least: float,
+    rounds: Rounds | None,
 ) -> tuple[Verdict, list[str]]:
     """Return the verdict on some tasks, and what else a reader should know."""
     not_compared: dict[str, list[Key]] = {}
-    if baseline is not None:
-        spec = replace(spec, compares=True)
+    written = spec = replace(spec, compares=True) if baseline is not None else spec
+    if rounds is not None:
+        spec = rounds.adjust(spec)
     comparisons = compare_all(run, baseline, spec, not_compared)
+    if rounds is not None:
+        comparisons = [replace(each, settled=rounds.passes(each, spec)) for each in comparisons]
     coverages = [coverage(each, baseline, not_compared) for each in comparisons] if baseline else []
     rises = [rise for each in comparisons for rise in find_rises(each, spec, least)]
     rows = {word: [str(rise) for rise in rises if rise.word == word] for word in WORST}
@@ -167,31 +167,31 @@ def _judge_part(
     ]
     if not (unsure or certain or uncertain or limit):
         unsure += _hidden_by_errors(run, baseline, spec)
-    undecided = [*(reason for each in comparisons for reason in _undecided(each, spec)), *rows["inconclusive"]]
+    doubtful = [*(reason for each in comparisons for reason in undecided(each, spec)), *rows["inconclusive"]]
     word: Word
     if certain or (uncertain and not unsure):
         word, reasons = "regressed", [*certain, *uncertain, *unsure]
     elif unsure:
-        word, reasons = "not judged", [*unsure, *uncertain, *undecided]
-    elif undecided:
-        word, reasons = "inconclusive", undecided
+        word, reasons = "not judged", [*unsure, *uncertain, *doubtful]
+    elif doubtful:
+        word, reasons = "inconclusive", doubtful
     else:
         word, reasons = "pass", _pass_reasons(run, comparisons, spec)
     if rises:
         # A limit that decides says nothing about the rewards.
-        good = [each for each in comparisons if not (_worse(each, spec) or _undecided(each, spec))]
-        reasons += [row for row in (*undecided, *_good_rewards(good, spec)) if row not in reasons]
+        good = [each for each in comparisons if not (worse(each, spec) or undecided(each, spec))]
+        reasons += [row for row in (*doubtful, *good_rewards(good, spec)) if row not in reasons]
     reasons += [row for word in WORST for row in rows[word] if row not in reasons]
     verdict = Verdict(
         word,
         tuple(reasons),
-        spec,
+        written,
         tuple(comparisons),
         {reason: tuple(keys) for reason, keys in not_compared.items()},
         tuple(key for key, sample in sorted(run.items()) if 0 < sample.passed < len(sample.rewards)),
     )
     incomplete = [str(each) for each in coverages if least <= each.share < 1]
-    return verdict, [*incomplete, *_excluded(run), *_dependent(comparisons), *_other_models(comparisons)]
+    return verdict, [*incomplete, *_excluded(run), *dependent_attempts(comparisons), *other_models(comparisons)]
 
 
 def _regressions(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
@@ -200,7 +200,7 @@ def _regressions(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], s
     reasons = []
     if spec.each and passed < graded:
         reasons.append(f"{graded - passed} of {graded} trials did not pass; the rule requires each to pass")
-    return [*reasons, *(reason for each in comparisons for reason in _worse(each, spec))]
+    return [*reasons, *(reason for each in comparisons for reason in worse(each, spec))]
 
 
 def _low_pass_rate(run: Mapping[Key, Sample], spec: GateSpec) -> list[str]:
@@ -223,88 +223,13 @@ def _hidden_by_errors(run: Mapping[Key, Sample], baseline: Baseline | None, spec
     return [f"excluded trials decide: had they failed, the run would have regressed ({reasons[0]})"] if reasons else []
 
 
-def _worse(comparison: Comparison, spec: GateSpec) -> list[str]:
-    """Return how an agent regressed."""
-    if not is_significant(comparison, spec) or not (spec.drops or spec.flip):
-        return []
-    tasks = [pair.task for pair in comparison.pairs if pair.significant]
-    named = listed(tasks, MAX_NAMES)
-    if comparison.significance.attempts == "replayed":
-        why = "any such change counts" if spec.flip else "model calls were replayed, so any such change counts"
-        return [f"{comparison.agent}: worse in every attempt at {named}; {why}"] if tasks else []
-    reasons = []
-    if is_large(comparison, spec):
-        significant = f"statistically significant ({_p(comparison.p_value)})"
-        reasons.append(f"{_describe(comparison)}, {significant}{_shape(comparison)}")
-    if tasks:
-        got = f"{plural(len(tasks), 'task')} got worse, more than chance explains"
-        reasons.append(f"{comparison.agent}: {got} ({_p(comparison.p_value)}): {named}")
-    return reasons
-
-
-def _undecided(comparison: Comparison, spec: GateSpec) -> list[str]:
-    if is_significant(comparison, spec) or not spec.drops:
-        return []
-    found = comparison.significance
-    if (
-        found.attempts == "alike"
-        and found.naive <= spec.alpha
-        and not comparison.improvements
-        and any(flipped(pair.before, pair.after) for pair in comparison.pairs)
-    ):
-        fix = "more runs in the baseline would settle it, or the rule flip if the agent is deterministic"
-        return [f"{_describe(comparison)}, not statistically significant ({_p(found.p_value)}); {fix}"]
-    if not is_large(comparison, spec):
-        return []
-    advice = f"; {comparison.advice}" if comparison.advice else ""
-    return [f"{_describe(comparison)}, not statistically significant ({_p(comparison.p_value)}){advice}"]
-
-
-def _p(value: float) -> str:
-    return f"p < {SMALLEST:.0e}" if value <= SMALLEST else f"p = {value:.2g}"
-
-
-def _shape(comparison: Comparison) -> str:
-    """Return what a drop looks like if it is not of some tasks: a shift of all."""
-    fell, rose = len(comparison.regressions), len(comparison.improvements)
-    if any(pair.significant for pair in comparison.pairs) or fell < max(COMMON_SHIFT * len(comparison.pairs), 2 * rose):
-        return ""
-    return f"; {fell} of {plural(len(comparison.pairs), 'task')} fell, as when a model or its provider is worse"
-
-
-def _describe(comparison: Comparison) -> str:
-    low, high = comparison.interval
-    tasks = plural(len(comparison.pairs), "task")
-    means = f"{comparison.before:.3f} -> {comparison.after:.3f}"
-    change = f"{comparison.agent}: mean reward change {comparison.estimate:+.3f} over {tasks} ({means})"
-    return f"{change}, 95% interval {low:+.3f} to {high:+.3f}" if math.isfinite(low) and low < high else change
-
-
 def _pass_reasons(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
     graded, passed = _count(run)
-    reasons = _good_rewards(comparisons, spec)
+    reasons = good_rewards(comparisons, spec)
     if spec.pass_rate is not None:
         reasons.append(f"pass rate {passed / graded:.1%} ({passed} of {graded}), at least {spec.pass_rate:.1%}")
     everything = "the only graded trial" if graded == 1 else f"all {graded:,} graded trials"
     return [*reasons, f"{everything} passed"] if spec.each else reasons
-
-
-def _good_rewards(comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
-    """Return what a rule says of the rewards of agents that did not get worse."""
-    if spec.drops:
-        return [f"{_describe(each)}, {_p(each.p_value)}; {_largest_unseen(each, spec)}" for each in comparisons]
-    none = "none of {} got worse in every attempt"
-    return [f"{each.agent}: {none.format(plural(len(each.pairs), 'task'))}" for each in comparisons if spec.flip]
-
-
-def _largest_unseen(comparison: Comparison, spec: GateSpec) -> str:
-    """Return what a pass says of the drop: which size it may still have."""
-    below = "a significant drop, but below" if is_significant(comparison, spec) else "no drop of"
-    low = comparison.interval[0]
-    if not math.isfinite(low) or low > -spec.drop:
-        return f"{below} {spec.drop:g} or more" if below.startswith("no") else f"{below} {spec.drop:g}"
-    tail = f"; a drop of up to {-low:.3f} is not ruled out"
-    return (f"{below} {spec.drop:g} or more" if below.startswith("no") else f"{below} {spec.drop:g}") + tail
 
 
 def _count(run: Mapping[Key, Sample]) -> tuple[int, int]:
@@ -352,27 +277,6 @@ def unknown_agents(agents: Set[str], baseline: Baseline) -> list[str]:
         name = others[0] if len(others) == 1 else "NAME"
         fix = f"; --harbor-agent-name={name} compares with {'it' if len(baseline.agents) == 1 else 'one of them'}"
     return [f"agent {agent} is not in the baseline; {has}{fix}" for agent in unknown]
-
-
-def _dependent(comparisons: Iterable[Comparison]) -> list[str]:
-    """Return for which agents the attempts of a run do not count one by one."""
-    return [
-        f"{each.agent}: the attempts of each run are alike or depend on one another, so they count as one per task"
-        for each in comparisons
-        if each.significance.attempts == "alike" and each.significance.p_value != each.significance.naive
-    ]
-
-
-def _other_models(comparisons: Iterable[Comparison]) -> list[str]:
-    """Return which agents ran with another model than in the baseline, which is not wrong, but explains a change."""
-    notes = []
-    for comparison in comparisons:
-        before = sorted({pair.before.model or "unknown" for pair in comparison.pairs})
-        after = sorted({pair.after.model or "unknown" for pair in comparison.pairs})
-        if before != after:
-            models = f"model {listed(after, MAX_NAMES)}, in the baseline {listed(before, MAX_NAMES)}"
-            notes.append(f"{comparison.agent}: {models}")
-    return notes
 
 
 def _missing_data(run: Mapping[Key, Sample], limit: Limit) -> list[str]:
