@@ -19,8 +19,8 @@ class FakeProvider:
     """Creates environments in which every command succeeds at once.
 
     Args:
-        rewards: rewards by task name, or by agent name; a list has one for each attempt, and None stands for an
-            environment that is lost while the tests run.
+        rewards: rewards by task name, by agent name, or by task and then by agent; a list has one for each attempt,
+            and None stands for an environment that is lost while the tests run.
 
     """
 
@@ -80,6 +80,7 @@ class FakeEnvironment:
         # What the trial has recorded of itself tells whose reward this is.
         trial = json.loads((destination / "trial.json").read_text())
         reward = self.rewards[self.task if self.task in self.rewards else trial["agent"]]
+        reward = reward[trial["agent"]] if isinstance(reward, dict) else reward
         reward = reward[trial["attempt"] - 1] if isinstance(reward, list) else reward
         if reward is None:
             self.lost = True

@@ -96,6 +96,11 @@ def plural(count: int, noun: str, plural_noun: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural_noun or f'{noun}s'}"
 
 
+def capitalized(text: str) -> str:
+    """Return a text with a capital first letter; unlike str.capitalize(), the rest stays."""
+    return text[:1].upper() + text[1:]
+
+
 def listed(names: Sequence[str], limit: int) -> str:
     """Join at most `limit` names with commas and count the rest: "a, b and 3 more"."""
     rest = len(names) - limit

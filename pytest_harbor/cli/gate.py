@@ -32,9 +32,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         "--gate",
         type=_rule,
         metavar="RULE",
-        help="drop=SHARE, alpha=SHARE, pass-rate=SHARE, cost=+SHARE, tokens=+SHARE, seconds=+SHARE, each, flip, or "
-        "several of them joined by commas, and `; GROUP: RULE` for parts of the tasks (default: the table for the gate "
-        "in pytest.toml or pyproject.toml here, else drop=0.05,alpha=0.05)",
+        help="drop=SHARE, alpha=SHARE, pass-rate=SHARE, cost=+SHARE, tokens=+SHARE, seconds=+SHARE, each, flip, "
+        "versus=AGENT, or several of them joined by commas, and `; GROUP: RULE` for parts of the tasks (default: the "
+        "table for the gate in pytest.toml or pyproject.toml here, else drop=0.05,alpha=0.05)",
     )
     parser.add_argument(
         "--inconclusive",
@@ -101,7 +101,18 @@ class _UsageError(Exception):
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pytest_harbor.gate import GateSpec, Limit, confirmations_of, empty_groups, judge, labels_of, samples_of
+    from pytest_harbor._util.text import plural
+    from pytest_harbor.gate import (
+        GateSpec,
+        Limit,
+        confirmations_of,
+        empty_groups,
+        judge,
+        labels_of,
+        samples_of,
+        samples_taken,
+        versus_problem,
+    )
     from pytest_harbor.report.github import Report
     from pytest_harbor.report.junit import verdict_case
     from pytest_harbor.report.verdict_text import exit_note
@@ -117,10 +128,16 @@ def _run(options: argparse.Namespace) -> int:
         merged = merge(options.runs, pool=options.pool or adding is not None)
     except RunError as error:
         raise _UsageError(str(error)) from error
-    samples, limit = samples_of(merged.results), options.max_infra_errors or Limit()
+    if rule.versus and (wrong := versus_problem(rule.versus, {result.agent for result in merged.results})):
+        raise _UsageError(f"{source}: versus={rule.versus}: {wrong}")
+    limit, coverage = options.max_infra_errors or Limit(), options.min_coverage
+    taken, missing = samples_taken(merged.results, baseline)
+    if taken:
+        what = f"{plural(len(taken), 'task')} not run again, as nothing had changed"
+        merged.notes.append(f"{what}: the rewards are those of the baseline")
+    samples, doubts = {**taken, **samples_of(merged.results)}, [*_doubts(merged, limit), *missing]
     if problems := empty_groups(rule.groups, labels_of(samples, baseline.samples if baseline else {})):
         raise _UsageError("; ".join(f"{source}: {problem}" for problem in problems))
-    doubts, coverage = _doubts(merged, limit), options.min_coverage
     verdict = judge(samples, baseline, rule, limit, doubts=doubts, min_coverage=coverage) if judges else None
     confirmations = confirmations_of(merged.results)
     _report(options, merged, Report(merged.results, samples, verdict, confirmations, None))

@@ -5,11 +5,19 @@ from pytest_harbor.gate.comparison import Comparison, Pair
 from pytest_harbor.gate.groups import Labels, empty_groups, labels_of, parse_gate
 from pytest_harbor.gate.pooling import check_same
 from pytest_harbor.gate.rises import Rise
-from pytest_harbor.gate.samples import baseline_of, confirmations_of, samples_of, uncounted_tests
+from pytest_harbor.gate.samples import (
+    baseline_of,
+    confirmations_of,
+    joint_settings,
+    samples_of,
+    samples_taken,
+    uncounted_tests,
+)
 from pytest_harbor.gate.saving import save_baseline
 from pytest_harbor.gate.sequential import Rounds, decide
 from pytest_harbor.gate.spec import GateSpec, Group
 from pytest_harbor.gate.verdict import INCONCLUSIVE, MIN_COVERAGE, NOT_JUDGED, Limit, Verdict, judge, unknown_agents
+from pytest_harbor.gate.versus import versus_problem
 
 __all__ = [
     "INCONCLUSIVE",
@@ -34,11 +42,14 @@ __all__ = [
     "confirmations_of",
     "decide",
     "empty_groups",
+    "joint_settings",
     "judge",
     "labels_of",
     "parse_gate",
     "samples_of",
+    "samples_taken",
     "save_baseline",
     "uncounted_tests",
     "unknown_agents",
+    "versus_problem",
 ]

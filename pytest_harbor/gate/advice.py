@@ -23,18 +23,20 @@ class Advice:
     Attributes:
         attempts: attempts per task of the run.
         both: whether the baseline needs as many, too.
+        one_run: whether both are of this run, where they always have equally many.
 
     """
 
     attempts: int
     both: bool
+    one_run: bool = False
 
     def __str__(self) -> str:
-        where = "both in the baseline and in this run" if self.both else "in this run"
-        return f"about {self.attempts} attempts per task {where} would settle it"
+        where = "" if self.one_run else " both in the baseline and in this run" if self.both else " in this run"
+        return f"about {self.attempts} attempts per task{where} would settle it"
 
 
-def advise(before: Sequence[Sample], after: Sequence[Sample], alpha: float) -> Advice | None:
+def advise(before: Sequence[Sample], after: Sequence[Sample], alpha: float, *, one_run: bool = False) -> Advice | None:
     """Return the least number of attempts that is likely to settle it; None if the most that are worth it are too few.
 
     More attempts of the run alone are cheaper. They do not help if the baseline has too few.
@@ -43,6 +45,7 @@ def advise(before: Sequence[Sample], after: Sequence[Sample], alpha: float) -> A
         before: the samples of the baseline, one per task.
         after: the samples of the run, in the same order.
         alpha: the significance level.
+        one_run: whether both are of the same run.
 
     """
     normal = NormalDist()
@@ -57,10 +60,10 @@ def advise(before: Sequence[Sample], after: Sequence[Sample], alpha: float) -> A
         return combined(tests) <= level
 
     least, most = min(len(sample.rewards) for sample in after) + 1, min(MAX_ATTEMPTS, MAX_TRIALS // len(after))
-    for both in (False, True):
+    for both in (True,) if one_run else (False, True):
         attempts = _first(least, most, partial(settles, both=both))
         if attempts is not None:
-            return Advice(attempts, both)
+            return Advice(attempts, both, one_run)
     return None
 
 

@@ -22,7 +22,7 @@ GRADED = ("passed", "failed", "unverified")
 # The numbers of attempts in a sample, the means over them, and what describes all of them.
 COUNTS = ("passed", "unverified", "expected", "errors")
 MEANS = ("seconds", "agent_seconds", "usage")
-SHARED = ("digest", "image", "provider", "model", "threshold", "category", "difficulty")
+SHARED = ("digest", "settings", "image", "provider", "model", "threshold", "category", "difficulty")
 
 
 class BaselineError(ValueError):
@@ -64,6 +64,7 @@ class Sample:
         expected: number of graded attempts that did not pass, as an xfail mark expects.
         errors: number of attempts that ended with an infrastructure error; they have no reward.
         digest: digest of the task's files.
+        settings: digest of the agent and its settings; empty if it is not known.
         image: id of the image.
         provider: name of the environments' provider.
         model: name of the model.
@@ -85,6 +86,7 @@ class Sample:
     expected: int = 0
     errors: int = 0
     digest: str = ""
+    settings: str = ""
     image: str = ""
     provider: str = ""
     model: str = ""

@@ -10,7 +10,7 @@ from statistics import fmean
 from pytest_harbor.gate.advice import Advice, advise
 from pytest_harbor.gate.baseline import Baseline, Key, Sample
 from pytest_harbor.gate.significance import Significance, assess
-from pytest_harbor.gate.spec import GateSpec
+from pytest_harbor.gate.spec import GateSpec, reference
 from pytest_harbor.gate.statistics import mean_interval, reward_range
 
 
@@ -20,6 +20,7 @@ class Pair:
 
     Attributes:
         significant: whether this task got worse by itself, more than chance explains.
+        versus: name of the agent that was compared with; empty for the same agent in the baseline.
 
     """
 
@@ -28,6 +29,12 @@ class Pair:
     before: Sample
     after: Sample
     significant: bool = False
+    versus: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What rewards are compared with, in words."""
+        return reference(self.versus)
 
     @property
     def difference(self) -> float:
@@ -81,6 +88,13 @@ class Comparison:
         """The tasks with a higher reward, the best first."""
         return tuple(sorted((p for p in self.pairs if p.difference > 0), key=lambda p: (-p.difference, p.task)))
 
+    @property
+    def mean_seconds(self) -> tuple[float, float]:
+        """The mean seconds of the agent before and after, averaged over tasks; 0 if they are not known."""
+        samples = [(pair.before, pair.after) for pair in self.pairs]
+        before, after = (fmean(both[when].agent_seconds for both in samples) for when in (0, 1))
+        return before, after
+
     def mean_usage(self, *names: str) -> tuple[float, float] | None:
         """Return the mean usage per trial before and after, averaged over tasks. It does not affect the verdict.
 
@@ -102,12 +116,14 @@ def compare_all(
     run: Mapping[Key, Sample], baseline: Baseline | None, spec: GateSpec, not_compared: dict[str, list[Key]]
 ) -> list[Comparison]:
     """Return a comparison per agent, and add what cannot be compared to `not_compared`."""
-    pairs = _pairs(run, baseline, not_compared) if baseline is not None else []
+    pairs = _pairs(run, baseline, spec.versus, not_compared) if baseline is not None else []
     agents = sorted({pair.agent for pair in pairs})
     return [_compare(agent, [pair for pair in pairs if pair.agent == agent], spec) for agent in agents]
 
 
-def _pairs(run: Mapping[Key, Sample], baseline: Baseline, not_compared: dict[str, list[Key]]) -> list[Pair]:
+def _pairs(
+    run: Mapping[Key, Sample], baseline: Baseline, versus: str, not_compared: dict[str, list[Key]]
+) -> list[Pair]:
     pairs = []
     known, here = set(baseline.agents), {agent for _, agent in run}
     for key in sorted({*run, *baseline.samples}):
@@ -115,31 +131,31 @@ def _pairs(run: Mapping[Key, Sample], baseline: Baseline, not_compared: dict[str
         if key[1] not in known or (key[1] not in here and here - known):
             # A new agent, or one that may have been renamed: a reason of the verdict names it, once.
             continue
-        why = _why_not_comparable(before, after)
+        why = _why_not_comparable(before, after, versus)
         if after is None and key[1] not in here:
             why = f"agent {key[1]} of the baseline is not in this run"
         if why or before is None or after is None:
             not_compared.setdefault(why, []).append(key)
         else:
-            pairs.append(Pair(*key, before.graded_by(after.threshold), after))
+            pairs.append(Pair(*key, before.graded_by(after.threshold), after, versus=versus))
     return pairs
 
 
-def _why_not_comparable(before: Sample | None, after: Sample | None) -> str:
+def _why_not_comparable(before: Sample | None, after: Sample | None, versus: str) -> str:
     """Return why two samples cannot be compared, or an empty text if they can."""
     if after is None:
-        return "in the baseline but not in this run"
+        return f"run by agent {versus} only" if versus else "in the baseline but not in this run"
     if before is None:
-        return "not in the baseline"
+        return f"not run by agent {versus}" if versus else "not in the baseline"
     if not after.rewards:
-        return "only infrastructure errors in this run"
+        return "only infrastructure errors" if versus else "only infrastructure errors in this run"
     if not before.rewards:
-        return "only infrastructure errors in the baseline"
+        return f"only infrastructure errors {'of' if versus else 'in'} {reference(versus)}"
     if before.digest != after.digest:
         return "the task has changed"
     if before.provider != after.provider:
         unknown = "an unknown provider"
-        return f"ran on {after.provider or unknown}, the baseline on {before.provider or unknown}"
+        return f"ran on {after.provider or unknown}, {reference(versus)} on {before.provider or unknown}"
     return ""
 
 
@@ -158,7 +174,7 @@ def _compare(agent: str, pairs: Sequence[Pair], spec: GateSpec) -> Comparison:
     comparison = Comparison(agent, marked, fmean(differences), interval, found)
     if not is_large(comparison, spec) or is_significant(comparison, spec):
         return comparison
-    return replace(comparison, advice=advise(before, after, spec.alpha))
+    return replace(comparison, advice=advise(before, after, spec.alpha, one_run=bool(spec.versus)))
 
 
 def is_large(comparison: Comparison, spec: GateSpec) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pytest_harbor.gate.baseline import Baseline, Key
 from pytest_harbor.gate.comparison import Comparison
+from pytest_harbor.gate.spec import GateSpec
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Coverage:
 
     Attributes:
         reasons: the number of tasks that were not compared, by reason.
+        whose: whose tasks they are, in words.
 
     """
 
@@ -22,6 +24,7 @@ class Coverage:
     compared: int
     total: int
     reasons: Mapping[str, int]
+    whose: str
 
     @property
     def share(self) -> float:
@@ -34,13 +37,17 @@ class Coverage:
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{number} {reason}" for reason, number in self.reasons.items())
-        of = f"{self.agent}: {self.compared} of {self.total} tasks in the baseline compared"
+        of = f"{self.agent}: {self.compared} of {self.total} tasks {self.whose} compared"
         return f"{of}; {reasons}" if reasons else of
 
 
-def coverage(comparison: Comparison, baseline: Baseline, not_compared: Mapping[str, Sequence[Key]]) -> Coverage:
+def coverage(
+    comparison: Comparison, baseline: Baseline, spec: GateSpec, not_compared: Mapping[str, Sequence[Key]]
+) -> Coverage:
     """Return how much of the baseline a comparison covers."""
     agent = comparison.agent
     known = {key for key in baseline.samples if key[1] == agent}
     missing = {reason: sum(key in known for key in keys) for reason, keys in not_compared.items()}
-    return Coverage(agent, len(comparison.pairs), len(known), {name: count for name, count in missing.items() if count})
+    reasons = {name: count for name, count in missing.items() if count}
+    whose = f"of {spec.reference}" if spec.versus else "in the baseline"
+    return Coverage(agent, len(comparison.pairs), len(known), reasons, whose)

@@ -7,8 +7,13 @@ from dataclasses import replace
 from importlib.metadata import version
 from statistics import fmean
 
+from pytest_harbor._util.files import Digest
+from pytest_harbor._util.text import listed, plural
 from pytest_harbor.gate.baseline import COUNTS, MEANS, Baseline, Key, Sample, SampleRun, significant
 from pytest_harbor.trial import TrialResult, Usage
+
+# The most tasks that a message names.
+_MAX_NAMES = 5
 
 # The usage in a sample, and the name of each number in a result.
 _USAGE = {
@@ -92,6 +97,7 @@ def _sample(results: list[TrialResult], date: str) -> Sample:
         expected=sum(result.xfail and result.outcome != "passed" for result in graded),
         errors=len(results) - len(graded),
         digest=known[0].task_digest,
+        settings=joint_settings(result.settings for result in known),
         image=known[0].image.get("id", ""),
         provider=known[0].provider,
         model=known[0].model,
@@ -106,6 +112,16 @@ def _sample(results: list[TrialResult], date: str) -> Sample:
     return replace(sample, runs=(SampleRun(results[0].run, date, len(sample.rewards), **values),))
 
 
+def joint_settings(settings: Iterable[str]) -> str:
+    """Return one digest for the settings of several attempts, which differ in a replay: each has its own cassette."""
+    each = list(settings)
+    if "" in each or len(set(each)) < 2:
+        return "" if "" in each else each[0]
+    digest = Digest()
+    digest.add(*each)
+    return digest.hex()[: len(each[0])]
+
+
 def _mean_usage(usages: Sequence[Usage | None]) -> dict[str, float]:
     known = [usage for usage in usages if usage is not None]
     if not known or len(known) < len(usages):
@@ -113,6 +129,31 @@ def _mean_usage(usages: Sequence[Usage | None]) -> dict[str, float]:
     costs = [usage.cost for usage in known if usage.cost is not None]
     means = {name: round(fmean(getattr(usage, field) for usage in known), 1) for name, field in _USAGE.items()}
     return {**means, **({"cost": round(fmean(costs), 6)} if len(costs) == len(known) else {})}
+
+
+def samples_taken(results: Iterable[TrialResult], baseline: Baseline | None) -> tuple[dict[Key, Sample], list[str]]:
+    """Return the samples of tasks that were not run again, as nothing had changed since the baseline that has them.
+
+    The second value says which of them this baseline does not have; without them, the run cannot be judged.
+    """
+    groups: dict[Key, list[TrialResult]] = {}
+    for result in sorted(results, key=lambda result: (result.task, result.agent, result.attempt)):
+        if result.unchanged:
+            groups.setdefault((result.task, result.agent), []).append(result)
+    found: dict[Key, Sample] = {}
+    missing = []
+    for key, skipped in groups.items():
+        sample = baseline.samples.get(key) if baseline else None
+        settings = joint_settings(each.settings for each in skipped)
+        same = (skipped[0].task_digest, settings, skipped[0].provider)
+        if sample is not None and (sample.digest, sample.settings, sample.provider) == same:
+            found[key] = sample.graded_by(skipped[0].threshold)
+        else:
+            missing.append(key[0])
+    if not missing:
+        return found, []
+    tasks = f"{plural(len(missing), 'task')} ({listed(missing, _MAX_NAMES)})"
+    return found, [f"not run again, and not in this baseline: {tasks}; compare with the baseline of the run"]
 
 
 def confirmations_of(results: Iterable[TrialResult]) -> dict[Key, tuple[int, int]]:

@@ -13,8 +13,8 @@ Word = Literal["pass", "regressed", "inconclusive", "not judged"]
 Kind = Literal["category", "difficulty", "dataset", "task"]
 
 VALID = (
-    "drop=SHARE, alpha=SHARE, pass-rate=SHARE (each from 0 to 1), cost=+N%, tokens=+N%, seconds=+N%, each or flip, "
-    "joined by commas"
+    "drop=SHARE, alpha=SHARE, pass-rate=SHARE (each from 0 to 1), cost=+N%, tokens=+N%, seconds=+N%, each, flip "
+    "or versus=AGENT, joined by commas"
 )
 
 # Rules without a value.
@@ -36,6 +36,7 @@ class GateSpec:
         flip: whether any task whose attempts are all worse than in the baseline is a regression, however few.
         rises: how much more a trial may need than in the baseline, as (measure, share); a measure is `cost`, `tokens`
             or `seconds`.
+        versus: name of the agent of the same run that takes the place of a baseline; empty for none.
         groups: rules for parts of the tasks, each with the tasks it is about.
         compares: whether the rule names something that needs a baseline.
         drops: whether `drop` applies; it does unless this is the rule of a group that names neither `drop` nor `alpha`.
@@ -49,6 +50,7 @@ class GateSpec:
     flip: bool = False
     rises: tuple[tuple[str, float], ...] = ()
     groups: tuple[Group, ...] = ()
+    versus: str = ""
     # How the rule was written, not what it means.
     compares: bool = field(default=False, compare=False)
     drops: bool = True
@@ -66,11 +68,15 @@ class GateSpec:
 
         """
         found: dict[str, float] = {}
+        versus = ""
         for word in (word.strip() for word in text.split(",")):
             name, equals, value = word.partition("=")
-            known = name in (*_SWITCHES, *_SHARES, *_MEASURES)
+            known = name in (*_SWITCHES, *_SHARES, *_MEASURES) or (name == "versus" and not of_group)
             if name in found or not known or bool(equals) == (name in _SWITCHES):
                 raise ValueError(f"{word!r} is not valid; use {VALID}")
+            if name == "versus":
+                versus, found[name] = _agent_name(word, value), 1.0
+                continue
             found[name] = _rise(word, value) if name in _MEASURES else _share(word, value) if equals else 1.0
         if found.get("alpha") == 0:
             raise ValueError(f"alpha=0 would never detect a regression; use {VALID}")
@@ -80,6 +86,7 @@ class GateSpec:
             pass_rate=found.get("pass-rate"),
             each="each" in found,
             flip="flip" in found,
+            versus=versus,
             rises=tuple((name, found[name]) for name in _MEASURES if name in found),
             drops=not of_group or "drop" in found or "alpha" in found,
             compares=any(name in found for name in _WITH_BASELINE),
@@ -88,8 +95,15 @@ class GateSpec:
     @property
     def needs_baseline(self) -> bool:
         """Whether the rule cannot be applied without a baseline."""
+        if self.versus:
+            return False
         own = self.compares or (self.pass_rate is None and not self.each and not self.groups)
         return own or any(group.rule.needs_baseline for group in self.groups)
+
+    @property
+    def reference(self) -> str:
+        """What rewards are compared with, in words."""
+        return reference(self.versus)
 
     def missing_baseline(self, gate: str, baseline: str, save: str) -> str:
         """Return the message for a rule that compares, but has no baseline to compare with.
@@ -102,15 +116,17 @@ class GateSpec:
         """
         return (
             f"{gate}={self} compares with a baseline, and there is none; add {baseline}=FILE ({save}=FILE makes one "
-            "from a run), or use a rule that needs none: pass-rate=SHARE or each"
+            "from a run), or use a rule that needs none: pass-rate=SHARE, each, or versus=AGENT to compare the agents "
+            "of this run"
         )
 
     def __str__(self) -> str:
-        compares = self.needs_baseline or (self.drop, self.alpha) != (GateSpec.drop, GateSpec.alpha)
+        compares = self.needs_baseline or self.versus or (self.drop, self.alpha) != (GateSpec.drop, GateSpec.alpha)
         words = [f"drop={self.drop:g}", f"alpha={self.alpha:g}"] if compares and self.drops else []
         words += [] if self.pass_rate is None else [f"pass-rate={self.pass_rate:g}"]
         words += [f"{measure}=+{share * 100:g}%" for measure, share in self.rises]
         words += [name for name in _SWITCHES if getattr(self, name)]
+        words += [f"versus={self.versus}"] if self.versus else []
         return "; ".join(
             [*([",".join(words)] if words else []), *(f"{each.name}: {each.rule}" for each in self.groups)]
         )
@@ -137,6 +153,11 @@ class Group:
         return self.label or f"{self.kind}:{','.join(self.values)}"
 
 
+def reference(versus: str) -> str:
+    """Return in words what rewards are compared with: an agent of the same run, or the baseline if none is named."""
+    return f"agent {versus}" if versus else "the baseline"
+
+
 def parse_share(text: str) -> float:
     """Parse `0.8` or `80%`.
 
@@ -151,6 +172,13 @@ def parse_share(text: str) -> float:
     if not 0 <= number <= 1:
         raise ValueError("use a share such as 0.8 or 80%")
     return number
+
+
+def _agent_name(word: str, value: str) -> str:
+    # It becomes part of titles in Markdown, and colons are for groups.
+    if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?", value):
+        raise ValueError(f"{word!r} does not name an agent; use {VALID}")
+    return value
 
 
 def _share(word: str, value: str) -> float:

@@ -72,6 +72,8 @@ def _parse(table: dict[str, Any]) -> GateSpec:
     if not table:
         raise ValueError("it is empty; give a rule, such as rule = 'drop=0.05'")
     rule = GateSpec.parse(_text(table, "rule")) if "rule" in table else GateSpec()
+    if rule.versus:
+        raise ValueError(f"versus={rule.versus} is about the agents of one run; give it with --harbor-gate")
     return with_groups(rule, [_group(number, group) for number, group in enumerate(groups, 1)])
 
 

@@ -20,7 +20,16 @@ from pytest_harbor.gate.groups import part_of
 from pytest_harbor.gate.rises import find_rises
 from pytest_harbor.gate.sequential import Rounds
 from pytest_harbor.gate.spec import GateSpec, Word
-from pytest_harbor.gate.wording import MAX_NAMES, dependent_attempts, good_rewards, other_models, undecided, worse
+from pytest_harbor.gate.versus import at_worst, divide
+from pytest_harbor.gate.wording import (
+    MAX_NAMES,
+    dependent_attempts,
+    good_rewards,
+    other_models,
+    other_settings,
+    undecided,
+    worse,
+)
 
 # The worst first.
 WORST: tuple[Word, ...] = ("regressed", "not judged", "inconclusive", "pass")
@@ -106,12 +115,13 @@ def judge(
     doubts: Sequence[str] = (),
     min_coverage: float | None = None,
     rounds: Rounds | None = None,
+    notes: Sequence[str] = (),
 ) -> Verdict:
     """Judge a run: all tasks, then each group; the worst word counts.
 
     Args:
         run: the samples of the run.
-        baseline: the baseline to compare with; None if the rule needs none.
+        baseline: the baseline to compare with; None if the rule needs none, or names an agent of the run instead.
         spec: the rule.
         limit: the most infrastructure errors, and the most unverified trials, before the run is not judged. None for
             the default, with which the excluded trials must not decide either.
@@ -119,21 +129,23 @@ def judge(
         doubts: other reasons why the run cannot be judged.
         min_coverage: the least share of an agent's tasks in the baseline that must be compared; MIN_COVERAGE if None.
         rounds: the rounds after which the run ended, if it could have ended after others; None for a fixed number.
+        notes: what else a reader should know.
 
     """
     least = MIN_COVERAGE if min_coverage is None else min_coverage
     unsure = [*([f"the run was stopped: {stopped}"] if stopped else []), *doubts]
-    verdict, notes = _judge_part(run, baseline, spec, limit, unsure, least, rounds)
+    verdict, own_notes = _judge_part(run, baseline, spec, limit, unsure, least, rounds)
     words, rows = [verdict.word], [(verdict.word, reason) for reason in verdict.reasons]
     for group in spec.groups:
-        part, _ = _judge_part(*part_of(group, run, baseline), group.rule, limit, unsure, least, rounds)
+        rule = replace(group.rule, versus=spec.versus)
+        part, _ = _judge_part(*part_of(group, run, baseline), rule, limit, unsure, least, rounds)
         words.append(part.word)
         own = [reason for reason in part.reasons if reason not in verdict.reasons]
         rows.append((part.word, "; ".join([f"{group.name} ({group.rule}): {part.word}", *own])))
     word = min(words, key=WORST.index)
     # The decisive reasons first.
     rows.sort(key=lambda row: row[0] != word)
-    return replace(verdict, word=word, reasons=(*(reason for _, reason in rows), *notes))
+    return replace(verdict, word=word, reasons=(*(reason for _, reason in rows), *own_notes, *notes))
 
 
 def _judge_part(
@@ -147,26 +159,29 @@ def _judge_part(
 ) -> tuple[Verdict, list[str]]:
     """Return the verdict on some tasks, and what else a reader should know."""
     not_compared: dict[str, list[Key]] = {}
+    everything = run
+    if spec.versus:
+        run, baseline = divide(everything, spec.versus)
     written = spec = replace(spec, compares=True) if baseline is not None else spec
     if rounds is not None:
         spec = rounds.adjust(spec)
     comparisons = compare_all(run, baseline, spec, not_compared)
     if rounds is not None:
         comparisons = [replace(each, settled=rounds.passes(each, spec)) for each in comparisons]
-    coverages = [coverage(each, baseline, not_compared) for each in comparisons] if baseline else []
+    coverages = [coverage(each, baseline, spec, not_compared) for each in comparisons] if baseline else []
     rises = [rise for each in comparisons for rise in find_rises(each, spec, least)]
     rows = {word: [str(rise) for rise in rises if rise.word == word] for word in WORST}
     certain = [*_regressions(run, comparisons, spec), *rows["regressed"]]
     uncertain = _low_pass_rate(run, spec)
     unsure = [
         *unsure,
-        *_missing_data(run, limit or Limit()),
+        *_missing_data(everything, limit or Limit()),
         *_not_measured(run, baseline, spec, {each.agent for each in comparisons}),
         *(each.shortage(least) for each in coverages if each.share < least),
         *rows["not judged"],
     ]
     if not (unsure or certain or uncertain or limit):
-        unsure += _hidden_by_errors(run, baseline, spec)
+        unsure += _hidden_by_errors(everything, baseline, spec)
     doubtful = [*(reason for each in comparisons for reason in undecided(each, spec)), *rows["inconclusive"]]
     word: Word
     if certain or (uncertain and not unsure):
@@ -191,7 +206,8 @@ def _judge_part(
         tuple(key for key, sample in sorted(run.items()) if 0 < sample.passed < len(sample.rewards)),
     )
     incomplete = [str(each) for each in coverages if least <= each.share < 1]
-    return verdict, [*incomplete, *_excluded(run), *dependent_attempts(comparisons), *other_models(comparisons)]
+    others = [*other_models(comparisons, spec), *other_settings(comparisons, spec)]
+    return verdict, [*incomplete, *_excluded(everything), *dependent_attempts(comparisons), *others]
 
 
 def _regressions(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
@@ -214,13 +230,13 @@ def _hidden_by_errors(run: Mapping[Key, Sample], baseline: Baseline | None, spec
     """Return why the run only passes because trials are excluded; it must not regress even if all of those failed."""
     if not any(sample.errors for sample in run.values()):
         return []
-    worst = {
-        key: replace(sample, rewards=(*sample.rewards, *(0.0,) * sample.errors), errors=0)
-        for key, sample in run.items()
-    }
+    worst = {key: at_worst(sample, named=key[1] == spec.versus) for key, sample in run.items()}
+    if spec.versus:
+        worst, baseline = divide(worst, spec.versus)
     comparisons = compare_all(worst, baseline, spec, {})
     reasons = [*_regressions(worst, comparisons, spec), *_low_pass_rate(worst, spec)]
-    return [f"excluded trials decide: had they failed, the run would have regressed ({reasons[0]})"] if reasons else []
+    worst_case = f"had they passed with {spec.reference} and failed with others" if spec.versus else "had they failed"
+    return [f"excluded trials decide: {worst_case}, the run would have regressed ({reasons[0]})"] if reasons else []
 
 
 def _pass_reasons(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
@@ -256,6 +272,8 @@ def _not_measured(
     counts = spec.pass_rate is not None or spec.each
     if counts and any(sample.expected for sample in run.values()) and not _count(run)[0]:
         return ["every graded trial was expected to fail"]
+    if spec.versus and not compared:
+        return [f"no task can be compared with agent {spec.versus}"]
     if baseline is None:
         return ["there is no baseline to compare with"] if spec.needs_baseline else []
     agents = {agent for _, agent in run}
@@ -264,7 +282,7 @@ def _not_measured(
     if not compared:
         return [": ".join(["no task of this run can be compared with the baseline", *reasons][:2])]
     rest = sorted(known - compared)
-    return [*reasons, *(f"no task of agent {agent} can be compared with the baseline" for agent in rest)]
+    return [*reasons, *(f"no task of agent {agent} can be compared with {spec.reference}" for agent in rest)]
 
 
 def unknown_agents(agents: Set[str], baseline: Baseline) -> list[str]:

@@ -47,7 +47,8 @@ def undecided(comparison: Comparison, spec: GateSpec) -> list[str]:
         and not comparison.improvements
         and any(flipped(pair.before, pair.after) for pair in comparison.pairs)
     ):
-        fix = "more runs in the baseline would settle it, or the rule flip if the agent is deterministic"
+        more, flip = "more runs in the baseline would settle it", "the rule flip if the agent is deterministic"
+        fix = f"{flip} would settle it" if spec.versus else f"{more}, or {flip}"
         return [f"{_describe(comparison)}, not statistically significant ({_p(found.p_value)}); {fix}"]
     if not is_large(comparison, spec):
         return []
@@ -78,7 +79,8 @@ def _describe(comparison: Comparison) -> str:
     low, high = comparison.interval
     tasks = plural(len(comparison.pairs), "task")
     means = f"{comparison.before:.3f} -> {comparison.after:.3f}"
-    change = f"{comparison.agent}: mean reward change {comparison.estimate:+.3f} over {tasks} ({means})"
+    versus = next((f" against {pair.reference}" for pair in comparison.pairs if pair.versus), "")
+    change = f"{comparison.agent}: mean reward change {comparison.estimate:+.3f}{versus} over {tasks} ({means})"
     return f"{change}, 95% interval {low:+.3f} to {high:+.3f}" if math.isfinite(low) and low < high else change
 
 
@@ -103,13 +105,25 @@ def dependent_attempts(comparisons: Iterable[Comparison]) -> list[str]:
     ]
 
 
-def other_models(comparisons: Iterable[Comparison]) -> list[str]:
-    """Return which agents ran with another model than in the baseline, which is not wrong, but explains a change."""
+def other_models(comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
+    """Return which agents ran with another model than before, which is not wrong, but explains a change."""
+    whose = f"{spec.reference}:" if spec.versus else "in the baseline"
     notes = []
     for comparison in comparisons:
         before = sorted({pair.before.model or "unknown" for pair in comparison.pairs})
         after = sorted({pair.after.model or "unknown" for pair in comparison.pairs})
         if before != after:
-            models = f"model {listed(after, MAX_NAMES)}, in the baseline {listed(before, MAX_NAMES)}"
+            models = f"model {listed(after, MAX_NAMES)}, {whose} {listed(before, MAX_NAMES)}"
             notes.append(f"{comparison.agent}: {models}")
+    return notes
+
+
+def other_settings(comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:
+    """Return which agents are of another version than in the baseline, or have other settings, as far as known."""
+    notes = []
+    for each in () if spec.versus else comparisons:
+        known = [(pair.before.settings, pair.after.settings) for pair in each.pairs]
+        if others := sum(bool(before and after) and before != after for before, after in known):
+            of = f"{others} of {plural(len(known), 'task')}"
+            notes.append(f"{each.agent}: the agent or its settings have changed since the baseline ({of})")
     return notes

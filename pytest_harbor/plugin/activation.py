@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_harbor._util.signals import interrupt_on_signals
 from pytest_harbor.plugin.agents import Agents
+from pytest_harbor.plugin.fingerprint import Fingerprints
 from pytest_harbor.plugin.gate import Gate
 from pytest_harbor.plugin.lifecycle import Lifecycle
 from pytest_harbor.plugin.session import HarborSession
@@ -24,6 +25,9 @@ def activate(session: HarborSession) -> None:
         return
     session.gate = Gate(session.config, session.options, on_command_line=session.asked_for_verdict)
     session.agents = Agents(session.config, session.options)
+    if session.agents.chosen and not session.config.hook.pytest_harbor_agent.get_hookimpls():
+        session.gate.check_agents(session.agents.shown_names)
+    session.fingerprints = Fingerprints(session.agents, session.options)
     session.table = TrialTable()
     session.config.pluginmanager.register(Lifecycle(session), "harbor-lifecycle")
     session.config.pluginmanager.register(TerminalReport(session), "harbor-terminal")

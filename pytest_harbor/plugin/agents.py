@@ -165,19 +165,24 @@ class Agents:
                 problems += [f"agent {agent.name}: {problem}"] if problem else []
         return problems
 
+    @property
+    def shown_names(self) -> tuple[str, ...]:
+        """The names of the agents in results."""
+        if self.listed or not self.chosen:
+            return tuple(spec.name for spec in self.listed)
+        try:
+            agent = self.agent()
+            return (agent.name,) if agent else ()
+        except pytest.UsageError:
+            # Reported once the tests are known, if any of them needs it.
+            return (self._options.agent,)
+
     def describe(self) -> str:
         """Return a phrase that names the agents, for the run's header."""
         if not self.listed:
             command = self._options.agent_command
-            try:
-                agent = self.agent()
-                if agent is None:
-                    return "no agent chosen"
-                name = agent.name
-            except pytest.UsageError:
-                # Reported once the tests are known, if any of them needs it.
-                name = self._options.agent
-            return f"agent {name}{f' ({command})' if command else ''}"
+            name = next(iter(self.shown_names), "")
+            return f"agent {name}{f' ({command})' if command else ''}" if name else "no agent chosen"
         return f"agent{'' if len(self.names) == 1 else 's'} {listed(self.names, _SHOWN)}"
 
     def agent(self, name: str = "") -> Agent | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -24,8 +24,10 @@ from pytest_harbor.gate import (
     judge,
     labels_of,
     samples_of,
+    samples_taken,
     save_baseline,
     unknown_agents,
+    versus_problem,
 )
 from pytest_harbor.gate.toml_table import GateTableError, read_gate
 from pytest_harbor.task import TaskError
@@ -52,6 +54,11 @@ class Gate:
     def __init__(self, config: pytest.Config, options: HarborConfig, *, on_command_line: bool = False) -> None:
         self._options = options
         self._on_command_line = on_command_line
+        if self.versus and options.baseline is not None:
+            raise pytest.UsageError(
+                f"--harbor-gate={options.gate} compares with agent {self.versus} of this run, and --harbor-baseline "
+                f"with {options.baseline}; keep one of the two"
+            )
         if options.baseline is None and options.gate is not None and options.gate.needs_baseline:
             flags = ("--harbor-gate", "--harbor-baseline", "--harbor-save-baseline")
             raise pytest.UsageError(options.gate.missing_baseline(*flags))
@@ -63,6 +70,10 @@ class Gate:
         self.rule = options.gate or in_file
         if options.update_baseline and options.baseline is None:
             raise pytest.UsageError("--harbor-update-baseline needs --harbor-baseline=FILE, the file to update")
+        if options.changed and options.save_baseline is not None:
+            raise pytest.UsageError(
+                "--harbor-save-baseline would save only what --harbor-changed ran; use --harbor-update-baseline"
+            )
         self.baseline = self._read(options.baseline) if options.baseline else None
 
     def _read(self, path: Path) -> Baseline | None:
@@ -77,6 +88,21 @@ class Gate:
     def scores(self) -> bool:
         """Whether the run as a whole is judged, and single trials are only scored."""
         return self._options.baseline is not None or self.rule is not None
+
+    @property
+    def versus(self) -> str:
+        """The name of the agent of this run that the others are compared with; empty if there is none."""
+        return self._options.gate.versus if self._options.gate else ""
+
+    def check_agents(self, names: Collection[str]) -> None:
+        """Check that the agents of a run can be compared with one of them.
+
+        Raises:
+            pytest.UsageError: they cannot.
+
+        """
+        if self.versus and (wrong := versus_problem(self.versus, names)):
+            raise pytest.UsageError(f"--harbor-gate={self._options.gate}: {wrong}; --harbor-agents=FILE lists agents")
 
     @property
     def deferred(self) -> bool:
@@ -121,6 +147,9 @@ class Gate:
             except BaselineError as error:
                 fix = "run with the same, or start over with --harbor-update-baseline"
                 return f"--harbor-update-baseline=add: nothing can be added to {options.baseline}: {error}; {fix}"
+        if self.versus and self._on_command_line and not self.deferred:
+            wrong = versus_problem(self.versus, {agent for _, agent in keys}) if keys else ""
+            return f"--harbor-gate={options.gate}: the selected tests have nothing to compare: {wrong}" if wrong else ""
         if not self._on_command_line or baseline is None or options.update_baseline or self.deferred:
             return ""
         known = {baseline.samples[key].provider for key in keys if key in baseline.samples}
@@ -148,7 +177,7 @@ class Gate:
                 found[task.id] = Labels(task.category or "", task.difficulty or "")
         return [f"{self._source}: {problem}" for problem in empty_groups(self.rule.groups, found)]
 
-    def judge(self, results: list[TrialResult], stopped: str = "") -> Verdict | None:
+    def judge(self, results: list[TrialResult], stopped: str = "", notes: Sequence[str] = ()) -> Verdict | None:
         """Return the verdict on a run, or None if no option asks for one.
 
         If only an ini file asks for one, a run without trials is not judged: its tests are of another kind.
@@ -156,6 +185,7 @@ class Gate:
         Args:
             results: all results of the run.
             stopped: why the run ended early; empty if it did not.
+            notes: what else a reader should know.
 
         """
         if self.deferred or not self.scores or not (results or self._on_command_line):
@@ -163,7 +193,9 @@ class Gate:
         spec = self.rule or GateSpec()
         options = self._options
         limit, coverage = options.max_infra_errors, options.min_coverage
-        return judge(samples_of(results), self.baseline, spec, limit, stopped, min_coverage=coverage)
+        taken, doubts = samples_taken(results, self.baseline)
+        run = {**taken, **samples_of(results)}
+        return judge(run, self.baseline, spec, limit, stopped, doubts, min_coverage=coverage, notes=notes)
 
     def exit_status(self, verdict: Verdict) -> int:
         """Return the exit status for a verdict; updating the baseline accepts any."""
@@ -185,6 +217,8 @@ class Gate:
             For each baseline, whether it was written, and the lines of a message.
 
         """
+        if results and all(result.unchanged for result in results):
+            return [(True, [f"{file} stays as it is: nothing has changed"]) for file, *_ in self.files_to_write()]
         gaps = [f"the run was stopped: {stopped}"] if stopped else []
         return [self._save(file, results, update, gaps, add=add) for file, update, add in self.files_to_write()]
 

@@ -16,6 +16,7 @@ from pytest_harbor.errors import InfrastructureError
 from pytest_harbor.plugin import fixtures
 from pytest_harbor.plugin.agents import NO_AGENT
 from pytest_harbor.plugin.cases import assignment_of
+from pytest_harbor.plugin.changed import skip_unchanged
 from pytest_harbor.plugin.collection import HarborItem
 from pytest_harbor.plugin.junit import add_verdict
 from pytest_harbor.plugin.pasted_ids import refuse_wrong_ids
@@ -65,13 +66,17 @@ class Lifecycle:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Sort tasks into the order of their taskset, and refuse to run them if that would be useless."""
+        """Sort tasks, skip what has not changed, and refuse to run the rest if that would be useless."""
         if self._session.options.taskset is not None:
             self._sort(items)
+        if self._session.gate.versus:
+            _take_turns(items)
         if self._config.option.collectonly and not self._session.agents.given_in_full:
             return
         problems = self._problems(items) or self._empty_groups(items)
         if not problems:
+            if self._session.options.changed and not self._config.option.collectonly:
+                self._session.changed_notes = skip_unchanged(self._session, items)
             return
         self._refused = True
         if not self._session.is_worker:
@@ -213,7 +218,7 @@ class Lifecycle:
         spent = next((result.budget or result.reason for result in results if result.cut_by_run), "")
         interrupted = session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         stopped = str(session.shouldfail or session.shouldstop or ("interrupted" if interrupted else spent))
-        harbor.verdict = harbor.gate.judge(results, stopped)
+        harbor.verdict = harbor.gate.judge(results, stopped, harbor.changed_notes)
         if harbor.verdict is not None:
             add_verdict(harbor, harbor.verdict, results)
         saved = harbor.gate.save(results, stopped)
@@ -236,6 +241,23 @@ class Lifecycle:
             harbor.exit_note = f"exit status 1: {missing:,} of {plural(total, 'trial')} did not run"
         if harbor.output_missing and session.exitstatus == pytest.ExitCode.OK:
             harbor.exit_note = "exit status 1: a baseline was not written"
+
+
+def _take_turns(items: list[pytest.Item]) -> None:
+    """Let each agent be the first equally often: the first at a task waits for its image, and finds caches cold.
+
+    A task's agents are next to each other already, so that a bad hour of a provider hits all of them.
+    """
+    rounds: dict[Any, list[int]] = {}
+    for position, item in enumerate(items):
+        if (assignment := assignment_of(item)) is not None and assignment.agent:
+            key = (item.parent, getattr(item, "originalname", ""), assignment.task.id, assignment.attempt)
+            rounds.setdefault(key, []).append(position)
+    for number, positions in enumerate(rounds.values()):
+        first = number % len(positions)
+        turn = [items[position] for position in positions]
+        for position, item in zip(positions, [*turn[first:], *turn[:first]], strict=True):
+            items[position] = item
 
 
 def _is_skipped(item: pytest.Item) -> bool:

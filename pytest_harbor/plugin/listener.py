@@ -63,9 +63,11 @@ class Listener:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_sessionfinish(self) -> None:
-        """Send the tasks that a pytest-xdist worker was kept out of to its controller."""
+        """Send what only a pytest-xdist worker knows from collecting tests to its controller."""
         if self._session.is_worker:
-            self._session.config.workeroutput["harbor_guarded"] = without_surrogates([*map(str, self._session.guarded)])  # type: ignore[attr-defined]
+            output = self._session.config.workeroutput  # type: ignore[attr-defined]
+            output["harbor_guarded"] = without_surrogates([*map(str, self._session.guarded)])
+            output["harbor_changed_notes"] = self._session.changed_notes
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -127,6 +129,7 @@ class Listener:
 
         """
         output = getattr(node, "workeroutput", {})
+        self._session.changed_notes = output.get("harbor_changed_notes") or self._session.changed_notes
         self._session.guarded = [*map(Path, output.get("harbor_guarded", ()))]
         if problems := output.get("harbor_usage_errors"):
             raise pytest.UsageError(*problems)

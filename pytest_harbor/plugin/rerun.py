@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _OF_THE_WHOLE_RUN = {
     *("harbor-task", "harbor-exclude-task", "harbor-shard", "harbor-session-budget", "harbor-html"),
     *("harbor-baseline", "harbor-gate", "harbor-inconclusive", "harbor-max-infra-errors", "harbor-min-coverage"),
-    "harbor-confirm",
+    *("harbor-confirm", "harbor-changed"),
     *("harbor-save-baseline", "harbor-update-baseline", "harbor-force-baseline", "harbor-record-only"),
 }
 _OF_PYTEST = ("-c", "--config-file", "--rootdir", "--confcutdir", "-o", "--override-ini", "-p")

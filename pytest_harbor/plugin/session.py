@@ -18,6 +18,7 @@ from pytest_harbor.plugin.options.config import typed_options
 if TYPE_CHECKING:
     from pytest_harbor.gate import Verdict
     from pytest_harbor.plugin.agents import Agents
+    from pytest_harbor.plugin.fingerprint import Fingerprints
     from pytest_harbor.plugin.gate import Gate
     from pytest_harbor.plugin.options.table import HarborConfig
     from pytest_harbor.plugin.places import Places
@@ -48,6 +49,7 @@ class HarborSession:
     # Set by activation.activate(), which every run with Harbor tasks goes through.
     gate: Gate
     agents: Agents
+    fingerprints: Fingerprints
     table: TrialTable
 
     def __init__(self, config: pytest.Config, options: HarborConfig) -> None:
@@ -72,6 +74,8 @@ class HarborSession:
         self.shard: dict[str, bool] = {}
         # Failed reports that are not a scored trial's; no verdict may excuse them (listener.py).
         self.other_failures = 0
+        # What --harbor-changed did not run again, and why it ran the rest (changed.py).
+        self.changed_notes: list[str] = []
         # Set by lifecycle.py at the end of the session.
         self.verdict: Verdict | None = None
         self.baseline_notes: list[str] = []

@@ -100,7 +100,8 @@ class TerminalReport:
         if not shown or not runner or not runner.run.directory.is_dir():
             return []
         described = [] if self._described else self._describe_run()
-        return [*described, self._results_line(runner.run.directory)]
+        notes = [f"harbor: {one_line(note, None)}" for note in self._session.changed_notes]
+        return [*described, *notes, self._results_line(runner.run.directory)]
 
     def pytest_enter_pdb(self) -> None:
         """Say how to get at the environment that a debugger keeps running."""
@@ -223,11 +224,14 @@ class TerminalReport:
             for line in lines:
                 reporter.write_line(line)
         elif session.gate.deferred:
+            rule = f"--gate {session.options.gate}" if session.gate.versus else "--baseline FILE"
             reporter.write_sep("=", "harbor gate")
             reporter.write_line(
                 f"no verdict on shard {session.options.shard} alone: "
-                "`pytest-harbor gate RUN... --baseline FILE` judges the runs of all shards together"
+                f"`pytest-harbor gate RUN... {rule}` judges the runs of all shards together"
             )
+            for note in session.changed_notes:
+                reporter.write_line(one_line(note, None))
 
     def _report(self, results: list[TrialResult], not_run: tuple[str, ...] | None = None) -> github.Report:
         """Return what there is to report besides the table."""

@@ -17,6 +17,8 @@ from pytest_harbor.task import Task
 from pytest_harbor.trial import Trial, TrialResult
 
 TRIAL: pytest.StashKey[Trial] = pytest.StashKey()
+UNCHANGED: pytest.StashKey[bool] = pytest.StashKey()
+"""Whether a test is skipped because nothing has changed since the baseline (changed.py)."""
 _RERUN: pytest.StashKey[int] = pytest.StashKey()
 _REQUESTED: pytest.StashKey[bool] = pytest.StashKey()
 
@@ -127,6 +129,8 @@ def _new_trial(item: pytest.Item, task: Task, confirmation: int = 0, *, recorded
         echo=_echo if getattr(item.config.option, "capture", "") == "no" else None,
         recorded=recorded,
     )
+    trial.result.settings = session.fingerprints.of(item)
+    trial.result.unchanged = item.stash.get(UNCHANGED, False)
     if recorded:
         session.open_trials.add(trial)
     return trial

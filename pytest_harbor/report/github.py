@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_harbor._util.text import listed, one_line, plural
+from pytest_harbor._util.text import capitalized, listed, one_line, plural
 from pytest_harbor.gate import Key, Sample, Verdict
 from pytest_harbor.report import usage_text
 from pytest_harbor.report.agent_rates import percent, rates_by_agent
@@ -21,7 +21,7 @@ from pytest_harbor.report.headline import headline as run_headline
 from pytest_harbor.report.headline import is_expected_failure
 from pytest_harbor.report.reason import reason
 from pytest_harbor.report.terminal import totals
-from pytest_harbor.report.verdict_text import WORSE, Row, Section, number, sections
+from pytest_harbor.report.verdict_text import Row, Section, number, sections, worse_title
 from pytest_harbor.trial import TrialResult
 
 MARKER = "<!-- pytest-harbor -->"
@@ -148,7 +148,7 @@ def _section(section: Section, reasons: Mapping[Key, str]) -> list[str]:
         )
         for row in section.rows
     ]
-    title = f"{section.title.capitalize()} ({len(rows)})"
+    title = f"{capitalized(section.title)} ({len(rows)})"
     return _table(title, ("task", "agent", "before:", "after:", "", "reason"), rows)
 
 
@@ -309,12 +309,12 @@ def _verdict_annotations(report: Report, verdict: Verdict) -> list[_Annotation]:
     levels: dict[str, Level] = {"unverified": "warning", "errors": "warning"}
     if verdict.word != "pass":
         # Under a `pass`, rewards differ by chance, and that needs nobody's attention.
-        levels.update({**dict.fromkeys(WORSE, level_if_worse), "failed": level_if_worse, "flaky": "notice"})
+        levels.update({worse_title(verdict): level_if_worse, "failed": level_if_worse, "flaky": "notice"})
     return [
         _Annotation(level, (row.task, row.agent), f"{section.title}: {row.task}", f"{row.rewards}, {row.note}")
         for section in sections(verdict, report.samples, report.confirmations)
         if (level := levels.get(section.title))
-        for row in (sorted(section.rows, key=_change) if section.title in WORSE else section.rows)
+        for row in (sorted(section.rows, key=_change) if section.title == worse_title(verdict) else section.rows)
     ]
 
 

@@ -82,14 +82,22 @@ def spent_budget(result: TrialResult) -> str:
 
 
 def changes(verdict: Verdict) -> list[str]:
-    """Return how cost and tokens per trial compare with the baseline: a line per agent whose usage is known."""
-    lines = []
+    """Return how cost and tokens per trial, and between two agents also time, compare: a line per agent."""
+    lines, reference = [], verdict.spec.reference
     for comparison in verdict.comparisons:
         cost, tokens = comparison.mean_usage("cost"), comparison.mean_usage("input_tokens", "output_tokens")
         sign = _sign(comparison)
-        parts = [f"mean cost {sign}{money(cost[1])} per trial, {_change(*cost, money(cost[0]))}"] if cost else []
+        parts = (
+            [f"mean cost {sign}{money(cost[1])} per trial, {_change(*cost, money(cost[0]), reference)}"] if cost else []
+        )
         if tokens:
-            parts.append(f"mean tokens {sign}{compact(tokens[1])} per trial, {_change(*tokens, compact(tokens[0]))}")
+            change = _change(*tokens, compact(tokens[0]), reference)
+            parts.append(f"mean tokens {sign}{compact(tokens[1])} per trial, {change}")
+        if verdict.spec.versus and all(comparison.mean_seconds):
+            before, after = comparison.mean_seconds
+            parts.append(
+                f"mean time of the agent {after:,.1f} s, {_change(before, after, f'{before:,.1f} s', reference)}"
+            )
         if parts:
             lines.append(f"{one_line(comparison.agent)}: {'; '.join(parts)}")
     return lines
@@ -100,12 +108,12 @@ def _sign(comparison: Comparison) -> str:
     return "~" if any(sample.usage.get("estimated") for sample in samples) else ""
 
 
-def _change(before: float, after: float, before_text: str) -> str:
+def _change(before: float, after: float, before_text: str, reference: str) -> str:
     if math.isclose(before, after, rel_tol=1e-9):
-        return "same as the baseline"
+        return f"same as {reference}"
     if before <= 0:
-        return f"{before_text} in the baseline"
-    return f"{after / before - 1:+,.0%} vs. the baseline"
+        return f"{before_text} {'in the baseline' if reference == 'the baseline' else f'with {reference}'}"
+    return f"{after / before - 1:+,.0%} vs. {reference}"
 
 
 def money(cost: float | None, *, estimated: bool = False) -> str:

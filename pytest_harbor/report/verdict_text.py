@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pytest_harbor._util.text import listed, one_line, plural
-from pytest_harbor.gate import Key, Pair, Sample, Verdict
+from pytest_harbor.gate import Comparison, Key, Pair, Sample, Verdict
 from pytest_harbor.report import usage_text
 
 # The most rows of a section and the most names in a line, unless everything is to be shown.
 MAX_ROWS = 20
 MAX_NAMES = 5
 
-# The title of the tasks with lower rewards: only a verdict makes them regressions.
-WORSE = ("lower than the baseline", "regressions")
+REGRESSIONS = "regressions"
+
+
+def worse_title(verdict: Verdict) -> str:
+    """Return the title of the tasks with lower rewards: only a verdict makes them regressions."""
+    return REGRESSIONS if verdict.word == "regressed" else f"lower than {verdict.spec.reference}"
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,9 @@ def sections(
         rerun = "; rerun: {} of {} passed".format(*reruns[key]) if key in reruns else ""
         return Row(*key, pair.before.mean if pair else None, after.mean if after else None, note + rerun)
 
-    def compared(some_pairs: Iterable[Pair]) -> tuple[Row, ...]:
-        return tuple(row((pair.task, pair.agent), _passed(pair)) for pair in some_pairs)
+    def compared(each: Comparison, some_pairs: Iterable[Pair]) -> Iterator[Row]:
+        for pair in some_pairs:
+            yield row((pair.task, pair.agent), f"{_passed(pair)}{_contribution(pair, each)}")
 
     def counted(describe: Callable[[Sample], str]) -> tuple[Row, ...]:
         return tuple(row(key, note) for key, sample in sorted(run.items()) if (note := describe(sample)))
@@ -69,12 +74,14 @@ def sections(
     def failed(key: Key) -> bool:
         sample = run[key]
         counted = len(sample.rewards) - sample.expected
-        return key not in pairs and not sample.passed and counted > sample.unverified
+        judged = key not in pairs and key[1] != verdict.spec.versus
+        return judged and not sample.passed and counted > sample.unverified
 
-    worse = WORSE[verdict.word == "regressed"]
+    each_worse = [row for each in verdict.comparisons for row in compared(each, each.regressions)]
+    each_better = [row for each in verdict.comparisons for row in compared(each, each.improvements)]
     found = [
-        Section(worse, compared(pair for each in verdict.comparisons for pair in each.regressions)),
-        Section("improvements", compared(pair for each in verdict.comparisons for pair in each.improvements)),
+        Section(worse_title(verdict), tuple(each_worse)),
+        Section("improvements", tuple(each_better)),
         Section("failed", tuple(row(key, _share(run[key])) for key in sorted(run) if failed(key))),
         Section("flaky", tuple(row(key, _share(run[key])) for key in verdict.flaky if key in run)),
         Section("unverified", counted(_unverified)),
@@ -88,7 +95,7 @@ def blamed(verdict: Verdict, run: Mapping[Key, Sample]) -> set[Key]:
     """Return the tasks and agents with failures that a verdict other than `pass` is about."""
     if verdict.word == "pass":
         return set()
-    titles = (*WORSE, "failed", "unverified")
+    titles = (worse_title(verdict), "failed", "unverified")
     found = (section for section in sections(verdict, run) if section.title in titles)
     return {(row.task, row.agent) for section in found for row in section.rows}
 
@@ -113,7 +120,14 @@ def _errors(sample: Sample) -> str:
 
 def _passed(pair: Pair) -> str:
     before, after = (f"{sample.passed} of {len(sample.rewards)}" for sample in (pair.before, pair.after))
-    return f"passed {before}, now {after}{'; more than chance explains' if pair.significant else ''}"
+    change = f"passed {after}, {pair.reference} {before}" if pair.versus else f"passed {before}, now {after}"
+    return f"{change}{'; more than chance explains' if pair.significant else ''}"
+
+
+def _contribution(pair: Pair, comparison: Comparison) -> str:
+    """Return what a task adds to the difference between two agents; in a baseline's verdict, nobody asks."""
+    share = pair.difference / len(comparison.pairs)
+    return f"; {share:+.3f} of {comparison.estimate:+.3f}" if pair.versus else ""
 
 
 def number(value: float | None) -> str:

@@ -82,6 +82,9 @@ class TrialResult:
         image: name, id and source of the image; with an agent's setup in it, also whether the setup was `built` or
             `cached` (`setup`), and the name of the image `below` it.
         provider: the provider of the environment.
+        settings: digest of the agent and its settings, and of the cassette of a replay; empty if hooks or fixtures take
+            part, or if it is not known.
+        unchanged: whether the trial was skipped because nothing has changed since the baseline, whose rewards count.
         confirmation: number of the confirmation of a task that newly failed, from 1; 0 for an attempt.
         rerun: number of the rerun of its test by a plugin such as pytest-rerunfailures, from 1; 0 for the first run.
         xfail: whether the test of the trial has an xfail mark that applies.
@@ -120,6 +123,8 @@ class TrialResult:
     task_digest: str = ""
     category: str = ""
     difficulty: str = ""
+    settings: str = ""
+    unchanged: bool = False
     confirmation: int = 0
     rerun: int = 0
     xfail: bool = False

@@ -14,7 +14,7 @@ from pytest_harbor.trial import TrialResult, Usage
 
 # Sums of these are finite, too.
 FINITE = st.floats(-1e300, 1e300)
-SHARED = {name: st.text() for name in ("digest", "image", "provider", "model", "category", "difficulty")}
+SHARED = {name: st.text() for name in ("digest", "settings", "image", "provider", "model", "category", "difficulty")}
 VALUES = {
     "errors": st.integers(0, 3),
     "seconds": FINITE,

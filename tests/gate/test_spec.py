@@ -41,4 +41,4 @@ def test_rules(text, spec):
 def test_invalid_rule_error_shows_a_valid_rule(text):
     with pytest.raises(ValueError, match="use drop=SHARE, alpha=SHARE, pass-rate=SHARE") as caught:
         GateSpec.parse(text)
-    assert "each or flip" in str(caught.value)
+    assert "flip or versus=AGENT" in str(caught.value)

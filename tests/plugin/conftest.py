@@ -61,7 +61,7 @@ class Project:
         """Write a task below the project's directory, or at an absolute path."""
         return self._write(self.path / where, toml, **what)
 
-    def rewards(self, **rewards: float | list[float | None] | None) -> None:
+    def rewards(self, **rewards: Any) -> None:
         """Write tasks below tb2 and fake the rewards of their trials; None means a lost environment."""
         for name in rewards:
             self.task(f"tb2/{name}")

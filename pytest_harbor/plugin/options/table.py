@@ -231,11 +231,20 @@ class HarborConfig:
         "FILE",
         "path",
     )
+    changed: bool = option(
+        "harbor-changed",
+        "Do not run tasks again whose files, agent and settings equal those in --harbor-baseline, if the agent is "
+        "deterministic: oracle, nop, or model calls replayed by --harbor-proxy=replay; their rewards are taken from it",
+        parsers.text,
+        False,
+        "",
+        "switch",
+    )
     gate: GateSpec | None = option(
         "harbor-gate",
         "Rule of the verdict: drop=SHARE, alpha=SHARE, pass-rate=SHARE, cost=+SHARE, tokens=+SHARE, seconds=+SHARE, "
-        "each, flip, or several joined by commas, and `; GROUP: RULE` for parts of the tasks; drop=0.05,alpha=0.05 if "
-        "not given",
+        "each, flip, versus=AGENT (compares the other agents of the run with this one), or several joined by commas, "
+        "and `; GROUP: RULE` for parts of the tasks; drop=0.05,alpha=0.05 if not given",
         parsers.rule,
         None,
         "RULE",

@@ -46,8 +46,12 @@ _NEEDS: dict[str, tuple[Callable[[HarborConfig], bool], str]] = {
         "without a baseline, which says what newly fails; add --harbor-baseline=FILE",
     ),
     "min_coverage": (
-        lambda options: options.baseline is not None,
+        lambda options: options.baseline is not None or bool(options.gate and options.gate.versus),
         "without a baseline, whose tasks it is about; add --harbor-baseline=FILE",
+    ),
+    "changed": (
+        lambda options: options.baseline is not None,
+        "without a baseline, whose rewards it takes; add --harbor-baseline=FILE",
     ),
     "inconclusive": (_judged, _GATE),
     "max_infra_errors": (

@@ -79,7 +79,7 @@ def _facts(result: TrialResult, group: Group, base: Path | None) -> Markup:
     )
     facts: list[tuple[str, Child]] = [
         ("reward", join([_exact(result.reward), f", needs {_exact(result.threshold)}"])),
-        ("baseline", _history(group)),
+        (group.pair.versus if group.pair and group.pair.versus else "baseline", _history(group)),
         ("agent", one_line(agent_end(result)).removeprefix("agent ")),
         ("model", one_line(result.model)),
         ("verifier", _verifier_end(result)),

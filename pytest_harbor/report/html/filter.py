@@ -13,8 +13,8 @@ from pytest_harbor.report.html.markup import Markup, join, tag
 from pytest_harbor.report.table import count_outcomes
 
 KINDS = {
-    "worse": "worse than the baseline",
-    "better": "better than the baseline",
+    "worse": "worse than {reference}",
+    "better": "better than {reference}",
     "flaky": "flaky",
     "timeout": "agent timed out",
     "budget": "budget spent",
@@ -45,6 +45,7 @@ def trial_filter(entries: Sequence[Entry], groups: Mapping[Key, Group]) -> Marku
         if count
     ]
     agents = sorted({result.agent for result in results})
+    reference = next((group.pair.reference for group in groups.values() if group.pair), "")
     known = {kind for each in groups.values() for entry in each.entries for kind in entry.kinds(each)}
     return tag(
         "form",
@@ -58,7 +59,11 @@ def trial_filter(entries: Sequence[Entry], groups: Mapping[Key, Group]) -> Marku
         _select("agent", [(agent, one_line(agent) or "(no agent)") for agent in agents], "all agents")
         if len(agents) > 1
         else None,
-        _select("kind", [(kind, text) for kind, text in KINDS.items() if kind in known], "all tasks")
+        _select(
+            "kind",
+            [(kind, text.format(reference=one_line(reference))) for kind, text in KINDS.items() if kind in known],
+            "all tasks",
+        )
         if known
         else None,
         _select("reason", [(cause, f"{cause} ({number:,})") for cause, number in causes], "all reasons")

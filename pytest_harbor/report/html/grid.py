@@ -62,7 +62,7 @@ def _usage(group: Group) -> Markup | None:
 
 
 def before(group: Group) -> Markup | None:
-    """Return the reward in the baseline, or None if it is unknown."""
+    """Return the reward in the baseline or of the agent compared with, or None if it is unknown."""
     if group.pair is None:
         return None
     signs = {"worse": "▼ ", "better": "▲ ", "": ""}
@@ -70,7 +70,7 @@ def before(group: Group) -> Markup | None:
         "span",
         tag("span", signs[group.change], aria_hidden="true") if group.change else None,
         screen_reader_text(f"{group.change}, ") if group.change else None,
-        f"was {number(group.pair.before.mean)}",
+        f"{one_line(group.pair.versus) or 'was'} {number(group.pair.before.mean)}",
         class_=f"before {group.change}".rstrip(),
     )
 

@@ -99,7 +99,7 @@ class Group:
 
     @property
     def change(self) -> str:
-        """`worse` or `better` than the baseline; empty if it is neither or unknown."""
+        """`worse` or `better` than what it is compared with; empty if it is neither or unknown."""
         if self.pair is None or not self.pair.difference:
             return ""
         return "worse" if self.pair.difference < 0 else "better"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from pytest_harbor._util.text import listed, one_line, plural
+from pytest_harbor._util.text import capitalized, listed, one_line, plural
 from pytest_harbor.gate import Comparison, Key, Pair, Verdict
 from pytest_harbor.report import usage_text
 from pytest_harbor.report.html.groups import Group
 from pytest_harbor.report.html.markup import Markup, data_table, join, number, screen_reader_text, tag
-from pytest_harbor.report.verdict_text import WORSE
+from pytest_harbor.report.verdict_text import worse_title
 
 SIGNS = {"pass": "✓", "regressed": "▼", "inconclusive": "?", "not judged": "!"}
 # The table of trials shows all tasks.
@@ -41,19 +41,20 @@ def verdict_section(verdict: Verdict) -> Markup:
 
 def _comparisons(verdict: Verdict) -> Markup:
     scale = max(verdict.spec.drop, *(abs(end) for each in verdict.comparisons for end in _ends(each))) * 1.1 or 1.0
+    caption = f"Compared with {verdict.spec.reference}"
     heads = ("agent", "tasks", "mean reward change", "95% interval", "p")
     return tag(
         "div",
         tag(
             "table",
-            tag("caption", "Compared with the baseline"),
+            tag("caption", caption),
             tag("thead", tag("tr", *(tag("th", head, scope="col") for head in heads))),
             tag("tbody", *(_comparison(each, verdict.spec.drop, scale) for each in verdict.comparisons)),
         ),
         class_="wide",
         tabindex=0,
         role="region",
-        aria_label="Compared with the baseline",
+        aria_label=caption,
     )
 
 
@@ -103,7 +104,7 @@ def changes_section(verdict: Verdict, groups: Mapping[Key, Group]) -> Markup | N
 def _changes(verdict: Verdict, groups: Mapping[Key, Group]) -> Iterator[Markup]:
     worse = [pair for each in verdict.comparisons for pair in each.regressions]
     better = [pair for each in verdict.comparisons for pair in each.improvements]
-    title_if_worse = WORSE[verdict.word == "regressed"].capitalize()
+    title_if_worse = capitalized(worse_title(verdict))
     for place, title, pairs in (("worse", title_if_worse, worse), ("better", "Improvements", better)):
         if pairs:
             yield tag("h3", f"{title} ({len(pairs):,})", id=place)
