@@ -96,7 +96,7 @@ def test_spent_session_budget_skips_the_rest(runs, model_server):
     assert [request.method for request in model_server.requests].count("POST") == 2
     # A verdict on the remaining trials would only judge the budget.
     status, output = runs("--harbor-proxy=live", "--harbor-session-budget=30tokens", "--harbor-gate=pass-rate=0.5")
-    assert status == 10
+    assert status == 11
     assert "the run was stopped: --harbor-session-budget of 30 tokens is spent" in output
 
 
