@@ -51,7 +51,7 @@ def test_terminal_and_junit(harbor: Harbor, workers: str) -> None:
         "printed by the agent",
         "printed by the tests",
         str(run.trial("bad").relative_to(harbor.path)),
-        "test.sh wrote neither",
+        "wrote neither reward.txt nor reward.json",
     ):
         assert expected in text
     assert "good agent" not in text
