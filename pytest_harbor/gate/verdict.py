@@ -84,6 +84,7 @@ class Verdict:
         comparisons: one per agent that could be compared.
         not_compared: the tasks that could not be compared, by reason.
         flaky: tasks that both passed and failed in this run.
+        rewards_word: the word without limits on cost, tokens and time, which single tasks' rewards do not explain.
 
     """
 
@@ -93,6 +94,7 @@ class Verdict:
     comparisons: tuple[Comparison, ...] = ()
     not_compared: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
     flaky: tuple[Key, ...] = ()
+    rewards_word: Word = "pass"
 
     def exit_status(self, inconclusive: Literal["fail", "pass"]) -> int:
         """Return the exit status for the verdict.
@@ -135,17 +137,19 @@ def judge(
     least = MIN_COVERAGE if min_coverage is None else min_coverage
     unsure = [*([f"the run was stopped: {stopped}"] if stopped else []), *doubts]
     verdict, own_notes = _judge_part(run, baseline, spec, limit, unsure, least, rounds)
-    words, rows = [verdict.word], [(verdict.word, reason) for reason in verdict.reasons]
+    parts, rows = [verdict], [(verdict.word, reason) for reason in verdict.reasons]
     for group in spec.groups:
         rule = replace(group.rule, versus=spec.versus)
         part, _ = _judge_part(*part_of(group, run, baseline), rule, limit, unsure, least, rounds)
-        words.append(part.word)
+        parts.append(part)
         own = [reason for reason in part.reasons if reason not in verdict.reasons]
         rows.append((part.word, "; ".join([f"{group.name} ({group.rule}): {part.word}", *own])))
-    word = min(words, key=WORST.index)
+    word = min((part.word for part in parts), key=WORST.index)
+    rewards_word = min((part.rewards_word for part in parts), key=WORST.index)
     # The decisive reasons first.
     rows.sort(key=lambda row: row[0] != word)
-    return replace(verdict, word=word, reasons=(*(reason for _, reason in rows), *own_notes, *notes))
+    reasons = (*(reason for _, reason in rows), *own_notes, *notes)
+    return replace(verdict, word=word, rewards_word=rewards_word, reasons=reasons)
 
 
 def _judge_part(
@@ -183,16 +187,15 @@ def _judge_part(
     if not (unsure or certain or uncertain or limit):
         unsure += _hidden_by_errors(everything, baseline, spec)
     doubtful = [*(reason for each in comparisons for reason in undecided(each, spec)), *rows["inconclusive"]]
-    word: Word
-    if certain or (uncertain and not unsure):
-        word, reasons = "regressed", [*certain, *uncertain, *unsure]
-    elif unsure:
-        word, reasons = "not judged", [*unsure, *uncertain, *doubtful]
-    elif doubtful:
-        word, reasons = "inconclusive", doubtful
+    word = _word(certain, uncertain, unsure, doubtful)
+    if word == "regressed":
+        reasons = [*certain, *uncertain, *unsure]
+    elif word == "pass":
+        reasons = _pass_reasons(run, comparisons, spec)
     else:
-        word, reasons = "pass", _pass_reasons(run, comparisons, spec)
-    if rises:
+        reasons = [*unsure, *uncertain, *doubtful]
+    limits = {row for found in rows.values() for row in found}
+    if limits:
         # A limit that decides says nothing about the rewards.
         good = [each for each in comparisons if not (worse(each, spec) or undecided(each, spec))]
         reasons += [row for row in (*doubtful, *good_rewards(good, spec)) if row not in reasons]
@@ -204,10 +207,17 @@ def _judge_part(
         tuple(comparisons),
         {reason: tuple(keys) for reason, keys in not_compared.items()},
         tuple(key for key, sample in sorted(run.items()) if 0 < sample.passed < len(sample.rewards)),
+        _word(*([row for row in found if row not in limits] for found in (certain, uncertain, unsure, doubtful))),
     )
     incomplete = [str(each) for each in coverages if least <= each.share < 1]
     others = [*other_models(comparisons, spec), *other_settings(comparisons, spec)]
     return verdict, [*incomplete, *_excluded(everything), *dependent_attempts(comparisons), *others]
+
+
+def _word(certain: Sequence[str], uncertain: Sequence[str], unsure: Sequence[str], doubtful: Sequence[str]) -> Word:
+    if certain or (uncertain and not unsure):
+        return "regressed"
+    return "not judged" if unsure else "inconclusive" if doubtful else "pass"
 
 
 def _regressions(run: Mapping[Key, Sample], comparisons: Iterable[Comparison], spec: GateSpec) -> list[str]:

@@ -305,9 +305,9 @@ def _annotations(report: Report) -> list[_Annotation]:
 
 
 def _verdict_annotations(report: Report, verdict: Verdict) -> list[_Annotation]:
-    level_if_worse: Level = "error" if verdict.word == "regressed" else "warning"
+    level_if_worse: Level = "error" if verdict.rewards_word == "regressed" else "warning"
     levels: dict[str, Level] = {"unverified": "warning", "errors": "warning"}
-    if verdict.word != "pass":
+    if verdict.rewards_word != "pass":
         # Under a `pass`, rewards differ by chance, and that needs nobody's attention.
         levels.update({worse_title(verdict): level_if_worse, "failed": level_if_worse, "flaky": "notice"})
     return [

@@ -18,7 +18,7 @@ REGRESSIONS = "regressions"
 
 def worse_title(verdict: Verdict) -> str:
     """Return the title of the tasks with lower rewards: only a verdict makes them regressions."""
-    return REGRESSIONS if verdict.word == "regressed" else f"lower than {verdict.spec.reference}"
+    return REGRESSIONS if verdict.rewards_word == "regressed" else f"lower than {verdict.spec.reference}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def sections(
 
 def blamed(verdict: Verdict, run: Mapping[Key, Sample]) -> set[Key]:
     """Return the tasks and agents with failures that a verdict other than `pass` is about."""
-    if verdict.word == "pass":
+    if verdict.rewards_word == "pass":
         return set()
     titles = (worse_title(verdict), "failed", "unverified")
     found = (section for section in sections(verdict, run) if section.title in titles)
@@ -155,7 +155,7 @@ def lines(
     text += [f"  {one_line(reason, None)}" for reason in verdict.reasons]
     text += [f"  {line}" for line in usage_text.changes(verdict)]
     found = sections(verdict, run, confirmations)
-    if verdict.word == "pass" and not every and not confirmations:
+    if verdict.rewards_word == "pass" and not every and not confirmations:
         counts = ", ".join(f"{section.title} {len(section.rows)}" for section in found)
         text += [f"{counts}; use -v to list them"] if counts else []
     else:

@@ -500,6 +500,21 @@ def test_cost_and_time_are_limited(gate, write, tmp_path):
     assert gate(run, "--baseline", saved, "--gate=cost=+60%")[0] == 0
 
 
+def test_cost_alone_blames_no_task(gate, write, tmp_path, monkeypatch):
+    before, after = results(GOOD), results({**GOOD, TASKS[0]: [1.0, 1.0, 1.0, 1.0, 0.0]})
+    for trials, cost in ((before, 0.02), (after, 0.03)):
+        for trial in trials:
+            trial.usage = Usage(requests=2, input_tokens=1_000, cost=cost)
+    saved = str(tmp_path / "saved.json")
+    assert gate(write("before", before), "--save-baseline", saved)[0] == 0
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    status, out, _ = gate(write("after", after), "--baseline", saved, "--gate=cost=+20%")
+    assert status == 1
+    assert "lower than the baseline 1, flaky 1; use -v to list them\n" in out
+    assert "regressions" not in out
+    assert "::error" not in out
+
+
 @pytest.fixture
 def grouped(write, tmp_path, monkeypatch):
     """A baseline and a run of tasks in two categories, one of which has failed once; and a rule for each of them."""
