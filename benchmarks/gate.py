@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 
-from pytest_harbor.gate import Baseline, GateSpec, Key, Sample, judge
+from pytest_harbor.gate import Baseline, GateSpec, Key, Rounds, Sample, decide, judge
 
 FALSE_ALARMS = 0.05
 # How many standard errors a share may be beyond a promise, as one of many cells is by chance.
@@ -197,6 +197,62 @@ def simulate(cell: Cell, runs: int, seed: int) -> dict[str, float]:
     return {name: count / runs for name, count in found.items()}
 
 
+@dataclass(frozen=True)
+class Adaptive:
+    """Runs of 1 to 10 attempts per task against a baseline of 10, over 30 tasks.
+
+    Attributes:
+        words: the share of runs with each verdict.
+        rounds: the mean number of attempts per task.
+        blocked: the share of baselines for which any of 20 unchanged runs is no pass; None if the agent changed.
+
+    """
+
+    words: dict[str, float]
+    rounds: float
+    blocked: float | None
+
+
+def adaptive(cell: Cell, runs: int, seed: int) -> Adaptive:
+    """Simulate runs in rounds; for an unchanged agent, 20 per baseline."""
+    rng = random.Random(f"adaptive {seed} {cell}")
+    repeats = 20 if cell.unchanged else 1
+    words: dict[str, int] = {}
+    total = blocked = 0
+    for _ in range(runs):
+        chances = [AGENTS[cell.agent](rng) for _ in range(cell.tasks)]
+        before = draw(cell, chances, cell.before, rng)
+        found = [rounds_of(cell, before, worse(cell, chances, rng), rng) for _ in range(repeats)]
+        for word, rounds in found:
+            words[word] = words.get(word, 0) + 1
+            total += rounds
+        blocked += any(word != "pass" for word, _ in found)
+    everything = runs * repeats
+    shares = {word: count / everything for word, count in words.items()}
+    return Adaptive(shares, total / everything, blocked / runs if cell.unchanged else None)
+
+
+def rounds_of(cell: Cell, before: Sequence[Rewards], chances: Sequence[float], rng: random.Random) -> tuple[str, int]:
+    """Return the verdict on a run in rounds, and how many there were."""
+    baseline = Baseline(samples(before))
+    attempts: list[Rewards] = [() for _ in chances]
+    for done in range(1, cell.after + 1):
+        attempts = [(*had, *new) for had, new in zip(attempts, draw(cell, chances, 1, rng), strict=True)]
+        run, rounds = samples(attempts), Rounds(done, cell.after)
+        if decide(run, baseline, GateSpec(), rounds):
+            break
+    return judge(run, baseline, GateSpec(), rounds=rounds).word, done
+
+
+def adaptive_cells() -> list[Cell]:
+    """Return the cells of runs in rounds; `after` is the largest number of rounds."""
+    return [
+        Cell(agent, 30, 10, 10, **loss)
+        for agent in ("beta", "real")
+        for loss in ({}, {"broken": 0.1}, {"broken": 0.2}, {"even": 0.1})
+    ]
+
+
 def broken_promise(cell: Cell, share: float, runs: int) -> str:
     """Return what a cell shows against the gate's promises, beyond noise; empty if nothing."""
     if cell.unchanged:
@@ -206,6 +262,16 @@ def broken_promise(cell: Cell, share: float, runs: int) -> str:
         return ""
     limit = cell.caught - NOISE * math.sqrt(cell.caught * (1 - cell.caught) / runs)
     return f"{cell}: {share:.1%} caught, less than {cell.caught:.0%}" if share < limit else ""
+
+
+def print_adaptive(pool: ProcessPoolExecutor, runs: int, seed: int) -> None:
+    """Print what runs in rounds cost, and how often they end with which verdict."""
+    print("\n1 to 10 attempts per task: mean number, verdicts, baselines for which any of 20 unchanged runs is no pass")
+    found = pool.map(partial(adaptive, runs=max(runs // 2, 1), seed=seed), table := adaptive_cells())
+    for cell, result in zip(table, found, strict=True):
+        shares = "".join(f"{word:>14} {share:5.1%}" for word, share in sorted(result.words.items()))
+        blocked = "" if result.blocked is None else f"{result.blocked:10.1%}"
+        print(f"{cell!s:46}{result.rounds:6.2f}{shares}{blocked}", flush=True)
 
 
 def main() -> None:
@@ -225,6 +291,7 @@ def main() -> None:
             print(f"{cell!s:46}{numbers}{shares['inconclusive']:14.1%}", flush=True)
             if problem := broken_promise(cell, shares["gate"], options.runs):
                 broken.append(problem)
+        print_adaptive(pool, options.runs, options.seed)
     if options.check and broken:
         raise SystemExit("\n".join(broken))
 
