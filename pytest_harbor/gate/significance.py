@@ -19,7 +19,7 @@ ALIKE = 0.35
 # got worse shows no such gains.
 RATHER_ALIKE, IMPROBABLE_GAINS = 0.7, 0.1
 # The part of alpha that the test of all tasks together gets.
-ALL_TASKS_SHARE = 0.8
+ALL_TASKS_SHARE = 0.9
 # The levels at which tasks are counted as the worst.
 TASK_LEVELS = (0.05, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
 # With fewer tasks, that all attempts of a run are alike may be chance.

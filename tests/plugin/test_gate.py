@@ -473,7 +473,7 @@ def test_comparison_counts_rewards_whatever_the_marks(project, marked):
     project.file("rewards.json", json.dumps({"known_a": 0.0, "b": 1.0}))
     outcome = project.run(*options, "--harbor-baseline=baseline.json")
     assert outcome.ret == 1
-    outcome.has("nop: 1 task got worse, more than chance explains (p = 0.005): tb2/known_a")
+    outcome.has("nop: 1 task got worse, more than chance explains (p = 0.0044): tb2/known_a")
 
 
 # What a user sees.
@@ -514,7 +514,7 @@ def test_exit_status_is_explained(project, baseline):
     assert outcome.ret == 10
     outcome.has(
         "exit status 10: inconclusive; --harbor-inconclusive=pass would make it 0",
-        "oracle: mean reward change -1.000 over 2 tasks (1.000 -> 0.000), not statistically significant (p = 0.31); "
+        "oracle: mean reward change -1.000 over 2 tasks (1.000 -> 0.000), not statistically significant (p = 0.28); "
         "about 12 attempts per task in this run would settle it",
         "lower than the baseline (2):",
     )
