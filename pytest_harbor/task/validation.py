@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -124,6 +124,7 @@ def _inner_tables(
 
 def _table_in(annotation: Any) -> type[Table] | None:
     """Return the model of a table in a type such as `EnvironmentConfig | None` or `list[StepConfig]`, if any."""
-    if isinstance(annotation, type) and issubclass(annotation, Table):
+    # On Python 3.10, `dict[str, Any]` is an instance of `type`, too.
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, Table):
         return annotation
     return next((found for part in get_args(annotation) if (found := _table_in(part))), None)
