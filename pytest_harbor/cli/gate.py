@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_harbor.gate import Baseline, GateSpec, Limit
+    from collections.abc import Mapping, Sequence
+
+    from pytest_harbor.gate import Baseline, GateSpec, Key, Limit, Rounds, Sample, Verdict
     from pytest_harbor.report.github import Report
     from pytest_harbor.report.junit import VerdictCase
     from pytest_harbor.results import Merged
@@ -101,18 +103,7 @@ class _UsageError(Exception):
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pytest_harbor._util.text import plural
-    from pytest_harbor.gate import (
-        GateSpec,
-        Limit,
-        confirmations_of,
-        empty_groups,
-        judge,
-        labels_of,
-        samples_of,
-        samples_taken,
-        versus_problem,
-    )
+    from pytest_harbor.gate import GateSpec, Limit, confirmations_of, empty_groups, labels_of, versus_problem
     from pytest_harbor.report.github import Report
     from pytest_harbor.report.junit import verdict_case
     from pytest_harbor.report.verdict_text import exit_note
@@ -130,15 +121,17 @@ def _run(options: argparse.Namespace) -> int:
         raise _UsageError(str(error)) from error
     if rule.versus and (wrong := versus_problem(rule.versus, {result.agent for result in merged.results})):
         raise _UsageError(f"{source}: versus={rule.versus}: {wrong}")
-    limit, coverage = options.max_infra_errors or Limit(), options.min_coverage
-    taken, missing = samples_taken(merged.results, baseline)
-    if taken:
-        what = f"{plural(len(taken), 'task')} not run again, as nothing had changed"
-        merged.notes.append(f"{what}: the rewards are those of the baseline")
-    samples, doubts = {**taken, **samples_of(merged.results)}, [*_doubts(merged, limit), *missing]
+    if merged.rounds and (options.save_baseline or adding):
+        raise _UsageError(
+            "no baseline can be made of attempts that stopped at a verdict, as their rewards are biased; run a fixed "
+            f"number of attempts, such as --harbor-attempts={merged.rounds[0].most}"
+        )
+    rounds, limit = _rounds(merged), options.max_infra_errors or Limit()
+    samples, missing = _samples(merged, baseline, rounds)
     if problems := empty_groups(rule.groups, labels_of(samples, baseline.samples if baseline else {})):
         raise _UsageError("; ".join(f"{source}: {problem}" for problem in problems))
-    verdict = judge(samples, baseline, rule, limit, doubts=doubts, min_coverage=coverage) if judges else None
+    doubts = [*_doubts(merged, limit, rounds), *missing]
+    verdict = _judge(options, merged, samples, baseline, rule, doubts, rounds) if judges else None
     confirmations = confirmations_of(merged.results)
     _report(options, merged, Report(merged.results, samples, verdict, confirmations, None))
     status = verdict.exit_status(options.inconclusive or "fail") if verdict else 0
@@ -151,6 +144,49 @@ def _run(options: argparse.Namespace) -> int:
     if (options.save_baseline or adding) and not _save(options, merged, limit, pooled):
         status = status or 1
     return status
+
+
+def _rounds(merged: Merged) -> Rounds | None:
+    """Return the rounds of attempts of a run; None for several runs, and if the number of attempts was fixed."""
+    from pytest_harbor.gate import Rounds
+
+    if len(merged.rounds) != 1 or len(merged.runs) > 1:
+        return None
+    (log,) = merged.rounds
+    return Rounds(log.complete, log.most)
+
+
+def _samples(
+    merged: Merged, baseline: Baseline | None, rounds: Rounds | None
+) -> tuple[dict[Key, Sample], Sequence[str]]:
+    """Return the samples of the runs, and why some that were taken from the baseline are missing."""
+    from pytest_harbor._util.text import plural
+    from pytest_harbor.gate import in_rounds, samples_of, samples_taken
+
+    judged = in_rounds(merged.results, rounds)
+    taken, missing = samples_taken(judged, baseline)
+    if taken:
+        what = f"{plural(len(taken), 'task')} not run again, as nothing had changed"
+        merged.notes.append(f"{what}: the rewards are those of the baseline")
+    return {**taken, **samples_of(judged)}, missing
+
+
+def _judge(
+    options: argparse.Namespace,
+    merged: Merged,
+    samples: Mapping[Key, Sample],
+    baseline: Baseline | None,
+    rule: GateSpec,
+    doubts: Sequence[str],
+    rounds: Rounds | None,
+) -> Verdict:
+    from pytest_harbor.gate import Limit, judge, with_rounds
+
+    limit, coverage = options.max_infra_errors or Limit(), options.min_coverage
+    verdict = judge(samples, baseline, rule, limit, doubts=doubts, min_coverage=coverage, rounds=rounds)
+    if rounds is None:
+        return verdict
+    return with_rounds(verdict, rounds, merged.results, merged.planned, decided=merged.rounds[0].decided)
 
 
 def _find_rule(options: argparse.Namespace) -> tuple[GateSpec | None, str]:
@@ -211,9 +247,12 @@ def _read(option: str, file: Path | None) -> Baseline | None:
         raise _UsageError(f"{option}: {error}") from error
 
 
-def _doubts(merged: Merged, limit: Limit) -> list[str]:
+def _doubts(merged: Merged, limit: Limit, rounds: Rounds | None = None) -> list[str]:
     """Return why results are missing."""
-    spent = next((result.budget or result.reason for result in merged.results if result.cut_by_run), "")
+    from pytest_harbor.gate import in_rounds
+
+    counted = in_rounds(merged.results, rounds)
+    spent = next((result.budget or result.reason for result in counted if result.cut_by_run), "")
     gaps = [*merged.gaps, *([f"a run was stopped: {spent}"] if spent else [])]
     corrupt, total = len(merged.corrupt), len(merged.corrupt) + len(merged.results)
     if limit.is_exceeded(corrupt, total):

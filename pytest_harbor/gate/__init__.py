@@ -5,6 +5,7 @@ from pytest_harbor.gate.comparison import Comparison, Pair
 from pytest_harbor.gate.groups import Labels, empty_groups, labels_of, parse_gate
 from pytest_harbor.gate.pooling import check_same
 from pytest_harbor.gate.rises import Rise
+from pytest_harbor.gate.rounds import in_rounds, with_rounds
 from pytest_harbor.gate.samples import (
     baseline_of,
     confirmations_of,
@@ -42,6 +43,7 @@ __all__ = [
     "confirmations_of",
     "decide",
     "empty_groups",
+    "in_rounds",
     "joint_settings",
     "judge",
     "labels_of",
@@ -52,4 +54,5 @@ __all__ = [
     "uncounted_tests",
     "unknown_agents",
     "versus_problem",
+    "with_rounds",
 ]

@@ -7,6 +7,7 @@ from pytest_harbor.plugin.agents import Agents
 from pytest_harbor.plugin.fingerprint import Fingerprints
 from pytest_harbor.plugin.gate import Gate
 from pytest_harbor.plugin.lifecycle import Lifecycle
+from pytest_harbor.plugin.rounds import RoundsOfRun
 from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.plugin.terminal import TerminalReport
 from pytest_harbor.report.terminal import TrialTable
@@ -31,6 +32,8 @@ def activate(session: HarborSession) -> None:
     session.table = TrialTable()
     session.config.pluginmanager.register(Lifecycle(session), "harbor-lifecycle")
     session.config.pluginmanager.register(TerminalReport(session), "harbor-terminal")
+    if session.in_rounds:
+        session.config.pluginmanager.register(RoundsOfRun(session), "harbor-rounds")
     if session.runs_trials:
         session.restore_signals = interrupt_on_signals()
     session.active = True

@@ -62,7 +62,7 @@ class Agents:
                 raise pytest.UsageError(f"{in_ini} lists agents and has the ini key harbor_agents; keep one of the two")
             listed_agents_count(self._config, f"the agents that {in_ini} lists")
             specs = own
-        if found := find_name_clash((spec.name for spec in specs), self._options.attempts):
+        if found := find_name_clash((spec.name for spec in specs), self._options.attempts.most):
             name, number = found
             raise pytest.UsageError(
                 f"{given or in_ini}: with --harbor-attempts={self._options.attempts}, '{name}-{number}' means both "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -17,10 +18,13 @@ from pytest_harbor.gate import (
     GateSpec,
     Key,
     Labels,
+    Rounds,
     Sample,
     Verdict,
     check_same,
+    decide,
     empty_groups,
+    in_rounds,
     judge,
     labels_of,
     samples_of,
@@ -30,6 +34,7 @@ from pytest_harbor.gate import (
     versus_problem,
 )
 from pytest_harbor.gate.toml_table import GateTableError, read_gate
+from pytest_harbor.gate.versus import divide
 from pytest_harbor.task import TaskError
 
 if TYPE_CHECKING:
@@ -74,7 +79,26 @@ class Gate:
             raise pytest.UsageError(
                 "--harbor-save-baseline would save only what --harbor-changed ran; use --harbor-update-baseline"
             )
+        if options.attempts.adaptive:
+            self._check_adaptive(config)
         self.baseline = self._read(options.baseline) if options.baseline else None
+
+    def _check_adaptive(self, config: pytest.Config) -> None:
+        """Refuse attempts that stop at a verdict where there is none, or where that would do harm."""
+        options = self._options
+        flag, fix = f"--harbor-attempts={options.attempts}", f"give one number, such as {options.attempts.most}"
+        if options.save_baseline or options.update_baseline:
+            saving = "--harbor-save-baseline" if options.save_baseline else "--harbor-update-baseline"
+            raise pytest.UsageError(
+                f"{flag} and {saving} exclude each other: rewards of attempts that stop at a verdict are biased; {fix}"
+            )
+        if options.baseline is None and not (self.rule and self.rule.versus):
+            raise pytest.UsageError(
+                f"{flag} stops once a comparison is decided, and nothing is compared; "
+                f"add --harbor-baseline=FILE or --harbor-gate=versus=AGENT, or {fix}"
+            )
+        if config.getoption("dist", "no") == "each":
+            raise pytest.UsageError(f"{flag} and --dist=each exclude each other; {fix}, or use another --dist")
 
     def _read(self, path: Path) -> Baseline | None:
         if self._options.update_baseline and not path.exists():
@@ -177,15 +201,35 @@ class Gate:
                 found[task.id] = Labels(task.category or "", task.difficulty or "")
         return [f"{self._source}: {problem}" for problem in empty_groups(self.rule.groups, found)]
 
-    def judge(self, results: list[TrialResult], stopped: str = "", notes: Sequence[str] = ()) -> Verdict | None:
+    def is_certain(self, results: list[TrialResult], rounds: Rounds) -> bool:
+        """Return True if the verdict is certain after a complete round.
+
+        Args:
+            results: all results so far.
+            rounds: the round that is complete.
+
+        """
+        counted = in_rounds(results, rounds)
+        if any(result.cut_by_run for result in counted):
+            return False
+        rule, baseline = replace(self.rule or GateSpec(), compares=True), self.baseline
+        run = {**samples_taken(counted, baseline)[0], **samples_of(counted)}
+        if rule.versus:
+            run, baseline = divide(run, rule.versus)
+        return baseline is not None and decide(run, baseline, rule, rounds) is not None
+
+    def judge(
+        self, results: list[TrialResult], stopped: str = "", notes: Sequence[str] = (), rounds: Rounds | None = None
+    ) -> Verdict | None:
         """Return the verdict on a run, or None if no option asks for one.
 
         If only an ini file asks for one, a run without trials is not judged: its tests are of another kind.
 
         Args:
-            results: all results of the run.
+            results: the results that count.
             stopped: why the run ended early; empty if it did not.
             notes: what else a reader should know.
+            rounds: the rounds of attempts of the run; None if their number was fixed.
 
         """
         if self.deferred or not self.scores or not (results or self._on_command_line):
@@ -195,7 +239,9 @@ class Gate:
         limit, coverage = options.max_infra_errors, options.min_coverage
         taken, doubts = samples_taken(results, self.baseline)
         run = {**taken, **samples_of(results)}
-        return judge(run, self.baseline, spec, limit, stopped, doubts, min_coverage=coverage, notes=notes)
+        return judge(
+            run, self.baseline, spec, limit, stopped, doubts, min_coverage=coverage, notes=notes, rounds=rounds
+        )
 
     def exit_status(self, verdict: Verdict) -> int:
         """Return the exit status for a verdict; updating the baseline accepts any."""

@@ -13,6 +13,7 @@ import pytest
 from pytest_harbor._util.text import plural
 from pytest_harbor._util.unpatched import remember
 from pytest_harbor.errors import InfrastructureError
+from pytest_harbor.gate import in_rounds, with_rounds
 from pytest_harbor.plugin import fixtures
 from pytest_harbor.plugin.agents import NO_AGENT
 from pytest_harbor.plugin.cases import assignment_of
@@ -22,7 +23,8 @@ from pytest_harbor.plugin.junit import add_verdict
 from pytest_harbor.plugin.pasted_ids import refuse_wrong_ids
 from pytest_harbor.plugin.preflight import find_problems
 from pytest_harbor.plugin.progress import live_progress
-from pytest_harbor.plugin.run_record import write_run_record
+from pytest_harbor.plugin.rounds import judged_rounds, round_log
+from pytest_harbor.plugin.run_record import planned_trials, write_run_record
 from pytest_harbor.plugin.runner import check_environment, open_runner
 from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.plugin.trials import abandon, all_results, record_lost
@@ -215,10 +217,16 @@ class Lifecycle:
             # There may be more shards than tasks, and that must not fail a matrix of jobs.
             session.exitstatus = pytest.ExitCode.OK
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        spent = next((result.budget or result.reason for result in results if result.cut_by_run), "")
+        rounds = judged_rounds(harbor) if harbor.in_rounds and harbor.runner else None
+        judged = in_rounds(results, rounds)
+        spent = next((result.budget or result.reason for result in judged if result.cut_by_run), "")
         interrupted = session.exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         stopped = str(session.shouldfail or session.shouldstop or ("interrupted" if interrupted else spent))
-        harbor.verdict = harbor.gate.judge(results, stopped, harbor.changed_notes)
+        # What was decided before the run was stopped holds.
+        decided = rounds is not None and round_log(harbor).decided
+        harbor.verdict = harbor.gate.judge(judged, "" if decided else stopped, harbor.changed_notes, rounds)
+        if harbor.verdict is not None and rounds is not None and (decided or not stopped):
+            harbor.verdict = with_rounds(harbor.verdict, rounds, results, planned_trials(harbor), decided=decided)
         if harbor.verdict is not None:
             add_verdict(harbor, harbor.verdict, results)
         saved = harbor.gate.save(results, stopped)

@@ -56,7 +56,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     chosen = [task for task in chosen if session.shard[task.id]]
     parameters = [
         pytest.param(assignment, marks=[_decorator(mark) for mark in marks], id=_id(assignment, many))
-        for assignment, marks in assignments(chosen, definition, session.options.attempts, agents)
+        for assignment, marks in assignments(chosen, definition, session.attempts_of_tests, agents)
     ]
     if not chosen and session.options.shard:
         reason = f"none of its tasks is in shard {session.options.shard}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from _pytest.terminal import TerminalReporter
 
+from pytest_harbor.plugin.rounds import under_way
 from pytest_harbor.report.monitor import TrialMonitor
 from pytest_harbor.report.progress import show_progress
 from pytest_harbor.report.status_terminal import StatusTerminal, is_interactive
@@ -37,6 +39,7 @@ def live_progress(session: HarborSession) -> Iterator[None]:
         name_agents=bool(session.agents.listed),
         seconds=session.gate.seconds(),
         processes=len(config.option.tx) if has_workers else 1,
+        rounds=partial(under_way, session) if session.in_rounds else None,
     )
     with contextlib.ExitStack() as stack:
         terminal = _terminal(reporter, stack, shared=not has_workers)

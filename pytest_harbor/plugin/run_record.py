@@ -37,6 +37,7 @@ def write_run_record(session: HarborSession, items: Iterable[pytest.Item]) -> No
     if not collected and not options.shard:
         return
     recorded = {option.field: getattr(options, option.field) for option in OPTIONS if option.recorded}
+    recorded["attempts"] = str(options.attempts) if options.attempts.adaptive else options.attempts.most
     run_record = RunRecord(
         run=session.run_id,
         selection=tuple(sorted(session.shard)),
@@ -53,6 +54,14 @@ def write_run_record(session: HarborSession, items: Iterable[pytest.Item]) -> No
         run_record.write(run.directory)
     except OSError as error:
         raise pytest.UsageError(f"--harbor-results: {run.directory} cannot be written: {error}") from error
+
+
+def planned_trials(session: HarborSession) -> int:
+    """Return the number of trials that the run would have at most."""
+    try:
+        return sum(RunRecord.read(open_runner(session).run.directory).planned.values())
+    except (OSError, ValueError):
+        return 0
 
 
 def _planned(items: Iterable[pytest.Item]) -> dict[str, int]:

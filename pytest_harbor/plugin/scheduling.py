@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScheduling
 
+from pytest_harbor.plugin.left_out import leave_out
+
 
 class Claims:
     """The tests that workers have begun, by position: a file each in a directory of this machine.
@@ -110,12 +112,7 @@ def run_unless_claimed(item: pytest.Item, nextitem: pytest.Item | None, claims: 
     """Claim a test, and return None if pytest should run it, or True if another worker does."""
     if claims.take(position):
         return None
-    # What pytest would do at the end of the test: tear down what the next one does not need.
-    call = pytest.CallInfo.from_call(lambda: item.session._setupstate.teardown_exact(nextitem), "teardown")
-    if call.excinfo is not None:
-        report = item.ihook.pytest_runtest_makereport(item=item, call=call)
-        item.ihook.pytest_runtest_logreport(report=report)
-    return True
+    return leave_out(item, nextitem)
 
 
 def may_queue(config: pytest.Config, own: object) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_harbor.plugin.places import Places
     from pytest_harbor.plugin.selection import Selection
     from pytest_harbor.report.terminal import TrialTable
+    from pytest_harbor.results.rounds import RoundLog
     from pytest_harbor.runner import Runner
     from pytest_harbor.trial import Trial
 
@@ -51,6 +52,8 @@ class HarborSession:
     agents: Agents
     fingerprints: Fingerprints
     table: TrialTable
+    # Set by rounds.round_log().
+    round_log: RoundLog | None = None
 
     def __init__(self, config: pytest.Config, options: HarborConfig) -> None:
         self.config = config
@@ -125,11 +128,30 @@ class HarborSession:
 
     @property
     def attempts(self) -> int:
-        """How often each agent attempts each task: pytest-repeat's --count multiplies --harbor-attempts."""
-        repeats = self.config.pluginmanager.has_plugin("pytest_repeat") or self.config.pluginmanager.has_plugin(
-            "repeat"
-        )
-        return self.options.attempts * max(self.config.getoption("count", 1) if repeats else 1, 1)
+        """The most attempts of each agent at each task: pytest-repeat's --count multiplies --harbor-attempts."""
+        return self.attempts_of_tests * self._repeats
+
+    @property
+    def attempts_least(self) -> int:
+        """The attempts after which a gate may end the run."""
+        return self.options.attempts.least * self._repeats
+
+    @property
+    def in_rounds(self) -> bool:
+        """Whether attempts are made in rounds, until the verdict is certain."""
+        return self.runs_trials and self.attempts_least < self.attempts
+
+    @property
+    def attempts_of_tests(self) -> int:
+        """The most attempts of a user's own tests, which pytest-repeat repeats by itself."""
+        # The gate judges after the run of all shards, so none of them can know that more attempts are needed.
+        return self.options.attempts.least if self.gate.deferred else self.options.attempts.most
+
+    @property
+    def _repeats(self) -> int:
+        plugins = self.config.pluginmanager
+        repeats = plugins.has_plugin("pytest_repeat") or plugins.has_plugin("repeat")
+        return max(self.config.getoption("count", 1) if repeats else 1, 1)
 
     @property
     def runs_trials(self) -> bool:

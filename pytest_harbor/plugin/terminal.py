@@ -74,6 +74,8 @@ class TerminalReport:
         session, options = self._session, self._session.options
         self._described = True
         attempts_each = f", {session.attempts} attempts" if session.attempts > 1 else ""
+        if session.in_rounds:
+            attempts_each = f", {session.attempts_least} to {session.attempts} attempts until the verdict is certain"
         agents = session.agents.describe()
         lines = [f"harbor: {agents}{attempts_each}, threshold {options.threshold:g}"]
         runner = open_runner(session)
@@ -232,6 +234,11 @@ class TerminalReport:
             )
             for note in session.changed_notes:
                 reporter.write_line(one_line(note, None))
+            if session.options.attempts.adaptive:
+                reporter.write_line(
+                    f"{plural(session.attempts, 'attempt')} of up to {session.options.attempts.most}: a shard cannot "
+                    "know that more are needed; if the verdict on all shards is inconclusive, run them with more"
+                )
 
     def _report(self, results: list[TrialResult], not_run: tuple[str, ...] | None = None) -> github.Report:
         """Return what there is to report besides the table."""

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -65,6 +65,7 @@ class TrialMonitor:
         name_agents: whether the run has several agents.
         seconds: how long a trial of each task took before.
         processes: how many trials run at the same time.
+        rounds: returns the round under way and how many rounds of attempts were planned, if not all of them may run.
 
     """
 
@@ -75,11 +76,13 @@ class TrialMonitor:
         name_agents: bool = False,
         seconds: Mapping[str, float] | None = None,
         processes: int = 1,
+        rounds: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         self._directory = directory
         self._name_agents = name_agents
         self._seconds = seconds or {}
         self._processes = processes
+        self._rounds = rounds
         self._finished: set[str] = set()
         self._offset = 0
         self._done: Counter[str] = Counter()
@@ -97,8 +100,13 @@ class TrialMonitor:
         if not self._planned:
             self._read_plan()
         running = self.running()
-        total = max(sum(self._planned.values()), self._done.total()) if self._planned else 0
-        return RunState(tuple(running), self._done.total(), self._not_passed, total, self._left(running, now))
+        planned = self._planned
+        if self._rounds is not None:
+            now_on, most = self._rounds()
+            planned = {task: number * now_on // most for task, number in planned.items()}
+        total = max(sum(planned.values()), self._done.total()) if planned else 0
+        left = self._left(planned, running, now)
+        return RunState(tuple(running), self._done.total(), self._not_passed, total, left)
 
     def running(self) -> list[RunningTrial]:
         """Return the running trials, the one longest in its phase first."""
@@ -148,9 +156,9 @@ class TrialMonitor:
         with contextlib.suppress(OSError, ValueError):
             self._planned = RunRecord.read(self._directory).planned
 
-    def _left(self, running: list[RunningTrial], now: float) -> float | None:
+    def _left(self, planned: Mapping[str, int], running: list[RunningTrial], now: float) -> float | None:
         """Return the seconds until the end, if each trial takes as long as it did before."""
-        known = [self._seconds[task] for task in self._planned if task in self._seconds]
+        known = [self._seconds[task] for task in planned if task in self._seconds]
         if not known:
             return None
         usual = fmean(known)
@@ -159,6 +167,6 @@ class TrialMonitor:
         ]
         started = Counter(trial.task for trial in running) + self._done
         waiting = sum(
-            max(0, number - started[task]) * self._seconds.get(task, usual) for task, number in self._planned.items()
+            max(0, number - started[task]) * self._seconds.get(task, usual) for task, number in planned.items()
         )
         return max([(waiting + sum(under_way)) / self._processes, *under_way])

@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 from pytest_harbor._util.text import listed, plural
+from pytest_harbor.results.rounds import RoundLog
 from pytest_harbor.results.run import RESULTS, read_results
 from pytest_harbor.results.run_json import RUN_JSON, RunRecord
 from pytest_harbor.task.shards import Shard
@@ -44,6 +45,8 @@ class Merged:
         corrupt: the lines that could not be read, and why.
         gaps: why expected results are missing; empty if none are.
         notes: other facts that a reader should know.
+        rounds: of each run in rounds of attempts, the log of its rounds.
+        planned: number of trials that the runs would have at most; 0 if it is not known.
 
     """
 
@@ -52,6 +55,8 @@ class Merged:
     corrupt: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rounds: list[RoundLog] = field(default_factory=list)
+    planned: int = 0
 
 
 def merge(paths: Sequence[Path], *, pool: bool = False) -> Merged:
@@ -72,6 +77,7 @@ def merge(paths: Sequence[Path], *, pool: bool = False) -> Merged:
     for file in _files(paths, merged.notes):
         merged.runs.append(file.parent)
         records += _record(file, merged.notes)
+        merged.rounds += _rounds(file.parent)
         read = _results(file, merged.corrupt)
         results = [result for result in read if seen.setdefault(repr(result), result) is result]
         distinct = len({repr(result) for result in read})
@@ -191,6 +197,12 @@ def _record(file: Path, notes: list[str]) -> list[RunRecord]:
     return []
 
 
+def _rounds(directory: Path) -> list[RoundLog]:
+    log = RoundLog(directory)
+    log.refresh()
+    return [log] if log.most else []
+
+
 def _compare(records: Sequence[RunRecord], merged: Merged) -> None:
     """Note the missing results and the differences between the runs."""
     selection = {task for record in records for task in record.selection}
@@ -203,6 +215,14 @@ def _compare(records: Sequence[RunRecord], merged: Merged) -> None:
         values = dict.fromkeys(str(record.options.get(name, "unknown")) for record in records)
         if len(values) > 1:
             merged.notes.append(f"the runs differ in --harbor-{name.replace('_', '-')}: {', '.join(values)}")
+    for attempts in sorted({str(record.options.get("attempts")) for record in records if record.shard}):
+        if ".." in attempts:
+            most = attempts.rpartition("..")[2]
+            merged.notes.append(
+                f"a shard makes only the least attempts of --harbor-attempts={attempts}; if these do not decide, run "
+                f"all shards with more, such as --harbor-attempts={most}"
+            )
+    merged.planned = sum(sum(record.planned.values()) for record in records)
     left_out = {task for record in records for task in record.left_out}
     missing = sorted(selection - left_out - {result.task for result in merged.results})
     if not missing:

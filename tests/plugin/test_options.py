@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_harbor._util.attempts import Attempts
 from pytest_harbor.gate import GateSpec, Limit
 from pytest_harbor.plugin.options import config as options
 from pytest_harbor.plugin.options.option import Option
@@ -91,7 +92,16 @@ CASES: dict[str, tuple] = {
         {bad: ["US dollars such as 12.50", "2000000tokens"] for bad in ("0", "-1", "5 EUR", "tokens", "nan", "1e3")},
     ),
     "harbor-model": ("one", "two", "one", "two", {}),
-    "harbor-attempts": ("3", "1", 3, 1, {bad: ["a whole number from 1"] for bad in ("0", "-1", "1.5", "x", "\u0661")}),
+    "harbor-attempts": (
+        "3",
+        "1..10",
+        Attempts(3, 3),
+        Attempts(1, 10),
+        {
+            bad: ["a whole number from 1, or the least and the most as in 1..10"]
+            for bad in ("0", "-1", "1.5", "x", "\u0661", "0..3", "3..2", "1..", "..3", "1...3", "1..2..3", "1 .. 3")
+        },
+    ),
     "harbor-threshold": (*FLOATS, {bad: ["a number such as 1.0"] for bad in ("high", "nan", "inf")}),
     "harbor-baseline": ("one", "two", None, None, {}),
     "harbor-save-baseline": ("one", "two", None, None, {}),
@@ -246,7 +256,7 @@ def test_help_shows_the_default(project, option):
         assert shown, option.help
         assert float(shown[1]) == value
     else:
-        assert (shown[1] if shown else "") == (value if isinstance(value, str) else "")
+        assert (shown[1] if shown else "") == (str(value) if isinstance(value, str | Attempts) else "")
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option.kind in ("one", "path")], ids=by_name)

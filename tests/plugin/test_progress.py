@@ -203,6 +203,19 @@ def test_monitor_names_agents_if_there_are_several(tmp_path):
     assert [found.name for found in TrialMonitor(run.directory, name_agents=True).running()] == ["tb2/a [bot-2]"]
 
 
+def test_rounds_that_may_not_run_are_not_waited_for(tmp_path):
+    run = Run(tmp_path, "r")
+    under_way = [(1, 10)]
+    monitor = TrialMonitor(run.directory, seconds={"tb2/a": 10.0}, rounds=under_way.pop)
+    RunRecord("r", planned={"tb2/a": 10, "tb2/b": 20}).write(run.directory)
+    assert monitor.state(0.0) == RunState(total=3, seconds_left=30.0)
+    run.append(trial(run, "a", outcome="passed"))
+    run.append(trial(run, "b", outcome="passed"))
+    under_way.append((2, 10))
+    state = monitor.state(0.0)
+    assert (state.done, state.total, state.seconds_left) == (2, 6, 40.0)
+
+
 def test_state_of_a_run(tmp_path):
     run = Run(tmp_path, "r")
     monitor = TrialMonitor(run.directory, seconds={"tb2/a": 10.0, "tb2/b": 40.0}, processes=2)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import pytest
 
+from pytest_harbor._util.attempts import Attempts
 from pytest_harbor._util.choices import BUILT_IN_AGENTS, COMMAND
 from pytest_harbor._util.text import alternatives
 
@@ -82,6 +83,11 @@ def whole(lowest: int) -> Callable[[str, str], int]:
 
 
 POSITIVE = number(0, "above 0")
+
+
+def attempts(value: str, flag: str) -> Attempts:
+    """Return a number of attempts, or the least and the most."""
+    return _parsed(Attempts.parse, value, f"{flag}: {value!r} is not valid;")
 
 
 def finite(value: str, flag: str) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pytest_harbor._util.attempts import Attempts
 from pytest_harbor._util.choices import DEFAULT_IMAGE, PROVIDER_CHOICES
 from pytest_harbor.plugin.options import parsers
 from pytest_harbor.plugin.options.option import Option, option
@@ -218,7 +219,14 @@ class HarborConfig:
         None,
         "USD|Ntokens",
     )
-    attempts: int = option("harbor-attempts", "Run every task N times", parsers.whole(1), 1, "N", recorded=True)
+    attempts: Attempts = option(
+        "harbor-attempts",
+        "Run every task N times, or from N to M times until the verdict is certain",
+        parsers.attempts,
+        Attempts(),
+        "N[..M]",
+        recorded=True,
+    )
     threshold: float = option("harbor-threshold", "Lowest reward that passes", parsers.finite, 1.0, "F", recorded=True)
     record_only: bool = option(
         "harbor-record-only", "Record rewards without failing any task", parsers.text, False, "", "switch"
