@@ -13,7 +13,7 @@ from pytest_harbor.gate.permutation import combined, task_test
 # The chance that the advised number of attempts settles it, if the rewards stay as they are.
 POWER = 0.8
 # The most attempts that are worth advising, per task and altogether.
-MAX_ATTEMPTS, MAX_TRIALS = 50, 20_000
+MAX_ATTEMPTS, MAX_TRIALS = 50, 10_000
 
 
 @dataclass(frozen=True)

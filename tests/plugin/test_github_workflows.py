@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pytest_harbor._util.attempts import Attempts
 from pytest_harbor.cli import gate
 from pytest_harbor.plugin.options import config as options
 from pytest_harbor.report.github import MARKER
@@ -50,7 +51,7 @@ def test_pytest_options(project, words):
         assert (read.agent, read.model) == ("openai", "example-model")
     else:
         assert str(read.shard) == "1/4"
-        assert read.attempts == 3
+        assert read.attempts == Attempts(3, 3)
     assert read.datasets == (project.path / "examples" / "tasks",)
 
 

@@ -60,7 +60,9 @@ def test_output_of_unittest(read, tmp_path):
     (tmp_path / "it.py").write_text(UNITTEST)
     output = subprocess.run([sys.executable, "it.py"], cwd=tmp_path, capture_output=True, text=True, check=False).stderr
     tests = read(output)
-    assert (tests.passed, tests.failed, tests.skipped, tests.total) == (1, 2, 1, 4)
+    # unittest of Python 3.12.0 and 3.12.1 does not count skipped tests among those that it ran.
+    passed = 0 if (3, 12) <= sys.version_info < (3, 12, 2) else 1
+    assert (tests.passed, tests.failed, tests.skipped, tests.total) == (passed, 2, 1, passed + 3)
     assert len(tests.failures) == 2
     assert tests.failures[0].name.startswith("test_b")
 
