@@ -452,5 +452,5 @@ def test_attempts_threshold_and_record_only(harbor: Harbor) -> None:
     recorded = harbor.run("--harbor-record-only", "-v")
     assert recorded.code == 0
     assert recorded.outcomes() == {"half": "failed", "none": "failed"}
-    assert "PASSED reward 0.50" in recorded.text
+    assert "SCORED reward 0.50" in recorded.text
     assert "0 passed, 2 failed" in recorded.text
