@@ -116,9 +116,9 @@ def render(
     places = (
         ("changes", changes),
         ("agents", agents),
-        ("history", history),
         ("trials", True),
         ("tasks", has_grid),
+        ("history", history),
         ("time", time),
     )
     yield _header(title, [place for place, exists in places if exists])
@@ -126,7 +126,7 @@ def render(
     if verdict is not None:
         yield verdict_section(verdict)
     yield totals_section(results, seconds, not_run, has_verdict=verdict is not None)
-    for section in (changes, agents, history):
+    for section in (changes, agents):
         if section is not None:
             yield section
     yield Markup('<section id="trials" tabindex="-1" aria-labelledby="trials-title"><h2 id="trials-title">Trials</h2>')
@@ -138,8 +138,9 @@ def render(
         yield Markup('<section id="tasks" aria-labelledby="tasks-title"><h2 id="tasks-title">Tasks</h2>')
         yield from grid(groups)
         yield Markup("</section>")
-    if time is not None:
-        yield time
+    for section in (history, time):
+        if section is not None:
+            yield section
     yield Markup(f"</main><script>{_asset('page.js')}</script></body></html>\n")
 
 
