@@ -9,7 +9,7 @@ from statistics import fmean
 
 from pytest_harbor.gate.advice import Advice, advise
 from pytest_harbor.gate.baseline import Baseline, Key, Sample
-from pytest_harbor.gate.significance import Significance, assess
+from pytest_harbor.gate.significance import Significance, assess, flipped, is_replayed
 from pytest_harbor.gate.spec import GateSpec, reference
 from pytest_harbor.gate.statistics import mean_interval, reward_range
 
@@ -50,6 +50,8 @@ class Comparison:
         estimate: mean over tasks of the change of the mean reward.
         interval: 95% confidence interval of the estimate, over tasks.
         significance: what the attempts say.
+        flips: the tasks that are worse in every attempt than in every attempt before, if the rule counts these without
+            statistics, or if model calls were replayed.
         settled: whether an agent that has not regressed is good enough, after attempts in rounds.
         advice: how many attempts would settle an undecided comparison; None if it is decided or unknown.
 
@@ -60,6 +62,7 @@ class Comparison:
     estimate: float
     interval: tuple[float, float]
     significance: Significance
+    flips: tuple[str, ...] = ()
     advice: Advice | None = None
     settled: bool = False
 
@@ -161,17 +164,19 @@ def _why_not_comparable(before: Sample | None, after: Sample | None, versus: str
 
 def _compare(agent: str, pairs: Sequence[Pair], spec: GateSpec) -> Comparison:
     before, after = [pair.before for pair in pairs], [pair.after for pair in pairs]
-    found = assess(before, after, spec.alpha, flips=spec.flip)
+    found = assess(before, after, spec.alpha)
+    matters = [pair.difference <= -max(spec.drop, math.ulp(1.0)) for pair in pairs]
     marked = tuple(
-        replace(pair, significant=place in found.worse and pair.difference <= -max(spec.drop, math.ulp(1.0)))
-        for place, pair in enumerate(pairs)
+        replace(pair, significant=place in found.worse and matters[place]) for place, pair in enumerate(pairs)
     )
+    counts_flips = spec.flip or all(map(is_replayed, after))
+    flips = [pair.task for pair, much in zip(pairs, matters, strict=True) if much and flipped(pair.before, pair.after)]
     differences = [pair.difference for pair in pairs]
     # What is possible for the change: the mean reward after it is a reward, too.
     lowest, highest = reward_range(reward for sample in (*before, *after) for reward in sample.rewards)
     mean = fmean(sample.mean for sample in before)
     interval = mean_interval(differences, bounds=(lowest - mean, highest - mean))
-    comparison = Comparison(agent, marked, fmean(differences), interval, found)
+    comparison = Comparison(agent, marked, fmean(differences), interval, found, tuple(flips) if counts_flips else ())
     if not is_large(comparison, spec) or is_significant(comparison, spec):
         return comparison
     return replace(comparison, advice=advise(before, after, spec.alpha, one_run=bool(spec.versus)))
@@ -190,5 +195,7 @@ def is_significant(comparison: Comparison, spec: GateSpec) -> bool:
 
 def has_regressed(comparison: Comparison, spec: GateSpec) -> bool:
     """Return True if an agent got worse, chance does not explain it, and it matters."""
+    if comparison.flips and (spec.drops or spec.flip):
+        return True
     matters = is_large(comparison, spec) or any(pair.significant for pair in comparison.pairs)
-    return is_significant(comparison, spec) and matters
+    return spec.drops and is_significant(comparison, spec) and matters

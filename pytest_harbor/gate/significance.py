@@ -11,7 +11,7 @@ from pytest_harbor.gate.baseline import Sample
 from pytest_harbor.gate.permutation import TaskTest, combined, task_test
 from pytest_harbor.gate.statistics import poisson_tail
 
-Attempts = Literal["independent", "alike", "replayed"]
+Attempts = Literal["independent", "alike"]
 
 # Attempts of a run are alike if they vary less than this share of what independent attempts would vary.
 ALIKE = 0.35
@@ -36,8 +36,7 @@ class Significance:
 
     Attributes:
         p_value: p-value of all tasks together against "no worse".
-        attempts: `independent`; `alike` if the attempts within each run hardly differ and therefore count as one;
-            `replayed` if model calls were replayed, so that any change is a real one.
+        attempts: `independent`; `alike` if the attempts within each run hardly differ and therefore count as one.
         naive: the p-value if the attempts counted as independent.
         worse: places of the tasks that got worse by themselves.
 
@@ -49,22 +48,18 @@ class Significance:
     worse: tuple[int, ...]
 
 
-def assess(before: Sequence[Sample], after: Sequence[Sample], alpha: float, *, flips: bool = False) -> Significance:
+def assess(before: Sequence[Sample], after: Sequence[Sample], alpha: float) -> Significance:
     """Compare the attempts at the same tasks before and after.
 
     Args:
         before: the samples of the baseline, one per task.
         after: the samples of the run, in the same order.
         alpha: the significance level.
-        flips: whether any task whose attempts are all lower than all those before is worse, with no statistics.
 
     """
     pairs = list(zip(before, after, strict=True))
     tests = [task_test(one.rewards, other.rewards) for one, other in pairs]
     p_value, worse = _test(tests, alpha)
-    if flips or all(map(is_replayed, after)):
-        worse = tuple(place for place, (one, other) in enumerate(pairs) if flipped(one, other))
-        return Significance(0.0 if worse else p_value, "replayed", p_value, worse)
     if not _depend(before, after, tests, alpha):
         return Significance(p_value, "independent", p_value, worse)
     if _is_breakage(before, after):
@@ -81,7 +76,7 @@ def _test(tests: Sequence[TaskTest], alpha: float) -> tuple[float, tuple[int, ..
     all_tasks = combined(tests) / ALL_TASKS_SHARE
     of_worst, worst = _worst(tests)
     p_value = min(1.0, all_tasks, of_worst / (1 - ALL_TASKS_SHARE))
-    return p_value, worst if of_worst <= alpha else ()
+    return p_value, worst if max(of_worst, p_value) <= alpha else ()
 
 
 def flipped(before: Sample, after: Sample) -> bool:

@@ -19,7 +19,7 @@ from pytest_harbor.gate.coverage import coverage
 from pytest_harbor.gate.groups import part_of
 from pytest_harbor.gate.rises import find_rises
 from pytest_harbor.gate.sequential import Rounds
-from pytest_harbor.gate.spec import GateSpec, Word
+from pytest_harbor.gate.spec import GateSpec, Word, parse_share
 from pytest_harbor.gate.versus import at_worst, divide
 from pytest_harbor.gate.wording import (
     MAX_NAMES,
@@ -68,11 +68,10 @@ class Limit:
         """
         if re.fullmatch(r"[0-9]{1,9}", text):
             return cls(int(text), share=False)
-        match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)%|(0?\.[0-9]+|1\.0+)", text)
-        value = (float(match[1]) / 100 if match[1] else float(match[2])) if match else -1.0
-        if not 0 <= value <= 1:
-            raise ValueError("use a number of trials such as 3, or a share such as 0.1 or 10%")
-        return cls(value)
+        try:
+            return cls(parse_share(text))
+        except ValueError:
+            raise ValueError("use a number of trials such as 3, or a share such as 0.1 or 10%") from None
 
 
 @dataclass(frozen=True)

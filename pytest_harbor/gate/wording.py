@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from pytest_harbor._util.text import listed, plural
-from pytest_harbor.gate.comparison import Comparison, is_large, is_significant
+from pytest_harbor.gate.comparison import Comparison, has_regressed, is_large, is_significant
 from pytest_harbor.gate.permutation import SMALLEST
 from pytest_harbor.gate.significance import flipped
 from pytest_harbor.gate.spec import GateSpec
@@ -19,20 +19,21 @@ COMMON_SHIFT = 0.5
 
 def worse(comparison: Comparison, spec: GateSpec) -> list[str]:
     """Return how an agent regressed."""
-    if not is_significant(comparison, spec) or not (spec.drops or spec.flip):
+    if not has_regressed(comparison, spec):
         return []
-    tasks = [pair.task for pair in comparison.pairs if pair.significant]
-    named = listed(tasks, MAX_NAMES)
-    if comparison.significance.attempts == "replayed":
-        why = "any such change counts" if spec.flip else "model calls were replayed, so any such change counts"
-        return [f"{comparison.agent}: worse in every attempt at {named}; {why}"] if tasks else []
     reasons = []
+    if comparison.flips:
+        why = "any such change counts" if spec.flip else "model calls were replayed, so any such change counts"
+        named = listed(comparison.flips, MAX_NAMES)
+        reasons.append(f"{comparison.agent}: worse in every attempt at {named}; {why}")
+    if not spec.drops or not is_significant(comparison, spec):
+        return reasons
     if is_large(comparison, spec):
         significant = f"statistically significant ({_p(comparison.p_value)})"
         reasons.append(f"{_describe(comparison)}, {significant}{_shape(comparison)}")
-    if tasks:
+    if tasks := [pair.task for pair in comparison.pairs if pair.significant]:
         got = f"{plural(len(tasks), 'task')} got worse, more than chance explains"
-        reasons.append(f"{comparison.agent}: {got} ({_p(comparison.p_value)}): {named}")
+        reasons.append(f"{comparison.agent}: {got} ({_p(comparison.p_value)}): {listed(tasks, MAX_NAMES)}")
     return reasons
 
 

@@ -295,6 +295,17 @@ def test_rule_for_deterministic_agents():
     assert judge(before, Baseline(after), GateSpec(flip=True)).word == "pass"
 
 
+@pytest.mark.parametrize("usage", [{}, {"calls": 3.0, "replayed": 3.0}])
+def test_significant_drop_counts_next_to_the_rule_for_deterministic_agents(usage):
+    rng = random.Random(1)
+    before, after = ([[float(rng.random() < chance) for _ in range(6)] for _ in range(40)] for chance in (0.8, 0.4))
+    verdict = judge(run(*after, usage=usage), Baseline(run(*before)), GateSpec(flip=not usage))
+    assert verdict.word == "regressed"
+    assert any("mean reward change -" in reason and "statistically" in reason for reason in verdict.reasons)
+    kept = [(1, 0)] * 30
+    assert judge(run(*kept), Baseline(run(*kept)), GateSpec(flip=True)).word == "pass"
+
+
 def test_replayed_runs_need_no_statistics():
     usage = {"calls": 3.0, "replayed": 3.0}
     before = run(*[(1,)] * 30, usage=usage)
