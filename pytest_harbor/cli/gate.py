@@ -180,9 +180,10 @@ def _judge(
     doubts: Sequence[str],
     rounds: Rounds | None,
 ) -> Verdict:
-    from pytest_harbor.gate import Limit, judge, with_rounds
+    from pytest_harbor.gate import judge, with_rounds
 
-    limit, coverage = options.max_infra_errors or Limit(), options.min_coverage
+    # Without the option, excluded trials must not decide either.
+    limit, coverage = options.max_infra_errors, options.min_coverage
     verdict = judge(samples, baseline, rule, limit, doubts=doubts, min_coverage=coverage, rounds=rounds)
     if rounds is None:
         return verdict

@@ -30,8 +30,8 @@ def save_baseline(
 ) -> list[str]:
     """Write a baseline of a run and return the lines of a message that says so.
 
-    Tasks with infrastructure errors are incomplete. They stay as they are in an earlier baseline, and are left out of a
-    new one.
+    Tasks with infrastructure errors are incomplete. They stay as they are in an earlier baseline, and are omitted from
+    a new one.
 
     Args:
         file: the file to write; its directory is created if needed.
@@ -144,7 +144,7 @@ def _incomplete_lines(
         return []
     lines = []
     for key, part in incomplete[:_MAX_NAMES]:
-        fate = "left out" if key in complete.samples or key not in written.samples else "left as it was"
+        fate = "omitted" if key in complete.samples or key not in written.samples else "left as it was"
         lines.append(f"  {_missing(key, part, results)}: {fate}")
     if rest := len(incomplete) - len(lines):
         lines.append(f"  and {rest:,} more")

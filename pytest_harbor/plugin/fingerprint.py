@@ -30,7 +30,7 @@ _FIXTURES = f"{__package__}.fixtures"
 # Hooks that change what a trial does or how it is graded.
 _HOOKS = ("agent", "agent_env", "environment_started", "image", "reward", "error_class")
 
-# The settings that rewards depend on. A threshold is not one of them: passes are counted anew.
+# The settings that rewards depend on. A threshold is not one of them: passes are counted again.
 _OF_TRIALS = (
     *("timeout_multiplier", "agent_timeout", "resource_multiplier", "agent_setup", "agent_workdir", "model"),
     *("reward_key", "reward_precedence", "missing_reward"),

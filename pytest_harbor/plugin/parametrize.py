@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from pytest_harbor._util.text import printable_name
 from pytest_harbor.plugin.activation import activate
 from pytest_harbor.plugin.cases import Assignment, assignments
 from pytest_harbor.plugin.fixtures import AGENT_FIXTURES
-from pytest_harbor.plugin.session import session_of
+from pytest_harbor.plugin.session import HarborSession, session_of
 from pytest_harbor.task import DatasetError, Task, discover, select_tasks
-
-if TYPE_CHECKING:
-    from pytest_harbor.plugin.fixtures import AGENT_FIXTURES
-from pytest_harbor.plugin.session import HarborSession
 
 ARGUMENTS = ("dataset", "task")
 

@@ -35,7 +35,7 @@ _SECRET = re.compile(
 class RerunCommands:
     """Returns for each trial the command that reruns its test in the directory of this run.
 
-    Secrets are left out: of `--harbor-agent-env`, only names remain.
+    Secrets are omitted: of `--harbor-agent-env`, only names remain.
 
     Args:
         session: the plugin's session.

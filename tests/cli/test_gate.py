@@ -136,6 +136,14 @@ def test_shards_get_the_verdict_of_one_run(gate, write, baseline):
     assert merged[1].replace("3 runs", "1 run") == whole[1]
 
 
+def test_excluded_trials_do_not_decide(gate, write):
+    run = write("new", results({**GOOD, TASKS[0]: [None] * 5}))
+    status, out, _ = gate(run, "--gate", "each")
+    assert status == 11
+    assert "excluded trials decide: had they failed, the run would have regressed" in out
+    assert gate(run, "--gate", "each", "--max-infra-errors=10%")[0] == 0
+
+
 def test_confirmations_enter_no_rate(gate, write, baseline):
     trials = results({**GOOD, TASKS[0]: [0.0, 1.0, 1.0, 1.0, 1.0]})
     failed = next(trial for trial in trials if not trial.reward)
@@ -280,7 +288,7 @@ def test_judge_and_save_at_once(gate, write, baseline, tmp_path):
     assert (tmp_path / "next.json").exists()
 
 
-def test_incomplete_task_is_left_out_of_a_baseline(gate, write, tmp_path):
+def test_incomplete_task_is_omitted_from_a_baseline(gate, write, tmp_path):
     file = tmp_path / "baseline.json"
     status, out, err = gate(
         write("new", results({**GOOD, TASKS[0]: [1.0, None, 1.0, 1.0, 1.0]})), "--save-baseline", str(file)
@@ -289,7 +297,7 @@ def test_incomplete_task_is_left_out_of_a_baseline(gate, write, tmp_path):
     assert out.splitlines()[-3:] == [
         f"baseline of 11 tasks saved to {file}",
         "not saved, because trials are missing (1 task); run them again to complete the baseline:",
-        "  tb2/00 with bot: 1 of 5 trials missing, infrastructure error: left out",
+        "  tb2/00 with bot: 1 of 5 trials missing, infrastructure error: omitted",
     ]
     assert len(Baseline.read(file).samples) == 11
 

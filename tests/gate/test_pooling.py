@@ -156,7 +156,7 @@ def test_incomplete_run_of_a_task_is_not_added(tmp_path):
     assert [run.id for run in Baseline.read(file).samples["ds/a", "x"].runs] == ["r1", "r3"]
     assert lines[2:] == [
         "not saved, because trials are missing (1 task); run them again to complete the baseline:",
-        "  ds/a with x: 1 of 10 trials missing, infrastructure error: left out",
+        "  ds/a with x: 1 of 10 trials missing, infrastructure error: omitted",
     ]
 
 

@@ -55,9 +55,9 @@ LOST = "ds/a with x: 1 of 3 trials missing, infrastructure error in build (the e
 NOT_SAVED = "not saved, because trials are missing (1 task); run them again to complete the baseline:"
 
 
-def test_incomplete_task_is_left_out_of_a_new_baseline(file):
+def test_incomplete_task_is_omitted_from_a_new_baseline(file):
     lines, rewards = saved(file, trials(a=[1.0, None, 1.0], b=[1.0] * 9))
-    assert lines == [f"baseline of 1 task saved to {file}", NOT_SAVED, f"  {LOST}: left out"]
+    assert lines == [f"baseline of 1 task saved to {file}", NOT_SAVED, f"  {LOST}: omitted"]
     assert rewards == {"ds/b": (1.0,) * 9}
 
 
@@ -79,7 +79,7 @@ def test_unreadable_baseline_is_replaced(file):
     file.parent.mkdir()
     file.write_text("<<<<<<< ours")
     lines, rewards = saved(file, trials(a=[1.0, None, 1.0], b=[1.0] * 9))
-    assert lines[-1].endswith("left out")
+    assert lines[-1].endswith("omitted")
     assert set(rewards) == {"ds/b"}
 
 
@@ -90,10 +90,10 @@ def test_many_incomplete_tasks_are_counted(file):
     assert (len(lines), lines[-1]) == (13, "  and 5 more")
 
 
-def test_only_the_incomplete_run_of_a_task_is_left_out(file):
+def test_only_the_incomplete_run_of_a_task_is_omitted(file):
     results = [*trials("r1", a=[1.0, None, 1.0]), *trials("r2", a=[0.0, 0.0], b=[1.0] * 9)]
     lines, rewards = saved(file, results)
-    assert lines[1:] == [NOT_SAVED, f"  {LOST}: left out"]
+    assert lines[1:] == [NOT_SAVED, f"  {LOST}: omitted"]
     assert rewards == {"ds/a": (0.0, 0.0), "ds/b": (1.0,) * 9}
 
 
