@@ -266,6 +266,7 @@ def _report(options: argparse.Namespace, merged: Merged, report: Report) -> None
     from pytest_harbor._util.text import one_line, plural
     from pytest_harbor.report import attempts, github, usage_text, verdict_text
     from pytest_harbor.report.terminal import agent_rates, totals
+    from pytest_harbor.report.workflow_commands import escape_commands, is_github_actions
 
     lines = []
     if report.verdict:
@@ -276,9 +277,9 @@ def _report(options: argparse.Namespace, merged: Merged, report: Report) -> None
     lines += [f"{one_line(agent)}: {rates}" for agent, rates in agent_rates(merged.results)]
     lines += usage_text.lines(merged.results)
     lines += attempts.lines(report.samples, flaky=report.verdict is None)
-    on_github = github.is_github_actions(os.environ)
+    on_github = is_github_actions(os.environ)
     for line in lines:
-        print(github.escape_commands(line) if on_github else line)
+        print(escape_commands(line) if on_github else line)
     if on_github or options.github_comment:
         for line in github.publish(report, os.environ if on_github else {}, options.github_comment):
             if on_github or not line.startswith("::"):

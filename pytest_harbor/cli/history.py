@@ -79,8 +79,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print(groups: Sequence[Sequence[AgentRun]], options: argparse.Namespace) -> None:
-    from pytest_harbor.report import github
     from pytest_harbor.report.history_text import lines, to_json
+    from pytest_harbor.report.workflow_commands import escape_commands, is_github_actions
 
     if options.json:
         print(json.dumps([to_json(runs) for runs in groups], indent=1))
@@ -94,7 +94,7 @@ def _print(groups: Sequence[Sequence[AgentRun]], options: argparse.Namespace) ->
         if number:
             print()
         for line in lines(runs, width, markup, every=options.verbose):
-            print(github.escape_commands(line) if github.is_github_actions(os.environ) else line)
+            print(escape_commands(line) if is_github_actions(os.environ) else line)
 
 
 def _is_colored() -> bool:

@@ -129,11 +129,11 @@ def launch_command(command: str | Sequence[str], end: str, prologue: str = "") -
         CannotExecute: there are no words, or no system could pass them on.
 
     """
-    if any("\0" in word for word in command):
+    words = [command] if isinstance(command, str) else list(command)
+    if any("\0" in word for word in words):
         raise CannotExecute("the command contains a null character", exit_code=126)
     if isinstance(command, str):
         return ["/bin/sh", "-c", LAUNCH, "sh", prologue, first_word(command), end, "line", command]
-    words = list(command)
     if not words:
         raise CannotExecute("the command is empty", exit_code=126)
     return ["/bin/sh", "-c", LAUNCH, "sh", prologue, words[0], end, "words", *words]

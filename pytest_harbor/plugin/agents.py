@@ -16,7 +16,7 @@ from pytest_harbor.agent.toml_file import AgentFileError, AgentSpec, find_name_c
 from pytest_harbor.errors import HookError, InfrastructureError, UnmetRequirement
 from pytest_harbor.image.agent_files import check_sources
 from pytest_harbor.plugin.cases import assignment_of
-from pytest_harbor.plugin.options.config import listed_agents_count
+from pytest_harbor.plugin.options.config import AGENT_KEYS, listed_agents_count
 from pytest_harbor.plugin.options.table import HarborConfig
 from pytest_harbor.trial import TrialSettings
 from pytest_harbor.trial.start import check_agent_files
@@ -74,8 +74,7 @@ class Agents:
     def _ini_file(self) -> Path | None:
         """The configuration file that may list agents; None if a flag says which agents run."""
         inipath = self._config.inipath
-        flags = ("harbor_agents", "harbor_agent", "harbor_agent_command")
-        if inipath is None or inipath.name not in CONFIG_TABLES or any(self._config.getoption(flag) for flag in flags):
+        if inipath is None or inipath.name not in CONFIG_TABLES or any(map(self._config.getoption, AGENT_KEYS)):
             return None
         # An empty --harbor-agents= cancels what the file lists.
         return inipath if self._config.getoption("harbor_agents") is None else None

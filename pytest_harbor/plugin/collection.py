@@ -184,5 +184,4 @@ def run_task(harbor_trial: Trial, request: pytest.FixtureRequest) -> None:  # no
     if session.options.confirm and session.gate.newly_failed(result):
         confirm(request.node, harbor_trial)
     # What an xfail mark expects is up to pytest, whoever decides about the other tasks.
-    recorded = session.options.record_only or session.gate.scores
-    check(result, record_only=recorded and not result.xfail)
+    check(result, record_only=session.only_scores and not result.xfail)

@@ -20,7 +20,7 @@ from pytest_harbor.plugin.outcome import NoReward, TrialFailed
 from pytest_harbor.plugin.session import session_of
 from pytest_harbor.plugin.trials import TRIAL, is_requested, trial_of
 from pytest_harbor.report.failure import describe_error, describe_failure, headline, relative_paths
-from pytest_harbor.report.github import escape_commands, is_github_actions
+from pytest_harbor.report.workflow_commands import escape_commands, is_github_actions
 from pytest_harbor.task import TaskError
 from pytest_harbor.task.variables import MissingVariable
 from pytest_harbor.trial import TrialResult
@@ -155,8 +155,7 @@ def _add_result(item: pytest.Item, result: TrialResult, report: pytest.TestRepor
     # A test that xfail fails, since its trial passed or raised something else, is not the gate's to excuse.
     unexpected = report.failed and result.xfail and result.outcome != "error"
     session = session_of(item.config)
-    recorded = session.gate.scores or session.options.record_only
-    extra.harbor_scored = isinstance(item, HarborItem) and recorded and not unexpected
+    extra.harbor_scored = isinstance(item, HarborItem) and session.only_scores and not unexpected
     if extra.harbor_scored and session.gate.scores and report.passed and result.outcome in ("failed", "unverified"):
         extra.harbor_failure = _text(item, result)
     if session.options.junit_properties == "on":

@@ -91,7 +91,7 @@ class Lifecycle:
         """Return why the run would be useless; empty if nothing is known to be wrong."""
         config, agents = self._config, self._session.agents
         configured = [item for item in items if _takes_configured_agent(item)]
-        will_run = [item for item in configured if not _is_skipped(item)]
+        will_run = [item for item in configured if not item.get_closest_marker("skip")]
         if config.option.collectonly:
             return agents.problems() if will_run else []
         agent_may_follow = config.option.setuponly or config.hook.pytest_harbor_agent.get_hookimpls()
@@ -110,7 +110,8 @@ class Lifecycle:
     def _gate_problem(self, items: list[pytest.Item], configured: int) -> str:
         """Return why there would be no verdict, if every test about a task takes a configured agent."""
         agents = self._session.agents
-        found = {item: assignment for item in items if (assignment := assignment_of(item)) and not _is_skipped(item)}
+        will_run = [item for item in items if not item.get_closest_marker("skip")]
+        found = {item: assignment for item in will_run if (assignment := assignment_of(item))}
         if configured < len(found):
             return ""
         models = {
@@ -240,9 +241,9 @@ class Lifecycle:
             session.exitstatus = pytest.ExitCode.OK
         elif ended and harbor.verdict is not None:
             session.exitstatus = harbor.gate.exit_status(harbor.verdict)
-            gate = harbor.gate
-            note = exit_note(session.exitstatus, harbor.verdict, "--harbor-inconclusive", gate.accepted_by)
-            harbor.exit_note = note
+            harbor.exit_note = exit_note(
+                session.exitstatus, harbor.verdict, "--harbor-inconclusive", harbor.gate.accepted_by
+            )
         elif session.exitstatus == pytest.ExitCode.OK and (missing := sum(each.out_of_budget for each in results)):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             total = sum(not each.confirmation for each in results)
@@ -266,10 +267,6 @@ def _take_turns(items: list[pytest.Item]) -> None:
         turn = [items[position] for position in positions]
         for position, item in zip(positions, [*turn[first:], *turn[:first]], strict=True):
             items[position] = item
-
-
-def _is_skipped(item: pytest.Item) -> bool:
-    return any(mark.name == "skip" for mark in item.iter_markers())
 
 
 def _takes_configured_agent(item: pytest.Item) -> bool:

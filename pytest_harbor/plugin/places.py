@@ -17,7 +17,7 @@ import pytest
 from _pytest.nodes import FSCollector
 
 from pytest_harbor._util.text import printable_name
-from pytest_harbor.plugin.options.config import typed_options
+from pytest_harbor.plugin.options.config import AGENT_KEYS, typed_options
 
 if TYPE_CHECKING:
     from pytest_harbor.plugin.options.table import HarborConfig
@@ -115,9 +115,9 @@ class Places:
         self.found = [path.parent for path in self.given if path.name == "task.toml"]
         if not options.taskset and self._has_agent(options):
             self.found += self._search(options.datasets)
-        flags = ("harbor_agent", "harbor_agent_command", "harbor_agents")
-        chosen = any(config.getoption(flag) for flag in flags) and not self.found and not options.datasets
-        self.found_nothing = chosen and any(getattr(typed_options(config), flag) for flag in flags)
+        chosen = any(config.getoption(key) for key in AGENT_KEYS) and not self.found and not options.datasets
+        typed = typed_options(config) if chosen else None
+        self.found_nothing = typed is not None and any(getattr(typed, key) for key in AGENT_KEYS)
 
     def add_datasets(self) -> None:
         """Let pytest collect the datasets too, unless the command line names the paths to collect.

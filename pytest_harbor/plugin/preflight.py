@@ -127,14 +127,19 @@ class ModelServerCheck:
     @property
     def _answers_are_recorded(self) -> bool:
         """Whether no server may be needed."""
-        mode, cassettes = self._options.proxy, self._options.cassettes
-        return mode == "replay" or (mode == "auto" and next(cassettes.glob("*/*/*.json"), None) is not None)
+        mode = self._options.proxy
+        return mode == "replay" or (mode == "auto" and self._has_cassettes)
+
+    @cached_property
+    def _has_cassettes(self) -> bool:
+        """Whether any call was recorded."""
+        return next(self._options.cassettes.glob("*/*/*.json"), None) is not None
 
     def _missing_cassettes(self) -> str:
         """Return that there is no cassette at all to replay, with the fix, or ""."""
-        cassettes = self._options.cassettes
-        if self._options.proxy != "replay" or next(cassettes.glob("*/*/*.json"), None) is not None:
+        if self._options.proxy != "replay" or self._has_cassettes:
             return ""
+        cassettes = self._options.cassettes
         return f"there are no cassettes in {cassettes} to replay; record them once with --harbor-proxy=record"
 
     def _missing_price(self, agent: Agent, settings: TrialSettings) -> str:

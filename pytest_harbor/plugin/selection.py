@@ -67,7 +67,8 @@ class Selection:
         self.within = {place for task in converted for place in (task.path.parent, task.environment_dir)}
         self.children: dict[Path, list[Path]] = {path: [] for path in paths if path not in self.found}
         # Even if a converted task was given by itself, the files around it are only for its environment.
-        roots = {*self.children, *(task.parent_dir for task in converted)}
+        own = {task.parent_dir for task in converted}
+        roots = {*self.children, *own}
         seen: set[Path] = set()
         for path in self.tasks:
             child = path
@@ -79,7 +80,6 @@ class Selection:
         for path in [*self.children]:
             for child in places.skipped_way(path):
                 self.children.setdefault(child.parent, []).append(child)
-        own = {task.parent_dir for task in converted}
         self.shared = {path for path in self.children if path not in own and places.cover(path)}
 
     def datasets(self) -> dict[str, list[Task]]:

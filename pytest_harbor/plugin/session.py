@@ -62,7 +62,7 @@ class HarborSession:
         self.began = time.monotonic()
         self.active = False
         self.restore_signals: Callable[[], Any] | None = None
-        # Set by activation.select(); None if no dataset was given, or none is used.
+        # Set by select(); None if no dataset was given, or none is used.
         self.selection: Selection | None = None
         # The tasks that pytest was kept out of (places.py).
         self.guarded: list[Path] = []
@@ -120,6 +120,11 @@ class HarborSession:
             seconds = self.gate.seconds() if self.options.shard else {}
             self.selection = Selection(self.options, self.places, seconds)
         return self.selection
+
+    @property
+    def only_scores(self) -> bool:
+        """Whether rewards are recorded without failing the tests of tasks."""
+        return self.options.record_only or self.gate.scores
 
     @property
     def is_worker(self) -> bool:

@@ -20,6 +20,7 @@ from pytest_harbor.plugin.runner import open_runner
 from pytest_harbor.plugin.session import HarborSession
 from pytest_harbor.plugin.trials import all_results
 from pytest_harbor.report import attempts, github, verdict_text
+from pytest_harbor.report.workflow_commands import EscapingReporter, is_github_actions
 from pytest_harbor.task import Task
 from pytest_harbor.trial import TrialResult
 
@@ -152,8 +153,8 @@ class TerminalReport:
             return
         for result in results:
             session.table.add_missing(result)
-        on_github = github.is_github_actions(os.environ)
-        reporter = github.EscapingReporter(terminalreporter) if on_github else terminalreporter
+        on_github = is_github_actions(os.environ)
+        reporter = EscapingReporter(terminalreporter) if on_github else terminalreporter
         not_run = tasks_not_run(session, session.table.results, exitstatus)
         report = self._report(results, not_run)
         self._write_failures(reporter, report)

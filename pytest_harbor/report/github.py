@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pytest_harbor._util.text import capitalized, listed, one_line, plural
 from pytest_harbor.gate import Key, Sample, Verdict
@@ -22,6 +22,7 @@ from pytest_harbor.report.headline import is_expected_failure
 from pytest_harbor.report.reason import reason
 from pytest_harbor.report.terminal import totals
 from pytest_harbor.report.verdict_text import Row, Section, number, sections, worse_title
+from pytest_harbor.report.workflow_commands import command
 from pytest_harbor.trial import TrialResult
 
 MARKER = "<!-- pytest-harbor -->"
@@ -76,11 +77,6 @@ class _Annotation:
     key: Key
     title: str
     text: str
-
-
-def is_github_actions(environ: Mapping[str, str]) -> bool:
-    """Return True in a job of GitHub Actions."""
-    return environ.get("GITHUB_ACTIONS") == "true"
 
 
 # Markdown.
@@ -279,10 +275,10 @@ def commands(report: Report, root: Path | None) -> list[str]:
     for level in LEVELS:
         chosen = [each for each in annotations if each.level == level]
         shown = chosen if len(chosen) <= MAX_ANNOTATIONS else chosen[: MAX_ANNOTATIONS - 1]
-        lines += [_command(level, each.title, each.text, _location(paths.get(each.key, ""), root)) for each in shown]
+        lines += [command(level, each.title, each.text, _location(paths.get(each.key, ""), root)) for each in shown]
         if len(shown) < len(chosen):
             more = f"{len(chosen) - len(shown)} more; see the step summary"
-            lines.append(_command(level, "pytest-harbor", more, ""))
+            lines.append(command(level, "pytest-harbor", more, ""))
     return lines
 
 
@@ -331,38 +327,6 @@ def _location(task_path: str, root: Path | None) -> str:
         return (Path(task_path).relative_to(root) / "task.toml").as_posix()
     except ValueError:
         return ""
-
-
-def _command(level: str, title: str, text: str, location: str) -> str:
-    position = f"file={_property(location)},line=1," if location else ""
-    return f"::{level} {position}title={_property(one_line(title))}::{_data(one_line(text))}"
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def escape_commands(text: str) -> str:
-    """Return a text without workflow commands: no line that begins with `::x`, and no `##[x]` anywhere."""
-    return re.sub(r"##(?=\[)", "##\\\\", re.sub(r"(?m)^(\s*):(?=:)", r"\1\\:", text))
-
-
-class EscapingReporter:
-    """A wrapper of pytest's terminal reporter that escapes workflow commands in every line."""
-
-    def __init__(self, reporter: Any) -> None:
-        self._reporter = reporter
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reporter, name)
-
-    def write_line(self, line: str, **markup: bool) -> None:
-        """Write a line."""
-        self._reporter.write_line(escape_commands(line), **markup)
 
 
 # Writing.

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from pytest_harbor.gate.baseline import GRADED
+from pytest_harbor.gate.samples import counts
 from pytest_harbor.results import RESULTS, StoredRun, earlier_runs
 from pytest_harbor.trial import TrialResult
 
@@ -145,9 +146,8 @@ class Change:
 def agent_runs(run: StoredRun) -> list[AgentRun]:
     """Return what each agent achieved on each dataset of a run."""
     groups: dict[tuple[str, str], list[TrialResult]] = {}
-    for result in run.results:
-        if result.outcome != "skipped" and not result.confirmation and not result.cut_by_run:
-            groups.setdefault((result.dataset, result.agent), []).append(result)
+    for result in filter(counts, run.results):
+        groups.setdefault((result.dataset, result.agent), []).append(result)
     return [_agent_run(run, *key, groups[key]) for key in sorted(groups)]
 
 

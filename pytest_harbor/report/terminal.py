@@ -9,6 +9,7 @@ from typing import Any
 from pytest_harbor._util.text import listed, one_line, plural, printable
 from pytest_harbor.gate.baseline import GRADED
 from pytest_harbor.report import table, usage_text
+from pytest_harbor.report.agent_rates import percent
 from pytest_harbor.report.failure import relative_paths
 from pytest_harbor.results import RESULTS, Run
 from pytest_harbor.trial import TrialResult
@@ -162,12 +163,4 @@ def _rates(attempts: list[TrialResult]) -> str:
     passed = table.count_outcomes(graded)["passed"]
     missing = sum(result.out_of_budget for result in attempts)
     not_run = f", {missing:,} not run" if missing else ""
-    return f"{mean}pass rate {_rate(passed, len(graded))} ({passed} of {len(graded)} passed{not_run})"
-
-
-def _rate(part: int, total: int) -> str:
-    """Return a share in percent, never rounded up to 100% nor down to 0%."""
-    share = round(100 * part / total, 1)
-    if part < total:
-        share = min(share, 99.9)
-    return f"{max(share, 0.1) if part else 0.0:.1f}%"
+    return f"{mean}pass rate {percent(passed / len(graded))} ({passed} of {len(graded)} passed{not_run})"

@@ -79,8 +79,9 @@ def merge(paths: Sequence[Path], *, pool: bool = False) -> Merged:
         records += _record(file, merged.notes)
         merged.rounds += _rounds(file.parent)
         read = _results(file, merged.corrupt)
-        results = [result for result in read if seen.setdefault(repr(result), result) is result]
-        distinct = len({repr(result) for result in read})
+        texts = [repr(result) for result in read]
+        results = [result for result, text in zip(read, texts, strict=True) if seen.setdefault(text, result) is result]
+        distinct = len(set(texts))
         if distinct < len(read):
             merged.notes.append(f"{file} has {plural(len(read) - distinct, 'trial')} twice; each counts once")
         if len(results) < distinct:

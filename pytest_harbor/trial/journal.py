@@ -65,7 +65,6 @@ class Journal:
         directory: the directory of the current attempt to run the trial; a retry gets a new one.
         closed: whether the result is final.
         recorder: writes to disk; None writes nothing.
-        retries: how often the trial was retried.
 
     """
 
@@ -75,7 +74,6 @@ class Journal:
         self.result = result
         self.directory = place.directory
         self.closed = False
-        self.retries = 0
         self._task = task
         self._place = place
         self._hooks = hooks
@@ -129,7 +127,6 @@ class Journal:
 
     def start_retry(self, error: InfrastructureError) -> None:
         """Keep what the failed run of the trial left, and continue in a new directory next to it."""
-        self.retries += 1
         result = self.result
         result.retries.append(Retry(str(error.phase or ""), str(error), str(self.directory), result.usage))
         result.usage, result.budget = None, ""
@@ -137,7 +134,7 @@ class Journal:
         with self.errors_as_warnings():
             self.note("retried")
         result.phases = {name: seconds for name, seconds in result.phases.items() if name == "build"}
-        self.directory = self._place.directory.with_name(f"{self._place.directory.name}.retry{self.retries}")
+        self.directory = self._place.directory.with_name(f"{self._place.directory.name}.retry{len(result.retries)}")
         result.directory = str(self.directory)
         with self.errors_as_warnings():
             self.note("running")

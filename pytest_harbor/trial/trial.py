@@ -369,7 +369,7 @@ class Trial:
             result.phase = "" if result.outcome == "passed" else "verify"
 
     def _may_retry(self, error: InfrastructureError) -> bool:
-        return error.retry and self._journal.retries < self.settings.infra_retries
+        return error.retry and len(self.result.retries) < self.settings.infra_retries
 
     def _start_retry(self, error: InfrastructureError) -> None:
         # What cannot be removed now is removed at the end of the session.

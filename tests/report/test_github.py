@@ -18,10 +18,10 @@ from pytest_harbor.report.github import (
     SUMMARY_LIMIT,
     Report,
     commands,
-    escape_commands,
     inline_code,
     truncate,
 )
+from pytest_harbor.report.workflow_commands import escape_commands, is_github_actions
 from pytest_harbor.trial import TrialResult, Usage
 
 
@@ -385,4 +385,4 @@ def test_write_errors_are_reported(tmp_path):
     "environ, expected", [({}, False), ({"GITHUB_ACTIONS": ""}, False), ({"GITHUB_ACTIONS": "true"}, True)]
 )
 def test_is_github_actions(environ, expected):
-    assert github.is_github_actions(environ) is expected
+    assert is_github_actions(environ) is expected

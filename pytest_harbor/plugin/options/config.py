@@ -36,6 +36,10 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(option.key, f"{option.help} (same as {option.flag})", type=INI_TYPES[option.kind])
 
 
+# The options that choose agents.
+AGENT_KEYS = ("harbor_agent", "harbor_agent_command", "harbor_agents")
+
+
 def read_options(config: pytest.Config) -> HarborConfig:
     """Parse flags and ini keys; a flag takes precedence over its ini key.
 

@@ -14,6 +14,7 @@ from pytest_harbor.report.html.files import links
 from pytest_harbor.report.html.groups import Entry, Group
 from pytest_harbor.report.html.instruction import instruction
 from pytest_harbor.report.html.markup import Child, Markup, duration, join, moment, number, tag
+from pytest_harbor.report.reason import exact
 from pytest_harbor.report.usage_text import money
 from pytest_harbor.trial import TrialResult
 from pytest_harbor.trial.verifier import AGENT_LOG, TEST_LOG
@@ -78,7 +79,7 @@ def _facts(result: TrialResult, group: Group, base: Path | None) -> Markup:
         f"(with the agent's setup, {image['setup']}, on top of {image.get('below', '')})" if image.get("setup") else ""
     )
     facts: list[tuple[str, Child]] = [
-        ("reward", join([_exact(result.reward), f", needs {_exact(result.threshold)}"])),
+        ("reward", f"{exact(result.reward)}, needs {exact(result.threshold)}"),
         (group.pair.versus if group.pair and group.pair.versus else "baseline", _history(group)),
         ("agent", one_line(agent_end(result)).removeprefix("agent ")),
         ("model", one_line(result.model)),
@@ -131,10 +132,6 @@ def _usage(result: TrialResult) -> Iterator[tuple[str, Child]]:
     yield "cost", money(used.cost, estimated=bool(sign))
     by_model = sorted(used.models.items(), key=lambda pair: (-pair[1], pair[0]))
     yield "models", one_line(", ".join(f"{name} {count:,}" for name, count in by_model[:MAX_ITEMS]))
-
-
-def _exact(value: float | None) -> str:
-    return "none" if value is None else f"{value!r}".removesuffix(".0")
 
 
 def _history(group: Group) -> str | None:
