@@ -13,7 +13,7 @@ import pytest
 
 from pytest_harbor.gate import Rounds
 from pytest_harbor.plugin.cases import assignment_of
-from pytest_harbor.plugin.left_out import leave_out
+from pytest_harbor.plugin.omitted import omit
 from pytest_harbor.plugin.run_record import planned_trials
 from pytest_harbor.plugin.runner import open_runner
 from pytest_harbor.plugin.session import HarborSession
@@ -59,7 +59,7 @@ class RoundsOfRun:
             return None
         self._update()
         log = self.log
-        return leave_out(item, nextitem) if log.decided and _attempt(item) > log.complete else None
+        return omit(item, nextitem) if log.decided and _attempt(item) > log.complete else None
 
     def _update(self) -> None:
         """Try to decide after each round that has become complete; all workers come to the same result."""

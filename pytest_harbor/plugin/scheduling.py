@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScheduling
 
-from pytest_harbor.plugin.left_out import leave_out
+from pytest_harbor.plugin.omitted import omit
 
 
 class Claims:
@@ -112,7 +112,7 @@ def run_unless_claimed(item: pytest.Item, nextitem: pytest.Item | None, claims: 
     """Claim a test, and return None if pytest should run it, or True if another worker does."""
     if claims.take(position):
         return None
-    return leave_out(item, nextitem)
+    return omit(item, nextitem)
 
 
 def may_queue(config: pytest.Config, own: object) -> bool:

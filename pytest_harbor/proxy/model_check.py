@@ -159,7 +159,7 @@ def _certain(reason: object) -> str:
     if isinstance(reason, ConnectionRefusedError):
         return "cannot be reached: connection refused"
     if isinstance(reason, socket.gaierror) and reason.errno == socket.EAI_NONAME:
-        return "cannot be reached: there is no such host"
+        return "cannot be reached: its host does not exist"
     return ""
 
 

@@ -55,7 +55,7 @@ def test_mistyped_ini_key(project, key, meant):
     project.ini(f"{key} = x")
     outcome = project.run()
     assert outcome.ret == 4
-    outcome.has(f"ERROR: ini key {key}: there is no such key; did you mean {meant}?")
+    outcome.has(f"ERROR: ini key {key} does not exist; did you mean {meant}?")
 
 
 def test_ini_keys_of_others(project):
@@ -66,7 +66,7 @@ def test_ini_keys_of_others(project):
     project.ini("harbor_zzz = x")
     outcome = project.run()
     assert outcome.ret == 4
-    outcome.has("ini key harbor_zzz: there is no such key; `pytest --help` lists")
+    outcome.has("ini key harbor_zzz does not exist; `pytest --help` lists")
 
 
 def test_markers_are_listed(project):

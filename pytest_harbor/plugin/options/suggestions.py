@@ -55,10 +55,10 @@ def refuse_unknown_keys(keys: Iterable[str]) -> None:
         if not key.startswith("ha"):
             continue
         if near := _nearest(key.replace("-", "_"), _KEYS):
-            raise pytest.UsageError(f"ini key {key}: there is no such key; did you mean {near}?")
+            raise pytest.UsageError(f"ini key {key} does not exist; did you mean {near}?")
         if key.startswith("harbor_"):
             raise pytest.UsageError(
-                f"ini key {key}: there is no such key; `pytest --help` lists those that begin with harbor_"
+                f"ini key {key} does not exist; `pytest --help` lists those that begin with harbor_"
             )
 
 

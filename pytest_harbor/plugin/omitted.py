@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 
-def leave_out(item: pytest.Item, nextitem: pytest.Item | None) -> Literal[True]:
+def omit(item: pytest.Item, nextitem: pytest.Item | None) -> Literal[True]:
     """Do what pytest would do at the end of the test: tear down what the next one does not need."""
     call = pytest.CallInfo.from_call(lambda: item.session._setupstate.teardown_exact(nextitem), "teardown")
     if call.excinfo is not None:
